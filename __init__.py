@@ -1,0 +1,11 @@
+"""Pyramid Video: blocks that make video from text, and train the models that do it.
+
+Registration only. Nothing heavy is imported here: ComfyUI pays for this file at every start.
+"""
+
+from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+WEB_DIRECTORY = "./web"
+__version__ = "0.1.0"
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
