@@ -1,0 +1,26 @@
+"""The graph blocks: one module per family, merged here under the names a host looks for."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+FAMILIES = ("loaders", "conditioning", "schedules", "latents", "sampling", "datasets")
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+
+for _family in FAMILIES:
+    try:
+        _module = importlib.import_module(f".{_family}", __name__)
+    except ImportError as error:
+        logging.warning(
+            "Pyramid Video: the blocks of nodes/%s.py are left out, because %s cannot be imported (%s)",
+            _family,
+            error.name or "a package",
+            error,
+        )
+        continue
+    NODE_CLASS_MAPPINGS.update(_module.NODES)
+    NODE_DISPLAY_NAME_MAPPINGS.update(_module.NAMES)
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

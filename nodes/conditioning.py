@@ -1,0 +1,181 @@
+"""Blocks that say what the video shows: the prompt, and what of the past is remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..host import get_host
+from .fitting import check_latent_fits_vae
+from .notices import tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..host.facts import VAEFacts
+
+QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code appends to every prompt
+
+
+class EncodePrompt:
+    CATEGORY = "pyramid video/condition"
+    DESCRIPTION = "Turns your words into what the model reads. Use one for what you want and one for what you do not."
+    SEARCH_ALIASES = ["clip text encode", "prompt", "text encode", "positive", "negative"]
+    RETURN_TYPES = ("CONDITIONING",)
+    OUTPUT_TOOLTIPS = ("For positive or negative of the sampler.",)
+    FUNCTION = "encode"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "From 'Load text encoder'."}),
+                "text": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "dynamicPrompts": True,
+                        "tooltip": "Empty lets the model choose. Official models read about 90 words (128 tokens), "
+                        "the small one a sentence or two (48 tokens); the rest is cut.",
+                    },
+                ),
+            },
+            "optional": {
+                "add_quality_words": (
+                    "BOOLEAN",
+                    {
+                        "default": False,
+                        "tooltip": f'On appends "{QUALITY_WORDS}", as official Pyramid Flow prompts do. '
+                        "Off for negative prompts and for the small model, which never saw these words.",
+                    },
+                )
+            },
+        }
+
+    def encode(self, clip, text: str, add_quality_words: bool = False):
+        full_text = text + QUALITY_WORDS if add_quality_words else text
+        conditioning = get_host().encode_prompt(clip, full_text)
+        words, tokens = len(full_text.split()), conditioning[0][0].shape[1]
+        if words > tokens:  # every word is at least one token, so something was cut
+            ui = tell(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
+            return {"ui": ui, "result": (conditioning,)}
+        return (conditioning,)
+
+
+class History:
+    CATEGORY = "pyramid video/condition"
+    DESCRIPTION = (
+        "Temporal conditioning: how much of the past each new piece of video sees, and a start image or clip that is "
+        "taken as the past. The clip can only be continued forward; an end image cannot be set."
+    )
+    SEARCH_ALIASES = ["image to video", "i2v", "start image", "history", "extend video", "first frame"]
+    RETURN_TYPES = ("PYRAMID_HISTORY",)
+    RETURN_NAMES = ("history",)
+    OUTPUT_TOOLTIPS = ("For the sampler.",)
+    FUNCTION = "build"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "depth": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 64,
+                        "tooltip": "How many newest latent frames are remembered. 0 is all, as official; 1 is the "
+                        "fastest and forgets at once what went out of sight; large values cost time.",
+                    },
+                ),
+                "noise": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 0.33,
+                        "step": 0.01,
+                        "tooltip": "Noise added to the past. 0 trusts it fully, as official; a little hides small "
+                        "faults that would add up in long clips; 0.33, the most seen in training, lets things drift.",
+                    },
+                ),
+            },
+            "optional": {
+                "vae": ("VAE", {"tooltip": "The video VAE; needed with a start image."}),
+                "start_image": (
+                    "IMAGE",
+                    {"tooltip": "One picture to begin with, or a clip to continue. It becomes the first frames."},
+                ),
+                "latent_image": (
+                    "LATENT",
+                    {"tooltip": "The same 'Empty video latent' as for the sampler: it tells size and length."},
+                ),
+            },
+        }
+
+    def build(self, depth: int, noise: float, vae=None, start_image=None, latent_image=None):
+        from ..samplers.history import PyramidHistory
+
+        if start_image is None:
+            return (PyramidHistory(depth or None, noise),)
+        if vae is None or latent_image is None:
+            missing = " and ".join(
+                name for name, wire in (("vae", vae), ("latent_image", latent_image)) if wire is None
+            )
+            raise ValueError(
+                f"a start image also needs {missing}: wire the video VAE into 'vae' and the sampler's "
+                "'Empty video latent' into 'latent_image', which tells the size to fit to"
+            )
+        images, notices = fit_start(start_image, get_host().vae_facts(vae), latent_image)
+        history = PyramidHistory(depth or None, noise, get_host().encode(vae, images))
+        return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
+
+
+def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[Tensor, list[str]]:
+    """Bring start pictures `(n, h, w, c)` to the video's size and to a length that the VAE can encode.
+
+    Returns the pictures `(n', height, width, 3)` and a sentence for everything that was changed.
+    Raises ValueError when the pictures leave nothing of the video to make.
+    """
+    check_latent_fits_vae(facts, latent)
+    frames, height, width = (
+        facts.time_compression * (latent["samples"].shape[2] - 1) + 1,
+        facts.space_compression * latent["samples"].shape[3],
+        facts.space_compression * latent["samples"].shape[4],
+    )
+    notices = []
+    count = (len(images) - 1) // facts.time_compression * facts.time_compression + 1
+    if count != len(images):
+        notices.append(
+            f"The start clip has {len(images)} frames; the first {count} are used, because the VAE takes "
+            f"{facts.time_compression}k+1 frames."
+        )
+    if count >= frames:
+        raise ValueError(
+            f"the start clip has {count} frames and the video only {frames}, so nothing is left to make: "
+            "make the video longer in 'Empty video latent', or the start clip shorter"
+        )
+    if tuple(images.shape[1:3]) != (height, width):
+        notices.append(
+            f"The start image is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
+            f"cut out to fill {width}x{height}."
+        )
+    return fill(images[:count, ..., :3], width, height), notices
+
+
+def fill(images: Tensor, width: int, height: int) -> Tensor:
+    """Resize pictures `(n, h, w, c)` so that they cover `width` x `height`, cutting off what sticks out evenly."""
+    from torch.nn.functional import interpolate
+
+    h, w = images.shape[1:3]
+    if (w, h) == (width, height):
+        return images
+    kept_h, kept_w = min(h, max(1, round(w * height / width))), min(w, max(1, round(h * width / height)))
+    top, left = (h - kept_h) // 2, (w - kept_w) // 2
+    centre = images[:, top : top + kept_h, left : left + kept_w].movedim(-1, 1)  # (n, c, h, w)
+    resized = interpolate(centre, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    return resized.movedim(1, -1).clamp(0, 1)
+
+
+NODES = {"PyramidVideoEncodePrompt": EncodePrompt, "PyramidVideoHistory": History}
+NAMES = {"PyramidVideoEncodePrompt": "Encode prompt", "PyramidVideoHistory": "Temporal conditioning"}

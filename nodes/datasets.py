@@ -1,0 +1,161 @@
+"""Blocks that make training clips, and that show them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..host import get_host
+from .notices import tell
+
+if TYPE_CHECKING:
+    from ..training.data import AnimationDataset, VideoDataset
+
+
+class Animations:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = (
+        "Turns a folder of transparent animations into captioned training clips: every subject on eight plain colours, "
+        "standing still or moving, small, plain or large. Files named by a Unicode code point (1f405.webp) are called "
+        "what Unicode calls them (tiger), others by their file name."
+    )
+    SEARCH_ALIASES = ["dataset", "training data", "sprites", "emoji", "webp", "gif"]
+    RETURN_TYPES = ("VIDEO_DATASET",)
+    RETURN_NAMES = ("dataset",)
+    OUTPUT_TOOLTIPS = ("For training, and for 'Preview video dataset'.",)
+    FUNCTION = "open"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "folder": (
+                    "STRING",
+                    {
+                        "default": "animations",
+                        "tooltip": "A folder below the input folder, with webp, gif or apng files that have alpha.",
+                    },
+                ),
+                "subjects": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "Names divided by commas or lines, such as: tiger, baby chick. Empty takes every "
+                        "animation of the folder: hundreds take minutes to decode and 2 MB each at 64 pixels.",
+                    },
+                ),
+                "size": (
+                    "INT",
+                    {
+                        "default": 64,
+                        "min": 16,
+                        "max": 1024,
+                        "step": 16,
+                        "tooltip": "Width and height in pixels. 64 trains on a CPU; twice the size costs four times "
+                        "the work, and more than the files' own size adds no detail.",
+                    },
+                ),
+                "frames": (
+                    "INT",
+                    {
+                        "default": 17,
+                        "min": 1,
+                        "max": 241,
+                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images.",
+                    },
+                ),
+                "fps": (
+                    "FLOAT",
+                    {
+                        "default": 8.0,
+                        "min": 1.0,
+                        "max": 60.0,
+                        "tooltip": "Frames per second. Low values show more of the animation in a clip, with larger "
+                        "steps; high values less, and smoother.",
+                    },
+                ),
+                "split": (
+                    ["train", "test", "all"],
+                    {
+                        "default": "train",
+                        "tooltip": "train: nine tenths of the combinations of subject, background, motion and size. "
+                        "test: the tenth never trained on. all: both.",
+                    },
+                ),
+            }
+        }
+
+    def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
+        from ..training.data import AnimationDataset
+
+        host = get_host()
+        bar = None
+
+        def on_load(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or host.progress(total)
+            bar.update(done, "decoding animations")
+
+        named = [name for name in re.split(r"[,\n]", subjects) if name.strip()] or None
+        dataset = AnimationDataset(host.input_folder(folder), named, size, frames, fps, split, on_load)
+        return {"ui": tell(describe(dataset)), "result": (dataset,)}
+
+
+class PreviewDataset:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = "Draws a few clips of a dataset, with their captions: look at what is learned before it is learned."
+    SEARCH_ALIASES = ["show dataset", "dataset samples"]
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("images", "captions")
+    OUTPUT_TOOLTIPS = ("The frames; the clips follow each other.", "One caption a line, in the same order.")
+    FUNCTION = "preview"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "dataset": ("VIDEO_DATASET", {"tooltip": "From a dataset block."}),
+                "count": (
+                    "INT",
+                    {
+                        "default": 4,
+                        "min": 1,
+                        "max": 64,
+                        "tooltip": "How many clips: 1 is quick, more show the variety.",
+                    },
+                ),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 0xFFFFFFFFFFFFFFFF,
+                        "control_after_generate": True,
+                        "tooltip": "Which clips: the same seed draws the same ones.",
+                    },
+                ),
+            }
+        }
+
+    def preview(self, dataset: VideoDataset, count: int, seed: int):
+        from ..samplers.noise import seed_generator
+
+        if not callable(getattr(dataset, "sample", None)):
+            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
+        images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
+        return {"ui": tell(*captions), "result": (images, "\n".join(captions))}
+
+
+def describe(dataset: AnimationDataset) -> str:
+    """What is in a dataset, in one sentence."""
+    subjects, combinations = len(dataset.subjects), len(dataset.combinations)
+    return (
+        f"{subjects} subjects, {combinations} combinations in {dataset.split!r}: {', '.join(dataset.subjects[:8])}"
+        + (", ..." if subjects > 8 else ".")
+    )
+
+
+NODES = {"PyramidVideoAnimationDataset": Animations, "PyramidVideoDatasetPreview": PreviewDataset}
+NAMES = {"PyramidVideoAnimationDataset": "Animation dataset", "PyramidVideoDatasetPreview": "Preview video dataset"}

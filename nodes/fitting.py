@@ -1,0 +1,57 @@
+"""Does what is wired together belong together? One sentence that says what each thing is when it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..host.facts import ModelFacts, VAEFacts
+
+
+def video_samples(latent: dict[str, Any]) -> Tensor:
+    """The samples of a LATENT, once they are known to be a video `(b, c, t, h, w)`.
+
+    Raises `ValueError` for the four axes of an image latent.
+    """
+    samples = latent["samples"]
+    if samples.ndim != 5:
+        raise ValueError(
+            f"this latent has the shape {tuple(samples.shape)}; a video latent has five axes "
+            "(batch, channel, frame, row, column). Make one with 'Empty video latent'"
+        )
+    return samples
+
+
+def check_latent_fits_model(facts: ModelFacts, latent: dict[str, Any]) -> None:
+    """Refuse a latent whose channels the model does not make."""
+    channels = video_samples(latent).shape[1]
+    if channels != facts.latent_channels:
+        raise ValueError(
+            f"the latent has {channels} channels, which does not fit the model {facts}: "
+            "wire the VAE that belongs to this model into 'Empty video latent'"
+        )
+
+
+def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:
+    """Refuse a latent whose channels the VAE cannot read."""
+    channels = video_samples(latent).shape[1]
+    if channels != facts.latent_channels:
+        raise ValueError(
+            f"the latent has {channels} channels, which does not fit the VAE {facts}: "
+            "wire the VAE that belongs to the model"
+        )
+
+
+def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) -> None:
+    """Refuse text features whose widths are not those the model was trained with."""
+    for tokens, extras in conditioning:
+        pooled = extras.get("pooled_output")
+        given = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
+        if given != (facts.text_width, facts.pooled_width):
+            pooled_words = "no pooled text" if pooled is None else f"pooled text {given[1]} wide"
+            raise ValueError(
+                f"'{socket}' holds text {given[0]} wide and {pooled_words}, which does not fit the model {facts}: "
+                "load the text encoder that belongs to this model and encode the prompt with 'Encode prompt'"
+            )

@@ -1,0 +1,144 @@
+"""Blocks that make the latent video: the pyramid sampler whole, and its parts for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..host import get_host
+from .fitting import check_latent_fits_model, check_text_fits_model
+
+if TYPE_CHECKING:
+    from ..samplers.guidance import PyramidGuidance
+    from ..samplers.history import PyramidHistory
+    from ..samplers.stages import PyramidStages
+
+STAGES = ("PYRAMID_STAGES", {"tooltip": "From 'Pyramid stages'. Left open: 3 stages, 20 steps, then 10."})
+HISTORY = ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning'. Left open: all of the past, no start image."})
+GUIDANCE = ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance'. Left open: 7 for the first frame, then 5."})
+MODEL = ("MODEL", {"tooltip": "From 'Load video model', with or without LoRAs."})
+POSITIVE = ("CONDITIONING", {"tooltip": "What to show, from 'Encode prompt'."})
+NEGATIVE = (
+    "CONDITIONING",
+    {"tooltip": "What to steer away from; an empty prompt is fine. Left open: no guidance, twice as fast, looser."},
+)
+
+
+def guider_for(model, positive: list, negative: list | None, guidance: PyramidGuidance | None):
+    """The host's GUIDER, once model and texts are known to fit."""
+    from ..samplers.guidance import PyramidGuidance
+
+    host = get_host()
+    facts = host.model_facts(model)
+    check_text_fits_model(facts, positive, "positive")
+    if negative is not None:
+        check_text_fits_model(facts, negative, "negative")
+    return host.make_guider(model, positive, negative, guidance or PyramidGuidance())
+
+
+def sampler_for(stages: PyramidStages | None, history: PyramidHistory | None):
+    """The host's SAMPLER, with the official ladder and the whole past where nothing is wired."""
+    from ..samplers.history import PyramidHistory
+    from ..samplers.stages import make_stages
+
+    return get_host().make_sampler(stages or make_stages(), history or PyramidHistory())
+
+
+class Sampler:
+    CATEGORY = "pyramid video/sample"
+    DESCRIPTION = (
+        "Makes the video, one piece of time after the other, each from coarse to fine. What is finished "
+        "is remembered by what follows."
+    )
+    SEARCH_ALIASES = ["ksampler", "pyramid flow sampler", "text to video", "image to video", "generate"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
+    FUNCTION = "sample"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": MODEL,
+                "positive": POSITIVE,
+                "latent_image": ("LATENT", {"tooltip": "Size and length, from 'Empty video latent'."}),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 0xFFFFFFFFFFFFFFFF,
+                        "control_after_generate": True,
+                        "tooltip": "Same seed, same clip, on any device. Clip i of a batch uses seed + i.",
+                    },
+                ),
+            },
+            "optional": {"negative": NEGATIVE, "stages": STAGES, "guidance": GUIDANCE, "history": HISTORY},
+        }
+
+    def sample(
+        self,
+        model,
+        positive: list,
+        latent_image: dict[str, Any],
+        seed: int,
+        negative: list | None = None,
+        stages: PyramidStages | None = None,
+        guidance: PyramidGuidance | None = None,
+        history: PyramidHistory | None = None,
+    ):
+        host = get_host()
+        check_latent_fits_model(host.model_facts(model), latent_image)
+        guider = guider_for(model, positive, negative, guidance)
+        return (host.sample(guider, sampler_for(stages, history), latent_image, seed),)
+
+
+class SamplerObject:
+    CATEGORY = "pyramid video/sample"
+    DESCRIPTION = (
+        "The pyramid as a SAMPLER for SamplerCustomAdvanced or SamplerCustom. It makes its own noise levels, "
+        "so the SIGMAS wired there are not read."
+    )
+    SEARCH_ALIASES = ["sampler custom advanced", "pyramid flow sampler", "ksampler select"]
+    RETURN_TYPES = ("SAMPLER",)
+    OUTPUT_TOOLTIPS = ("For the sampler input of SamplerCustomAdvanced.",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "optional": {"stages": STAGES, "history": HISTORY}}
+
+    def make(self, stages: PyramidStages | None = None, history: PyramidHistory | None = None):
+        return (sampler_for(stages, history),)
+
+
+class Guider:
+    CATEGORY = "pyramid video/sample"
+    DESCRIPTION = (
+        "Pyramid guidance as a GUIDER for SamplerCustomAdvanced: one strength for the first frame, one for the rest."
+    )
+    SEARCH_ALIASES = ["cfg guider", "sampler custom advanced", "pyramid flow guidance"]
+    RETURN_TYPES = ("GUIDER",)
+    OUTPUT_TOOLTIPS = ("For the guider input of SamplerCustomAdvanced.",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"model": MODEL, "positive": POSITIVE},
+            "optional": {"negative": NEGATIVE, "guidance": GUIDANCE},
+        }
+
+    def make(self, model, positive: list, negative: list | None = None, guidance: PyramidGuidance | None = None):
+        return (guider_for(model, positive, negative, guidance),)
+
+
+NODES = {
+    "PyramidVideoSampler": Sampler,
+    "PyramidVideoSamplerObject": SamplerObject,
+    "PyramidVideoGuider": Guider,
+}
+NAMES = {
+    "PyramidVideoSampler": "Sample pyramid",
+    "PyramidVideoSamplerObject": "Pyramid sampler (part)",
+    "PyramidVideoGuider": "Pyramid guider (part)",
+}

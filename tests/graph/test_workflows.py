@@ -1,0 +1,147 @@
+"""The workflow files: sound as graphs, tidy as pictures, and the same in both formats."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from pyramid_video.host import use_host
+from pyramid_video.runner.registry import node_classes, node_specs
+from pyramid_video.runner.workflow import from_json
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+STEMS = sorted(file.stem for file in FOLDER.glob("*.json"))
+NOTES = ("Note", "MarkdownNote")  # the editor's own, they never run
+CORE = ("LoadImage", "CreateVideo", "SaveVideo")
+TITLE_HEIGHT = 30  # the editor draws the title above a node's position
+every_workflow = pytest.mark.parametrize("stem", STEMS)
+
+
+@pytest.fixture(autouse=True)
+def forget_host():
+    yield
+    use_host(None)
+
+
+def read(path: Path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def ui_of(stem: str):
+    return read(FOLDER / f"{stem}.json")
+
+
+def api_of(stem: str):
+    return read(FOLDER / "api" / f"{stem}.json")
+
+
+def runs(node) -> bool:
+    return node["type"] not in NOTES
+
+
+def box(node) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a node with its title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE_HEIGHT, x + width, y + height
+
+
+def test_the_four_workflows_are_there_in_both_formats():
+    assert STEMS == ["image_to_video", "official_miniflux", "official_sd3", "text_to_video"]
+    assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == STEMS
+
+
+@every_workflow
+def test_ui_format_converts_to_its_api_twin(stem):
+    assert from_json(ui_of(stem), node_specs(), stem).prompt == api_of(stem)
+
+
+@every_workflow
+def test_only_our_blocks_and_few_core_ones(stem):
+    for node in filter(runs, ui_of(stem)["nodes"]):
+        assert node["type"] in node_classes()
+        assert node["type"] in CORE or node["type"].startswith("PyramidVideo")
+
+
+@every_workflow
+def test_sockets_and_values_are_those_of_the_blocks(stem):
+    specs = node_specs()
+    for node in filter(runs, ui_of(stem)["nodes"]):
+        spec = specs[node["type"]]
+        assert [output["type"] for output in node["outputs"]] == list(spec.outputs)
+        for entry in node["inputs"]:
+            assert spec.inputs[entry["name"]].type == entry["type"], (node["type"], entry["name"])
+        given = api_of(stem)[str(node["id"])]["inputs"]
+        assert set(given) <= set(spec.inputs)
+        assert {name for name, known in spec.inputs.items() if known.required or known.is_widget} <= set(given)
+        for name, value in given.items():
+            known = spec.inputs[name]
+            if known.type in ("INT", "FLOAT") and not isinstance(value, list):
+                low, high = known.options.get("min", value), known.options.get("max", value)
+                assert low <= value <= high, (node["type"], name)
+
+
+@every_workflow
+def test_links_say_the_same_at_both_ends(stem):
+    ui = ui_of(stem)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    links = {link[0]: link for link in ui["links"]}
+    assert len(nodes) == len(ui["nodes"]) and len(links) == len(ui["links"])
+    assert ui["last_node_id"] == max(nodes) and ui["last_link_id"] == max(links)
+    for link_id, origin, origin_slot, target, target_slot, kind in links.values():
+        output, entry = nodes[origin]["outputs"][origin_slot], nodes[target]["inputs"][target_slot]
+        assert link_id in output["links"] and entry["link"] == link_id
+        assert output["type"] == entry["type"] == kind
+        assert nodes[origin]["order"] < nodes[target]["order"]
+    ends = [entry["link"] for node in ui["nodes"] for entry in node["inputs"] if entry["link"] is not None]
+    starts = [link for node in ui["nodes"] for output in node["outputs"] for link in output["links"] or []]
+    assert sorted(ends) == sorted(starts) == sorted(links)
+
+
+@every_workflow
+def test_wires_run_from_left_to_right(stem):
+    ui = ui_of(stem)
+    left = {node["id"]: node["pos"][0] for node in ui["nodes"]}
+    assert all(left[origin] <= left[target] for _, origin, _, target, _, _ in ui["links"])
+
+
+@every_workflow
+def test_nothing_overlaps(stem):
+    nodes = ui_of(stem)["nodes"]
+    for one, other in combinations(nodes, 2):
+        (left, top, right, bottom), (left2, top2, right2, bottom2) = box(one), box(other)
+        apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+        assert apart, (one["type"], other["type"])
+
+
+@every_workflow
+def test_every_node_that_runs_lies_in_one_titled_group(stem):
+    ui = ui_of(stem)
+    assert all(group["title"] for group in ui["groups"])
+    for node in ui["nodes"]:
+        left, top, right, bottom = box(node)
+        around, touching = 0, 0
+        for x, y, width, height in (group["bounding"] for group in ui["groups"]):
+            around += x <= left and y <= top and right <= x + width and bottom <= y + height
+            touching += left < x + width and x < right and top < y + height and y < bottom
+        assert around == touching == (1 if runs(node) else 0), node["type"]
+
+
+@every_workflow
+def test_a_note_explains_the_graph(stem):
+    notes = [node for node in ui_of(stem)["nodes"] if not runs(node)]
+    assert notes and all("## " in note["widgets_values"][0] for note in notes)
+
+
+@pytest.mark.parametrize("stem", ["official_miniflux", "official_sd3"])
+def test_official_workflows_keep_the_official_settings(stem):
+    inputs = {}
+    for node in api_of(stem).values():
+        inputs.setdefault(node["class_type"], []).append(node["inputs"])
+    latent, stages, guidance = (inputs[f"PyramidVideo{name}"][0] for name in ("EmptyLatent", "Stages", "Guidance"))
+    assert (latent["width"], latent["height"], latent["seconds"], latent["fps"]) == (1280, 768, 5.0, 24.0)
+    assert (stages["first_steps"], stages["video_steps"], stages["stage_count"]) == (20, 10, 3)
+    assert (guidance["first_frame_scale"], guidance["video_scale"], guidance["linear"]) == (7.0, 5.0, False)
+    # The official code appends its quality words to the prompt and not to the negative prompt.
+    assert [prompt["add_quality_words"] for prompt in inputs["PyramidVideoEncodePrompt"]] == [True, False]
