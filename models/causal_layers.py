@@ -1,0 +1,228 @@
+"""Causal layers of the video VAE: no frame of a result depends on a later frame of the input.
+
+Tensors are `(b, c, t, h, w)`. Convolutions see the present and the two frames before it, everything else works on each
+frame alone. A clip can therefore be worked through in temporal chunks with the same result: what the convolutions need
+of the past rides in a `ChunkMemory` that belongs to one call, never on the modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PAST_FRAMES = 2  # a kernel of three frames: two of the past and the present one
+NORM_EPS = 1e-6
+
+
+class ChunkMemory:
+    """The last two input frames of every causal convolution, for the next chunk of the same clip."""
+
+    def __init__(self) -> None:
+        self._past: dict[nn.Module, Tensor] = {}
+
+    def __contains__(self, layer: nn.Module) -> bool:
+        """Whether `layer` has already worked on an earlier chunk."""
+        return layer in self._past
+
+    def past(self, layer: nn.Module) -> Tensor:
+        """The frames that `layer` saw last, zeros included where the clip began."""
+        return self._past[layer]
+
+    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+        """Remember the end of `frames`; a copy, since a view would hold the whole chunk in memory."""
+        self._past[layer] = frames[:, :, -PAST_FRAMES:].clone()
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """`(b, c, t, h, w)` to `(b * t, c, h, w)`; a view when channels lie last in memory."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold_frames(frames: Tensor, batch: int) -> Tensor:
+    """`(b * t, c, h, w)` back to `(b, c, t, h, w)`, always a view."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def norm_frames(norm: nn.Module, x: Tensor) -> Tensor:
+    """Group norm of each frame alone, so that no statistic flows from one frame to another."""
+    return unfold_frames(norm(fold_frames(x)), x.shape[0])
+
+
+def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
+    """Group norm of each frame, then SiLU (in place where no gradient needs the values before it)."""
+    return F.silu(norm_frames(norm, x), inplace=not torch.is_grad_enabled())
+
+
+class CausalConv3d(nn.Module):
+    """3x3x3 convolution with two zero frames before the clip and a border of zeros; or 1x1x1 without padding."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        ops: Any,
+        kernel: int = 3,
+        stride: tuple[int, int, int] = (1, 1, 1),
+        **place: Any,
+    ) -> None:
+        super().__init__()
+        self.causal = kernel > 1
+        edge = kernel // 2
+        self.conv = ops.Conv3d(inputs, outputs, kernel, stride=stride, padding=(0, edge, edge), **place)
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        if not self.causal:
+            return self.conv(x)
+        if memory is not None and self in memory:
+            past = memory.past(self)
+            memory.keep(self, torch.cat([past, x[:, :, -PAST_FRAMES:]], dim=2))
+            # A stride of two counts from the first frame of the clip; here that leaves one frame of the past to see.
+            return self.conv(torch.cat([past[:, :, self.conv.stride[0] - 1 :], x], dim=2))
+        if memory is not None:
+            memory.keep(self, F.pad(x[:, :, -PAST_FRAMES:], (0, 0, 0, 0, PAST_FRAMES, 0)))
+        if x.shape[2] == 1 and self._weight_is_ready(x):
+            return self._single_frame(x)
+        return self.conv(F.pad(x, (0, 0, 0, 0, PAST_FRAMES, 0)))
+
+    def _weight_is_ready(self, x: Tensor) -> bool:
+        """False when the layer has yet to move or cast its weight, which only that layer knows how to do."""
+        conv = self.conv
+        return isinstance(conv, nn.Conv3d) and conv.weight.device == x.device and conv.weight.dtype == x.dtype
+
+    def _single_frame(self, x: Tensor) -> Tensor:
+        """The first frame alone: all before it is zero, so only the last temporal slice of the kernel takes part."""
+        conv = self.conv
+        frame = F.conv2d(x.squeeze(2), conv.weight[:, :, -1], conv.bias, conv.stride[1:], conv.padding[1:])
+        return frame.unsqueeze(2)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, plus the input (through a 1x1x1 convolution when channels change)."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.norm1 = ops.GroupNorm(groups, inputs, eps=NORM_EPS, **place)
+        self.conv1 = CausalConv3d(inputs, outputs, ops, **place)
+        self.norm2 = ops.GroupNorm(groups, outputs, eps=NORM_EPS, **place)
+        self.conv2 = CausalConv3d(outputs, outputs, ops, **place)
+        if inputs != outputs:
+            self.conv_shortcut = CausalConv3d(inputs, outputs, ops, kernel=1, **place)
+        else:
+            self.conv_shortcut = None
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        h = self.conv1(norm_silu(self.norm1, x), memory)
+        h = self.conv2(norm_silu(self.norm2, h), memory)
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x, memory))
+
+
+class FrameAttention(nn.Module):
+    """Attention between the pixels of one frame; one head as wide as the channels."""
+
+    def __init__(self, channels: int, groups: int, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.group_norm = ops.GroupNorm(groups, channels, eps=NORM_EPS, **place)
+        self.to_q = ops.Linear(channels, channels, **place)
+        self.to_k = ops.Linear(channels, channels, **place)
+        self.to_v = ops.Linear(channels, channels, **place)
+        self.to_out = nn.ModuleList([ops.Linear(channels, channels, **place)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, _, h, w = x.shape
+        pixels = rearrange(self.group_norm(fold_frames(x)), "f c h w -> f 1 (h w) c")
+        seen = F.scaled_dot_product_attention(self.to_q(pixels), self.to_k(pixels), self.to_v(pixels))
+        frames = rearrange(self.to_out[0](seen), "f 1 (h w) c -> f c h w", h=h, w=w)
+        return x + unfold_frames(frames, b)
+
+
+class MidBlock(nn.Module):
+    """Residual block, attention, residual block, at the lowest resolution."""
+
+    def __init__(self, channels: int, groups: int, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList([FrameAttention(channels, groups, ops, **place)])
+        self.resnets = nn.ModuleList([ResidualBlock(channels, channels, groups, ops, **place) for _ in range(2)])
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        x = self.resnets[0](x, memory)
+        x = self.attentions[0](x)
+        return self.resnets[1](x, memory)
+
+
+class Downsample(nn.Module):
+    """Halve space, stride (1, 2, 2), or time, stride (2, 1, 1): frames 2k + 1 become k + 1."""
+
+    def __init__(self, channels: int, stride: tuple[int, int, int], ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, ops, stride=stride, **place)
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        return self.conv(x, memory)
+
+
+class SpatialUpsample(nn.Module):
+    """Double rows and columns; channel c * 4 + row * 2 + column of the convolution becomes the pixel (row, column)."""
+
+    factor = 4  # channels of the convolution that become one channel of the result
+
+    def __init__(self, channels: int, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels * self.factor, ops, **place)
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        return unfold_frames(F.pixel_shuffle(fold_frames(self.conv(x, memory)), 2), x.shape[0])
+
+
+class TemporalUpsample(nn.Module):
+    """Double the frames and drop the first of the clip: t become 2t - 1. Channel c * 2 + k is frame k of a pair."""
+
+    factor = 2
+
+    def __init__(self, channels: int, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels * self.factor, ops, **place)
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        later_chunk = memory is not None and self.conv in memory
+        pairs = rearrange(self.conv(x, memory), "b (c p) t h w -> b (t p) h w c", p=2)
+        return (pairs if later_chunk else pairs[:, 1:]).movedim(-1, 1)
+
+
+class DownBlock(nn.Module):
+    """Residual blocks, then half the space, then half the time, as the config says."""
+
+    def __init__(
+        self, inputs: int, outputs: int, layers: int, space: bool, time: bool, groups: int, ops: Any, **place: Any
+    ) -> None:
+        super().__init__()
+        widths = [inputs] + [outputs] * layers
+        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **place) for i in range(layers)])
+        self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **place)] if space else [])
+        self.temporal_downsamplers = nn.ModuleList([Downsample(outputs, (2, 1, 1), ops, **place)] if time else [])
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        for layer in (*self.resnets, *self.downsamplers, *self.temporal_downsamplers):
+            x = layer(x, memory)
+        return x
+
+
+class UpBlock(nn.Module):
+    """Residual blocks, then twice the space, then twice the time, as the config says."""
+
+    def __init__(
+        self, inputs: int, outputs: int, layers: int, space: bool, time: bool, groups: int, ops: Any, **place: Any
+    ) -> None:
+        super().__init__()
+        widths = [inputs] + [outputs] * layers
+        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **place) for i in range(layers)])
+        self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **place)] if space else [])
+        self.temporal_upsamplers = nn.ModuleList([TemporalUpsample(outputs, ops, **place)] if time else [])
+
+    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+        for layer in (*self.resnets, *self.upsamplers, *self.temporal_upsamplers):
+            x = layer(x, memory)
+        return x

@@ -1,0 +1,137 @@
+"""The one owner of scales: between the VAE's latents and the transformer's, and between 8-bit pixels and the VAE's.
+
+A transformer works on normalised latents, (latent - shift) * scale. The first latent frame of a clip is an image and
+has numbers of its own; a latent of one frame is an image too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PerChannel = float | tuple[float, ...]
+_SCALES = ("shift", "scale", "first_shift", "first_scale")
+
+
+@dataclass(frozen=True)
+class LatentFormat:
+    """Shift and scale of latents `(b, c, t, h, w)`, one number for all channels or one for each.
+
+    `rgb_factors` (one RGB triple per channel) and `rgb_bias` turn a normalised latent into a rough picture in 0..1.
+    """
+
+    name: str
+    shift: PerChannel
+    scale: PerChannel
+    first_shift: PerChannel
+    first_scale: PerChannel
+    rgb_factors: tuple[tuple[float, float, float], ...] | None = None
+    rgb_bias: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        counts = set()
+        for key in _SCALES:
+            value = getattr(self, key)
+            entries = tuple(value) if isinstance(value, list | tuple) else (value,)
+            if not all(math.isfinite(entry) and (entry > 0 or key.endswith("shift")) for entry in entries):
+                raise ValueError(
+                    f"latent format {self.name!r}: {key} is {value}; shifts are finite, scales also above 0"
+                )
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, key, entries)
+                counts.add(len(entries))
+        if self.rgb_factors is not None:
+            object.__setattr__(self, "rgb_factors", tuple(tuple(row) for row in self.rgb_factors))
+            object.__setattr__(self, "rgb_bias", tuple(self.rgb_bias or (0.0, 0.0, 0.0)))
+            counts.add(len(self.rgb_factors))
+        if len(counts) > 1:
+            raise ValueError(f"latent format {self.name!r} has numbers for {sorted(counts)} channels; they must agree")
+
+    def normalize(self, latent: Tensor, starts_clip: bool = True) -> Tensor:
+        """From the VAE's scale to the transformer's; with `starts_clip=False` frame 0 counts as a later frame."""
+        first, rest = self._split(latent, starts_clip)
+        first = (first - _column(self.first_shift, latent)) * _column(self.first_scale, latent)
+        rest = (rest - _column(self.shift, latent)) * _column(self.scale, latent)
+        return torch.cat([first, rest], dim=2)
+
+    def denormalize(self, latent: Tensor, starts_clip: bool = True) -> Tensor:
+        """From the transformer's scale to the VAE's; the inverse of `normalize`."""
+        first, rest = self._split(latent, starts_clip)
+        first = first / _column(self.first_scale, latent) + _column(self.first_shift, latent)
+        rest = rest / _column(self.scale, latent) + _column(self.shift, latent)
+        return torch.cat([first, rest], dim=2)
+
+    @staticmethod
+    def _split(latent: Tensor, starts_clip: bool) -> tuple[Tensor, Tensor]:
+        if latent.ndim != 5:
+            raise ValueError(
+                f"latent of shape {tuple(latent.shape)}; expected (batch, channels, frames, rows, columns)"
+            )
+        return latent[:, :, : int(starts_clip)], latent[:, :, int(starts_clip) :]
+
+    def preview(self, frame: Tensor) -> Tensor | None:
+        """A rough picture `(b, h, w, 3)` in 0..1 of a normalised frame `(b, c, h, w)`; None without `rgb_factors`."""
+        if self.rgb_factors is None:
+            return None
+        factors = torch.tensor(self.rgb_factors, dtype=torch.float32, device=frame.device)  # (c, 3)
+        bias = torch.tensor(self.rgb_bias, dtype=torch.float32, device=frame.device)
+        return (frame.float().movedim(1, -1) @ factors + bias).clamp(0.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LatentFormat:
+        """Read what `to_dict` wrote (lists, as JSON has them, become tuples)."""
+        missing = {"name", *_SCALES} - values.keys()
+        unknown = values.keys() - cls.__dataclass_fields__.keys()
+        if missing or unknown:
+            raise ValueError(f"latent format: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+        return cls(**values)
+
+
+def _column(value: PerChannel, like: Tensor) -> float | Tensor:
+    """A number as it is; a number per channel as a column that broadcasts over `(b, c, t, h, w)`."""
+    if isinstance(value, tuple):
+        return torch.tensor(value, dtype=like.dtype, device=like.device).view(1, -1, 1, 1, 1)
+    return value
+
+
+MINIFLUX = LatentFormat("miniflux", shift=-0.2343, scale=1 / 3.0986, first_shift=-0.04, first_scale=1 / 1.8726)
+SD3 = LatentFormat("sd3", shift=-0.2343, scale=1 / 3.0986, first_shift=0.1490, first_scale=1 / 1.8415)
+_BY_KIND = {"miniflux": MINIFLUX, "mmdit": SD3}  # the official numbers for each kind of transformer checkpoint
+
+
+def latent_format_for(kind: str | Mapping[str, Any]) -> LatentFormat:
+    """The format for a kind of transformer checkpoint ("miniflux", "mmdit"), or from the dict in a checkpoint."""
+    if isinstance(kind, Mapping):
+        return LatentFormat.from_dict(kind)
+    if kind not in _BY_KIND:
+        raise ValueError(f"no latent format is known for {kind!r}; known kinds are {', '.join(sorted(_BY_KIND))}")
+    return _BY_KIND[kind]
+
+
+def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
+    """Fit `rgb_factors` and `rgb_bias`: normalised `latents (n, c, h, w)` to `frames (n, 3, H, W)` in -1..1."""
+    pictures = F.interpolate(frames.float(), latents.shape[-2:], mode="area") / 2 + 0.5
+    known = F.pad(latents.movedim(1, -1).flatten(0, -2), (0, 1), value=1.0)  # (n h w, c + 1)
+    wanted = pictures.movedim(1, -1).flatten(0, -2)  # (n h w, 3)
+    solution = torch.linalg.lstsq(known.double().cpu(), wanted.double().cpu()).solution.tolist()
+    return tuple(map(tuple, solution[:-1])), tuple(solution[-1])
+
+
+def to_uint8(video: Tensor) -> Tensor:
+    """Pixels in -1..1 to 0..255, cut to integers (not rounded) as the official code does; any shape."""
+    return (127.5 * video.float() + 127.5).clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(pixels: Tensor) -> Tensor:
+    """Pixels in 0..255 to float32 in -1..1; any shape."""
+    return (pixels.float() / 255 - 0.5) / 0.5
