@@ -1,0 +1,264 @@
+"""Weight files on disk: which files belong together, what tensors they name, and reading them without running anything.
+
+Nothing here knows what the tensors are for; `checkpoint_kinds` does.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+METADATA_KEY = "pyramid_video"  # of the safetensors metadata, or of a tensor of JSON bytes where metadata cannot ride
+COMPONENT_WEIGHTS = "diffusion_pytorch_model"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+SAFETENSORS = (".safetensors", ".sft")
+WEIGHTS = (*SAFETENSORS, *PICKLES)
+SAFE_UNPICKLING = (2, 6)  # earlier versions of torch could be made to run code in spite of weights_only
+LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})$")
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+OTHER_FILES = (  # first bytes of what people save under a weight file's name by mistake
+    (b"version https://git-lfs", "a Git LFS pointer, not the weights; get them with `git lfs pull` or by download"),
+    (b"<", "a web page, not weights; the download went wrong, perhaps for want of a login"),
+    (b"GGUF", "a GGUF file; take the safetensors weights instead"),
+    (b"PK\x03\x04", "a zip archive, perhaps a PyTorch pickle with the wrong ending"),
+    (b"\x80", "a Python pickle with the wrong ending"),
+    (b"{", "a JSON file without weights"),
+)
+
+
+class CheckpointError(ValueError):
+    """A file or folder that is not what it should be, said in one sentence."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says about one tensor before it is read; `dtype` is None for anything but floats."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None
+    file: Path
+
+    @property
+    def size(self) -> int:
+        return torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """All tensors of one checkpoint, by the names in its files."""
+
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Stored]
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # what our own `save` wrote
+
+
+def scan(files: tuple[Path, ...]) -> WeightFiles:
+    """Read names, shapes and types of all tensors; CheckpointError for damaged files and unsafe pickles."""
+    tensors: dict[str, Stored] = {}
+    metadata: dict[str, Any] = {}
+    for file in files:
+        check_bytes(file)
+        found, described = scan_safetensors(file) if file.suffix in SAFETENSORS else scan_pickle(file)
+        tensors |= found
+        metadata |= described
+    if not tensors:
+        raise CheckpointError(f"{files[0]} holds no tensors")
+    return WeightFiles(files, tensors, metadata)
+
+
+def check_bytes(file: Path) -> None:
+    """Refuse what is no weight file at all by its first bytes."""
+    if file.suffix not in WEIGHTS:
+        raise CheckpointError(f"{file} is not a weight file; the endings read here are {', '.join(WEIGHTS)}")
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+    if not start:
+        raise CheckpointError(f"{file} is empty; download or copy it again")
+    pickled = file.suffix in PICKLES
+    for sign, meaning in OTHER_FILES:
+        belongs = pickled and sign in (b"PK\x03\x04", b"\x80")
+        if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(sign) and not belongs and not is_header(start, file):
+            raise CheckpointError(f"{file} is {meaning}")
+
+
+def is_header(start: bytes, file: Path) -> bool:
+    """Tell whether these are the first bytes of safetensors: a length that fits the file, then JSON."""
+    length = int.from_bytes(start[:8], "little")
+    return start[8:9] == b"{" and 2 <= length <= min(LARGEST_HEADER, file.stat().st_size - 8)
+
+
+def scan_safetensors(file: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= LARGEST_HEADER:
+            raise CheckpointError(f"{file} is not a safetensors file; it may be damaged or of another kind")
+        if length > size - 8:
+            raise CheckpointError(f"{file} is cut off inside its header ({size} bytes); download or copy it again")
+        try:
+            header = json.loads(stream.read(length))
+            described = header.pop("__metadata__", None) or {}
+            end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            tensors = {
+                key: Stored(tuple(map(int, entry["shape"])), DTYPES.get(entry["dtype"]), file)
+                for key, entry in header.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            raise CheckpointError(f"{file} has a damaged safetensors header; download or copy it again") from error
+    if size < end:
+        raise CheckpointError(f"{file} is cut off: {size} of {end} bytes are there; download or copy it again")
+    text = described.get(METADATA_KEY)
+    bytes_key = next((key for key in tensors if key.rpartition(".")[2] == METADATA_KEY), None)
+    if bytes_key is not None:
+        del tensors[bytes_key]
+        _, described_bytes = next(read_safetensors(file, [bytes_key]))
+        text = text or described_bytes.numpy().tobytes().decode("utf-8", "replace")
+    return tensors, parse_metadata(text, file)
+
+
+def parse_metadata(text: str | None, file: Path) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        described = json.loads(text)
+    except ValueError:
+        described = None
+    if not isinstance(described, dict) or not isinstance(described.get("config"), dict) or "kind" not in described:
+        raise CheckpointError(f"{file} carries a damaged description of its model (metadata {METADATA_KEY!r})")
+    return described
+
+
+def scan_pickle(file: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
+    state = read_pickle(file)
+    floats = {key: tensor.dtype if tensor.is_floating_point() else None for key, tensor in state.items()}
+    return {key: Stored(tuple(tensor.shape), floats[key], file) for key, tensor in state.items()}, {}
+
+
+def read_tensors(files: WeightFiles, keys: list[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield `(key, tensor)` file after file; on the CPU, memory-mapped, not copied."""
+    for file in files.files:
+        wanted = [key for key in keys if files.tensors[key].file == file]
+        if file.suffix in SAFETENSORS:
+            yield from read_safetensors(file, wanted)
+        else:
+            state = read_pickle(file)
+            yield from ((key, state.pop(key)) for key in wanted)
+
+
+def read_safetensors(file: Path, keys: list[str]) -> Iterator[tuple[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for key in keys:
+                yield key, opened.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
+
+
+def read_pickle(file: Path) -> dict[str, Tensor]:
+    """Read a PyTorch file as plain tensors; what would run code is refused, never run."""
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < SAFE_UNPICKLING:
+        raise CheckpointError(
+            f"{file} is a pickle, and torch {torch.__version__} cannot read pickles safely;"
+            " update torch to 2.6 or take safetensors weights"
+        )
+    try:
+        content = load_plain(file)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} is a pickle that holds more than tensors and would run code when opened; it was not run."
+            " Take the safetensors weights instead"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged, cut off or no PyTorch file; download or copy it again") from error
+    for wrapping in ("model", "state_dict", "module"):  # official VAE training keeps its optimizer beside the model
+        if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
+            content = content[wrapping]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{file} holds no table of tensors, as weight files do")
+    return {str(key): tensor.detach() for key, tensor in content.items()}
+
+
+def load_plain(file: Path) -> Any:
+    """Read with the map of memory where the format allows it (the older one, without zip, does not)."""
+    with file.open("rb") as stream:
+        zipped = stream.read(2) == b"PK"
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """List the weight files of a file, a shard or a component folder; CheckpointError when some are missing."""
+    if path.is_file():
+        shard = SHARD.match(path.stem)
+        return all_shards(path.parent, shard["stem"], int(shard["count"]), path.suffix) if shard else (path,)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+    for suffix in (".safetensors", ".bin"):
+        for stem in (COMPONENT_WEIGHTS, "pytorch_model", "model"):
+            if (whole := path / f"{stem}{suffix}").is_file():
+                return (whole,)
+        for index in sorted(path.glob(f"*{suffix}.index.json")):
+            return indexed_shards(index)
+        loose = sorted(file for file in path.glob(f"*{suffix}") if not file.name.startswith("."))
+        if loose and (shard := SHARD.match(loose[0].stem)):
+            return all_shards(path, shard["stem"], int(shard["count"]), suffix)
+        if len(loose) == 1:
+            return (loose[0],)
+        if loose:
+            names = ", ".join(file.name for file in loose[:4])
+            raise CheckpointError(f"{path} holds {len(loose)} weight files ({names}); choose one of them")
+    raise CheckpointError(f"{path} holds no weights ({COMPONENT_WEIGHTS}.safetensors, its shards, or .bin)")
+
+
+def indexed_shards(index: Path) -> tuple[Path, ...]:
+    """Read the list of shards of an index file."""
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise CheckpointError(f"{index} lists no weights (`weight_map`)")
+    names = sorted({str(name) for name in table.values()})
+    if outside := [name for name in names if Path(name).name != name]:
+        raise CheckpointError(f"{index} names a file outside its own folder: {outside[0]}")
+    return present([index.parent / name for name in names])
+
+
+def all_shards(folder: Path, stem: str, count: int, suffix: str) -> tuple[Path, ...]:
+    return present([folder / f"{stem}-{number:05}-of-{count:05}{suffix}" for number in range(1, count + 1)])
+
+
+def present(files: list[Path]) -> tuple[Path, ...]:
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise CheckpointError(f"{files[0].parent} lacks {', '.join(missing)} ({len(missing)} of {len(files)} shards)")
+    return tuple(files)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object; CheckpointError when it is damaged."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds no JSON object")
+    return content

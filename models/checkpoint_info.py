@@ -1,0 +1,222 @@
+"""What a checkpoint file or folder is: its kind, its configuration, and whether its tensors fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import bare_layers
+from .checkpoint_files import COMPONENT_WEIGHTS, CheckpointError, WeightFiles, read_json, scan, weight_files
+from .checkpoint_kinds import (
+    KINDS,
+    TEXT_KINDS,
+    TRANSFORMERS,
+    article,
+    config_from_shapes,
+    own_keys,
+    recognize,
+    stranger,
+    wanted,
+)
+from .latent_format import LatentFormat, latent_format_for
+
+# The official loader gives these whatever config.json says; the file for SD3 lacks some of them.
+ADDED_BY_THE_LOADER = {
+    "miniflux": {"use_flash_attn": False, "use_temporal_causal": True, "interp_condition_pos": True},
+    "mmdit": {
+        "use_flash_attn": False,
+        "use_temporal_causal": True,
+        "interp_condition_pos": True,
+        "use_t5_mask": True,
+        "add_temp_pos_embed": True,
+        "temp_pos_embed_type": "rope",
+    },
+    "causal_vae": {"interpolate": False},
+}
+MINIFLUX_AXES = [16, 24, 24]  # likewise, where they fit the head
+OFFICIAL_CLASSES = {"PyramidFluxTransformer", "PyramidDiffusionMMDiT", "CausalVideoVAE"}
+NETWORKS = {  # kind: module, config class, network class
+    "miniflux": ("miniflux", "MiniFluxConfig", "MiniFluxTransformer"),
+    "mmdit": ("mmdit", "MMDiTConfig", "MMDiTTransformer"),
+    "causal_vae": ("causal_vae", "CausalVAEConfig", "CausalVideoVAE"),
+    "text_encoder": ("text_encoder", "TextEncoderConfig", "TextEncoder"),
+}
+
+# What networks raise when they are made with sizes of the wrong type, negative, zero or beyond all memory.
+NONSENSE = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a file or folder is; nothing of its weights is read yet."""
+
+    path: Path
+    kind: str  # one of KINDS
+    config: Any = None  # a config object of the kind's network; None for official text encoders
+    latent_format: LatentFormat | None = None  # of transformers, and what a VAE of ours was saved with
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # all that our own `save` wrote
+    prefix: str = ""  # of the network's keys in the file
+    dtype: torch.dtype | None = None  # in which most of it is stored
+    weights: WeightFiles | None = field(default=None, repr=False)  # None for official text encoders
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # the network's key: key in the file
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.weights.files if self.weights else ()
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path.is_file() else self.path.name
+
+
+def looks_like_component_folder(path: Path) -> bool:
+    """Tell cheaply whether a folder holds one diffusers-style network: config.json and weights."""
+    return (path / "config.json").is_file() and any(path.glob(f"{COMPONENT_WEIGHTS}*"))
+
+
+def looks_like_official_root(path: Path) -> bool:
+    """Tell cheaply whether a folder is the top of an official model with its text encoders."""
+    return any((path / name).is_dir() for name in ("text_encoder_2", "tokenizer_2"))
+
+
+def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> CheckpointInfo:
+    """Say what `path` is and check that its tensors fit its configuration; only headers are read.
+
+    Raises CheckpointError, a sentence on what it looks like and what belongs here, for anything not of the expected
+    kinds; FileNotFoundError when there is nothing.
+    """
+    path = Path(path)
+    expected = set(expected_kinds)
+    if path.is_dir() and not any(path.glob("*.safetensors*")) and not any(path.glob("*.bin*")):
+        return inspect_top(path, expected)
+    weights = scan(weight_files(path))
+    found = recognize(weights.tensors)
+    kind = next((kind for kind in found if kind in expected), next(iter(found), None))
+    if kind not in expected:
+        meaning = article(KINDS[kind]) if kind else stranger(weights.tensors)
+        raise CheckpointError(f"{path} looks like {meaning}; this place takes {wanted(expected)}")
+    if weights.metadata and weights.metadata["kind"] != kind:
+        raise CheckpointError(f"{path} calls itself {weights.metadata['kind']!r} but looks like {article(KINDS[kind])}")
+    keys = own_keys(weights.tensors, found[kind])
+    info = CheckpointInfo(
+        path=path,
+        kind=kind,
+        config=read_config(path, kind, weights, keys),
+        latent_format=read_latent_format(path, kind, weights),
+        metadata=weights.metadata,
+        prefix=found[kind],
+        dtype=stored_dtype(weights, keys.values()),
+        weights=weights,
+        keys=keys,
+    )
+    check_fit(info)
+    return info
+
+
+def inspect_top(path: Path, expected: set[str]) -> CheckpointInfo:
+    """Say what a folder without weights of its own is: the top of an official model, or nothing of use."""
+    takes = f"this place takes {wanted(expected)}"
+    if looks_like_official_root(path) and expected & TEXT_KINDS:
+        from .official_text import check_folders
+
+        kind = check_folders(path)
+        if kind not in expected:
+            raise CheckpointError(f"{path} looks like {article(KINDS[kind])}; {takes}")
+        return CheckpointInfo(path=path, kind=kind)
+    parts = sorted(part.name for part in path.iterdir() if part.is_dir() and looks_like_component_folder(part))
+    if parts:
+        raise CheckpointError(f"{path} is a whole model; choose a folder inside it ({', '.join(parts)}): {takes}")
+    raise CheckpointError(f"{path} holds no weights; {takes}")
+
+
+def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, str]) -> Any:
+    """The config object: from our metadata, or the official config.json, or worked out from shapes."""
+    values = weights.metadata.get("config") or folder_config(path, kind)
+    if values is None:
+        values = config_from_shapes(kind, {key: weights.tensors[name].shape for key, name in keys.items()})
+    config_class, _ = network_classes(kind)
+    try:
+        return config_class.from_dict(values)
+    except NONSENSE as error:
+        raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {error}") from error
+
+
+def folder_config(path: Path, kind: str) -> dict[str, Any] | None:
+    """Read the config.json that belongs to weights in an official folder, with the official loader's own values."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file() or (path.is_file() and not path.name.startswith(COMPONENT_WEIGHTS)):
+        return None
+    values = read_json(file)
+    if (name := values.get("_class_name")) is not None and name not in OFFICIAL_CLASSES:
+        raise CheckpointError(f"{file} is of a {name}; this place takes {wanted([kind])}")
+    config = values | ADDED_BY_THE_LOADER.get(kind, {})
+    if kind == "miniflux" and config.get("attention_head_dim", sum(MINIFLUX_AXES)) == sum(MINIFLUX_AXES):
+        config["axes_dims_rope"] = MINIFLUX_AXES
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def read_latent_format(path: Path, kind: str, weights: WeightFiles) -> LatentFormat | None:
+    """What the file says, or the official numbers of a transformer."""
+    values = weights.metadata.get("latent_format")
+    if values is None:
+        return latent_format_for(kind) if kind in TRANSFORMERS else None
+    try:
+        return LatentFormat.from_dict(values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the description of {path} has a damaged latent format: {error}") from error
+
+
+def stored_dtype(weights: WeightFiles, keys: Iterable[str]) -> torch.dtype | None:
+    """The float type that holds most numbers."""
+    sizes: Counter[torch.dtype] = Counter()
+    for stored in map(weights.tensors.__getitem__, keys):
+        if stored.dtype is not None:
+            sizes[stored.dtype] += stored.size
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def network_classes(kind: str) -> tuple[Any, Any]:
+    """The config class and the network class of a kind, imported when asked for."""
+    module, config_class, network_class = NETWORKS[kind]
+    found = import_module(f".{module}", __package__)
+    return getattr(found, config_class), getattr(found, network_class)
+
+
+def check_fit(info: CheckpointInfo) -> None:
+    """Compare keys and shapes with those of the network; CheckpointError names the first that differ."""
+    what = f"{info.path} looks like {article(KINDS[info.kind])}"
+    _, network_class = network_classes(info.kind)
+    try:
+        check_layers(info)
+        needed = network_class(info.config, ops=bare_layers, device="meta").state_dict()
+    except NONSENSE as error:
+        raise CheckpointError(f"the configuration of {info.path} fits no {KINDS[info.kind]}: {error}") from error
+    if missing := [key for key in needed if key not in info.keys]:
+        raise CheckpointError(f"{what} but lacks {len(missing)} of {len(needed)} tensors: {first_few(missing)}")
+    if unexpected := [key for key in info.keys if key not in needed]:
+        raise CheckpointError(f"{what} but has {len(unexpected)} tensors too many: {first_few(unexpected)}")
+    for key, tensor in needed.items():
+        shape = info.weights.tensors[info.keys[key]].shape
+        if shape != tuple(tensor.shape):
+            raise CheckpointError(
+                f"{what} but {key} has the shape {list(shape)} where its configuration asks for {list(tensor.shape)};"
+                " is its config.json that of another model?"
+            )
+
+
+def check_layers(info: CheckpointInfo) -> None:
+    """Refuse more layers than there are tensors: making a billion of them to compare would not end."""
+    for name, value in info.config.to_dict().items():
+        counts = value if isinstance(value, list) else [value]
+        if "layers" in name and sum(counts) > len(info.keys):
+            raise ValueError(f"{name} is {value}, but there are only {len(info.keys)} tensors")
+
+
+def first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,165 @@
+"""The official text encoders, read from their folders by transformers: CLIP for one vector per text, T5 for its tokens.
+
+miniFLUX takes CLIP-L's unprojected vector; SD3 takes the projected vectors of CLIP-L and CLIP-G, joined. Nothing is
+downloaded, no pickle is opened and no code of a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint_files import CheckpointError, read_json
+
+T5_TOKENS = 128  # always padded to, longer text is cut
+CLIP_TOKENS = 77
+LONGEST_TEXT = 50_000  # characters; both encoders have stopped reading long before
+PARTS = {  # kind: tokenizer, encoder and class of each; T5 is the last
+    "official_text_miniflux": (
+        ("tokenizer", "text_encoder", "CLIPTextModel"),
+        ("tokenizer_2", "text_encoder_2", "T5EncoderModel"),
+    ),
+    "official_text_sd3": (
+        ("tokenizer", "text_encoder", "CLIPTextModelWithProjection"),
+        ("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection"),
+        ("tokenizer_3", "text_encoder_3", "T5EncoderModel"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer and the network that reads its tokens."""
+
+    tokenizer: Any
+    network: Any
+
+    def ids(self, text: str, length: int) -> tuple[Tensor, Tensor]:
+        """Token ids and mask `(1, length)`, padded and cut to `length`."""
+        tokens = self.tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        device = self.network.device
+        return tokens.input_ids.to(device), tokens.attention_mask.to(device)
+
+
+@dataclass(frozen=True)
+class OfficialText:
+    """The encoders of one official model."""
+
+    kind: str
+    clips: tuple[Encoder, ...]
+    t5: Encoder
+
+    @torch.no_grad()
+    def encode(self, text: str) -> tuple[Tensor, Tensor]:
+        """Return T5 features of the real tokens `(1, n, d)`, n up to 128, and the pooled vector `(1, p)`.
+
+        T5 runs on all 128 positions with their mask, as officially, so that even rounding is the same; what it makes of
+        padding is left out. CLIP gets no mask.
+        """
+        text = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+        ids, mask = self.t5.ids(text, T5_TOKENS)
+        tokens = self.t5.network(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()][None]
+        length = self.clip_tokens
+        pooled = [self.pool(clip.network(input_ids=clip.ids(text, length)[0])) for clip in self.clips]
+        return tokens, torch.cat(pooled, dim=-1)
+
+    @property
+    def clip_tokens(self) -> int:
+        """The first CLIP's length holds for both."""
+        first = self.clips[0]
+        return min(CLIP_TOKENS, first.tokenizer.model_max_length, first.network.config.max_position_embeddings)
+
+    def pool(self, output: Any) -> Tensor:
+        return output.pooler_output if self.kind == "official_text_miniflux" else output.text_embeds
+
+    def to(self, device: torch.device | str) -> OfficialText:
+        """Move all encoders in place."""
+        for encoder in (*self.clips, self.t5):
+            encoder.network.to(device)
+        return self
+
+
+def check_folders(folder: Path) -> str:
+    """Return the kind of an official top folder; CheckpointError names the folder that is missing or wrong."""
+    second = folder / "text_encoder_2" / "config.json"
+    second_is_clip = second.is_file() and str(read_json(second).get("model_type", "")).startswith("clip")
+    third = any((folder / name).is_dir() for name in ("text_encoder_3", "tokenizer_3"))
+    kind = "official_text_sd3" if second_is_clip or third else "official_text_miniflux"
+    needed = [name for tokenizer, encoder, _ in PARTS[kind] for name in (tokenizer, encoder)]
+    if missing := [name for name in needed if not (folder / name).is_dir()]:
+        what = "SD3" if kind == "official_text_sd3" else "miniFLUX"
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing)}; the text of Pyramid Flow {what} needs {', '.join(needed)}"
+        )
+    for _, encoder, class_name in PARTS[kind]:
+        config = folder / encoder / "config.json"
+        given, wanted = str(read_json(config).get("model_type", "")), class_name[:2].lower()
+        if not given.startswith(wanted):
+            raise CheckpointError(f"{config} is of a {given or 'unnamed'} model; a {class_name} belongs here")
+    return kind
+
+
+def load_official_text(
+    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16
+) -> OfficialText:
+    """Load the encoders of an official top folder in `dtype` (officially bfloat16) on `device`.
+
+    Raises CheckpointError for folders that are missing, incomplete or hold only pickles; ImportError when there is no
+    transformers package.
+    """
+    folder = Path(folder)
+    kind = check_folders(folder)
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            "the official text encoders need the package transformers: pip install transformers sentencepiece"
+        ) from error
+    encoders = []
+    for tokenizer, encoder, class_name in PARTS[kind]:
+        tokenizer_class = transformers.T5TokenizerFast if class_name.startswith("T5") else transformers.CLIPTokenizer
+        with readable(folder / tokenizer):
+            reader = tokenizer_class.from_pretrained(folder / tokenizer, local_files_only=True)
+        network = load_network(folder / encoder, getattr(transformers, class_name), dtype)
+        encoders.append(Encoder(reader, network.to(device).eval().requires_grad_(False)))
+    return OfficialText(kind, tuple(encoders[:-1]), encoders[-1])
+
+
+def load_network(folder: Path, network_class: Any, dtype: torch.dtype) -> Any:
+    """Read one encoder from safetensors; CheckpointError when a tensor is missing."""
+    if not any(folder.glob("*.safetensors*")):
+        raise CheckpointError(f"{folder} holds no safetensors weights; pickles (.bin) are not opened for text encoders")
+    with readable(folder):
+        network, report = network_class.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype_argument(): dtype}
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} tensors of a {network_class.__name__}: {', '.join(missing[:3])}"
+        )
+    return network
+
+
+@contextmanager
+def readable(folder: Path):
+    """Turn whatever transformers says about a damaged folder into one sentence."""
+    try:
+        yield
+    except (
+        Exception
+    ) as error:  # its loaders raise OSError, ValueError, RuntimeError, SafetensorError and plain Exception
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{folder} cannot be loaded: {reason}") from error
+
+
+def dtype_argument() -> str:
+    """What `from_pretrained` calls the type: renamed in transformers 4.56."""
+    import transformers
+
+    major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
