@@ -1,0 +1,225 @@
+"""The recipe of the pack's small model: what it is made of, and the runs that train it.
+
+Two runs one after the other, each resumable: the VAE from clips, then the transformer together with its text encoder
+from cached latents. Their folders keep everything; `export_*` writes the files that the loaders read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..models import causal_vae, checkpoints, miniflux, text_encoder
+from ..models.latent_format import LatentFormat, fit_rgb
+from ..samplers.stages import make_stages
+from .captions import Combination, caption
+from .data import AnimationDataset
+from .files import write_beside
+from .loop import OnStep, TrainingRun, TrainSettings
+from .objectives import GeneratorDraw, PyramidObjective, drop_captions
+from .vae_objective import VAELoss
+
+SUBJECTS = (
+    "tiger", "rabbit", "octopus", "snail", "penguin", "whale", "dolphin", "dragon", "pig", "cow", "elephant",
+    "turtle", "honeybee", "baby chick", "racing car", "birthday cake", "christmas tree", "sun", "fish", "snake",
+)  # fmt: skip
+
+VAE_CONFIG = {
+    "patch_size": 4,
+    "encoder_out_channels": 16,
+    "encoder_block_out_channels": [32, 48, 64, 96],
+    "encoder_layers_per_block": [1, 1, 1, 1],
+    "encoder_spatial_down_sample": [True, False, False, False],
+    "encoder_temporal_down_sample": [False, True, True, False],
+    "encoder_norm_num_groups": 8,
+    "decoder_in_channels": 16,
+    "decoder_block_out_channels": [48, 64, 64, 96],
+    "decoder_layers_per_block": [1, 1, 1, 1],
+    "decoder_spatial_up_sample": [False, False, True, False],
+    "decoder_temporal_up_sample": [True, True, False, False],
+    "decoder_norm_num_groups": 8,
+}
+TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
+VOCABULARY = 512
+TRANSFORMER_CONFIG = {
+    "in_channels": 64,
+    "num_layers": 2,
+    "num_single_layers": 4,
+    "attention_head_dim": 32,
+    "num_attention_heads": 5,
+    "axes_dims_rope": [8, 12, 12],
+    "joint_attention_dim": 160,
+    "pooled_projection_dim": 160,
+}
+VAE_TRAINING = {"steps": 2300, "learning_rate": 5e-4, "warmup": 30, "average": 0.998}
+PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
+STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
+TEXT_DROPOUT = 0.1
+CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
+FILES = {
+    "vae": "vae/pyramid_video_small_vae.safetensors",
+    "transformer": "diffusion_models/pyramid_video_small.safetensors",
+    "text_encoder": "text_encoders/pyramid_video_small_text.safetensors",
+}
+
+
+def render(dataset: AnimationDataset, count: int, generator: torch.Generator) -> tuple[Tensor, list[Combination]]:
+    """Draw `count` clips once, as bytes `(n, 3, t, h, w)`, so that training does not wait for drawing."""
+    videos, combinations = [], []
+    for _ in range(count):
+        video, _, chosen = dataset.sample(generator, 1)
+        videos.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
+        combinations += chosen
+    return torch.stack(videos), combinations
+
+
+def train_vae(
+    dataset: AnimationDataset, folder: Path, settings: TrainSettings, clips: int = 1200, on_step: OnStep | None = None
+) -> TrainingRun:
+    """Train the small VAE: pictures first, then pieces of clips.
+
+    A picture costs a fraction of a clip, and with the time-blind start of `init_weights` what is learned from pictures
+    holds for every frame.
+    """
+    config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
+    vae = causal_vae.CausalVideoVAE(config)
+    causal_vae.init_weights(vae, torch.Generator().manual_seed(settings.seed))
+    pool, _ = render(dataset, clips, torch.Generator().manual_seed(settings.seed + 1))
+    run = TrainingRun({"vae": vae}, settings, folder)
+    run.resume()
+    loss = VAELoss()
+
+    def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        frames, batch = (1, 8) if step < settings.steps // 3 else ((5, 2), (9, 2))[step % 2]
+        chosen = torch.randint(len(pool), (batch,), generator=generator)
+        start = int(torch.randint(pool.shape[2] - frames + 1, (1,), generator=generator))
+        video = pool[chosen, :, start : start + frames].float() / 127.5 - 1
+        return loss(run.modules["vae"], video, generator)
+
+    return run.train(objective, on_step=on_step)
+
+
+def export_vae(run: TrainingRun, folder: Path) -> Path:
+    """Write the averaged VAE where the loaders look, in float16: half the size, no visible difference."""
+    config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
+    return checkpoints.save(
+        folder / FILES["vae"], run.averaged()["vae"], "causal_vae", config.to_dict(), dtype=torch.float16
+    )
+
+
+@torch.inference_mode()
+def encode_latents(vae: nn.Module, videos: Tensor, batch: int = 4) -> Tensor:
+    """Latents `(n, c, t, h, w)` of byte clips, in the VAE's own scale."""
+    return torch.cat([vae.encode(part.float() / 127.5 - 1).mode() for part in videos.split(batch)])
+
+
+def measured_format(latents: Tensor, videos: Tensor, name: str = "small") -> LatentFormat:
+    """The format that gives every channel of `latents` mean 0 and deviation 1, with colours for previews.
+
+    `videos` are the byte clips of the same rows.
+    """
+    first, rest = latents[:, :, :1], latents[:, :, 1:]
+    (shift, scale), (first_shift, first_scale) = (
+        (part.mean((0, 2, 3, 4)).tolist(), (1 / part.std((0, 2, 3, 4))).tolist()) for part in (rest, first)
+    )
+    plain = LatentFormat(name, tuple(shift), tuple(scale), tuple(first_shift), tuple(first_scale))
+    shown = plain.normalize(latents).transpose(1, 2).flatten(0, 1)  # (n t, c, h, w)
+    step = (videos.shape[2] - 1) // (latents.shape[2] - 1)
+    frames = videos[:, :, ::step].transpose(1, 2).flatten(0, 1).float() / 127.5 - 1
+    factors, bias = fit_rgb(shown, frames)
+    return replace(plain, rgb_factors=factors, rgb_bias=bias)
+
+
+def train_pyramid(
+    dataset: AnimationDataset,
+    vae: nn.Module,
+    folder: Path,
+    settings: TrainSettings,
+    clips: int = 6000,
+    batch: int = 64,
+    on_step: OnStep | None = None,
+) -> tuple[TrainingRun, LatentFormat, text_encoder.Tokenizer]:
+    """Train transformer and text encoder together on cached latents; captions are worded anew in every step."""
+    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
+    words = torch.Generator().manual_seed(settings.seed + 2)
+    texts = [caption(c, words) for c in combinations for _ in range(4)]
+    tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+    encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
+    run = TrainingRun({"transformer": network, "text_encoder": encoder}, settings, folder)
+    run.resume()
+    loss = PyramidObjective(make_stages(len(STAGE_RATIOS)), STAGE_RATIOS)
+
+    def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = torch.randint(len(latents), (batch,), generator=generator).tolist()
+        captions = [caption(combinations[i], generator) for i in chosen]
+        captions = drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator))
+        ids, mask = tokenizer.batch(captions)
+        text, pooled = run.modules["text_encoder"](ids, mask)
+        return loss(run.modules["transformer"], latents[chosen], text, mask, pooled, generator)
+
+    return run.train(objective, on_step=on_step), latent_format, tokenizer
+
+
+def new_networks(vocabulary: int, seed: int) -> tuple[nn.Module, nn.Module]:
+    """A text encoder and a transformer ready to learn."""
+    encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(vocab_size=vocabulary, **TEXT_CONFIG))
+    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(TRANSFORMER_CONFIG))
+    text_encoder.init_weights(encoder, torch.Generator().manual_seed(seed + 3))
+    miniflux.init_weights(network, torch.Generator().manual_seed(seed + 4))
+    return encoder, network
+
+
+def cached_latents(
+    dataset: AnimationDataset, vae: nn.Module, folder: Path, clips: int, seed: int
+) -> tuple[Tensor, list[Combination], LatentFormat]:
+    """Normalised latents of `clips` clips, encoded once and kept in `folder`, with what they show and their format."""
+    path = folder / "latents.pt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        generator, parts, combinations, sample = torch.Generator().manual_seed(seed + 5), [], [], None
+        for start in range(0, clips, CACHE_CHUNK):
+            videos, chosen = render(dataset, min(CACHE_CHUNK, clips - start), generator)
+            parts.append(encode_latents(vae, videos))
+            combinations += chosen
+            sample = videos if sample is None else sample
+        latents = torch.cat(parts)
+        latent_format = measured_format(latents[: len(sample)], sample)
+        with write_beside(path) as part:
+            kept = {
+                "latents": latents,
+                "format": latent_format.to_dict(),
+                "combinations": [vars(c) for c in combinations],
+            }
+            torch.save(kept, part)
+    kept = torch.load(path, weights_only=True)
+    latent_format = LatentFormat.from_dict(kept["format"])
+    return latent_format.normalize(kept["latents"]), [Combination(**c) for c in kept["combinations"]], latent_format
+
+
+def export_pyramid(
+    run: TrainingRun, latent_format: LatentFormat, tokenizer: text_encoder.Tokenizer, folder: Path
+) -> tuple[Path, Path]:
+    """Write the averaged transformer and text encoder where the loaders look, in float16."""
+    states = run.averaged()
+    network, encoder = run.modules["transformer"], run.modules["text_encoder"]
+    return (
+        checkpoints.save(
+            folder / FILES["transformer"],
+            states["transformer"],
+            "miniflux",
+            network.config,
+            latent_format=latent_format,
+            dtype=torch.float16,
+        ),
+        checkpoints.save(
+            folder / FILES["text_encoder"],
+            states["text_encoder"],
+            "text_encoder",
+            encoder.config,
+            extra={"tokenizer": tokenizer.to_json()},
+            dtype=torch.float16,
+        ),
+    )
