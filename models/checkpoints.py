@@ -6,9 +6,7 @@ what `save` writes: safetensors that carry their description in the metadata.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from .checkpoint_info import (
     network_classes,
 )
 from .checkpoint_kinds import KINDS, TRANSFORMERS
+from .files import write_beside
 from .text_encoder import Tokenizer
 
 __all__ = [
@@ -167,16 +166,11 @@ def save(
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {key: stored_form(tensor, dtype) for key, tensor in state.items()}
     described = {"kind": kind, "config": plain(config), "latent_format": plain(latent_format), **(extra or {})}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        save_file(tensors, beside, metadata={METADATA_KEY: json.dumps(described)})
-        os.replace(beside, path)
+        with write_beside(path) as part:
+            save_file(tensors, part, metadata={METADATA_KEY: json.dumps(described)})
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
     return path
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .files import write_beside
+from ..models.files import write_beside
 
 Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
 OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
@@ -172,7 +172,6 @@ class TrainingRun:
         """Write the whole state beside the old one and rename it into place."""
         if not self.accelerator.is_main_process:
             return self.folder
-        self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
             "network": self._network.state_dict(),

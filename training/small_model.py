@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..models import causal_vae, checkpoints, miniflux, text_encoder
+from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.stages import make_stages
 from .captions import Combination, caption
 from .data import AnimationDataset
-from .files import write_beside
 from .loop import OnStep, TrainingRun, TrainSettings
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions
 from .vae_objective import VAELoss

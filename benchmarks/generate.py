@@ -1,0 +1,66 @@
+"""Clips of many prompts at once from a transformer, a VAE and a text encoder in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pyramid_video.models import checkpoints
+from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.noise import draw_noise, row_generators
+from pyramid_video.samplers.pyramid import Call, sample_pyramid
+from pyramid_video.samplers.stages import PyramidStages
+from torch import Tensor
+
+
+def only_file(models: Path, kind: str) -> Path:
+    """The one checkpoint in `models/kind`."""
+    found = sorted((models / kind).glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "nothing"
+        raise FileNotFoundError(f"{models / kind} must hold exactly one .safetensors file; it holds {names}")
+    return found[0]
+
+
+def load_vae(models: Path) -> torch.nn.Module:
+    """The VAE of a folder that is laid out like `models/pretrained`."""
+    return checkpoints.load(only_file(models, "vae"), ("causal_vae",))[0].eval()
+
+
+class TextToVideo:
+    """The three networks of a folder that is laid out like `models/pretrained`, in float32 on the CPU."""
+
+    def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
+        self.stages, self.guidance = stages, guidance
+        self.network, info = checkpoints.load(only_file(models, "diffusion_models"), ("miniflux", "mmdit"))
+        self.latent_format = info.latent_format
+        self.text, text_info = checkpoints.load(only_file(models, "text_encoders"), ("text_encoder",))
+        self.tokenizer = checkpoints.load_tokenizer(text_info)
+        self.vae = load_vae(models)
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[str], seed: int, frames: int, size: int) -> Tensor:
+        """Clips (n, 3, frames, size, size) in -1..1; clip i has the noise of seed + i, whatever the others are."""
+        config = self.vae.config
+        side, length = size // config.space_compression, (frames - 1) // config.time_compression + 1
+        noise = draw_noise((len(prompts), config.latent_channels, length, side, side), seed)
+        negatives = [""] * len(prompts) if self.guidance.enabled else []
+        text, mask, pooled = self.encode([*negatives, *prompts])
+
+        def velocity(x: Tensor, call: Call) -> Tensor:
+            rows = len(text) // len(x)
+            clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in (*call.history, x)]
+            answer = self.network(clips, torch.full((len(text),), call.timestep), text, mask, pooled)
+            return guide(*answer.chunk(2), self.guidance.scale(call.unit)) if negatives else answer
+
+        latent = sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(prompts)))
+        return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
+
+    def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (n, length, width), mask (n, length) and pooled vectors (n, width) of several prompts."""
+        ids = [torch.tensor(self.tokenizer.encode(prompt)) for prompt in prompts]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        mask = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in ids])[:, None]
+        tokens, pooled = self.text(padded, mask)
+        return tokens, mask, pooled

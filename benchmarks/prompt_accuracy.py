@@ -1,0 +1,197 @@
+"""How often a clip shows what its prompt asks for, on combinations never trained on.
+
+    python benchmarks/prompt_accuracy.py --animations DIR --count 200
+    python benchmarks/prompt_accuracy.py --animations DIR --real            # the judge itself, on real clips
+    python benchmarks/prompt_accuracy.py --animations DIR --reconstructed   # the VAE alone
+
+The judge knows nothing of the model (see judge.py). The row "shuffled" judges the same clips against the prompts of
+other clips: it must be at chance level. 95 % intervals are Wilson's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import _package
+import torch
+from generate import TextToVideo, load_vae
+from judge import Judge, Verdict
+from PIL import Image, ImageDraw
+from pyramid_video.samplers.guidance import PyramidGuidance
+from pyramid_video.samplers.stages import make_stages
+from pyramid_video.training.captions import Combination, caption
+from pyramid_video.training.data import AnimationDataset
+from pyramid_video.training.files import write_beside
+from pyramid_video.training.small_model import SUBJECTS
+from pyramid_video.training.vae_objective import psnr
+from torch import Tensor
+from torch.nn.functional import pad
+
+JUDGED = ("background", "motion", "subject", "size")
+SHOWN = 5  # frames of each clip on the contact sheet
+GAP = 2  # pixels between them
+COLUMNS = 4
+
+
+def main() -> None:
+    options = parse_options()
+    try:
+        dataset = AnimationDataset(options.animations, SUBJECTS, split="test")
+        report, clips = measure(dataset, options)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    print_report(report)
+    if options.json:
+        with write_beside(options.json) as part:
+            part.write_text(json.dumps(report, indent=1))
+    if options.clips:
+        options.clips.mkdir(parents=True, exist_ok=True)
+        with write_beside(options.clips / "contact_sheet.png") as part:
+            draw_contact_sheet(clips, report["clips"]).save(part, format="PNG")
+        print(f"clips: {options.clips / 'contact_sheet.png'}")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--animations", type=Path, required=True, help="folder of the animations that were learned")
+    parser.add_argument("--count", type=int, default=200, help="clips to judge, each another unseen combination")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--real", action="store_true", help="judge real clips instead of generated ones")
+    source.add_argument("--reconstructed", action="store_true", help="judge real clips after the VAE, and its PSNR")
+    pretrained = _package.ROOT / "models" / "pretrained"
+    parser.add_argument("--models", type=Path, default=pretrained, help="folder laid out like models/pretrained")
+    parser.add_argument("--steps", type=int, nargs=2, default=(20, 10), metavar=("FIRST", "VIDEO"))
+    parser.add_argument("--guidance", type=float, nargs=2, default=(7.0, 5.0), metavar=("FIRST", "VIDEO"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8, help="clips made at once")
+    parser.add_argument("--json", type=Path, help="write every verdict to this file")
+    parser.add_argument("--clips", type=Path, help="write a picture of all clips to this folder")
+    options = parser.parse_args()
+    if options.count < 1 or options.batch < 1:
+        parser.error(f"--count {options.count} --batch {options.batch}: both must be at least 1")
+    return options
+
+
+def measure(dataset: AnimationDataset, options: argparse.Namespace) -> tuple[dict, Tensor]:
+    """Make and judge the clips; the report, and the clips (n, 3, t, h, w) in -1..1."""
+    generator = torch.Generator().manual_seed(options.seed)
+    asked = choose_combinations(dataset, options.count, generator)
+    prompts = [caption(combination, generator) for combination in asked]
+    report = {"settings": {name: str(value) for name, value in vars(options).items()}}
+    began = time.perf_counter()
+    if options.real or options.reconstructed:
+        clips = torch.stack([dataset.clip(combination, generator) for combination in asked])
+        if options.reconstructed:
+            real, clips = clips, reconstruct(clips, options)
+            report["psnr"] = float(psnr(clips, real).mean())
+    else:
+        clips = generate(prompts, dataset, options)
+    report["seconds"] = time.perf_counter() - began
+
+    judge = Judge(dataset)
+    verdicts = [judge(clip) for clip in clips]
+    shuffled = [asked[i] for i in torch.randperm(len(asked), generator=generator).tolist()]
+    report["likeness"] = sum(verdict.likeness for verdict in verdicts) / len(verdicts)
+    report["prompted"] = count_agreement(verdicts, asked)
+    report["shuffled"] = count_agreement(verdicts, shuffled)
+    report["clips"] = [
+        {"prompt": prompt, "asked": asdict(combination), "seen": asdict(verdict), "right": verdict.agrees(combination)}
+        for prompt, combination, verdict in zip(prompts, asked, verdicts, strict=True)
+    ]
+    return report, clips
+
+
+def choose_combinations(dataset: AnimationDataset, count: int, generator: torch.Generator) -> list[Combination]:
+    """`count` combinations in random order, all different while there are enough."""
+    order = torch.randperm(len(dataset.combinations), generator=generator).tolist()
+    return [dataset.combinations[order[i % len(order)]] for i in range(count)]
+
+
+@torch.inference_mode()
+def reconstruct(clips: Tensor, options: argparse.Namespace) -> Tensor:
+    vae = load_vae(options.models)
+    return in_batches(clips, options.batch, lambda batch, _: vae.decode(vae.encode(batch).mode()).clamp(-1, 1))
+
+
+def generate(prompts: Sequence[str], dataset: AnimationDataset, options: argparse.Namespace) -> Tensor:
+    first_steps, video_steps = options.steps
+    stages = make_stages(first_steps=first_steps, video_steps=video_steps)
+    model = TextToVideo(options.models, stages, PyramidGuidance(*options.guidance))
+    return in_batches(
+        prompts, options.batch, lambda batch, begin: model(batch, options.seed + begin, dataset.frames, dataset.size)
+    )
+
+
+def in_batches(items: Sequence, size: int, make: Callable[[Sequence, int], Tensor]) -> Tensor:
+    """What `make(some items, index of their first)` gives for all items, with a count on stderr."""
+    made = []
+    for begin in range(0, len(items), size):
+        made.append(make(items[begin : begin + size], begin))
+        print(f"\r{begin + len(made[-1])} of {len(items)} clips", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return torch.cat(made)
+
+
+def count_agreement(verdicts: Sequence[Verdict], asked: Sequence[Combination]) -> dict[str, dict[str, float]]:
+    """Of each thing judged: how often it is right, and the 95 % interval of that share."""
+    agreements = [verdict.agrees(combination) for verdict, combination in zip(verdicts, asked, strict=True)]
+    table = {}
+    for name in JUDGED:
+        right = sum(agreement[name] for agreement in agreements)
+        low, high = wilson_interval(right, len(agreements))
+        table[name] = {"share": right / len(agreements), "low": low, "high": high}
+    return table
+
+
+def wilson_interval(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share; unlike the usual one it is sound near 0 and 1."""
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def print_report(report: dict) -> None:
+    clips = report["clips"]
+    print(f"{len(clips)} clips in {report['seconds']:.0f} s; likeness {report['likeness']:.3f}")
+    if "psnr" in report:
+        print(f"PSNR of the reconstruction: {report['psnr']:.2f} dB")
+    print(f"{'':12}{'right':>8}{'95 % interval':>18}{'shuffled':>10}")
+    for name in JUDGED:
+        row, chance = report["prompted"][name], report["shuffled"][name]
+        interval = f"{row['low']:.1%} to {row['high']:.1%}"
+        print(f"{name:12}{row['share']:8.1%}{interval:>18}{chance['share']:10.1%}")
+    for name in JUDGED:
+        mistakes = Counter(f"{c['asked'][name]} -> {c['seen'][name]}" for c in clips if not c["right"][name])
+        if mistakes:
+            print(f"{name}: " + ", ".join(f"{mistake} ({count})" for mistake, count in mistakes.most_common(8)))
+
+
+def draw_contact_sheet(clips: Tensor, verdicts: Sequence[dict]) -> Image.Image:
+    """Every clip as a few frames over its prompt; what the judge saw instead is written in red."""
+    size = clips.shape[-1]
+    looks = torch.linspace(0, clips.shape[2] - 1, SHOWN).round().long()
+    pictures = (pad(clips[:, :, looks], (0, GAP), value=1) + 1) * 127.5
+    strips = pictures.round().byte().permute(0, 3, 2, 4, 1).flatten(2, 3)  # (n, h, looks w, 3)
+    cell = (strips.shape[2] + 8, size + 30)
+    sheet = Image.new("RGB", (cell[0] * COLUMNS, cell[1] * math.ceil(len(clips) / COLUMNS)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, (strip, verdict) in enumerate(zip(strips, verdicts, strict=True)):
+        x, y = index % COLUMNS * cell[0], index // COLUMNS * cell[1]
+        sheet.paste(Image.fromarray(strip.numpy()), (x, y))
+        pen.text((x, y + size), verdict["prompt"][:54], fill="black")
+        wrong = [verdict["seen"][name] for name in JUDGED if not verdict["right"][name]]
+        pen.text((x, y + size + 12), ", ".join(wrong), fill="red")
+    return sheet
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Layers both transformers share: patches, conditioning, modulated norms, the double-stream block, first weights."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .attention import JointAttention, TokenLayout
+from .rotary import Grid
+
+PATCH = 2
+LAYER_NORM_EPS = 1e-6
+TIMESTEP_FEATURES = 256
+
+
+def patch_grid(clip: Tensor) -> Grid:
+    """Return frames, rows and columns of `clip (b, c, t, h, w)` in 2x2 patches."""
+    return clip.shape[2], clip.shape[3] // PATCH, clip.shape[4] // PATCH
+
+
+def patchify(clip: Tensor) -> Tensor:
+    """Cut `(b, c, t, h, w)` into patches `(b, tokens, 4c)`, features in the order row, column, channel."""
+    return rearrange(clip, "b c t (h p) (w q) -> b (t h w) (p q c)", p=PATCH, q=PATCH)
+
+
+def unpatchify(tokens: Tensor, grid: Grid) -> Tensor:
+    """Put patches `(b, tokens, 4c)` together to `(b, c, t, h, w)`; undoes `patchify`."""
+    frames, rows, columns = grid
+    return rearrange(tokens, "b (t h w) (p q c) -> b c t (h p) (w q)", t=frames, h=rows, w=columns, p=PATCH, q=PATCH)
+
+
+@lru_cache(maxsize=8)
+def timestep_frequencies(device: torch.device) -> Tensor:
+    """Return the 128 frequencies `10000^(-k / 128)` in float32."""
+    with torch.inference_mode(False), torch.no_grad():  # a table made while sampling must also serve training
+        half = TIMESTEP_FEATURES // 2
+        return torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half).to(device)
+
+
+def timestep_features(timestep: Tensor) -> Tensor:
+    """Return 128 cosines, then 128 sines of `timestep (b,)` in float32, `(b, 256)`."""
+    angles = timestep.float()[:, None] * timestep_frequencies(timestep.device)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)
+
+
+class TwoLinears(nn.Module):
+    """Linear, SiLU, Linear."""
+
+    def __init__(self, inputs: int, width: int, ops, **factory) -> None:
+        super().__init__()
+        self.linear_1 = ops.Linear(inputs, width, **factory)
+        self.linear_2 = ops.Linear(width, width, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class Conditioning(nn.Module):
+    """The vector that steers all blocks: what the timestep and the pooled text say, added up."""
+
+    def __init__(self, pooled_width: int, width: int, ops, **factory) -> None:
+        super().__init__()
+        self.timestep_embedder = TwoLinears(TIMESTEP_FEATURES, width, ops, **factory)
+        self.text_embedder = TwoLinears(pooled_width, width, ops, **factory)
+
+    def forward(self, timestep: Tensor, pooled: Tensor) -> Tensor:
+        return self.timestep_embedder(timestep_features(timestep).to(pooled.dtype)) + self.text_embedder(pooled)
+
+
+class ModulatedNorm(nn.Module):
+    """A weightless LayerNorm and the linear that makes its `parts` vectors (adaLN, Peebles 2022, arXiv 2212.09748)."""
+
+    def __init__(self, width: int, parts: int, ops, **factory) -> None:
+        super().__init__()
+        self.parts = parts
+        self.linear = ops.Linear(width, parts * width, **factory)
+        self.norm = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory)
+
+    def vectors(self, steer: Tensor) -> tuple[Tensor, ...]:
+        """Return `parts` vectors `(b, 1, width)` from the activated conditioning `steer (b, width)`."""
+        return self.linear(steer).unsqueeze(1).chunk(self.parts, dim=-1)
+
+    def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return `norm(x) * (1 + scale) + shift`."""
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+
+class FinalNorm(ModulatedNorm):
+    """The norm before an output; its linear gives scale first, then shift."""
+
+    def __init__(self, width: int, ops, **factory) -> None:
+        super().__init__(width, 2, ops, **factory)
+
+    def forward(self, x: Tensor, steer: Tensor) -> Tensor:
+        scale, shift = self.vectors(steer)
+        return self.modulate(x, shift, scale)
+
+
+class GELULinear(nn.Module):
+    """A linear, then GELU (tanh form)."""
+
+    def __init__(self, inputs: int, outputs: int, ops, **factory) -> None:
+        super().__init__()
+        self.proj = ops.Linear(inputs, outputs, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """The MLP of a block, four times as wide inside."""
+
+    def __init__(self, width: int, ops, **factory) -> None:
+        super().__init__()
+        # Named as in the checkpoints, where entry 1 is a dropout.
+        self.net = nn.ModuleDict(
+            {"0": GELULinear(width, 4 * width, ops, **factory), "2": ops.Linear(4 * width, width, **factory)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net["2"](self.net["0"](x))
+
+
+class DoubleBlock(nn.Module):
+    """Image and text with weights of their own, meeting in one attention. Without `text_output` text ends here."""
+
+    def __init__(
+        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory
+    ) -> None:
+        super().__init__()
+        self.norm1 = ModulatedNorm(width, 6, ops, **factory)
+        self.norm1_context = (
+            ModulatedNorm(width, 6, ops, **factory) if text_output else FinalNorm(width, ops, **factory)
+        )
+        self.attn = JointAttention(width, heads, eps, text_norm, ops, text_output, **factory)
+        self.norm2 = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory)
+        self.ff = FeedForward(width, ops, **factory)
+        if text_output:
+            self.ff_context = FeedForward(width, ops, **factory)
+
+    def forward(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> tuple[Tensor, Tensor | None]:
+        shift, scale, gate, *mlp = self.norm1.vectors(steer)
+        image_in = self.norm1.modulate(x, shift, scale)
+        if not self.attn.text_output:
+            attended, _ = self.attn(image_in, self.norm1_context(text, steer), layout)
+            return self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp), None
+        shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(steer)
+        attended, told = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), layout)
+        x = self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp)
+        return x, self.feed(torch.addcmul(text, text_gate, told), self.ff_context, *text_mlp)
+
+    def feed(self, x: Tensor, mlp: FeedForward, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+        """Add the gated MLP of a stream."""
+        return torch.addcmul(x, gate, mlp(torch.addcmul(shift, self.norm2(x), 1 + scale)))
+
+
+@torch.no_grad()
+def init_weights(network: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Fill a transformer with the weights that training from nothing starts from.
+
+    Xavier for linears, small normal numbers for what embeds time and pooled text, zeros for what modulates and for the
+    output: every block then starts as the identity (adaLN-zero). Layers of a host come without any weights, so nothing
+    is left as it was. Numbers are drawn on the CPU: the same generator gives the same weights on every device.
+    """
+    for name, module in network.named_modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if bias is not None:
+            bias.zero_()
+        if weight is None:
+            continue
+        if weight.ndim == 1:  # a norm
+            weight.fill_(1.0)
+        elif name == "proj_out" or (name.endswith("linear") and "norm" in name):
+            weight.zero_()
+        elif name.startswith("time_text_embed."):
+            weight.copy_(torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator))
+        else:
+            bound = math.sqrt(6.0 / (weight[0].numel() + weight.shape[0]))
+            weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))

@@ -1,0 +1,103 @@
+"""The Pyramid Flow miniFLUX transformer: the velocity of the last clip, given the clips before it and a text.
+
+Jin et al. 2024 (arXiv 2410.05954) with the blocks of FLUX.1: double-stream, then single-stream. State-dict keys are
+those of the official checkpoints. Small models of the same kind differ only in their config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import SelfAttention, TokenLayout
+from .layers import DoubleBlock, ModulatedNorm, init_weights, patchify
+from .rotary import Grid
+from .transformer import PyramidTransformer, TransformerConfig
+
+__all__ = ["MiniFluxConfig", "MiniFluxTransformer", "init_weights"]
+
+RMS_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class MiniFluxConfig(TransformerConfig):
+    """Sizes of a miniFLUX transformer; the defaults are those of the released models."""
+
+    in_channels: int = 64  # features of a 2x2 patch: four times the latent channels
+    num_layers: int = 8  # double-stream blocks
+    num_single_layers: int = 16
+    attention_head_dim: int = 64
+    num_attention_heads: int = 30
+    joint_attention_dim: int = 4096  # width of the text features
+    pooled_projection_dim: int = 768
+    axes_dims_rope: tuple[int, ...] = (16, 24, 24)  # features of a head that turn with time, row, column
+    use_temporal_causal: bool = True  # frames see only earlier frames
+    use_t5_mask: bool = True  # text padding is left out
+    interp_condition_pos: bool = True  # history clips span the grid of the last clip
+
+    HARMLESS: ClassVar[frozenset[str]] = TransformerConfig.HARMLESS | {"patch_size"}  # says 1, means nothing
+
+    def __post_init__(self) -> None:
+        if self.in_channels % 4:
+            raise ValueError(f"in_channels is {self.in_channels}; expected 4 times the latent channels (2x2 patches)")
+        sizes = self.axes_dims_rope
+        if len(sizes) != 3 or any(size % 2 for size in sizes) or sum(sizes) != self.attention_head_dim:
+            raise ValueError(
+                f"axes_dims_rope is {list(sizes)}; expected three even numbers that add up to "
+                f"attention_head_dim = {self.attention_head_dim}"
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that go in and come out."""
+        return self.in_channels // 4
+
+
+class SingleBlock(nn.Module):
+    """Attention and MLP side by side on the stream [text, image], joined by one linear."""
+
+    def __init__(self, width: int, heads: int, ops, **factory) -> None:
+        super().__init__()
+        self.norm = ModulatedNorm(width, 3, ops, **factory)
+        self.proj_mlp = ops.Linear(width, 4 * width, **factory)
+        self.proj_out = ops.Linear(5 * width, width, **factory)
+        self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory)
+
+    def forward(self, x: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+        shift, scale, gate = self.norm.vectors(steer)
+        inside = self.norm.modulate(x, shift, scale)
+        mlp = F.gelu(self.proj_mlp(inside), approximate="tanh")
+        return torch.addcmul(x, gate, self.proj_out(torch.cat((self.attn(inside, layout), mlp), dim=-1)))
+
+
+class MiniFluxTransformer(PyramidTransformer):
+    """Predict velocities as `PyramidFluxTransformer` does; `init_weights` prepares it for training from nothing."""
+
+    name = "miniFLUX"
+
+    def __init__(self, config: MiniFluxConfig, ops=nn, device=None, dtype=None) -> None:
+        factory = {"device": device, "dtype": dtype}
+        super().__init__(config, config.axes_dims_rope, ops, **factory)
+        width, heads = config.width, config.num_attention_heads
+        self.x_embedder = ops.Linear(config.in_channels, width, **factory)
+        self.transformer_blocks = nn.ModuleList(
+            DoubleBlock(width, heads, RMS_NORM_EPS, "norm_added", ops, **factory) for _ in range(config.num_layers)
+        )
+        self.single_transformer_blocks = nn.ModuleList(
+            SingleBlock(width, heads, ops, **factory) for _ in range(config.num_single_layers)
+        )
+
+    def embed(self, clip: Tensor, last: Grid) -> Tensor:
+        return self.x_embedder(patchify(clip))
+
+    def run_blocks(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+        for block in self.transformer_blocks:
+            x, text = self.run(block, x, text, steer, layout)
+        joined = torch.cat((text, x), dim=1)
+        for block in self.single_transformer_blocks:
+            joined = self.run(block, joined, steer, layout)
+        return joined[:, text.shape[1] :]

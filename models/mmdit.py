@@ -1,0 +1,148 @@
+"""The Pyramid Flow SD3 transformer: the velocity of the last clip, given the clips before it and a text.
+
+Jin et al. 2024 (arXiv 2410.05954) with the blocks of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206):
+double-stream throughout, a fixed table for places, rotation for time. State-dict keys are those of the official
+checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .attention import TokenLayout
+from .layers import PATCH, DoubleBlock, init_weights
+from .rotary import Grid, wavelengths
+from .transformer import PyramidTransformer, TransformerConfig
+
+__all__ = ["MMDiTConfig", "MMDiTTransformer", "init_weights"]
+
+RMS_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class MMDiTConfig(TransformerConfig):
+    """Sizes of an SD3 transformer; the defaults are those of the released models, loader's flags included."""
+
+    in_channels: int = 16  # of the latent
+    num_layers: int = 24
+    attention_head_dim: int = 64
+    num_attention_heads: int = 24
+    caption_projection_dim: int = 1536  # the width again
+    joint_attention_dim: int = 4096  # width of the text features
+    pooled_projection_dim: int = 2048
+    sample_size: int = 128  # with pos_embed_max_size: how far apart neighbouring places are
+    pos_embed_max_size: int = 192  # edge of the table of places, in patches
+    patch_size: int = PATCH
+    qk_norm: str = "rms_norm"
+    pos_embed_type: str = "sincos"
+    temp_pos_embed_type: str = "rope"
+    add_temp_pos_embed: bool = True  # rotation in time
+    use_temporal_causal: bool = True  # frames see only earlier frames
+    use_t5_mask: bool = True  # text padding is left out
+    interp_condition_pos: bool = True  # history clips span the grid of the last clip
+
+    FIXED: ClassVar[dict[str, object]] = {
+        "patch_size": PATCH,
+        "qk_norm": "rms_norm",
+        "pos_embed_type": "sincos",
+        "temp_pos_embed_type": "rope",
+    }
+
+    def __post_init__(self) -> None:
+        for key, value in {**self.FIXED, "caption_projection_dim": self.width}.items():
+            if getattr(self, key) != value:
+                raise ValueError(f"the SD3 transformer's {key} is {getattr(self, key)!r}; only {value!r} is known here")
+        if self.attention_head_dim % 2 or self.width % 4:
+            raise ValueError(
+                f"attention_head_dim {self.attention_head_dim} must be even and the width {self.width} divisible by 4"
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that go in and come out."""
+        return self.in_channels
+
+
+def place_table(size: int, step: float, width: int) -> Tensor:
+    """Return `(1, size^2, width)` sines and cosines, half for the column and half for the row; places are `step` apart."""
+    angles = (torch.arange(size, dtype=torch.float64) * step)[:, None] / wavelengths(width // 2)
+    line = torch.cat((angles.sin(), angles.cos()), dim=1).float()
+    columns = line.expand(size, size, width // 2)
+    return torch.cat((columns, columns.transpose(0, 1)), dim=-1).view(1, size * size, width)
+
+
+class PatchEmbedding(nn.Module):
+    """Patches by convolution, plus where each one is: the centre of a fixed table, stretched for smaller clips."""
+
+    def __init__(self, config: MMDiTConfig, ops, device, dtype) -> None:
+        super().__init__()
+        self.size, self.stretch = config.pos_embed_max_size, config.interp_condition_pos
+        self.proj = ops.Conv2d(
+            config.in_channels, config.width, kernel_size=PATCH, stride=PATCH, device=device, dtype=dtype
+        )
+        if torch.device(device or torch.get_default_device()).type == "meta":
+            table = torch.empty(1, self.size**2, config.width, device="meta", dtype=dtype)
+        else:
+            step = config.sample_size / PATCH / config.pos_embed_max_size
+            table = place_table(self.size, step, config.width).to(device, dtype)
+        self.register_buffer("pos_embed", table)
+
+    def places(self, rows: int, columns: int) -> Tensor:
+        """Return the centre `(1, width, rows, columns)` of the table."""
+        if max(rows, columns) > self.size:
+            raise ValueError(
+                f"a clip of {rows}x{columns} patches is larger than the {self.size}x{self.size} places of this SD3 "
+                f"model; make the video smaller"
+            )
+        top, left = (self.size - rows) // 2, (self.size - columns) // 2
+        table = self.pos_embed.view(1, self.size, self.size, -1)
+        return table[:, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
+
+    def forward(self, clip: Tensor, last: Grid) -> Tensor:
+        patches = self.proj(rearrange(clip, "b c t h w -> (b t) c h w"))
+        size = patches.shape[-2:]
+        places = self.places(*(last[1:] if self.stretch else size)).to(clip.device)
+        if places.shape[-2:] != size:
+            places = F.interpolate(places.float(), size=size, mode="bilinear", align_corners=False)
+        return rearrange(patches + places.to(clip.dtype), "(b t) c h w -> b (t h w) c", b=len(clip))
+
+
+class MMDiTTransformer(PyramidTransformer):
+    """Predict velocities as `PyramidDiffusionMMDiT` does; `init_weights` prepares it for training from nothing."""
+
+    name = "SD3"
+
+    def __init__(self, config: MMDiTConfig, ops=nn, device=None, dtype=None) -> None:
+        factory = {"device": device, "dtype": dtype}
+        # Time alone turns a head, and all of it.
+        super().__init__(config, (config.attention_head_dim,), ops, **factory)
+        self.pos_embed = PatchEmbedding(config, ops, **factory)
+        self.transformer_blocks = nn.ModuleList(
+            DoubleBlock(
+                config.width,
+                config.num_attention_heads,
+                RMS_NORM_EPS,
+                "norm_add",
+                ops,
+                text_output=number < config.num_layers - 1,
+                **factory,
+            )
+            for number in range(config.num_layers)
+        )
+
+    def embed(self, clip: Tensor, last: Grid) -> Tensor:
+        return self.pos_embed(clip, last)
+
+    def rotation(self, text_tokens: int, grids: tuple[Grid, ...], device: torch.device) -> Tensor | None:
+        return super().rotation(text_tokens, grids, device) if self.config.add_temp_pos_embed else None
+
+    def run_blocks(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+        for block in self.transformer_blocks:
+            x, text = self.run(block, x, text, steer, layout)
+        return x

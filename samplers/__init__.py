@@ -1,0 +1,1 @@
+"""The maths of generating: pure functions over a velocity callable, torch only."""

@@ -1,0 +1,57 @@
+"""What of the past a unit sees: the newest unit sharp, older ones ever coarser (Pyramid Flow, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+WhiteNoise = Callable[[Tensor], Tensor]  # clip -> white noise of its shape, device and dtype
+
+
+@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
+class PyramidHistory:
+    """How much of the past later units see, how clean it is, and a past given by the user."""
+
+    depth: int | None = None  # newest latent frames seen; None = all
+    noise: float = 0.0  # share of noise mixed into the past, 0 = clean, as the released models expect
+    start: Tensor | None = None  # latent frames that open the clip, (b, c, t, h, w) in the VAE's own scale
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and self.depth < 1:
+            raise ValueError(
+                f"history depth is {self.depth}; expected at least 1 latent frame, or nothing for the whole past"
+            )
+        if not 0.0 <= self.noise < 1.0:
+            raise ValueError(f"history noise is {self.noise}; expected 0 (clean) to below 1 (training goes up to 1/3)")
+        if self.start is not None and self.start.ndim != 5:
+            raise ValueError(
+                f"start frames have shape {tuple(self.start.shape)}; expected (batch, channel, frame, row, column)"
+            )
+
+
+def history_clips(levels: Sequence[Tensor], stage: int, frames_per_unit: int = 1) -> tuple[Tensor, ...]:
+    """Cut the past into the clips that `stage` sees, oldest first.
+
+    `levels` holds the finished frames (b, c, t, h, w) at every resolution, coarsest first. Going back in time: the
+    newest unit at the resolution of `stage`, the one before one level coarser, and so on down to level 1; everything
+    older is one clip at level 0.
+    """
+    clips: list[Tensor] = []
+    end = levels[0].shape[2]
+    for level in range(stage, 0, -1) or (0,):  # in stage 0 the newest unit is still a clip of its own
+        start = max(0, end - frames_per_unit)
+        clips.append(levels[level][:, :, start:end])
+        end = start
+    clips.append(levels[0][:, :, :end])
+    return tuple(clip for clip in reversed(clips) if clip.shape[2])
+
+
+def corrupt_clips(clips: Sequence[Tensor], strength: Tensor | float, white: WhiteNoise) -> tuple[Tensor, ...]:
+    """Mix noise into every clip: `strength * noise + (1 - strength) * clip`, drawn newest clip first.
+
+    `strength` is one number, or a tensor that broadcasts against (b, c, t, h, w). It keeps a model from trusting its
+    own past too much.
+    """
+    return tuple(reversed([strength * white(clip) + (1 - strength) * clip for clip in reversed(clips)]))

@@ -1,0 +1,91 @@
+"""Noise for a pyramid: white, correlated in 2x2 blocks, halved and doubled between resolutions.
+
+Every row of a batch has its own CPU generator, so a clip is the same alone and in a batch, and the same on every
+device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from einops import reduce, repeat
+from torch import Tensor
+
+from .stages import check_gamma
+
+Generators = Sequence[torch.Generator]
+LARGEST_SEED = 2**64 - 1
+ALONG_THE_WAY = 0x9E3779B9  # sets noise drawn while sampling apart from the initial noise of the same seed
+
+
+def halve(x: Tensor) -> Tensor:
+    """Halve rows and columns of (..., h, w): the mean of every 2x2 block, as bilinear resizing to half gives."""
+    if x.shape[-2] % 2 or x.shape[-1] % 2:
+        raise ValueError(f"{x.shape[-2]} rows and {x.shape[-1]} columns cannot be halved; both must be even")
+    return reduce(x, "... (h p) (w q) -> ... h w", "mean", p=2, q=2)
+
+
+def halve_noise(x: Tensor) -> Tensor:
+    """Halve white noise so that it stays white with variance 1."""
+    return 2 * halve(x)
+
+
+def double(x: Tensor) -> Tensor:
+    """Double rows and columns of (..., h, w) by repeating every value in a 2x2 block."""
+    return repeat(x, "... h w -> ... (h p) (w q)", p=2, q=2)
+
+
+def pyramid(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """`x` at `count` resolutions, coarsest first, each the halved next one."""
+    levels = [x]
+    for _ in range(count - 1):
+        levels.append(halve(levels[-1]))
+    return tuple(reversed(levels))
+
+
+def noise_pyramid(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """White noise `x` at `count` resolutions, coarsest first, white at each."""
+    return tuple(2 ** (count - 1 - stage) * level for stage, level in enumerate(pyramid(x, count)))
+
+
+def seed_generator(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed & LARGEST_SEED)
+
+
+def row_generators(seed: int, batch: int) -> tuple[torch.Generator, ...]:
+    """One CPU generator per row for noise drawn on the way; row i depends on seed + i, not on the initial noise."""
+    return tuple(seed_generator((seed + row) ^ ALONG_THE_WAY) for row in range(batch))
+
+
+def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
+    """White float32 noise on the CPU, first axis the batch; row i comes from seed + i, alone or in a batch."""
+    rows = [torch.randn(shape[1:], generator=seed_generator(seed + row)) for row in range(shape[0])]
+    return torch.stack(rows)
+
+
+def white_noise(like: Tensor, generators: Generators) -> Tensor:
+    """White noise in shape, device and dtype of `like` (b, ...), one generator per row."""
+    return draw_rows(like, generators).to(like)
+
+
+def block_noise(like: Tensor, gamma: float, generators: Generators) -> Tensor:
+    """Noise of variance 1 that correlates by -gamma inside 2x2 blocks; shape and dtype of `like` (b, ..., h, w).
+
+    The covariance (1 + gamma) I - gamma J has the eigenvectors "block mean" and "the rest", so white noise only needs
+    both scaled. Exact for the whole range 0 <= gamma <= 1/3; at 1/3 the matrix is singular (every block sums to 0) and
+    a Cholesky factor fails.
+    """
+    check_gamma(gamma)
+    white = draw_rows(like, generators).to(like.device)
+    mean = double(halve(white))
+    noise = math.sqrt(1 + gamma) * (white - mean) + math.sqrt(max(0.0, 1 - 3 * gamma)) * mean
+    return noise.to(like.dtype)
+
+
+def draw_rows(like: Tensor, generators: Generators) -> Tensor:
+    """White float32 noise in the shape of `like`, where the generators are."""
+    if len(generators) != len(like):
+        raise ValueError(f"{len(generators)} generators for a batch of {len(like)}; expected one per row")
+    return torch.stack([torch.randn(like.shape[1:], generator=g, device=g.device) for g in generators])

@@ -1,0 +1,166 @@
+"""The pyramid sampler: unit after unit of latent frames, each climbing from coarse to fine (arXiv 2410.05954).
+
+Velocity is `noise - data`; sigma runs from 1 (noise) to 0 (data). The sampler only plays stages, solver, units and
+history in turn and knows nothing of networks: what answers it is a callable, with guidance inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .history import PyramidHistory, corrupt_clips, history_clips
+from .noise import Generators, block_noise, double, noise_pyramid, pyramid, white_noise
+from .solvers import euler_step
+from .stages import PyramidStages
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One question to the model."""
+
+    unit: int
+    stage: int
+    step: int
+    index: int  # of all calls of this run
+    total: int
+    units: int  # of the whole clip, start frames included
+    stages: int
+    steps: int  # in this stage
+    sigma: float  # inside the stage, 1 -> 0
+    next_sigma: float
+    timestep: float  # 0..1000, what the network is told
+    history: tuple[Tensor, ...]  # (b, c, t, h, w) each, oldest first, normalised
+
+
+Velocity = Callable[[Tensor, Call], Tensor]  # (noisy unit, call) -> velocity of the same shape
+OnCall = Callable[[Call, Tensor], None]  # (call, estimate of the clean unit); may raise to stop
+Renoise = Callable[[int, int, Tensor], Tensor]  # (unit, stage, like) -> block noise
+
+WHOLE_CLEAN_PAST = PyramidHistory()
+
+
+@torch.no_grad()
+def sample_pyramid(
+    velocity: Velocity,
+    noise: Tensor,
+    stages: PyramidStages,
+    *,
+    generators: Generators = (),
+    history: PyramidHistory = WHOLE_CLEAN_PAST,
+    start: Tensor | None = None,
+    frames_per_unit: int = 1,
+    renoise: Renoise | None = None,
+    on_call: OnCall | None = None,
+) -> Tensor:
+    """Make a normalised latent clip from white `noise` (b, c, T, h, w), which has its full size and length.
+
+    `generators` (one per row, `noise.row_generators`) supply the noise of the jumps and of the history; `renoise`
+    replaces the former. `start` (1 or b, c, k, h, w) holds known first frames, normalised; they come back untouched
+    in front of the T - k frames made. The first unit of a clip is one latent frame, later ones are `frames_per_unit`.
+    Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity.
+    """
+    check_noise(noise, stages)
+    known = 0 if start is None else check_start(start, noise)
+    plan = plan_units(noise.shape[2], known, frames_per_unit)
+    if renoise is None:
+
+        def renoise(unit: int, stage: int, like: Tensor) -> Tensor:
+            return block_noise(like, stages.gamma, generators)
+
+    noise = noise.to(torch.promote_types(noise.dtype, torch.float32))  # small steps vanish in 16 bits
+    coarse_noise = noise_pyramid(noise, len(stages))[0]
+    done = [] if start is None else [start.to(noise).expand(len(noise), -1, -1, -1, -1)]
+    total = sum(sum(stages.steps_for(unit)) for unit, _ in plan)
+    index = 0
+    for unit, frames in plan:
+        past = newest(done, history.depth, len(stages))
+        x = coarse_noise[:, :, frames.start - known : frames.stop - known]
+        for stage, steps in enumerate(stages.steps_for(unit)):
+            if stage > 0:
+                alpha, beta = stages.jump(stage)
+                x = double(x)
+                x = alpha * x + beta * renoise(unit, stage, x)
+            clips = history_clips(past, stage, frames_per_unit) if past else ()
+            if history.noise > 0:
+                clips = corrupt_clips(clips, history.noise, lambda clip: white_noise(clip, generators))
+            first = Call(unit, stage, 0, index, total, plan[-1][0] + 1, len(stages), steps, 1.0, 0.0, 0.0, clips)
+            x = climb_stage(velocity, x, stages, first, on_call)
+            index += steps
+        done.append(x)
+    return torch.cat(done, dim=2)
+
+
+def climb_stage(velocity: Velocity, x: Tensor, stages: PyramidStages, first: Call, on_call: OnCall | None) -> Tensor:
+    """Integrate one stage of one unit with Euler steps; `first` is its first call, the others follow from it."""
+    sigmas = stages.sigmas(first.stage, first.steps)
+    timesteps = stages.timesteps(first.stage, first.steps)
+    rung = stages.stages[first.stage]
+    for step, timestep in enumerate(timesteps):
+        call = replace(
+            first,
+            step=step,
+            index=first.index + step,
+            sigma=sigmas[step],
+            next_sigma=sigmas[step + 1],
+            timestep=timestep,
+        )
+        v = velocity(x, call)
+        if on_call is not None:
+            on_call(call, rung.clean_estimate(x, v, call.sigma))
+        x = euler_step(x, v, call.sigma, call.next_sigma)
+    if not torch.isfinite(x).all():  # asked once per stage, because the answer makes a GPU wait
+        dtype = str(v.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"unit {first.unit}, stage {first.stage} ended in NaN or infinity; the model answered in {dtype}. "
+            "Use bfloat16 or float32 weights (float16 overflows), and check that model, latent and text hold no NaN"
+        )
+    return x
+
+
+def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:
+    """The finished frames a unit may see, at every resolution, coarsest first; empty for the first unit."""
+    if not done:
+        return ()
+    frames = torch.cat(list(done), dim=2)
+    return pyramid(frames if depth is None else frames[:, :, -depth:], levels)
+
+
+def plan_units(frames: int, known: int, frames_per_unit: int = 1) -> list[tuple[int, slice]]:
+    """Number and latent frames of every unit still to be made; the first of a clip is one frame."""
+    for name, length in (("clip", frames), ("start", known or 1)):
+        if (length - 1) % frames_per_unit:
+            near = 1 + round((length - 1) / frames_per_unit) * frames_per_unit
+            raise ValueError(
+                f"a {name} of {length} latent frames; expected 1 plus a multiple of {frames_per_unit}, nearest {near}"
+            )
+    if known >= frames:
+        raise ValueError(
+            f"the start already has {known} latent frames and the clip only {frames}; "
+            "ask for a longer clip or give a shorter start"
+        )
+    later = [slice(at, at + frames_per_unit) for at in range(1, frames, frames_per_unit)]
+    return [(unit, where) for unit, where in enumerate([slice(0, 1), *later]) if where.start >= known]
+
+
+def check_noise(noise: Tensor, stages: PyramidStages) -> None:
+    """Raise ValueError unless `noise` is a clip that the stages can halve."""
+    if noise.ndim != 5 or 0 in noise.shape:
+        raise ValueError(
+            f"the latent has shape {tuple(noise.shape)}; expected (batch, channel, frame, row, column), none empty"
+        )
+    stages.check_latent_size(*noise.shape[-2:])
+
+
+def check_start(start: Tensor, noise: Tensor) -> int:
+    """Number of known frames. ValueError unless they fit the clip."""
+    b, c, _, h, w = noise.shape
+    if start.ndim != 5 or start.shape[0] not in (1, b) or (start.shape[1], *start.shape[3:]) != (c, h, w):
+        raise ValueError(
+            f"the start frames have shape {tuple(start.shape)}; expected (1 or {b}, {c}, frames, {h}, {w}): "
+            "resize the start image to the size of the empty latent, and encode it with the VAE of this model"
+        )
+    return start.shape[2]

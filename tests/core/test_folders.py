@@ -1,0 +1,147 @@
+"""Model names and where they lead; names in workflows never lead out of their folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyramid_video.host.folders import KINDS, ModelFolders, find_file, list_files, resolve_inside
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def component(folder: Path, **config) -> Path:
+    """An official component folder: config and weights."""
+    touch(folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def official(folder: Path) -> Path:
+    """An official top folder; the weights are empty, listing does not open them."""
+    component(folder / "diffusion_transformer_768p", joint_attention_dim=4096)
+    component(folder / "causal_video_vae", encoder_block_out_channels=[128])
+    for part in ("text_encoder", "text_encoder_2"):
+        touch(folder / part / "model.safetensors")
+        (folder / part / "config.json").write_text("{}")
+    (folder / "tokenizer_2").mkdir()
+    return folder
+
+
+def own(folders: ModelFolders, kind: str) -> list[str]:
+    """Names that are not the pack's."""
+    return [name for name in folders.list(kind) if not name.startswith("pyramid_video_small")]
+
+
+def test_files_are_listed_under_their_kind_with_their_subfolder(tmp_path):
+    touch(tmp_path / "diffusion_models" / "a.safetensors")
+    touch(tmp_path / "unet" / "sub" / "b.safetensors")
+    touch(tmp_path / "vae" / "c.safetensors")
+    touch(tmp_path / "vae" / "read me.txt")
+    folders = ModelFolders.below(tmp_path)
+    assert own(folders, "diffusion_models") == ["a.safetensors", "sub/b.safetensors"]
+    assert own(folders, "vae") == ["c.safetensors"]
+    assert own(folders, "text_encoders") == []
+    assert folders.find("diffusion_models", "sub/b.safetensors") == tmp_path / "unet" / "sub" / "b.safetensors"
+
+
+@pytest.mark.parametrize("place", ["pyramid_video", ".", "diffusion_models"])
+def test_parts_of_an_official_folder_are_found_by_kind(tmp_path, place):
+    top = official(tmp_path / place / "pyramid-flow-miniflux")
+    folders = ModelFolders.below(tmp_path)
+    found = {kind: folders.entries(kind) for kind in KINDS}
+    assert top / "diffusion_transformer_768p" in found["diffusion_models"].values()
+    assert top / "causal_video_vae" in found["vae"].values()
+    assert top in found["text_encoders"].values()
+    if place == "pyramid_video":
+        assert own(folders, "vae") == ["pyramid-flow-miniflux/causal_video_vae"]
+
+
+def test_an_official_folder_given_itself_keeps_its_name(tmp_path):
+    top = official(tmp_path / "pyramid-flow-miniflux")
+    folders = ModelFolders.below(top)
+    assert own(folders, "text_encoders") == ["pyramid-flow-miniflux"]
+    assert own(folders, "diffusion_models") == ["pyramid-flow-miniflux/diffusion_transformer_768p"]
+    assert folders.find("text_encoders", "pyramid-flow-miniflux") == top
+
+
+def test_weights_inside_a_component_folder_are_no_models_of_their_own(tmp_path):
+    component(tmp_path / "vae" / "mine", encoder_block_out_channels=[8])
+    assert own(ModelFolders.below(tmp_path), "vae") == ["mine"]
+
+
+def test_one_model_has_one_name(tmp_path):
+    official(tmp_path / "pyramid_video" / "flow")
+    names = own(ModelFolders.below(tmp_path), "diffusion_models")
+    assert names == ["flow/diffusion_transformer_768p"]
+
+
+def test_windows_spelling_finds_the_same_model(tmp_path):
+    path = touch(tmp_path / "vae" / "sub" / "c.safetensors")
+    assert ModelFolders.below(tmp_path).find("vae", "sub\\c.safetensors") == path
+
+
+def test_missing_model_names_the_nearest(tmp_path):
+    touch(tmp_path / "vae" / "causal_vae.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no vae model is called 'casual_vae.safetensors'.*'causal_vae.safet"):
+        ModelFolders.below(tmp_path).find("vae", "casual_vae.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "sub/../../secret.safetensors"])
+def test_a_model_outside_the_folders_is_not_found(tmp_path, name):
+    touch(tmp_path / "secret.safetensors")
+    touch(tmp_path / "models" / "vae" / "sub" / "a.safetensors")
+    with pytest.raises(FileNotFoundError):
+        ModelFolders.below(tmp_path / "models").find("vae", name)
+
+
+def test_a_folder_that_links_to_its_parent_ends(tmp_path):
+    path = touch(tmp_path / "vae" / "a.safetensors")
+    (tmp_path / "vae" / "again").symlink_to(tmp_path / "vae")
+    assert ModelFolders.below(tmp_path).find("vae", "a.safetensors") == path
+    assert own(ModelFolders.below(tmp_path), "vae") == ["a.safetensors"]
+
+
+def test_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no kind of model called 'loras'"):
+        ModelFolders.below(tmp_path).list("loras")
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "a/../../b", "/etc/passwd", "C:\\a", "c:a", "..\\a", "\\\\server\\a", "~/a", "", "  ", "a\0b"]
+)
+def test_names_that_leave_their_folder_are_refused(tmp_path, name):
+    with pytest.raises(ValueError):
+        resolve_inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.mp4", "a b", "a..b", "ü/é", "sub\\a"])
+def test_names_inside_are_taken(tmp_path, name):
+    assert resolve_inside(tmp_path, name).resolve().is_relative_to(tmp_path.resolve())
+
+
+def test_links_out_of_a_folder_are_refused(tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    touch(outside / "file")
+    inside.mkdir()
+    (inside / "link").symlink_to(outside)
+    with pytest.raises(ValueError, match="leads through a link out of"):
+        resolve_inside(inside, "link/file")
+
+
+def test_input_files_are_looked_up_in_order_and_listed_once(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        touch(folder / "both.PNG")
+    touch(second / "only.png")
+    touch(second / "other.txt")
+    assert list_files([first, second, tmp_path / "missing"], (".png",)) == ["both.PNG", "only.png"]
+    assert find_file([first, second], "both.PNG", "input file") == first / "both.PNG"
+    assert find_file([first, second], "only.png", "input file") == second / "only.png"
+    with pytest.raises(FileNotFoundError, match="nearest is 'only.png'"):
+        find_file([first, second], "olny.png", "input file")

@@ -1,0 +1,388 @@
+"""Every form of a workflow file gives the same graph, and changes reach both of its forms."""
+
+from __future__ import annotations
+
+import copy
+import json
+from fractions import Fraction
+
+import pytest
+import torch
+from fake_nodes import good_prompt, specs
+from pyramid_video.host.video import Clip, read_metadata, write_mp4
+from pyramid_video.runner.errors import RunnerError, WorkflowError
+from pyramid_video.runner.overrides import set_input, set_seed, set_text
+from pyramid_video.runner.workflow import Workflow, from_json, locate, read_workflow
+
+
+def ui_node(node_id, kind, values=(), links=None, **more):
+    """A node as the editor saves it; `links` maps input names to link ids."""
+    sockets = {"thing": "THING", "other": "THING", "positive": "THING", "negative": "THING"}
+    inputs = [
+        {"name": name, "type": sockets.get(name, "STRING"), "link": link}
+        | ({} if name in sockets else {"widget": {"name": name}})
+        for name, link in (links or {}).items()
+    ]
+    kinds = {"Maker": ["THING", "INT"], "Keep": [], "PrimitiveNode": ["STRING"], "PrimitiveText": ["STRING"]}
+    outputs = [{"name": kind, "type": kind, "links": []} for kind in kinds.get(kind, ["THING"])]
+    node = {"id": node_id, "type": kind, "mode": 0, "inputs": inputs, "outputs": outputs}
+    return node | {"widgets_values": list(values)} | more
+
+
+def ui_graph(*nodes, links):
+    """`links`: id, origin, origin slot, target, target slot."""
+    return {"nodes": list(nodes), "links": [[*link, "THING"] for link in links], "version": 0.4}
+
+
+MAKER = ["a", 7, "randomize", 0.25, "fast", False]  # with the control that the editor stores after a seed
+
+
+def good_ui():
+    """The same graph as `good_prompt`."""
+    return ui_graph(
+        ui_node(1, "Maker", MAKER, title="Make a"),
+        ui_node(2, "Maker", ["b", 7, "fixed", 0.25, "fast", False], title="Make b"),
+        ui_node(3, "Changer", ["!"], {"thing": 1, "other": 2}),
+        ui_node(4, "Keep", [], {"thing": 3}, title="The end"),
+        ui_node(5, "MarkdownNote", ["Read me"]),
+        links=[(1, 1, 0, 3, 0), (2, 2, 0, 3, 1), (3, 3, 0, 4, 0)],
+    )
+
+
+def read(data) -> Workflow:
+    return from_json(data, specs(), "test.json")
+
+
+def graph_of(prompt):
+    """A prompt without titles."""
+    return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
+
+
+def test_all_forms_give_the_same_graph():
+    expected = graph_of(good_prompt())
+    assert graph_of(read(good_prompt()).prompt) == expected
+    assert graph_of(read({"prompt": good_prompt(), "client_id": "x"}).prompt) == expected
+    assert graph_of(read(good_ui()).prompt) == expected
+
+
+def test_titles_survive():
+    prompt = read(good_ui()).prompt
+    assert [node["_meta"]["title"] for node in prompt.values()] == ["Make a", "Make b", "Changer", "The end"]
+
+
+def test_links_with_numbers_for_ids_are_understood():
+    prompt = good_prompt()
+    prompt["3"]["inputs"]["thing"] = [1, 0]
+    assert read(prompt).prompt["3"]["inputs"]["thing"] == ["1", 0]
+
+
+def test_reading_changes_nothing_of_what_was_read():
+    data = good_ui()
+    before = copy.deepcopy(data)
+    read(data).set_value("1", "text", "changed")
+    assert data == before
+
+
+def test_seed_control_may_be_missing():
+    ui = good_ui()
+    ui["nodes"][0]["widgets_values"] = ["a", 7, 0.25, "fast", False]
+    assert graph_of(read(ui).prompt) == graph_of(good_prompt())
+
+
+def test_values_newer_than_the_file_take_their_default():
+    ui = good_ui()
+    ui["nodes"][0]["widgets_values"] = ["a", 7, "fixed"]
+    inputs = read(ui).prompt["1"]["inputs"]
+    assert inputs == {"text": "a", "seed": 7, "strength": 0.5, "mode": "slow", "on": True}
+
+
+def test_values_stored_by_name():
+    ui = good_ui()
+    ui["nodes"][2]["widgets_values"] = {"suffix": "?", "preview": {"hidden": True}}
+    assert read(ui).prompt["3"]["inputs"]["suffix"] == "?"
+    assert "preview" not in read(ui).prompt["3"]["inputs"]
+
+
+def test_reroutes_are_followed():
+    ui = ui_graph(
+        ui_node(1, "Maker", MAKER),
+        ui_node(2, "Reroute", [], {"thing": 1}),
+        ui_node(3, "Reroute", [], {"thing": 2}),
+        ui_node(4, "Keep", [], {"thing": 3}),
+        links=[(1, 1, 0, 2, 0), (2, 2, 0, 3, 0), (3, 3, 0, 4, 0)],
+    )
+    prompt = read(ui).prompt
+    assert list(prompt) == ["1", "4"] and prompt["4"]["inputs"] == {"thing": ["1", 0]}
+
+
+def test_reroutes_in_a_circle_are_told():
+    ui = ui_graph(
+        ui_node(2, "Reroute", [], {"thing": 2}),
+        ui_node(3, "Reroute", [], {"thing": 1}),
+        ui_node(4, "Keep", [], {"thing": 3}),
+        links=[(1, 2, 0, 3, 0), (2, 3, 0, 2, 0), (3, 3, 0, 4, 0)],
+    )
+    with pytest.raises(WorkflowError, match=r"node 4 \(Keep\), input 'thing' hangs on reroutes that form a cycle"):
+        read(ui)
+
+
+def test_a_bypassed_node_passes_on_what_it_gets():
+    ui = good_ui()
+    ui["nodes"][2]["mode"] = 4
+    prompt = read(ui).prompt
+    assert "3" not in prompt and prompt["4"]["inputs"] == {"thing": ["1", 0]}
+
+
+def test_a_bypassed_node_without_a_fitting_input_passes_nothing():
+    ui = good_ui()
+    ui["nodes"][0]["mode"] = 4
+    assert "thing" not in read(ui).prompt["3"]["inputs"]
+
+
+def test_a_muted_node_is_gone_with_its_links():
+    ui = good_ui()
+    ui["nodes"][1]["mode"] = 2
+    prompt = read(ui).prompt
+    assert "2" not in prompt and prompt["3"]["inputs"] == {"thing": ["1", 0], "suffix": "!"}
+
+
+def with_converted_text(kind):
+    """The text of a Maker comes over a link from node 9; its old value is still in the list."""
+    return ui_graph(
+        ui_node(9, kind, ["from outside"]),
+        ui_node(1, "Maker", MAKER, {"text": 1}),
+        ui_node(4, "Keep", [], {"thing": 2}),
+        links=[(1, 9, 0, 1, 0), (2, 1, 0, 4, 0)],
+    )
+
+
+def test_a_primitive_node_gives_its_value():
+    prompt = read(with_converted_text("PrimitiveNode")).prompt
+    assert "9" not in prompt and prompt["1"]["inputs"]["text"] == "from outside"
+    assert prompt["1"]["inputs"]["seed"] == 7
+
+
+def test_a_value_turned_into_an_input_is_a_link():
+    prompt = read(with_converted_text("PrimitiveText")).prompt
+    assert prompt["1"]["inputs"]["text"] == ["9", 0] and prompt["1"]["inputs"]["mode"] == "fast"
+
+
+def with_subgraph(linked: bool):
+    """Node 7 stands for a subgraph of a Changer, whose suffix is shown on the node."""
+    inner = {
+        "id": "5f0c",
+        "name": "Twice",
+        "inputs": [{"name": "thing", "type": "THING"}, {"name": "suffix", "type": "STRING"}],
+        "outputs": [{"name": "THING", "type": "THING"}],
+        "nodes": [ui_node(3, "Changer", ["inner"], {"thing": 1, "suffix": 2})],
+        "links": [
+            {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 3, "target_slot": 0, "type": "THING"},
+            {"id": 2, "origin_id": -10, "origin_slot": 1, "target_id": 3, "target_slot": 1, "type": "STRING"},
+            {"id": 3, "origin_id": 3, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "THING"},
+        ],
+    }
+    holder = ui_node(7, "5f0c", ["outer"], {"thing": 1, "suffix": 5 if linked else None})
+    ui = ui_graph(
+        ui_node(1, "Maker", MAKER),
+        ui_node(9, "PrimitiveText", ["linked"]),
+        holder,
+        ui_node(4, "Keep", [], {"thing": 2}),
+        links=[(1, 1, 0, 7, 0), (2, 7, 0, 4, 0), *([(5, 9, 0, 7, 1)] if linked else [])],
+    )
+    return ui | {"definitions": {"subgraphs": [inner]}}
+
+
+def test_a_subgraph_is_laid_open():
+    prompt = read(with_subgraph(linked=False)).prompt
+    assert prompt["7:3"]["inputs"] == {"thing": ["1", 0], "suffix": "outer"}
+    assert prompt["4"]["inputs"] == {"thing": ["7:3", 0]}
+    assert read(with_subgraph(linked=True)).prompt["7:3"]["inputs"]["suffix"] == ["9", 0]
+
+
+def test_a_subgraph_inside_itself_is_told():
+    ui = with_subgraph(linked=False)
+    ui["definitions"]["subgraphs"][0]["nodes"].append(ui_node(8, "5f0c", []))
+    with pytest.raises(WorkflowError, match="'Twice' contains itself"):
+        read(ui)
+
+
+def test_a_value_of_a_subgraph_changes_where_it_is_shown():
+    workflow = read(with_subgraph(linked=False))
+    workflow.set_value("7:3", "suffix", "new")
+    assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+    assert workflow.ui["nodes"][2]["widgets_values"] == ["new"]
+
+
+def test_a_link_that_is_not_in_the_file_is_told():
+    ui = good_ui()
+    del ui["links"][0]
+    with pytest.raises(
+        WorkflowError, match=r"node 3 \(Changer\), input 'thing' names link 1, which is not in the file"
+    ):
+        read(ui)
+
+
+def test_a_link_from_a_node_that_is_not_in_the_file_is_told():
+    ui = good_ui()
+    del ui["nodes"][0]
+    with pytest.raises(WorkflowError, match=r"node 3 \(Changer\), input 'thing' is linked to node 1, which is not in"):
+        read(ui)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "is not a workflow"),
+        ([], "is not a workflow"),
+        (3, "is not a workflow"),
+        ({"a": 1}, "is not a workflow"),
+        ({"1": {"class_type": "Maker", "inputs": []}}, "inputs of node 1 are not"),
+        ({"1": {"class_type": "Maker"}, "2": {"inputs": {}}}, "node 2 has no class_type"),
+        ({"nodes": [{"id": 1}]}, "is damaged"),
+        ({"nodes": [], "links": [[1]]}, "is damaged"),
+        ({"nodes": ["x"]}, "is damaged"),
+        ({"nodes": [], "definitions": {"subgraphs": [1]}}, "is damaged"),
+    ],
+)
+def test_what_is_no_workflow_is_told(data, words):
+    with pytest.raises(WorkflowError, match=words):
+        read(data)
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path):
+    path = tmp_path / "windows.json"
+    path.write_text(json.dumps(good_prompt()), "utf-8-sig")
+    assert graph_of(read_workflow(path, specs()).prompt) == graph_of(good_prompt())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"{", "not valid JSON"), (b"\xff\xfe\x00", "not text"), (b"", "not valid")]
+)
+def test_broken_files_are_told(tmp_path, content, words):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(WorkflowError, match=words):
+        read_workflow(path, specs())
+
+
+def test_a_missing_file_names_the_nearest_bundled_one():
+    with pytest.raises(
+        RunnerError, match=r"there is no file text_to_vide.json; the nearest is 'workflows/text_to_video"
+    ):
+        locate("text_to_vide.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["text_to_video.json", "workflows/text_to_video.json", "workflows/api/text_to_video.json"]
+)
+def test_bundled_workflows_are_found_from_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert locate(name).is_file()
+
+
+def video(path, **metadata):
+    clip = Clip(torch.zeros(2, 16, 16, 3), Fraction(8))
+    write_mp4(path, clip, {key: json.dumps(value) for key, value in metadata.items()})
+    return path
+
+
+def test_a_video_gives_back_its_graph(tmp_path):
+    path = video(tmp_path / "both.mp4", prompt=good_prompt(), workflow=good_ui())
+    workflow = read_workflow(path, specs())
+    assert workflow.prompt == read(good_prompt()).prompt
+    assert workflow.ui == good_ui()
+    only_ui = read_workflow(video(tmp_path / "ui.mp4", workflow=good_ui()), specs())
+    assert graph_of(only_ui.prompt) == graph_of(good_prompt())
+
+
+def test_the_prompt_of_a_video_is_what_ran(tmp_path):
+    changed = good_prompt()
+    changed["1"]["inputs"]["text"] = "what ran"
+    workflow = read_workflow(video(tmp_path / "a.mp4", prompt=changed, workflow=good_ui()), specs())
+    assert workflow.prompt["1"]["inputs"]["text"] == "what ran"
+
+
+def test_metadata_of_any_length_and_script_survives(tmp_path):
+    text = "a tiger \U0001f42f = {x}; #\\ \n" * 5000
+    path = video(tmp_path / "long.mp4", prompt={"text": text})
+    assert json.loads(read_metadata(path)["prompt"]) == {"text": text}
+
+
+def test_a_video_without_a_graph_is_told(tmp_path):
+    with pytest.raises(WorkflowError, match="carries no workflow"):
+        read_workflow(video(tmp_path / "none.mp4"), specs())
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="cannot be read as a video"):
+        read_workflow(tmp_path / "text.mp4", specs())
+
+
+def guided(kind="api"):
+    ui = ui_graph(
+        ui_node(1, "Maker", MAKER, title="Wish"),
+        ui_node(2, "Maker", MAKER, title="Fear"),
+        ui_node(8, "Changer", ["!"], {"thing": 1}),
+        ui_node(3, "Guide", [], {"positive": 2, "negative": 3}),
+        ui_node(4, "Keep", [], {"thing": 4}),
+        links=[(1, 1, 0, 8, 0), (2, 8, 0, 3, 0), (3, 2, 0, 3, 1), (4, 3, 0, 4, 0)],
+    )
+    workflow = read(ui)
+    return workflow if kind == "ui" else Workflow(workflow.prompt)
+
+
+@pytest.mark.parametrize("kind", ["api", "ui"])
+def test_options_reach_both_forms(kind):
+    workflow = guided(kind)
+    set_text(workflow, specs(), "positive", "a tiger")
+    set_text(workflow, specs(), "negative", "blur")
+    set_seed(workflow, 42)
+    set_input(workflow, specs(), "Wish.strength=1")
+    set_input(workflow, specs(), "Changer.suffix=12")
+    set_input(workflow, specs(), "2.mode=slow")
+    wish, fear = (workflow.prompt[key]["inputs"] for key in ("1", "2"))
+    assert wish == {"text": "a tiger", "seed": 42, "strength": 1, "mode": "fast", "on": False}
+    assert fear == {"text": "blur", "seed": 42, "strength": 0.25, "mode": "slow", "on": False}
+    assert workflow.prompt["8"]["inputs"]["suffix"] == "12"
+    if kind == "ui":
+        assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+
+
+@pytest.mark.parametrize("kind", ["PrimitiveNode", "PrimitiveText"])
+def test_a_linked_text_changes_where_it_is_written(kind):
+    workflow = read(with_converted_text(kind))
+    set_input(workflow, specs(), "Maker.text=new")
+    assert workflow.ui["nodes"][0]["widgets_values"] == ["new"]
+    assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+
+
+def test_a_value_in_place_of_a_link_cuts_the_link():
+    ui = with_converted_text("Changer")
+    ui["nodes"][0]["outputs"][0]["links"] = [1]
+    workflow = read(ui)
+    set_input(workflow, specs(), "1.text=new")
+    assert workflow.prompt["1"]["inputs"]["text"] == "new"
+    assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+    assert workflow.ui["nodes"][0]["outputs"][0]["links"] == []
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("1.txet=a", r"node 1 \(Wish\) has no input 'txet'; the nearest is 'text'"),
+        ("Wihs.text=a", "no node 'Wihs'; the nearest is 'Wish'"),
+        ("Maker.text=a", "'Maker' is 2 nodes; name one by its id: 1, 2"),
+        ("1.text", "takes NODE.INPUT=VALUE"),
+        ("text=1", "takes NODE.INPUT=VALUE"),
+    ],
+)
+def test_options_that_fit_nothing_are_told(assignment, words):
+    with pytest.raises(RunnerError, match=words):
+        set_input(guided(), specs(), assignment)
+
+
+def test_options_without_a_place_are_told():
+    workflow = read(good_prompt())
+    with pytest.raises(RunnerError, match="--prompt: no node with a text feeds an input called 'positive'"):
+        set_text(workflow, specs(), "positive", "a tiger")
+    del workflow.prompt["1"], workflow.prompt["2"]
+    with pytest.raises(RunnerError, match="no node of this workflow has a seed"):
+        set_seed(workflow, 1)

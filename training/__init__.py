@@ -1,0 +1,1 @@
+"""Learning: data, objectives and the training loop. Imports torch, never a host."""

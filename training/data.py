@@ -1,0 +1,155 @@
+"""Clips with captions to learn from."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .animations import Sprite, draw, find_animations, load_sprite
+from .captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption, subject_name
+
+OnLoad = Callable[[int, int], None]  # (done, total), after each animation
+SPLITS = ("train", "test", "all")
+HELD_OUT = 10  # one combination in this many is never trained on
+
+TRAVEL = 0.36  # of the frame, from the first picture to the last
+PLACE_JITTER = 0.04  # of the frame, to each side
+SIZE_JITTER = 0.04  # of the subject's size, to each side
+SMALLEST_SIZE = 16  # below, a small subject is a few pixels of noise
+
+
+class VideoDataset(Protocol):
+    """Where a training run gets clips from. Videos are (n, 3, frames, size, size) in -1..1."""
+
+    size: int
+    frames: int
+    fps: float
+
+    def sample(self, generator: torch.Generator, count: int) -> tuple[Tensor, list[str], Sequence[Hashable]]:
+        """Draw `count` clips, their captions, and what they are (equal things are equal subjects of a clip)."""
+        ...
+
+
+@dataclass(frozen=True)
+class AnimationDataset:
+    """Clips of a folder's transparent animations: subject x background x motion x size.
+
+    The file name tells the subject (`captions.subject_name`); of two files with one name the first counts. `subjects`
+    None takes all there are. Clips are `size` pixels square. A tenth of the combinations, the same on every machine,
+    is kept for the test. `on_load(done, total)` is called after each animation is decoded.
+    """
+
+    folder: Path
+    subjects: Sequence[str] | None = None
+    size: int = 64
+    frames: int = 17
+    fps: float = 8.0
+    split: str = "train"
+    on_load: InitVar[OnLoad | None] = None
+    combinations: tuple[Combination, ...] = field(init=False, repr=False, compare=False)
+    sprites: Mapping[str, Sprite] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self, on_load: OnLoad | None) -> None:
+        if self.size < SMALLEST_SIZE:
+            raise ValueError(
+                f"clips of {self.size} pixels are too small to show anything; the least is {SMALLEST_SIZE}"
+            )
+        if self.frames < 1 or not self.fps > 0:
+            raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be more than nothing")
+        if self.split not in SPLITS:
+            raise ValueError(f"unknown split {self.split!r}; expected one of {', '.join(SPLITS)}")
+        files = choose_files(self.folder, self.subjects)
+        side = math.ceil(2 * max(SIZES.values()) * self.size)  # twice what is drawn keeps edges sharp at every size
+        sprites = {}
+        for done, (subject, path) in enumerate(files.items(), 1):
+            sprites[subject] = load_sprite(path, side)
+            if on_load is not None:
+                on_load(done, len(files))
+        for name, value in (
+            ("folder", Path(self.folder)),
+            ("subjects", tuple(files)),
+            ("combinations", split_combinations(files, self.split)),
+            ("sprites", sprites),
+        ):
+            object.__setattr__(self, name, value)
+
+    def sprite(self, subject: str) -> Sprite:
+        """The decoded animation of `subject`."""
+        if subject not in self.sprites:
+            raise ValueError(_unknown(subject, self.sprites, self.folder))
+        return self.sprites[subject]
+
+    def clip(self, combination: Combination, generator: torch.Generator) -> Tensor:
+        """Draw one clip of `combination`, (3, frames, size, size) in -1..1."""
+        sprite = self.sprite(combination.subject)
+        phase, stretch, x, y = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        pictures = sprite.frames_at(phase * sprite.seconds + torch.arange(self.frames) / self.fps)
+
+        longer = SIZES[combination.size] * self.size * (1 + SIZE_JITTER * (2 * stretch - 1))
+        height, width = (longer * side / max(pictures.shape[-2:]) for side in pictures.shape[-2:])
+        along = torch.linspace(-0.5, 0.5, self.frames) if self.frames > 1 else torch.zeros(1)
+        step_x, step_y = MOTIONS[combination.motion]
+        middle_x = 0.5 + PLACE_JITTER * (2 * x - 1) + step_x * TRAVEL * along
+        middle_y = 0.5 + PLACE_JITTER * (2 * y - 1) + step_y * TRAVEL * along
+
+        top, left = middle_y * self.size - height / 2, middle_x * self.size - width / 2
+        picture = draw(pictures, top, left, (height, width), self.size, BACKGROUNDS[combination.background])
+        return picture.transpose(0, 1) * 2 - 1
+
+    def sample(self, generator: torch.Generator, count: int) -> tuple[Tensor, list[str], list[Combination]]:
+        """Draw `count` clips of this split: videos (n, 3, t, h, w) in -1..1, captions, combinations."""
+        chosen = torch.randint(len(self.combinations), (count,), generator=generator).tolist()
+        combinations = [self.combinations[i] for i in chosen]
+        videos = torch.stack([self.clip(combination, generator) for combination in combinations])
+        return videos, [caption(combination, generator) for combination in combinations], combinations
+
+
+def choose_files(folder: str | Path, subjects: Iterable[str] | None) -> dict[str, Path]:
+    """The animation of each wanted subject (None: all there are), by the subject's name."""
+    known: dict[str, Path] = {}
+    for path in find_animations(folder):
+        known.setdefault(subject_name(path.stem), path)
+    if subjects is None:
+        return known
+    wanted = list(dict.fromkeys(" ".join(subject.lower().split()) for subject in subjects))
+    if not wanted:
+        raise ValueError("the list of subjects is empty; name some, or leave it out to take all of the folder")
+    for subject in wanted:
+        if subject not in known:
+            raise ValueError(_unknown(subject, known, folder))
+    return {subject: known[subject] for subject in wanted}
+
+
+def split_combinations(subjects: Iterable[str], split: str) -> tuple[Combination, ...]:
+    """All combinations of a split.
+
+    Of each subject in each size the backgrounds and motions with the lowest hashes are held out: an equal part of
+    each, whatever other subjects there are and in whatever order.
+    """
+    chosen = []
+    for subject, size in itertools.product(subjects, SIZES):
+        group = [Combination(subject, b, m, size) for b, m in itertools.product(BACKGROUNDS, MOTIONS)]
+        ranked = sorted(group, key=_hash)
+        held_out = set(ranked[: len(group) // HELD_OUT])
+        chosen += [c for c in group if split == "all" or (c in held_out) == (split == "test")]
+    return tuple(chosen)
+
+
+def _hash(combination: Combination) -> str:
+    words = (combination.subject, combination.background, combination.motion, combination.size)
+    return hashlib.sha256("|".join(words).encode()).hexdigest()
+
+
+def _unknown(subject: str, known: Iterable[str], folder: str | Path) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(subject, names, n=3, cutoff=0.5) or names[:3]
+    return f"{folder} holds no animation of {subject!r}; the nearest there are: {', '.join(near)}"
