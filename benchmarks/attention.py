@@ -163,7 +163,7 @@ def main(arguments: list[str]) -> None:
             work = 4 * pairs[form] * case.heads * case.head / 1e9
             note = f"{np.abs(results['runs'] - results['masked']).max():.1e}" if form == "runs" else ""
             print(
-                f"{stage:>5} {form:>7} {tokens:>7} {work:>8.1f} {1000 * seconds:>9.1f} {peak:>9.0f}  {note}", flush=True
+                f"{stage:>5} {form:>7} {tokens:>7} {work:>8.3g} {1000 * seconds:>9.1f} {peak:>9.0f}  {note}", flush=True
             )
 
 

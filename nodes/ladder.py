@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..models.files import write_beside
 
 if TYPE_CHECKING:
     from PIL import ImageDraw
@@ -44,11 +45,8 @@ def draw_ladder(stages: PyramidStages) -> Image:
 def save_preview(picture: Image, folder: Path) -> dict[str, str]:
     """Write the drawing beside and rename it into place; returns what a node's `ui` says about an image."""
     name = f"pyramid_video_ladder_{hashlib.sha256(picture.tobytes()).hexdigest()[:16]}.png"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{name}.{os.getpid()}"
-    picture.save(unfinished, format="PNG")
-    os.replace(unfinished, folder / name)
+    with write_beside(Path(folder) / name) as part:
+        picture.save(part, format="PNG")
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 
