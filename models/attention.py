@@ -173,7 +173,7 @@ class JointAttention(SelfAttention):
         if text_output:
             self.to_add_out = ops.Linear(width, width, **factory)
         else:
-            # In the checkpoints, but text asks nothing here, and a parameter without gradient stalls distributed training.
+            # In the checkpoints, but nothing asks for text here; one without gradient stalls distributed training.
             self.add_q_proj.requires_grad_(False)
             getattr(self, self.text_norm_names[0]).requires_grad_(False)
 

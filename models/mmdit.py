@@ -70,7 +70,7 @@ class MMDiTConfig(TransformerConfig):
 
 
 def place_table(size: int, step: float, width: int) -> Tensor:
-    """Return `(1, size^2, width)` sines and cosines, half for the column and half for the row; places are `step` apart."""
+    """Return `(1, size^2, width)` sines and cosines, half for the column, half for the row; places are `step` apart."""
     angles = (torch.arange(size, dtype=torch.float64) * step)[:, None] / wavelengths(width // 2)
     line = torch.cat((angles.sin(), angles.cos()), dim=1).float()
     columns = line.expand(size, size, width // 2)

@@ -74,8 +74,8 @@ class PyramidTransformer(nn.Module):
         """Return the velocity `(b, c, t, h, w)` of the last clip.
 
         clips: latents `(b, c, t, h, w)` in time order, the noisy one last; it sets the type of the computation.
-        timestep: `(b,)`, 0 to 1000. text: `(b, n, d)`. text_mask: `(b, n)`, 1 = real, None = all real. pooled: `(b,
-        p)`. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit this model.
+        timestep: `(b,)`, 0 to 1000. text: `(b, n, d)`. text_mask: `(b, n)`, 1 = real, None = all real.
+        pooled: `(b, p)`. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit.
         """
         config = self.config
         check_clips(self.name, clips, config.latent_channels)
@@ -125,8 +125,8 @@ def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:
         what, shape = f"clip {number} of {len(clips)}", tuple(clip.shape)
         if len(shape) != 5 or shape[1] != channels:
             raise ValueError(
-                f"{what} has the shape {shape}, but this {name} model takes (batch, {channels}, frames, rows, columns)"
-                f": wire a latent made with the VAE of this model"
+                f"{what} has the shape {shape}, this {name} model takes (batch, {channels}, frames, rows, columns); "
+                f"wire a latent made with the VAE of this model"
             )
         if shape[0] != batch:
             raise ValueError(f"{what} has a batch of {shape[0]} and the last clip one of {batch}; make them the same")

@@ -70,6 +70,13 @@ def test_an_official_folder_given_itself_keeps_its_name(tmp_path):
     assert folders.find("text_encoders", "pyramid-flow-miniflux") == top
 
 
+def test_a_component_folder_given_itself_keeps_its_name(tmp_path):
+    part = component(tmp_path / "diffusion_transformer_768p", joint_attention_dim=4096)
+    folders = ModelFolders.below(part)
+    assert own(folders, "diffusion_models") == [part.name]
+    assert folders.find("diffusion_models", part.name) == part
+
+
 def test_weights_inside_a_component_folder_are_no_models_of_their_own(tmp_path):
     component(tmp_path / "vae" / "mine", encoder_block_out_channels=[8])
     assert own(ModelFolders.below(tmp_path), "vae") == ["mine"]

@@ -25,6 +25,7 @@ SIZES = {
 SHARED = dict(attention_head_dim=16, num_attention_heads=2, joint_attention_dim=24, pooled_projection_dim=20)
 CLIPS = ((2, 2, 4), (1, 4, 8), (2, 8, 16))  # frames, rows, columns: history at falling resolution, a unit of two frames
 GRIDS = tuple((t, h // 2, w // 2) for t, h, w in CLIPS)
+FRAME_SIZES = [rows * columns for frames, rows, columns in GRIDS for _ in range(frames)]
 MASKS = {
     "no_mask": None,
     "all_real": torch.ones(3, 6, dtype=torch.long),
@@ -60,16 +61,12 @@ def kind(request):
 
 def allowed_pairs(mask, causal):
     """The rule as the paper has it: (3, query, key), text first; padding sees padding, so no row is empty."""
-    time = torch.tensor([0] * 6 + [frame for frame, size in enumerate(frame_sizes()) for _ in range(size)])
+    time = torch.tensor([0] * 6 + [frame for frame, size in enumerate(FRAME_SIZES) for _ in range(size)])
     real = torch.ones(3, len(time), dtype=torch.bool)
     if mask is not None:
         real[:, :6] = mask.bool()
     pairs = real[:, :, None] == real[:, None, :]
     return pairs & (time[:, None] >= time[None, :]) if causal else pairs
-
-
-def frame_sizes():
-    return [rows * columns for frames, rows, columns in GRIDS for _ in range(frames)]
 
 
 @pytest.mark.parametrize("flags", [{}, {"use_temporal_causal": False}, {"use_t5_mask": False}], ids=str)
@@ -100,7 +97,7 @@ def test_no_pair_is_computed_that_a_mask_would_throw_away(mask):
 
     network.attention = count
     network(*inputs(mask))
-    real = torch.ones(3, 6 + sum(frame_sizes()), dtype=torch.bool)
+    real = torch.ones(3, 6 + sum(FRAME_SIZES), dtype=torch.bool)
     real[:, :6] = torch.ones(3, 6) if mask is None else mask
     expected = (allowed_pairs(mask, True) & real[:, :, None]).sum()
     assert sum(pairs) == 4 * expected  # four blocks
@@ -135,7 +132,7 @@ def test_nothing_flows_back_in_time(kind):
     after = network(*given)
     torch.testing.assert_close(after[:, :, 0], before[:, :, 0])
     assert not torch.allclose(after[:, :, 1], before[:, :, 1])
-    changed = frame_sizes()[-1]
+    changed = FRAME_SIZES[-1]
     torch.testing.assert_close(seen[0][:, :-changed], seen[1][:, :-changed])  # text, all earlier frames
 
 

@@ -1,0 +1,149 @@
+"""The host inside ComfyUI. The pieces live beside this file as `comfy_*.py`; this one is the surface that nodes see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import folder_paths
+import torch
+from torch import Tensor
+
+from ..samplers.guidance import PyramidGuidance
+from ..samplers.history import PyramidHistory
+from ..samplers.noise import draw_noise
+from ..samplers.stages import PyramidStages
+from . import comfy_model, comfy_text
+from .comfy_progress import Bar, SamplingProgress
+from .comfy_sampling import PyramidGuider, PyramidSampler
+from .comfy_vae import PyramidVAE
+from .facts import ModelFacts, VAEFacts
+from .folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
+
+OWN_KIND = "pyramid_video"
+
+
+class ComfyHost:
+    """ComfyUI's folders, devices, memory, progress bar and wires."""
+
+    name = "comfy"
+
+    def __init__(self) -> None:
+        """Add the bundled weights to the host's lists, and a kind of folder for official models."""
+        for kind in KINDS:
+            folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
+        folder_paths.add_model_folder_path(OWN_KIND, str(Path(folder_paths.models_dir) / OWN_KIND))
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(folder_paths.get_output_directory())
+
+    @property
+    def temp_dir(self) -> Path:
+        return Path(folder_paths.get_temp_directory())
+
+    @property
+    def folders(self) -> ModelFolders:
+        """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
+        own = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
+        shared = [folder for folders in own.values() for folder in folders if not folder.is_relative_to(BUNDLED)]
+        official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
+        return ModelFolders(own, [*official, *shared])
+
+    def list_models(self, kind: str) -> list[str]:
+        """Names of the models of a kind: "diffusion_models", "vae" or "text_encoders"."""
+        return self.folders.list(kind)
+
+    def find_model(self, kind: str, name: str) -> Path:
+        """The path of a listed model; FileNotFoundError names the nearest."""
+        return self.folders.find(kind, name)
+
+    def list_inputs(self, extensions: Sequence[str]) -> list[str]:
+        """Names of the input files with one of the extensions."""
+        return list_files([Path(folder_paths.get_input_directory())], extensions)
+
+    def input_file(self, name: str) -> Path:
+        """The path of an input file; ValueError when the name leaves the folder, FileNotFoundError without one."""
+        return find_file([Path(folder_paths.get_input_directory())], name, "input file")
+
+    def input_folder(self, name: str) -> Path:
+        """The path of a folder below the input folder; errors as for `input_file`."""
+        return find_folder([Path(folder_paths.get_input_directory())], name, "input folder")
+
+    def load_model(self, path: Path, weight_dtype: str = "default") -> Any:
+        """A transformer as MODEL."""
+        return comfy_model.load_model(path, weight_dtype)
+
+    def load_vae(self, path: Path) -> PyramidVAE:
+        """A video VAE as VAE."""
+        return PyramidVAE(path)
+
+    def load_text_encoder(self, path: Path) -> Any:
+        """A text encoder, ours or an official folder, as CLIP."""
+        return comfy_text.load_text_encoder(path)
+
+    def encode_prompt(self, clip: Any, text: str) -> list[list[Any]]:
+        """CONDITIONING of a text of any length, as the model that belongs to `clip` was trained with."""
+        return comfy_text.encode(clip, text)
+
+    def model_facts(self, model: Any) -> ModelFacts:
+        """The numbers of a MODEL; ValueError when something else is wired there."""
+        facts = getattr(getattr(model, "model", None), "facts", None)
+        return expect(facts, ModelFacts, getattr(model, "model", model), "MODEL", "Load video model")
+
+    def vae_facts(self, vae: Any) -> VAEFacts:
+        """The numbers of a VAE; ValueError when something else is wired there."""
+        network = getattr(vae, "first_stage_model", None)
+        return expect(getattr(vae, "facts", None), VAEFacts, network or vae, "VAE", "Load video VAE")
+
+    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+        """SAMPLER that plays `stages`."""
+        return PyramidSampler(stages, history)
+
+    def make_guider(
+        self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance
+    ) -> PyramidGuider:
+        """GUIDER that asks `model`; without a negative prompt there is no guidance."""
+        return PyramidGuider(model, positive, negative, guidance)
+
+    def sample(
+        self, guider: PyramidGuider, sampler: PyramidSampler, latent: dict[str, Any], seed: int
+    ) -> dict[str, Any]:
+        """Make the clip whose size and length `latent` says; its samples are in the VAE's scale."""
+        patcher = guider.model_patcher
+        empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+        samples = guider.sample(
+            draw_noise(empty.shape, seed),
+            empty,
+            sampler,
+            torch.tensor([1.0, 0.0]),  # the host reads it; the pyramid has sigmas of its own
+            callback=SamplingProgress(patcher),
+            seed=seed,
+        )
+        return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+    def decode(self, vae: PyramidVAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
+        self.vae_facts(vae)
+        return vae.decode(samples, chunk=chunk, tile=tile).flatten(0, 1)
+
+    def encode(self, vae: PyramidVAE, images: Tensor) -> Tensor:
+        """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
+        self.vae_facts(vae)
+        return vae.encode(images)
+
+    def progress(self, total: int) -> Bar:
+        """A bar on the running node for a piece of work of `total` steps."""
+        return Bar(total)
+
+
+def expect(facts: Any, kind: type, value: Any, wire: str, source: str) -> Any:
+    """Give back the facts of what a wire carries, or say what was wired instead."""
+    if not isinstance(facts, kind):
+        raise ValueError(
+            f"this {wire} is a {type(value).__name__}, not one that '{source}' makes; wire that block here"
+        )
+    return facts

@@ -1,0 +1,301 @@
+"""Our transformers as a true ComfyUI MODEL: host layers, host memory, and a guard against other samplers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.supported_models_base
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from torch import Tensor
+
+from ..models import checkpoints
+from ..models.latent_format import LatentFormat
+from ..models.miniflux import MiniFluxTransformer
+from ..models.mmdit import MMDiTTransformer
+from .facts import ModelFacts
+
+WrappersMP = comfy.patcher_extension.WrappersMP
+DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
+WEIGHT_DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
+FLUX_WIDTH, FLUX_MEMORY = 3072, 3.1  # the host's measured activation factor for FLUX.1; it grows with the width
+USE_OUR_SAMPLER = (
+    "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or the block "
+    "'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced"
+)
+
+
+class HostNetwork:
+    """Put in front of one of our networks, gives it the call of a ComfyUI network.
+
+    The host calls with one tensor and one sigma. The clips before it and the true timestep come beside it, in
+    `transformer_options["pyramid"]`, where `PyramidSampler` puts them.
+    """
+
+    def __init__(self, network_config: Any, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
+        super().__init__(network_config, ops=operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None = None,
+        transformer_options: dict | None = None,
+        **extra,
+    ) -> Tensor:
+        options = {} if transformer_options is None else transformer_options
+        wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
+        return executor.execute(x, timestep, context, transformer_options=options, **extra)
+
+    def _velocity(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor | None = None,
+        transformer_options: dict | None = None,
+        **extra,
+    ) -> Tensor:
+        pyramid = transformer_options["pyramid"]
+        rows, text = x.shape[0], extra["text"]
+        # The host asks for positive and negative in one batch; both have the same past.
+        history = (repeat_rows(clip, rows).to(x) for clip in pyramid["history"])
+        return super().forward(
+            (*history, x),
+            pyramid["timestep"].expand(rows),
+            text,
+            mask_of(extra["text_lengths"], text.shape[1]),
+            extra["pooled"],
+        )
+
+
+class HostMiniFlux(HostNetwork, MiniFluxTransformer):
+    pass
+
+
+class HostMMDiT(HostNetwork, MMDiTTransformer):
+    pass
+
+
+NETWORKS = {"miniflux": HostMiniFlux, "mmdit": HostMMDiT}
+
+
+class PaddedText(comfy.conds.CONDRegular):
+    """Tokens `(b, n, d)` that may stand in one batch with a longer text: the shorter is filled up with zeros."""
+
+    def can_concat(self, other: PaddedText) -> bool:
+        return self.cond.shape[2:] == other.cond.shape[2:]
+
+    def concat(self, others: list[PaddedText]) -> Tensor:
+        rows = [self.cond, *(other.cond for other in others)]
+        longest = max(row.shape[1] for row in rows)
+        return torch.cat([pad_tokens(row, longest) for row in rows])
+
+
+class TextLengths(comfy.conds.CONDRegular):
+    """How many tokens of each row are real: plain numbers, because the network's masks are made on the CPU."""
+
+    def process_cond(self, batch_size: int, **kw) -> TextLengths:
+        rows = len(self.cond)
+        return TextLengths(tuple(self.cond[row % rows] for row in range(batch_size)))
+
+    def can_concat(self, other: TextLengths) -> bool:
+        return True
+
+    def concat(self, others: list[TextLengths]) -> tuple[int, ...]:
+        return sum((other.cond for other in others), self.cond)
+
+    def size(self) -> list[int]:
+        return [len(self.cond)]
+
+
+class PyramidModel(comfy.model_base.BaseModel):
+    """A pyramidal flow in the host: noise - data, sigma 1 to 0 inside each stage."""
+
+    def __init__(self, config: PyramidConfig, network: type[HostNetwork], facts: ModelFacts) -> None:
+        super().__init__(config, comfy.model_base.ModelType.FLOW, device=torch.device("meta"), unet_model=network)
+        self.facts = facts
+
+    def extra_conds(
+        self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
+    ) -> dict[str, Any]:
+        """What the network gets of a CONDITIONING: its tokens, how many of them are real, and the pooled vector."""
+        check_text(self.facts, cross_attn, pooled_output)
+        tokens, lengths = without_padding(cross_attn, kw.get("attention_mask"))
+        return {
+            "text": PaddedText(tokens),
+            "text_lengths": TextLengths(lengths),
+            "pooled": comfy.conds.CONDRegular(pooled_output),
+        }
+
+    def memory_required(self, input_shape: list[int], *args, **kw) -> float:
+        """Bytes for activations: one unit is worked on at a time, with a past of about 1 + 1/4 + frames/16 units."""
+        batch, channels, frames, *size = input_shape
+        at_once = min(2.25 + frames / 16, 2 * frames)
+        return super().memory_required([batch * at_once, channels, *size], *args, **kw)
+
+    def state_dict_for_saving(self, *args, **kw) -> dict[str, Tensor]:
+        """As the host saves a model, and its description as a tensor of JSON bytes, so that the file loads again."""
+        about = {
+            "kind": self.facts.kind,
+            "config": self.diffusion_model.config.to_dict(),
+            "latent_format": self.facts.latent_format.to_dict(),
+        }
+        return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
+
+
+class PyramidConfig(comfy.supported_models_base.BASE):
+    """What the host wants to know of a kind of model."""
+
+    unet_extra_config: dict[str, Any] = {}
+    sampling_settings = {"shift": 1.0}
+    supported_inference_dtypes = list(DTYPES)
+
+
+class HostLatentFormat(comfy.latent_formats.LatentFormat):
+    """Our latent format under the names that the host reads."""
+
+    latent_dimensions = 3
+
+    def __init__(self, ours: LatentFormat, channels: int) -> None:
+        self.ours = ours
+        self.latent_channels = channels
+        factors, bias = ours.rgb_factors or false_colours(channels), ours.rgb_bias or (0.5, 0.5, 0.5)
+        self.latent_rgb_factors = [[2 * value for value in row] for row in factors]  # the host's pictures are in -1..1
+        self.latent_rgb_factors_bias = [2 * value - 1 for value in bias]
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return self.ours.normalize(latent)
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return self.ours.denormalize(latent)
+
+
+def false_colours(channels: int) -> list[list[float]]:
+    """A hue for every channel, so that a preview shows shapes and motion where the true colours are not known."""
+    turns = [[channel / channels + primary / 3 for primary in range(3)] for channel in range(channels)]
+    return [[0.3 / math.sqrt(channels) * math.cos(2 * math.pi * turn) for turn in row] for row in turns]
+
+
+def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:
+    """Read a transformer into a MODEL; `weight_dtype` is "default" or a key of `WEIGHT_DTYPES`."""
+    info = checkpoints.inspect(path, NETWORKS)
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    storage, compute = choose_dtypes(info, weight_dtype, load_device)
+
+    config = PyramidConfig({"network_config": info.config})
+    config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
+    config.memory_usage_factor = FLUX_MEMORY * info.config.width / FLUX_WIDTH
+    config.set_inference_dtype(storage, compute)
+    model = PyramidModel(config, NETWORKS[info.kind], facts_of(info))
+    # Made on the meta device, so the tensors of the file are the only copy.
+    model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
+    model.diffusion_model.eval().requires_grad_(False)
+    if load_device.type != "cpu":
+        model.diffusion_model.attention = host_attention
+    model.device = offload_device
+
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_other_samplers)
+    return patcher
+
+
+def facts_of(info: checkpoints.CheckpointInfo) -> ModelFacts:
+    return ModelFacts(
+        kind=info.kind,
+        latent_channels=info.config.latent_channels,
+        text_width=info.config.joint_attention_dim,
+        pooled_width=info.config.pooled_projection_dim,
+        latent_format=info.latent_format,
+        name=info.name,
+    )
+
+
+def refuse_other_samplers(executor, noise, latent_image, sampler, *rest, **kw):
+    """Run only samplers that know pyramids; said before anything is loaded."""
+    if not getattr(sampler, "pyramid_video", False):
+        function = getattr(sampler, "sampler_function", sampler)
+        name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
+        facts = executor.class_obj.model_patcher.model.facts
+        raise ValueError(USE_OUR_SAMPLER.format(name=facts.name, sampler=f"the sampler {name!r}"))
+    return executor(noise, latent_image, sampler, *rest, **kw)
+
+
+def choose_dtypes(
+    info: checkpoints.CheckpointInfo, wanted: str, device: torch.device
+) -> tuple[torch.dtype, torch.dtype | None]:
+    """How weights are kept, and what they are cast to for computing (None: not at all)."""
+    if wanted != "default" and wanted not in WEIGHT_DTYPES:
+        raise ValueError(f"weight_dtype is {wanted!r}; expected default, {', '.join(WEIGHT_DTYPES)}")
+    parameters = sum(stored.size for stored in info.weights.tensors.values())
+    storage = WEIGHT_DTYPES.get(wanted) or comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=list(DTYPES), weight_dtype=info.dtype
+    )
+    if storage == torch.float16:  # a start-up option of the host can ask for it
+        logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
+        storage = torch.bfloat16
+    return storage, comfy.model_management.unet_manual_cast(storage, device, list(DTYPES))
+
+
+def host_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The attention that the user chose for the host; `(b, heads, n, d)` in and out."""
+    return optimized_attention(query, key, value, query.shape[1], skip_reshape=True, skip_output_reshape=True)
+
+
+def check_text(facts: ModelFacts, tokens: Tensor | None, pooled: Tensor | None) -> None:
+    """Raise ValueError unless a prompt is as wide as the model reads it."""
+    if tokens is None or pooled is None:
+        raise ValueError(f"{facts.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
+    given, wanted = (tokens.shape[-1], pooled.shape[-1]), (facts.text_width, facts.pooled_width)
+    if given != wanted:
+        raise ValueError(
+            f"the prompt has tokens {given[0]} and a pooled vector {given[1]} wide, {facts.name} reads {wanted[0]} and "
+            f"{wanted[1]}: encode it with the text encoder that belongs to this model"
+        )
+
+
+def without_padding(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, ...]]:
+    """Tokens `(b, n, d)` with the real ones in front, and how many are real in each row."""
+    if mask is None or mask.shape != tokens.shape[:2]:  # core blocks that join texts do not join their masks
+        return tokens, (tokens.shape[1],) * tokens.shape[0]
+    rows = [row[real] for row, real in zip(tokens, mask.bool().to(tokens.device), strict=True)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), tuple(len(row) for row in rows)
+
+
+def pad_tokens(rows: Tensor, length: int) -> Tensor:
+    """Append zeros to `(b, n, d)` until there are `length` tokens."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, length - rows.shape[1]))
+
+
+def mask_of(lengths: tuple[int, ...], tokens: int) -> Tensor | None:
+    """The text mask `(b, tokens)` on the CPU, None when all tokens are real."""
+    if min(lengths) == tokens:
+        return None
+    return torch.arange(tokens) < torch.tensor(lengths)[:, None]
+
+
+def repeat_rows(clip: Tensor, rows: int) -> Tensor:
+    """The batch `(b, ...)` again and again until there are `rows`."""
+    return clip.repeat(rows // clip.shape[0], *[1] * (clip.ndim - 1))
+
+
+def json_tensor(values: dict[str, Any]) -> Tensor:
+    """Text as bytes in a tensor: the host saves tensors only."""
+    return torch.tensor(list(json.dumps(values).encode()), dtype=torch.uint8)

@@ -1,0 +1,178 @@
+"""The pyramid as a SAMPLER that asks the host's guider for every forward, and pyramid guidance as a GUIDER.
+
+The host then loads, batches, guides, patches and cleans up as for any model. It is asked with the sigma inside the
+stage, 1 to 0, so that `x - sigma * velocity` is the stage's clean end; the true timestep and the past ride beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..samplers.guidance import PyramidGuidance
+from ..samplers.history import PyramidHistory
+from ..samplers.noise import row_generators
+from ..samplers.pyramid import Call, sample_pyramid
+from ..samplers.stages import PyramidStages
+from .comfy_progress import describe, say
+
+Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
+
+
+class PyramidSampler(comfy.samplers.Sampler):
+    """Plays the pyramid over whatever guider the host runs it with; the SIGMAS wired there are not read."""
+
+    pyramid_video = True  # what the guard on the MODEL looks for
+
+    def __init__(self, stages: PyramidStages, history: PyramidHistory) -> None:
+        self.stages = stages
+        self.history = history
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Make a normalised latent (b, c, t, h, w) from white `noise` of that shape."""
+        check_model(model_wrap.inner_model)
+        if denoise_mask is not None:
+            raise ValueError(
+                "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
+                "a start image goes into 'Temporal conditioning'"
+            )
+        run = PyramidRun(self.stages, model_wrap, extra_args, callback, noise.shape)
+        start = self.history.start
+        if start is not None:
+            start = model_wrap.inner_model.process_latent_in(start.to(noise))
+        result = sample_pyramid(
+            run.velocity,
+            noise,
+            self.stages,
+            generators=row_generators(run.seed, noise.shape[0]),
+            history=self.history,
+            start=start,
+            on_call=run.report,
+        )
+        run.finish(result)
+        return result
+
+
+class PyramidRun:
+    """One run: turns the questions of `sample_pyramid` into calls of the host's guider."""
+
+    def __init__(
+        self,
+        stages: PyramidStages,
+        guider: Any,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        shape: torch.Size,
+    ) -> None:
+        self.stages = stages
+        self.guider = guider
+        self.options: dict[str, Any] = extra_args.get("model_options", {})
+        self.seed: int = extra_args.get("seed") or 0
+        self.callback = callback
+        self.shape = shape
+        self.conds = guider.conds  # resolved by the host for the full size
+        self.stage_options: dict[str, Any] = {}
+        self.total = 1
+
+    def velocity(self, x: Tensor, call: Call) -> Tensor:
+        if call.step == 0:
+            self.enter_stage(x, call)
+        beside = {
+            "timestep": x.new_full((1,), call.timestep),
+            "history": call.history,
+            "unit": call.unit,
+        }
+        options = {**self.options, "transformer_options": {**self.stage_options, "pyramid": beside}}
+        clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
+        return (x - clean) / call.sigma
+
+    def enter_stage(self, x: Tensor, call: Call) -> None:
+        """Bring up to the new size what the host and its patches keep for one size."""
+        self.stage_options = {**self.options.get("transformer_options", {})}
+        self.stage_options["sample_sigmas"] = x.new_tensor(self.stages.sigmas(call.stage, call.steps))
+        cache = self.stage_options.get("easycache")
+        if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
+            sampling = self.guider.inner_model.model_sampling
+            self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
+        self.guider.conds = {
+            name: [fit_cond(cond, x, call.unit) for cond in conds] for name, conds in self.conds.items()
+        }
+
+    def report(self, call: Call, clean: Tensor) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        say(describe(call))
+        self.total = call.total
+        if self.callback is not None:
+            full = resize_frames(clean, self.shape[-2:])
+            self.callback(call.index, full, full, call.total)
+
+    def finish(self, result: Tensor) -> None:
+        """Leave the whole clip as the last estimate: core's sampler hands it out as `denoised_output`."""
+        if self.callback is not None:
+            self.callback(self.total - 1, result, result, self.total)
+
+
+class PyramidGuider(comfy.samplers.CFGGuider):
+    """Classifier-free guidance with a strength per unit; without a negative, or off, one row instead of two."""
+
+    def __init__(self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance) -> None:
+        super().__init__(model)
+        self.guidance = guidance
+        self.guided = negative is not None and guidance.enabled
+        self.inner_set_conds({"positive": positive, **({"negative": negative} if self.guided else {})})
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
+    ) -> Tensor:
+        unit = model_options["transformer_options"]["pyramid"]["unit"]
+        self.set_cfg(self.guidance.scale(unit) if self.guided else 1.0)
+        return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
+
+
+def check_model(model: Any) -> None:
+    """Raise ValueError unless `model` is one of our pyramid models."""
+    if not hasattr(model, "facts"):
+        raise ValueError(
+            f"the pyramid sampler was given a {type(model).__name__} model, which knows no pyramid: "
+            "wire 'Load video model' into it, or sample this model with KSampler"
+        )
+
+
+def fit_cond(cond: dict[str, Any], x: Tensor, unit: int) -> dict[str, Any]:
+    """A prompt whose mask has the size and, where it changes over time, the frames of the unit `x`."""
+    if "area" in cond:
+        raise ValueError(
+            "a prompt is bound to an area, which a pyramid cannot cut out of its past: take 'Set Area' away, "
+            "or use 'Conditioning (Set Mask)' with set_cond_area at 'default'"
+        )
+    if "mask" not in cond:
+        return cond
+    mask = cond["mask"]  # (n, t or 1, h, w)
+    if mask.shape[1] > 1:
+        mask = mask[:, unit : unit + x.shape[2]]
+    return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
+
+
+def resize_frames(clip: Tensor, size: torch.Size) -> Tensor:
+    """Resize every frame of `(b, c, t, h, w)` to `size`, smoothly."""
+    if clip.shape[-2:] == size:
+        return clip
+    frames = F.interpolate(clip.movedim(2, 1).flatten(0, 1), size=tuple(size), mode="bilinear")
+    return frames.unflatten(0, (clip.shape[0], clip.shape[2])).movedim(1, 2)

@@ -1,0 +1,245 @@
+"""Our video VAE as a true ComfyUI VAE: whole, in temporal chunks or in tiles, as much as fits in memory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ..models import checkpoints
+from .comfy_model import json_tensor
+from .comfy_progress import Bar
+from .facts import VAEFacts
+
+CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
+TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
+LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
+Work = Callable[["int | None", "int | None"], Tensor]  # (chunk, tile) -> result
+Key = TypeVar("Key")
+
+
+class PyramidVAE(comfy.sd.VAE):
+    """Pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` in the VAE's own scale on the other."""
+
+    def __init__(self, path: Path) -> None:
+        info = checkpoints.inspect(path, ("causal_vae",))
+        with without_warnings():  # the host means to warn of a missing VAE; ours follows
+            super().__init__(sd={})
+        self.device = comfy.model_management.vae_device()
+        self.output_device = comfy.model_management.intermediate_device()
+        self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
+        network = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
+        self.first_stage_model = network.requires_grad_(False)
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            network, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
+        )
+        self.config = config = network.config
+        time, space = config.time_compression, config.space_compression
+        self.facts = VAEFacts(time, space, config.latent_channels, info.name)
+        self.latent_channels = config.latent_channels
+        self.latent_dim = 3
+        self.upscale_ratio = (lambda frames: max(0, (frames - 1) * time + 1), space, space)
+        self.downscale_ratio = (lambda frames: max(0, (frames - 1) // time + 1), space, space)
+        self.upscale_index_formula = self.downscale_index_formula = (time, space, space)
+        self.memory_used_decode = lambda shape, dtype: self.decode_memory(shape, dtype, 1)
+        self.memory_used_encode = lambda shape, dtype: self.encode_memory(shape, dtype, time)
+
+    def decode(
+        self,
+        samples_in: Tensor,
+        vae_options: dict | None = None,
+        chunk: int | None = None,
+        tile: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Video `(b, frames, h, w, 3)` in 0..1; `chunk` in latent frames, `tile` in pixels.
+
+        None for both decodes as much at once as there is memory for; when that turns out too much, ever less.
+        """
+        latent = samples_in.unsqueeze(2) if samples_in.ndim == 4 else samples_in
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            return torch.cat([self.decode_one(row, chunk, tile) for row in latent.split(1)])
+
+        def memory(chunk: int | None, tile: int | None) -> float:
+            return self.decode_memory(
+                shape_of_tile(latent.shape, tile, self.facts.space_compression), self.vae_dtype, chunk
+            )
+
+        return self.as_memory_allows(work, memory, chunk, tile)
+
+    def encode(self, pixel_samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Latents `(b, c, t, h, w)` of pictures that follow each other, `(f, h, w, c)`, or of `b` such clips.
+
+        The mean of what the VAE believes. Rows, columns and last frames that the VAE cannot take are cut off; `chunk`
+        counts frames.
+        """
+        clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)
+        video = self.cut_to_legal(clips[..., :3].movedim(-1, 1))
+        step = self.facts.time_compression
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            frames = chunk and chunk * step
+            return torch.cat([self.encode_one(clip, frames, tile) for clip in video.split(1)])
+
+        def memory(chunk: int | None, tile: int | None) -> float:
+            return self.encode_memory(shape_of_tile(video.shape, tile, 1), self.vae_dtype, chunk and chunk * step)
+
+        return self.as_memory_allows(work, memory, chunk and max(1, chunk // step), tile)
+
+    def decode_tiled(
+        self,
+        samples: Tensor,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: Any = None,
+        tile_t: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Decode in square tiles of `tile_x` latent columns that overlap by a quarter; in time nothing is lost."""
+        space = self.facts.space_compression
+        return self.decode(samples, chunk=tile_t, tile=self.legal_tile(space * min(tile_x or 64, tile_y or 64)))
+
+    def encode_tiled(
+        self,
+        pixel_samples: Tensor,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: Any = None,
+        tile_t: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Encode in tiles of `tile_x` pixels."""
+        return self.encode(pixel_samples, chunk=tile_t, tile=self.legal_tile(min(tile_x or 512, tile_y or 512)))
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """As the host saves a VAE, and its description as a tensor of JSON bytes, so that the file loads again."""
+        about = {"kind": "causal_vae", "config": self.config.to_dict()}
+        return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
+
+    def decode_one(self, latent: Tensor, chunk: int | None, tile: int | None) -> Tensor:
+        """One clip `(1, c, t, h, w)`; finished chunks leave the device at once, where there are no tiles to join."""
+        latent = latent.to(self.device, self.vae_dtype)
+        if tile is not None:
+            return self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk()))
+        length = chunk or latent.shape[2]
+        step, total = on_chunk(), -(-max(1, latent.shape[2] - 1) // length)
+        pieces = []
+        for piece in self.first_stage_model.iter_decode(latent, length):
+            pieces.append(self.as_images(piece))
+            step(len(pieces), total)
+        return torch.cat(pieces, dim=1)
+
+    def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None) -> Tensor:
+        video = self.process_input(clip).to(self.device, self.vae_dtype)
+        posterior = self.first_stage_model.encode(video, chunk, tile, on_chunk())
+        return posterior.mode().to(self.output_device, torch.float32)
+
+    def as_images(self, video: Tensor) -> Tensor:
+        """(b, 3, t, h, w) in -1..1 on the device -> (b, t, h, w, 3) in 0..1 where the host keeps pictures"""
+        return self.process_output(video.to(self.output_device, torch.float32)).movedim(1, -1)
+
+    def as_memory_allows(
+        self, work: Work, memory: Callable[[int | None, int | None], float], chunk: int | None, tile: int | None
+    ) -> Tensor:
+        """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""
+        plans = self.smaller_and_smaller(chunk, tile)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*plans[0]))
+        free = comfy.model_management.get_free_memory(self.device)
+        fitting = [plan for plan in plans if memory(*plan) <= free] or plans[-1:]
+        for number, (pieces, tiles) in enumerate(fitting, 1):
+            if (pieces, tiles) != plans[0]:
+                logging.info(
+                    "Pyramid Video: VAE works on %s latent frames at once, tiles %s", pieces or "all", tiles or "off"
+                )
+            try:
+                return work(pieces, tiles)
+            except comfy.model_management.OOM_EXCEPTION:
+                if number == len(fitting):
+                    raise
+                logging.warning("Pyramid Video: the VAE ran out of memory; trying smaller pieces")
+            # Outside the handler, so that the exception no longer holds the tensors of the failed attempt.
+            gc.collect()
+            comfy.model_management.soft_empty_cache()
+        raise AssertionError("unreachable: the last plan returns or raises")
+
+    def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
+        """The plan asked for, then ones that need less memory: fewer frames first, because that changes nothing."""
+        fewer = [(pieces, tile) for pieces in CHUNKS if pieces is not None and (chunk is None or pieces < chunk)]
+        tiles = [self.legal_tile(size) for size in TILES if tile is None or size < tile]
+        return [(chunk, tile), *fewer, *((1, size) for size in tiles)]
+
+    def legal_tile(self, pixels: int) -> int:
+        """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
+        grid = 4 * self.facts.space_compression
+        return max(grid, pixels // grid * grid)
+
+    def cut_to_legal(self, video: Tensor) -> Tensor:
+        """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
+        frames, height, width = video.shape[2:]
+        space, time = self.facts.space_compression, self.facts.time_compression
+        kept = (frames - 1) // time * time + 1, height // space * space, width // space * space
+        if kept != (frames, height, width):
+            logging.warning(
+                "Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d",
+                frames,
+                width,
+                height,
+                kept[0],
+                *kept[:0:-1],
+            )
+        top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
+        return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
+
+    def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
+        """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""
+        frames = min(shape[2], (chunk or shape[2]) + 1) * self.facts.time_compression
+        area = shape[3] * shape[4] * (self.facts.space_compression // self.config.patch_size) ** 2
+        widest = max(
+            self.config.decoder_block_out_channels[:2]
+        )  # the last block begins at full size with its input's width
+        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+
+    def encode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
+        """Bytes that encoding video of `shape` needs beside the weights, `chunk` frames at once."""
+        frames = min(shape[2], (chunk or shape[2]) + 1)
+        area = shape[3] * shape[4] // self.config.patch_size**2
+        widest = self.config.encoder_block_out_channels[0]
+        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+
+
+def shape_of_tile(shape: torch.Size, tile: int | None, pixels: int) -> tuple[int, ...]:
+    """`(b, c, t, h, w)` with rows and columns no more than a tile has; a cell of the shape is `pixels` wide."""
+    if tile is None:
+        return tuple(shape)
+    return (*shape[:3], *(min(side, tile // pixels) for side in shape[3:]))
+
+
+def on_chunk() -> Callable[[int, int], None]:
+    """Progress on the node, and the place where an interrupt is noticed, for each piece of a clip."""
+    bar = Bar(1)
+    return lambda done, total: bar.update(done, total=total)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    logger = logging.getLogger()
+    logger.addFilter(is_no_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_warning)
+
+
+def is_no_warning(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.WARNING

@@ -1,0 +1,186 @@
+"""Model files and official model folders below given roots, and names that cannot leave their folder.
+
+Names come from workflows that anybody may have written. A model is found by looking its name up in the list of what
+is there; any other file by `resolve_inside`, which refuses everything that points out of its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+KINDS = ("diffusion_models", "vae", "text_encoders")
+BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
+MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
+WEIGHT_EXTENSIONS = (".safetensors", ".bin")
+MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
+
+
+@dataclass(frozen=True)
+class ModelFolders:
+    """Where models of each kind are looked for: files in `own[kind]`, official folders there and in `shared`."""
+
+    own: Mapping[str, Sequence[Path]]
+    shared: Sequence[Path] = field(default=())
+
+    @classmethod
+    def below(cls, root: Path | None) -> ModelFolders:
+        """The bundled models, and a user's folder laid out as ComfyUI's `models/` or holding official folders."""
+        own = {kind: [BUNDLED / kind] for kind in KINDS}
+        if root is None:
+            return cls(own)
+        old_names = {"diffusion_models": "unet", "text_encoders": "clip"}
+        for kind, folders in own.items():
+            folders += [root / name for name in (kind, old_names.get(kind)) if name]
+        return cls(own, (root / "pyramid_video", root))
+
+    def entries(self, kind: str) -> dict[str, Path]:
+        """Every model of one kind: its name, as a workflow writes it, and where it is."""
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind of model called {kind!r}; the kinds are {', '.join(KINDS)}")
+        found: dict[str, Path] = {}
+        places: set[str] = set()
+        own = self.own.get(kind, ())
+        candidates = [*_files_of(own), *_official_of([*own, *self.shared], kind)]
+        for name, path in candidates:
+            place = os.path.realpath(path)
+            if name not in found and place not in places:
+                found[name] = path
+                places.add(place)
+        return found
+
+    def list(self, kind: str) -> list[str]:
+        """Names of one kind, sorted."""
+        return sorted(self.entries(kind))
+
+    def find(self, kind: str, name: str) -> Path:
+        """The path of a listed model; FileNotFoundError names the nearest one there is."""
+        entries = self.entries(kind)
+        wanted = str(name).replace("\\", "/")
+        if wanted in entries:
+            return entries[wanted]
+        folders = ", ".join(str(folder) for folder in [*self.own.get(kind, ()), *self.shared])
+        raise FileNotFoundError(
+            f"no {kind} model is called {name!r}{_did_you_mean(wanted, entries)}; looked in {folders}"
+        )
+
+
+def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
+    """The path that `name` has below `root`, whether or not it exists.
+
+    Raises ValueError for an absolute path, a drive letter, `..`, or a symbolic link that leads out of `root`.
+    """
+    text = str(name).replace("\\", "/")
+    parts = PurePosixPath(text).parts
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"the {what} has no usable name: {name!r}")
+    if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
+        raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
+    path = root.joinpath(*parts)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"the {what} {name!r} leads through a link out of {root}; put the file itself in that folder")
+    return path
+
+
+def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
+    """The first existing file called `name` in `roots`; FileNotFoundError names the nearest one there is."""
+    for root in roots:
+        path = resolve_inside(root, name, what)
+        if path.is_file():
+            return path
+    known = list_files(roots)
+    folders = " or ".join(str(root) for root in roots)
+    raise FileNotFoundError(f"no {what} is called {name!r} in {folders}{_did_you_mean(str(name), known)}")
+
+
+def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
+    """The first existing folder called `name` in `roots`; FileNotFoundError names the nearest one there is."""
+    for root in roots:
+        path = resolve_inside(root, name, what)
+        if path.is_dir():
+            return path
+    known = sorted(entry.name for root in roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
+    folders = " or ".join(str(root) for root in roots)
+    raise FileNotFoundError(f"no {what} is called {name!r} in {folders}{_did_you_mean(str(name), known)}")
+
+
+def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -> list[str]:
+    """Names of the files directly in `roots`, sorted, each name once; `extensions` are lower case with their dot."""
+    names = {
+        entry.name
+        for root in roots
+        if root.is_dir()
+        for entry in root.iterdir()
+        if entry.is_file() and (extensions is None or entry.suffix.lower() in extensions)
+    }
+    return sorted(names)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if not known:
+        return " (there are none)"
+    near = get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"; the nearest is {near[0]!r}" if near else ""
+
+
+def _folders_below(root: Path) -> Iterator[tuple[str, Path, list[str], list[str]]]:
+    """Every folder from `root` down: its relative name, itself, names of its folders, names of its files."""
+    if not root.is_dir():
+        return
+    for place, folders, files in os.walk(root, followlinks=True):
+        path = Path(place)
+        relative = path.relative_to(root)
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        yield relative.as_posix(), path, list(folders), files
+        if len(relative.parts) >= MAX_DEPTH:
+            folders.clear()
+
+
+def _files_of(roots: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    for root in roots:
+        for relative, folder, _, files in _folders_below(root):
+            if (folder / "config.json").is_file():
+                continue  # shards of one model: the folder is the model
+            for name in files:
+                if name.lower().endswith(MODEL_EXTENSIONS):
+                    yield (PurePosixPath(relative) / name).as_posix(), folder / name
+
+
+def _official_of(roots: Iterable[Path], kind: str) -> Iterator[tuple[str, Path]]:
+    for root in roots:
+        inside_official = _is_official_top(root)
+        for relative, folder, folders, files in _folders_below(root):
+            if _official_kind(folder, folders, files) == kind:
+                # A root that is an official folder itself gives its own name, so that shared workflows find it.
+                own_name = inside_official or relative == "."
+                prefix = PurePosixPath(root.resolve().name if own_name else "")
+                yield (prefix / relative).as_posix(), folder
+
+
+def _is_official_top(folder: Path) -> bool:
+    return (folder / "text_encoder_2").is_dir() and (folder / "tokenizer_2").is_dir()
+
+
+def _official_kind(folder: Path, folders: Sequence[str], files: Sequence[str]) -> str | None:
+    """Tell the kind of a folder from its layout and the words in its config; weights are not opened."""
+    if "text_encoder_2" in folders and "tokenizer_2" in folders:
+        return "text_encoders"
+    if "config.json" not in files or not any(name.endswith(WEIGHT_EXTENSIONS) for name in files):
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    if "joint_attention_dim" in config:
+        return "diffusion_models"
+    if "encoder_block_out_channels" in config:
+        return "vae"
+    return None

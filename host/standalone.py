@@ -1,0 +1,242 @@
+"""The host where there is no ComfyUI: its folders, its device, and models loaded straight from their files."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .facts import ModelFacts, VAEFacts
+from .folders import ModelFolders, find_file, find_folder, list_files
+from .standalone_progress import Bar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..models.checkpoints import CheckpointInfo
+    from ..samplers.guidance import PyramidGuidance
+    from ..samplers.history import PyramidHistory
+    from ..samplers.stages import PyramidStages
+    from .standalone_sampling import Guider, Noise, PyramidSampler
+    from .standalone_wires import VAE, Conditioning, Model, TextModel
+
+BUNDLED_INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "input"
+MODELS_VARIABLE = "PYRAMID_VIDEO_MODELS"
+LARGE = 100_000_000  # parameters from which half the memory is worth more than the last digits
+
+
+class StandaloneHost:
+    """One run's surroundings. Folders: `models` as ComfyUI's `models/`, `inputs`, `output`; `silent` draws no bar."""
+
+    name = "standalone"
+
+    def __init__(
+        self,
+        models: Path | None = None,
+        inputs: Path | None = None,
+        output: Path = Path("output"),
+        device: str | None = None,
+        silent: bool = False,
+    ) -> None:
+        named = os.environ.get(MODELS_VARIABLE)
+        self.folders = ModelFolders.below(models or (Path(named) if named else None))
+        self.input_roots = [
+            root for root in (inputs or Path("input"), BUNDLED_INPUTS) if root.is_dir() or root == inputs
+        ]
+        self.output_dir = Path(output)
+        self._device_name = device
+        self._silent = silent
+
+    @cached_property
+    def temp_dir(self) -> Path:
+        """A folder for previews, gone when the process ends."""
+        folder = Path(tempfile.mkdtemp(prefix="pyramid_video_"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the work is done: as asked, else the first accelerator there is, else the CPU."""
+        return choose_device(self._device_name)
+
+    def list_models(self, kind: str) -> list[str]:
+        """Names of the models of a kind: "diffusion_models", "vae" or "text_encoders"."""
+        return self.folders.list(kind)
+
+    def find_model(self, kind: str, name: str) -> Path:
+        """The path of a listed model; FileNotFoundError names the nearest."""
+        return self.folders.find(kind, name)
+
+    def list_inputs(self, extensions: Sequence[str]) -> list[str]:
+        """Names of the input files with one of the extensions."""
+        return list_files(self.input_roots, extensions)
+
+    def input_file(self, name: str) -> Path:
+        """The path of an input file; ValueError when it leaves the folder, FileNotFoundError when it is not there."""
+        return find_file(self.input_roots, name, "input file")
+
+    def input_folder(self, name: str) -> Path:
+        """The path of a folder below the input folder; errors as for `input_file`."""
+        return find_folder(self.input_roots, name, "input folder")
+
+    def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
+        """Open a transformer; `weight_dtype` is "default", "bf16", "fp32" or "fp8_e4m3fn" (stored so only)."""
+        import torch
+
+        from ..models import bare_layers, checkpoints
+        from . import standalone_layers
+        from .standalone_wires import Model
+
+        info = checkpoints.inspect(path, ("miniflux", "mmdit"))
+        asked = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
+        if weight_dtype != "default" and weight_dtype not in asked:
+            raise ValueError(f"weight_dtype {weight_dtype!r} is unknown; choose default, {', '.join(asked)}")
+        stored = asked.get(weight_dtype, self.suited_dtype(info))
+        casting = weight_dtype.startswith("fp8")
+        network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
+        return Model(network, info, self.device, self.suited_dtype(info) if casting else stored)
+
+    def load_vae(self, path: Path) -> VAE:
+        """Open a video VAE."""
+        from ..models import bare_layers, checkpoints
+        from .standalone_wires import VAE
+
+        info = checkpoints.inspect(path, ("causal_vae",))
+        return VAE(checkpoints.build(info, ops=bare_layers, dtype=self.suited_dtype(info)), info, self.device)
+
+    def load_text_encoder(self, path: Path) -> TextModel:
+        """Open a text encoder: our own file, or an official folder."""
+        import torch
+
+        from ..models import bare_layers, checkpoints
+        from .standalone_wires import official_text_model, own_text_model
+
+        info = checkpoints.inspect(path, ("text_encoder", "official_text_miniflux", "official_text_sd3"))
+        if info.kind != "text_encoder":
+            dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+            return official_text_model(path, self.device, dtype)
+        network = checkpoints.build(info, ops=bare_layers, dtype=torch.float32)
+        return own_text_model(network, checkpoints.load_tokenizer(info), self.device, info.name)
+
+    def suited_dtype(self, info: CheckpointInfo) -> torch.dtype:
+        """bfloat16 for what is large on an accelerator, else float32: small models and CPUs gain nothing from less."""
+        import torch
+
+        size = sum(stored.size for stored in info.weights.tensors.values())
+        return torch.bfloat16 if size >= LARGE and self.device.type != "cpu" else torch.float32
+
+    def encode_prompt(self, clip: TextModel, text: str) -> Conditioning:
+        """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length."""
+        from .standalone_wires import TextModel
+
+        return expect(clip, TextModel, "CLIP", "Load text encoder").encode(text)
+
+    def model_facts(self, model: Model) -> ModelFacts:
+        """The numbers of a MODEL; ValueError when something else is wired there."""
+        from .standalone_wires import Model
+
+        return expect(model, Model, "MODEL", "Load video model").facts
+
+    def vae_facts(self, vae: VAE) -> VAEFacts:
+        """The numbers of a VAE; ValueError when something else is wired there."""
+        from .standalone_wires import VAE
+
+        return expect(vae, VAE, "VAE", "Load video VAE").facts
+
+    def make_noise(self, seed: int) -> Noise:
+        """NOISE of a seed."""
+        from .standalone_sampling import Noise
+
+        return Noise(seed)
+
+    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+        """SAMPLER that plays `stages`."""
+        from .standalone_sampling import PyramidSampler
+
+        return PyramidSampler(stages, history)
+
+    def make_guider(
+        self, model: Model, positive: Conditioning, negative: Conditioning | None, guidance: PyramidGuidance
+    ) -> Guider:
+        """GUIDER that asks `model`; without a negative prompt there is no guidance."""
+        from .standalone_sampling import Guider
+
+        return Guider(model, positive, negative, guidance)
+
+    def sample(self, guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Make the clip whose size and length `latent` says; its samples are in the VAE's scale."""
+        from .standalone_sampling import PyramidSampler, sample
+
+        expect(sampler, PyramidSampler, "SAMPLER", "Pyramid sampler (part)")
+        bar: Bar | None = None
+
+        def on_call(call, estimate) -> None:
+            nonlocal bar
+            bar = bar or self.progress(call.total)
+            bar.update(call.index + 1, f"unit {call.unit + 1}/{call.units} stage {call.stage + 1}/{call.stages}")
+
+        try:
+            return sample(guider, sampler, latent, seed, on_call)
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def decode(self, vae: VAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
+        self.vae_facts(vae)
+        bar: Bar | None = None
+
+        def on_chunk(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or self.progress(total)
+            bar.update(done, "decoding")
+
+        try:
+            return vae.decode(samples, chunk, tile, on_chunk).flatten(0, 1)
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def encode(self, vae: VAE, images: Tensor) -> Tensor:
+        """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
+        chunk = 2 * self.vae_facts(vae).time_compression  # the same latents as from all at once, in less memory
+        return vae.encode(images, chunk)
+
+    def progress(self, total: int) -> Bar:
+        """A bar on stderr for a piece of work of `total` steps."""
+        return Bar(total, self._silent)
+
+
+def expect(value: Any, kind: type, wire: str, source: str) -> Any:
+    """Give back what a wire carries, or say what was wired instead."""
+    if not isinstance(value, kind):
+        raise ValueError(f"this {wire} is {describe(value)}, not one that '{source}' makes; wire that node here")
+    return value
+
+
+def describe(value: Any) -> str:
+    """A few words for anything that may come over a wire."""
+    facts = getattr(value, "facts", None)
+    return str(facts) if facts is not None else f"a {type(value).__name__}"
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device called `name`, or the best there is; ValueError names what there is instead."""
+    import torch
+
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    if name is None:
+        return torch.device(there[0])
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"the device {name!r} cannot be used here; there is {', '.join(there)}") from error
+    return device

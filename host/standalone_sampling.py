@@ -1,0 +1,144 @@
+"""SAMPLER, GUIDER and NOISE where there is no ComfyUI: the pyramid sampler asking the network directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..samplers.guidance import PyramidGuidance, guide
+from ..samplers.history import PyramidHistory
+from ..samplers.noise import draw_noise, row_generators
+from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
+from ..samplers.stages import PyramidStages
+from .standalone_wires import Conditioning, Model, resident
+
+Answer = Callable[[Tensor, Call], Tensor]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What travels on a NOISE wire."""
+
+    seed: int
+
+    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
+        return draw_noise(latent["samples"].shape, self.seed)
+
+
+@dataclass(frozen=True)
+class PyramidSampler:
+    """What travels on a SAMPLER wire."""
+
+    stages: PyramidStages
+    history: PyramidHistory
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompts as the network reads them, one row for each row of its batch."""
+
+    tokens: Tensor  # (rows, n, d)
+    mask: Tensor | None  # (rows, n), 1 = real; None when nothing is padded
+    pooled: Tensor  # (rows, p)
+
+
+@dataclass(frozen=True)
+class Guider:
+    """What travels on a GUIDER wire: a model, its prompts, and how strongly they pull."""
+
+    model: Model
+    positive: Conditioning
+    negative: Conditioning | None
+    guidance: PyramidGuidance
+
+    def velocity(self, batch: int) -> Velocity:
+        """What the pyramid sampler asks; negative rows share a forward with the positive ones and come first."""
+        model, guided = self.model, self.negative is not None and self.guidance.enabled
+        prompts = [self.negative, self.positive] if guided else [self.positive]
+        text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+
+        def ask(x: Tensor, call: Call) -> Tensor:
+            clips = [clip.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1) for clip in (*call.history, x)]
+            timestep = torch.full((len(text.tokens),), call.timestep, device=x.device)
+            answer = model.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
+            return guide(*answer.chunk(2), self.guidance.scale(call.unit)) if guided else answer
+
+        return ask
+
+
+def sample(
+    guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int, on_call: OnCall | None
+) -> dict[str, Any]:
+    """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
+    model, shape = guider.model, latent["samples"].shape
+    check_channels(model, latent["samples"], "latent")
+    noise = draw_noise(shape, seed).to(model.device)
+    start = sampler.history.start
+    if start is not None:
+        check_channels(model, start, "start image's latent")
+        start = model.latent_format.normalize(start.to(noise))
+    with resident(model.network, model.device):
+        clip = sample_pyramid(
+            guider.velocity(shape[0]),
+            noise,
+            sampler.stages,
+            generators=row_generators(seed, shape[0]),
+            history=sampler.history,
+            start=start,
+            on_call=on_call,
+        )
+    samples = model.latent_format.denormalize(clip).float().cpu()
+    return {**latent, "samples": samples}
+
+
+def check_channels(model: Model, latent: Tensor, what: str) -> None:
+    """Refuse a latent that another VAE made."""
+    if latent.ndim != 5:
+        raise ValueError(
+            f"the {what} has shape {tuple(latent.shape)}; a video latent has (batch, channel, frame, row, column)"
+        )
+    if latent.shape[1] != model.facts.latent_channels:
+        raise ValueError(
+            f"the {what} has {latent.shape[1]} channels, but the model is {model.facts}: use the VAE that belongs to it"
+        )
+
+
+def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor]:
+    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch."""
+    if len(conditioning) != 1:
+        raise ValueError(
+            f"the conditioning holds {len(conditioning)} prompts to be combined; this model takes one at a time"
+        )
+    tokens, extras = conditioning[0]
+    pooled = extras.get("pooled_output")
+    widths = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
+    if widths != (model.facts.text_width, model.facts.pooled_width):
+        raise ValueError(
+            f"the prompt is {widths[0]} wide with a pooled vector {widths[1]} wide, but the model is {model.facts}: "
+            "use the text encoder that belongs to it"
+        )
+    if batch % len(tokens):
+        raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
+    repeats = batch // len(tokens)
+    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1)
+
+
+def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
+    """Pad the prompts to one length and stack them; the mask tells padding from words."""
+    longest = max(tokens.shape[1] for tokens, _ in prompts)
+    padded, masks = [], []
+    for tokens, _ in prompts:
+        rows, length, width = tokens.shape
+        padded.append(torch.cat([tokens, tokens.new_zeros(rows, longest - length, width)], dim=1))
+        masks.append((torch.arange(longest) < length).long().expand(rows, -1))
+    even = all(tokens.shape[1] == longest for tokens, _ in prompts)
+    place = {"device": model.device, "dtype": model.dtype}
+    return Text(
+        torch.cat(padded).to(**place),
+        None if even else torch.cat(masks).to(model.device),
+        torch.cat([pooled for _, pooled in prompts]).to(**place),
+    )

@@ -1,0 +1,154 @@
+"""MODEL, VAE and CLIP as they travel on wires where there is no ComfyUI, with the methods its nodes call on them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.checkpoints import CheckpointInfo
+from .facts import ModelFacts, VAEFacts
+
+OnChunk = Callable[[int, int], None]
+Conditioning = list[list[Any]]
+
+
+@contextmanager
+def resident(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Keep `module` on `device` inside the block and on the CPU outside it; on the CPU nothing moves."""
+    if device.type == "cpu":
+        yield
+        return
+    try:
+        module.to(device)
+        yield
+    finally:
+        module.to("cpu")
+        release_memory(device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached memory back to the device, so that the next model has room."""
+    backend = getattr(torch, device.type, None)
+    if backend is not None and hasattr(backend, "empty_cache"):
+        backend.empty_cache()
+
+
+class Model:
+    """A transformer with the numbers that belong to it."""
+
+    def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device, dtype: torch.dtype) -> None:
+        self.network = network
+        self.latent_format = info.latent_format
+        self.device = device
+        self.dtype = dtype  # to compute in; float8 weights are stored in less
+        config = network.config
+        self.facts = ModelFacts(
+            info.kind,
+            config.latent_channels,
+            config.joint_attention_dim,
+            config.pooled_projection_dim,
+            info.latent_format,
+            info.name,
+        )
+
+    def clone(self) -> Model:
+        """Another MODEL that shares the network."""
+        return copy.copy(self)
+
+
+class VAE:
+    """A causal video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
+
+    def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device) -> None:
+        self.network = network
+        self.device = device
+        config = network.config
+        self.facts = VAEFacts(config.time_compression, config.space_compression, config.latent_channels, info.name)
+        self.latent_channels = config.latent_channels
+
+    def decode(
+        self, samples: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+    ) -> Tensor:
+        """Video `(b, t, h, w, 3)` in 0..1 from a latent; a latent without a time axis is a single frame."""
+        latent = samples.unsqueeze(2) if samples.ndim == 4 else samples
+        with resident(self.network, self.device):
+            clips = [self._decode_one(row, chunk, tile, on_chunk) for row in latent.split(1)]
+        return torch.cat(clips)
+
+    def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
+        video = self.network.decode(self._placed(latent), chunk, tile, on_chunk)
+        return video.float().cpu().add(1).div(2).clamp(0, 1).movedim(1, -1)
+
+    def encode(self, pixels: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
+        grid = self.facts.space_compression
+        height, width = (side // grid * grid for side in pixels.shape[1:3])
+        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
+        with resident(self.network, self.device):
+            return self.network.encode(self._placed(video), chunk, tile).mode().float().cpu()
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, next(self.network.parameters()).dtype)
+
+    def decode_tiled(
+        self, samples: Tensor, tile_x: int, tile_y: int, overlap: int, tile_t: int | None, overlap_t: int | None
+    ) -> Tensor:
+        """Decode in tiles, sizes in latent cells; overlaps follow the network's own rule, in time there are none."""
+        return self.decode(samples, tile_t, max(tile_x, tile_y) * self.facts.space_compression)
+
+    def encode_tiled(
+        self, pixels: Tensor, tile_x: int, tile_y: int, overlap: int, tile_t: int | None, overlap_t: int | None
+    ) -> Tensor:
+        """Encode in tiles; sizes in pixels and frames."""
+        grid = self.facts.time_compression
+        return self.encode(pixels, max(1, tile_t // grid) * grid if tile_t else None, max(tile_x, tile_y))
+
+    def temporal_compression_decode(self) -> int:
+        return self.facts.time_compression
+
+    def spacial_compression_decode(self) -> int:
+        return self.facts.space_compression
+
+
+class TextModel:
+    """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector `(1, p)`."""
+
+    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]], name: str) -> None:
+        self._encode = encode
+        self.name = name
+
+    def encode(self, text: str) -> Conditioning:
+        """CONDITIONING of one text."""
+        tokens, pooled = self._encode(text)
+        return [[tokens.float().cpu(), {"pooled_output": pooled.float().cpu()}]]
+
+    def tokenize(self, text: str) -> dict[str, str]:
+        """What `encode_from_tokens_scheduled` takes; the text itself, as the encoders have tokenizers of their own."""
+        return {"text": text}
+
+    def encode_from_tokens_scheduled(self, tokens: dict[str, str]) -> Conditioning:
+        return self.encode(tokens["text"])
+
+
+def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device, name: str) -> TextModel:
+    """Our small text encoder."""
+
+    def encode(text: str) -> tuple[Tensor, Tensor]:
+        with resident(network, device):
+            return network(torch.tensor([tokenizer.encode(text)], device=device))
+
+    return TextModel(encode, name)
+
+
+def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:
+    """CLIP and T5 from an official folder."""
+    from ..models.official_text import load_official_text
+
+    return TextModel(load_official_text(folder, device, dtype).encode, folder.name)

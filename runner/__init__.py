@@ -1,0 +1,1 @@
+"""Runs workflow files without ComfyUI, or queues them on a ComfyUI server."""

@@ -1,0 +1,253 @@
+"""The core nodes that read and write files, under ComfyUI's ids, input names and file names.
+
+What a workflow names stays inside the input and output folders. Files are written beside and moved into place when
+they are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..host import get_host
+from ..host.folders import resolve_inside
+from ..host.video import Clip, publish, read_clip, write_mp4
+
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+CLIP_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif")
+HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
+
+
+def graph_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+    """The graph as ComfyUI puts it into files: `workflow` in UI format when there is one, `prompt` in API format."""
+    entries = {**(extra_pnginfo or {}), **({"prompt": prompt} if prompt is not None else {})}
+    return {key: json.dumps(value) for key, value in entries.items()}
+
+
+def expand(prefix: str, width: int, height: int) -> str:
+    """Fill in the words that ComfyUI knows in a file name: `%width%`, `%height%`, `%year%` ... `%second%`."""
+    now = time.localtime()
+    moments = ("year", "month", "day", "hour", "minute", "second")
+    words = {"width": str(width), "height": str(height)}
+    words |= {word: f"{value:02}" for word, value in zip(moments, now[:6], strict=True)}
+    for word, value in words.items():
+        prefix = prefix.replace(f"%{word}%", value)
+    return prefix
+
+
+def save_as(folder: Path, prefix: str, suffix: str, write: Callable[[Path], None]) -> dict[str, str]:
+    """Write a file through `write(path)` and give it the next free number; returns what a node's `ui` says about it."""
+    target = resolve_inside(folder, prefix, "filename_prefix")
+    if not target.name or target == folder:
+        raise ValueError(f"the filename_prefix {prefix!r} ends in a folder; add a name for the file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as beside:
+        unfinished = Path(beside) / f"file.{suffix}"
+        write(unfinished)
+        saved = publish(unfinished, target.parent, target.name, f".{suffix}")
+    subfolder = saved.parent.relative_to(folder).as_posix()
+    return {"filename": saved.name, "subfolder": "" if subfolder == "." else subfolder}
+
+
+def open_pictures(path: Path):
+    """All frames of a picture file as `(n, h, w, 3)` in 0..1, and what is transparent as `(n, h, w)`."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+    images, masks = [], []
+    try:
+        with Image.open(path) as file:
+            for frame in ImageSequence.Iterator(file):
+                upright = ImageOps.exif_transpose(frame)
+                pixels = torch.from_numpy(np.asarray(upright.convert("RGBA"), dtype=np.float32) / 255)
+                if not images or pixels.shape[:2] == images[0].shape[:2]:
+                    images.append(pixels[..., :3])
+                    masks.append(1 - pixels[..., 3])
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+    return torch.stack(images), torch.stack(masks)
+
+
+class LoadImage:
+    DESCRIPTION = "Opens a picture in the input folder."
+    RETURN_TYPES = ("IMAGE", "MASK")
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": (get_host().list_inputs(IMAGE_EXTENSIONS), {"image_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image: Any = None):
+        return missing_input(image)
+
+    def load(self, image: str):
+        return open_pictures(get_host().input_file(image))
+
+
+class LoadVideo:
+    DESCRIPTION = "Opens a video in the input folder."
+    RETURN_TYPES = ("VIDEO",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": (get_host().list_inputs(CLIP_EXTENSIONS), {"video_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: Any = None):
+        return missing_input(file)
+
+    def load(self, file: str):
+        return (read_clip(get_host().input_file(file)),)
+
+
+def missing_input(name: Any) -> bool | str:
+    """True, or the sentence that tells why an input file cannot be used."""
+    try:
+        get_host().input_file(str(name))
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+    return True
+
+
+class GetVideoComponents:
+    DESCRIPTION = "Takes a video apart into pictures and frames per second. Sound is not read."
+    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
+    RETURN_NAMES = ("images", "audio", "fps")
+    FUNCTION = "take_apart"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"video": ("VIDEO",)}}
+
+    def take_apart(self, video: Clip):
+        return video.images, None, float(video.frame_rate)
+
+
+class CreateVideo:
+    DESCRIPTION = "Makes a video of pictures. Sound is left out."
+    RETURN_TYPES = ("VIDEO",)
+    FUNCTION = "create"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        fps = {"default": 30.0, "min": 1.0, "max": 120.0, "step": 1.0}
+        return {"required": {"images": ("IMAGE",), "fps": ("FLOAT", fps)}, "optional": {"audio": ("AUDIO",)}}
+
+    def create(self, images, fps: float, audio=None):
+        return (Clip(images, Fraction(round(fps * 1000), 1000)),)
+
+
+class SaveVideo:
+    DESCRIPTION = "Writes a video into the output folder, with the workflow inside."
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "save"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "video": ("VIDEO",),
+                "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
+                "format": (["auto", "mp4"], {"default": "auto"}),
+                "codec": (["auto", "h264"], {"default": "auto"}),
+            },
+            "hidden": HIDDEN,
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix: Any = None):
+        return bad_prefix(filename_prefix)
+
+    def save(self, video: Clip, filename_prefix: str, format: str, codec: str, prompt=None, extra_pnginfo=None):
+        prefix = expand(filename_prefix, *video.get_dimensions())
+        metadata = graph_metadata(prompt, extra_pnginfo)
+        saved = save_as(get_host().output_dir, prefix, "mp4", lambda path: write_mp4(path, video, metadata))
+        return {"ui": {"images": [{**saved, "type": "output"}], "animated": (True,)}}
+
+
+class SaveImage:
+    DESCRIPTION = "Writes pictures into the output folder, with the workflow inside."
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "save"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
+            "hidden": HIDDEN,
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix: Any = None):
+        return bad_prefix(filename_prefix)
+
+    def save(self, images, filename_prefix: str = "ComfyUI", prompt=None, extra_pnginfo=None):
+        prefix = expand(filename_prefix, images.shape[2], images.shape[1])
+        metadata = graph_metadata(prompt, extra_pnginfo)
+        saved = [save_as(get_host().output_dir, prefix, "png", png_writer(image, metadata)) for image in images]
+        return {"ui": {"images": [{**entry, "type": "output"} for entry in saved]}}
+
+
+def bad_prefix(prefix: Any) -> bool | str:
+    """True, or the sentence that tells why files may not be written under this name."""
+    if not isinstance(prefix, str):
+        return True  # linked, or of a type that the general check speaks about
+    try:
+        resolve_inside(get_host().output_dir, expand(prefix, 0, 0), "filename_prefix")
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def png_writer(image, metadata: Mapping[str, str]) -> Callable[[Path], None]:
+    """A function that writes one picture `(h, w, c)` as PNG."""
+
+    def write(path: Path) -> None:
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        chunks = PngInfo()
+        for key, text in metadata.items():
+            chunks.add_text(key, text)
+        Image.fromarray((image * 255).clamp(0, 255).byte().cpu().numpy()).save(path, pnginfo=chunks)
+
+    return write
+
+
+class PreviewImage:
+    DESCRIPTION = "Shows pictures in ComfyUI; nothing to see on the command line, so nothing is written."
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "show"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",)}, "hidden": HIDDEN}
+
+    def show(self, images, prompt=None, extra_pnginfo=None):
+        return {}
+
+
+NODES = {
+    node.__name__: node
+    for node in (LoadImage, LoadVideo, GetVideoComponents, CreateVideo, SaveVideo, SaveImage, PreviewImage)
+}
+NAMES = {
+    "LoadImage": "Load Image",
+    "LoadVideo": "Load Video",
+    "GetVideoComponents": "Get Video Components",
+    "CreateVideo": "Create Video",
+    "SaveVideo": "Save Video",
+    "SaveImage": "Save Image",
+    "PreviewImage": "Preview Image",
+}

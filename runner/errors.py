@@ -1,0 +1,37 @@
+"""The errors a user of the runner reads: each is one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class RunnerError(Exception):
+    """Something in the workflow, the options or the surroundings that the user can put right."""
+
+
+class WorkflowError(RunnerError):
+    """A file that is no workflow, or a workflow that cannot run; `problems` has one sentence for each fault."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        more = len(self.problems) - 1
+        super().__init__(self.problems[0] + (f" (and {more} more: --json lists them all)" if more else ""))
+
+
+class NodeError(RunnerError):
+    """A node that failed while it ran; the cause is chained."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str:
+    """The end of a sentence that names the known word nearest to `name`, or nothing when none is known."""
+    words = sorted(str(word) for word in known)
+    near = get_close_matches(str(name), words, n=1, cutoff=0.0)
+    return f"; the nearest is {near[0]!r}" if near else ""
+
+
+def node_label(prompt: dict, node_id: str) -> str:
+    """How a sentence calls a node: its id and the title people see."""
+    node = prompt.get(node_id, {})
+    title = (node.get("_meta") or {}).get("title") or node.get("class_type") or "?"
+    return f"node {node_id} ({title})"

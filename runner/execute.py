@@ -1,0 +1,113 @@
+"""Runs a checked graph: output nodes in order, each node once, results let go as soon as nobody needs them."""
+
+from __future__ import annotations
+
+import errno
+import gc
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..host import get_host
+from .errors import NodeError, node_label
+from .validate import Prompt, sources
+from .workflow import is_link
+
+
+@dataclass
+class Outcome:
+    """What a run left behind."""
+
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what nodes had to say
+
+
+def execute(
+    prompt: Prompt, outputs: list[str], classes: Mapping[str, type], extra_pnginfo: dict[str, Any] | None = None
+) -> Outcome:
+    """Run `outputs` and all that they need; NodeError names the node that failed."""
+    import torch
+
+    outcome = Outcome()
+    order = list(dict.fromkeys(node_id for output in outputs for node_id in needed_order(prompt, output)))
+    waiting = Counter(source for node_id in order for source in sources(prompt, node_id))
+    results: dict[str, tuple[Any, ...]] = {}
+    try:
+        with torch.inference_mode():
+            for node_id in order:
+                results[node_id] = run_node(prompt, node_id, classes, results, extra_pnginfo, outcome)
+                waiting.subtract(sources(prompt, node_id))
+                for done in [kept for kept in results if waiting[kept] <= 0]:
+                    del results[done]
+    finally:
+        results.clear()
+        gc.collect()
+    return outcome
+
+
+def needed_order(prompt: Prompt, output: str) -> Iterator[str]:
+    """`output` and all that it needs, what is needed first."""
+    seen: set[str] = set()
+    steps = [(output, sources(prompt, output))]
+    while steps:
+        node_id, rest = steps[-1]
+        source = next(rest, None)
+        if source is None:
+            steps.pop()
+            yield node_id
+        elif source not in seen:
+            seen.add(source)
+            steps.append((source, sources(prompt, source)))
+
+
+def run_node(
+    prompt: Prompt,
+    node_id: str,
+    classes: Mapping[str, type],
+    results: Mapping[str, tuple[Any, ...]],
+    extra_pnginfo: dict[str, Any] | None,
+    outcome: Outcome,
+) -> tuple[Any, ...]:
+    """Call one node; returns its outputs and adds what it wrote and said to `outcome`."""
+    node_class = classes[prompt[node_id]["class_type"]]
+    arguments = {
+        name: results[value[0]][value[1]] if is_link(value) else value
+        for name, value in prompt[node_id]["inputs"].items()
+    }
+    hidden = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
+    for name, kind in node_class.INPUT_TYPES().get("hidden", {}).items():
+        arguments[name] = hidden.get(kind)
+    try:
+        answer = getattr(node_class(), node_class.FUNCTION)(**arguments)
+    except Exception as error:
+        raise NodeError(f"{node_label(prompt, node_id)}: {explain(error)}") from error
+    if isinstance(answer, dict):
+        collect(answer.get("ui") or {}, node_label(prompt, node_id), outcome)
+        return tuple(answer.get("result") or ())
+    return tuple(answer or ())
+
+
+def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:
+    """Note the files and the text that a node shows."""
+    outcome.notes.extend(f"{label}: {text}" for text in ui.get("text", ()))
+    for entries in ui.values():
+        for entry in entries:
+            if isinstance(entry, dict) and entry.get("type") == "output":
+                outcome.files.append(get_host().output_dir / entry.get("subfolder", "") / entry["filename"])
+
+
+def explain(error: Exception) -> str:
+    """One sentence for an exception, on one line."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
+    if isinstance(error, MemoryError):
+        return "the computer ran out of memory; make the video smaller or shorter"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "there is no space left on the disk of the output folder"
+    if isinstance(error, KeyError):
+        return f"{type(error).__name__}: {error}"
+    return " ".join(str(error).split()) or type(error).__name__

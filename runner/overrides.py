@@ -1,0 +1,116 @@
+"""Changes a workflow from the command line: --prompt, --negative, --seed, --set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .errors import RunnerError, nearest, node_label
+from .specs import NodeSpec
+from .workflow import Workflow, is_link
+
+SEED_NAMES = ("seed", "noise_seed")
+TEXT_NAMES = ("text", "prompt", "value")  # of the inputs that hold a prompt, most telling first
+
+
+def set_text(workflow: Workflow, specs: Mapping[str, NodeSpec], side: str, text: str) -> None:
+    """Set the prompt that feeds every `positive` or `negative` input, wherever upstream it is written."""
+    starts = [node["inputs"][side][0] for node in workflow.prompt.values() if is_link(node.get("inputs", {}).get(side))]
+    places = {place for start in starts for place in text_places(workflow, specs, start)}
+    option = "--prompt" if side == "positive" else "--negative"
+    if not places:
+        raise RunnerError(f"{option}: no node with a text feeds an input called {side!r}; use --set NODE.INPUT=TEXT")
+    for node_id, name in places:
+        workflow.set_value(node_id, name, text)
+
+
+def text_places(workflow: Workflow, specs: Mapping[str, NodeSpec], start: str) -> Iterator[tuple[str, str]]:
+    """The first texts on every way upstream from `start`."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        node_id = waiting.pop()
+        if node_id in seen or node_id not in workflow.prompt:
+            continue
+        seen.add(node_id)
+        node = workflow.prompt[node_id]
+        name = text_input(node, specs.get(node["class_type"]))
+        if name is None:
+            waiting += [value[0] for value in node["inputs"].values() if is_link(value)]
+        elif is_link(node["inputs"][name]):
+            waiting.append(node["inputs"][name][0])
+        else:
+            yield node_id, name
+
+
+def text_input(node: dict[str, Any], spec: NodeSpec | None) -> str | None:
+    """The input of a node that holds a prompt, if it has one; names of files and prefixes are none."""
+    for name in TEXT_NAMES:
+        value = node["inputs"].get(name)
+        known = spec is None or (name in spec.inputs and spec.inputs[name].type == "STRING")
+        if known and (isinstance(value, str) or is_link(value)):
+            return name
+    return None
+
+
+def set_seed(workflow: Workflow, seed: int) -> None:
+    """Set every seed of the workflow."""
+    found = [
+        (node_id, name) for node_id, node in workflow.prompt.items() for name in node["inputs"] if name in SEED_NAMES
+    ]
+    if not found:
+        raise RunnerError("--seed: no node of this workflow has a seed")
+    for node_id, name in found:
+        assign(workflow, node_id, name, seed)
+
+
+def set_input(workflow: Workflow, specs: Mapping[str, NodeSpec], assignment: str) -> None:
+    """Carry out one `NODE.INPUT=VALUE`: NODE is an id, a title, or a class name that occurs once."""
+    target, equals, text = assignment.partition("=")
+    wanted, dot, name = target.rpartition(".")
+    if not (equals and dot and wanted and name):
+        raise RunnerError(f"--set takes NODE.INPUT=VALUE, not {assignment!r}")
+    node_id = find_node(workflow, wanted)
+    node = workflow.prompt[node_id]
+    spec = specs.get(node["class_type"])
+    known = spec.inputs if spec else node["inputs"]
+    if name not in known:
+        raise RunnerError(f"--set: {node_label(workflow.prompt, node_id)} has no input {name!r}{nearest(name, known)}")
+    kind = spec.inputs[name].type if spec else "*"
+    assign(workflow, node_id, name, text if kind == "STRING" else parse(text))
+
+
+def find_node(workflow: Workflow, wanted: str) -> str:
+    """The id of the node that `wanted` names; RunnerError when there is none or more than one."""
+    prompt = workflow.prompt
+    if wanted in prompt:
+        return wanted
+    for called in (lambda node: node["class_type"], lambda node: (node.get("_meta") or {}).get("title")):
+        found = [node_id for node_id, node in prompt.items() if called(node) == wanted]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RunnerError(f"--set: {wanted!r} is {len(found)} nodes; name one by its id: {', '.join(found)}")
+    titles = [(node.get("_meta") or {}).get("title") for node in prompt.values()]
+    names = {*prompt, *(node["class_type"] for node in prompt.values()), *filter(None, titles)}
+    raise RunnerError(f"--set: there is no node {wanted!r}{nearest(wanted, names)}")
+
+
+def assign(workflow: Workflow, node_id: str, name: str, value: Any) -> None:
+    """Set a value where it is typed in: behind a link to a primitive node, that node's own value."""
+    current = workflow.prompt[node_id]["inputs"].get(name)
+    if is_link(current):
+        source = workflow.prompt.get(current[0], {})
+        if str(source.get("class_type")).startswith("Primitive") and "value" in source["inputs"]:
+            assign(workflow, current[0], "value", value)
+            return
+    workflow.set_value(node_id, name, value)
+
+
+def parse(text: str) -> Any:
+    """JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

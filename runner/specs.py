@@ -1,0 +1,88 @@
+"""What a node takes and gives, read from its class or from a server's `/object_info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input: its type, and for a list of choices the choices."""
+
+    name: str
+    type: str  # "COMBO" for a list of choices
+    options: Mapping[str, Any]
+    required: bool
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def is_widget(self) -> bool:
+        """True when the value is typed into the node, so that the file stores it among the node's values."""
+        return self.type in WIDGET_TYPES and not self.options.get("forceInput")
+
+    @property
+    def is_seed(self) -> bool:
+        """True when the editor adds a control after the value (fixed, increment, randomize)."""
+        return self.name in ("seed", "noise_seed") or bool(self.options.get("control_after_generate"))
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One kind of node."""
+
+    class_type: str
+    display_name: str
+    description: str
+    inputs: Mapping[str, InputSpec]
+    outputs: tuple[str, ...]
+    is_output: bool
+
+
+def spec_of_class(class_type: str, node: type, display_name: str | None = None) -> NodeSpec:
+    """Read a node class in ComfyUI's V1 form."""
+    description = getattr(node, "DESCRIPTION", "") or (node.__doc__ or "").strip()
+    return NodeSpec(
+        class_type,
+        display_name or class_type,
+        description,
+        _inputs_of(node.INPUT_TYPES()),
+        tuple(map(_type_name, getattr(node, "RETURN_TYPES", ()))),
+        bool(getattr(node, "OUTPUT_NODE", False)),
+    )
+
+
+def spec_of_info(class_type: str, info: Mapping[str, Any]) -> NodeSpec:
+    """Read one entry of a server's `/object_info`."""
+    return NodeSpec(
+        class_type,
+        info.get("display_name") or class_type,
+        info.get("description") or "",
+        _inputs_of(info.get("input") or {}),
+        tuple(map(_type_name, info.get("output") or ())),
+        bool(info.get("output_node")),
+    )
+
+
+def _inputs_of(groups: Mapping[str, Any]) -> dict[str, InputSpec]:
+    return {
+        name: _input_spec(name, definition, group == "required")
+        for group in ("required", "optional")
+        for name, definition in (groups.get(group) or {}).items()
+    }
+
+
+def _input_spec(name: str, definition: Any, required: bool) -> InputSpec:
+    kind, *rest = definition if isinstance(definition, (tuple, list)) else (definition,)
+    options = rest[0] if rest and isinstance(rest[0], Mapping) else {}
+    if isinstance(kind, (tuple, list)):
+        return InputSpec(name, "COMBO", options, required, tuple(kind))
+    choices = tuple(options["options"]) if kind == "COMBO" and "options" in options else None
+    return InputSpec(name, str(kind), options, required, choices)
+
+
+def _type_name(kind: Any) -> str:
+    return "COMBO" if isinstance(kind, (tuple, list)) else str(kind)

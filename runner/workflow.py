@@ -1,0 +1,156 @@
+"""Reads a workflow from an API-format or UI-format file, or from a video that carries one.
+
+Whatever the file, the runner works on the API format: `{node id: {"class_type", "inputs", "_meta"}}`, where a link
+is `[node id, output slot]`. The UI format, when there is one, is kept in step, so that a saved video opens in the
+editor with the values that made it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import RunnerError, WorkflowError, nearest
+from .specs import NodeSpec
+from .ui_format import ValuePlace, convert
+
+PACKAGE = Path(__file__).resolve().parent.parent
+VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov")
+
+
+@dataclass
+class Workflow:
+    """A graph ready to be changed, checked and run."""
+
+    prompt: dict[str, dict[str, Any]]
+    ui: dict[str, Any] | None = None
+    places: dict[tuple[str, str], ValuePlace] = field(default_factory=dict)  # where the UI form holds a value
+
+    def set_value(self, node_id: str, name: str, value: Any) -> None:
+        """Give one input a literal value, in both forms."""
+        self.prompt[node_id]["inputs"][name] = value
+        place = self.places.get((node_id, name))
+        if place is not None and self.ui is not None:
+            place.write(self.ui, value)
+
+
+def is_link(value: Any) -> bool:
+    """True for `[node id, output slot]`; a boolean is no slot."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], (str, int))
+        and isinstance(value[1], int)
+        and not isinstance(value[0], bool)
+        and not isinstance(value[1], bool)
+    )
+
+
+def locate(name: str) -> Path:
+    """The file called `name` here, or the bundled workflow of that name; RunnerError names the nearest."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise RunnerError(f"{name} is a folder; give a workflow file in it")
+    if not path.is_absolute() and ".." not in path.parts:
+        for bundled in (PACKAGE / path, PACKAGE / "workflows" / path):
+            if bundled.is_file():
+                return bundled
+    bundled = [f"workflows/{file.name}" for file in sorted((PACKAGE / "workflows").glob("*.json"))]
+    raise RunnerError(f"there is no file {name}" + (f"{nearest(name, bundled)} (bundled)" if bundled else ""))
+
+
+def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
+    """Read any of the three forms; `specs` give the order of the values stored in a UI-format file.
+
+    Raises WorkflowError when the file is no workflow.
+    """
+    if path.suffix.lower() in VIDEO_EXTENSIONS:
+        return _from_video(path, specs)
+    try:
+        data = json.loads(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise WorkflowError(
+            f"{path} is not text; a workflow is a JSON file or a video saved with its workflow"
+        ) from error
+    except ValueError as error:
+        raise WorkflowError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise WorkflowError(f"{path} is nested too deeply to be a workflow") from error
+    return from_json(data, specs, str(path))
+
+
+def from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
+    """Make a Workflow of parsed JSON in UI format, in API format, or as posted to a server's `/prompt`."""
+    if isinstance(data, dict) and isinstance(data.get("nodes"), list):
+        ui = copy.deepcopy(data)
+        prompt, places = convert(ui, specs, source)
+        return Workflow(prompt, ui, places)
+    if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
+        return from_json(data["prompt"], specs, source)
+    if _looks_like_api(data):
+        return Workflow(_clean_api(data))
+    raise WorkflowError(
+        f"{source} is not a workflow: it has neither the nodes and links of the UI format nor the class_type of "
+        "the API format"
+    )
+
+
+def _looks_like_api(data: Any) -> bool:
+    return (
+        isinstance(data, dict)
+        and bool(data)
+        and all(isinstance(node, dict) for node in data.values())
+        and any("class_type" in node for node in data.values())
+    )
+
+
+def _clean_api(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    problems = [f"node {node_id} has no class_type" for node_id, node in data.items() if "class_type" not in node]
+    problems += [
+        f"the inputs of node {node_id} are not a set of names and values"
+        for node_id, node in data.items()
+        if not isinstance(node.get("inputs", {}), dict)
+    ]
+    if problems:
+        raise WorkflowError(problems)
+    prompt = copy.deepcopy(data)
+    for node in prompt.values():
+        node["inputs"] = {
+            name: [str(value[0]), value[1]] if is_link(value) else value
+            for name, value in node.get("inputs", {}).items()
+        }
+        # Left in saved files by the editor's upload button; it never was an input.
+        node["inputs"].pop("upload", None)
+    return prompt
+
+
+def _from_video(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
+    from ..host.video import read_metadata
+
+    found = {key: _parse(text) for key, text in read_metadata(path).items() if key in ("prompt", "workflow")}
+    if not isinstance(found.get("prompt"), dict):
+        if isinstance(found.get("workflow"), dict):
+            return from_json(found["workflow"], specs, str(path))
+        raise WorkflowError(f"{path} carries no workflow; only videos saved by Save Video with metadata do")
+    workflow = from_json(found["prompt"], specs, str(path))
+    if not isinstance(found.get("workflow"), dict):
+        return workflow
+    try:
+        # The prompt is what ran; the UI form only has to open in the editor with the same values.
+        saved = from_json(found["workflow"], specs, str(path))
+    except WorkflowError:
+        return workflow
+    return Workflow(workflow.prompt, saved.ui, saved.places)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

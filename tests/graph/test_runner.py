@@ -1,0 +1,383 @@
+"""Whole runs through the command line, with a tiny random model: what comes out, and that it comes out again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone_progress import Bar
+from pyramid_video.host.video import read_clip, read_metadata
+from pyramid_video.runner.cli import main
+from pyramid_video.runner.core_files import open_pictures
+from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.history import PyramidHistory
+from pyramid_video.samplers.pyramid import Call
+from pyramid_video.samplers.stages import make_stages
+from tiny_models import MODEL, TEXT, TEXT_WIDTH, VAE, make_models, make_text_encoder, make_vae
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = "workflows/text_to_video.json"  # found from any folder
+FAST = {  # the smallest clip: two latent frames, one step in every stage
+    "PyramidVideoLoadModel.model_name": MODEL,
+    "PyramidVideoLoadVAE.vae_name": VAE,
+    "PyramidVideoLoadTextEncoder.text_encoder_name": TEXT,
+    "PyramidVideoStages.first_steps": 1,
+    "PyramidVideoStages.video_steps": 1,
+    "PyramidVideoEmptyLatent.length_unit": "frames",
+    "PyramidVideoEmptyLatent.frames": 5,
+}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(autouse=True)
+def forget_host():
+    yield
+    use_host(None)
+
+
+@pytest.fixture
+def run(tmp_path, models, capsys):
+    """Runs a workflow and gives the file it wrote; `run.report` gives exit code, report and what was said instead."""
+
+    def start(file, *options, changes=FAST) -> tuple[int, dict, str]:
+        folders = ["--models", str(models), "--out", str(tmp_path / "out")]
+        code = main(["run", str(file), *folders, "--json", *set_options(changes), *options])
+        said = capsys.readouterr()
+        return code, json.loads(said.out), said.err
+
+    def succeed(file, *options, changes=FAST) -> Path:
+        code, report, err = start(file, *options, changes=changes)
+        assert code == 0, err
+        (path,) = report["files"]
+        return Path(path)
+
+    succeed.report = start
+    return succeed
+
+
+def set_options(changes: dict) -> list[str]:
+    return [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+
+
+def frames(path: Path):
+    return read_clip(path).images
+
+
+def test_text_to_video_writes_the_clip_that_was_asked_for(run, tmp_path):
+    path = run(FILE)
+    clip = read_clip(path)
+    assert clip.images.shape == (5, 64, 64, 3) and clip.frame_rate == 8
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.is_relative_to(tmp_path / "out") and path.name.endswith("_00001_.mp4")
+
+
+def test_a_saved_video_runs_again_and_gives_the_same_frames(run):
+    first = run(FILE, "--prompt", "a rabbit", "--seed", "5")
+    second = run(first, changes={})
+    assert second != first
+    assert torch.equal(frames(first), frames(second))
+
+
+def test_the_graph_in_a_video_is_the_changed_one_in_both_forms(run):
+    metadata = read_metadata(run(FILE, "--prompt", "a rabbit", "--seed", "5"))
+    prompt, ui = json.loads(metadata["prompt"]), json.loads(metadata["workflow"])
+    written = {node["_meta"]["title"]: node["inputs"].get("text") for node in prompt.values()}
+    assert written["Prompt"] == "a rabbit"
+    (text,) = (node["widgets_values"][0] for node in ui["nodes"] if node.get("title") == "Prompt")
+    assert text == "a rabbit"
+
+
+def test_both_formats_give_the_same_frames(run):
+    assert torch.equal(frames(run(FILE)), frames(run("workflows/api/text_to_video.json")))
+
+
+def test_seed_and_prompts_decide_the_frames(run):
+    plain = frames(run(FILE))
+    assert torch.equal(plain, frames(run(FILE)))
+    for option in (["--seed", "6"], ["--prompt", "a rabbit stays still"], ["--negative", "a tiger"]):
+        assert not torch.equal(plain, frames(run(FILE, *option)))
+
+
+def test_image_to_video_begins_with_the_image(run):
+    path = run("workflows/image_to_video.json")
+    assert frames(path).shape == (5, 64, 64, 3)
+
+
+@pytest.mark.parametrize("text", ["", "tiger " * 10_000, "\U0001f42f\u202e\x00"], ids=["empty", "long", "odd"])
+def test_any_prompt_runs(run, text):
+    assert len(frames(run(FILE, "--prompt", text))) == 5
+
+
+def test_a_prompt_that_is_cut_says_so(run):
+    _, report, _ = run.report(FILE, "--prompt", "tiger " * 10_000)
+    assert any("only its first 32 tokens are read" in note for note in report["notes"])
+
+
+def test_a_wrong_text_encoder_is_told_with_both_widths(run, models):
+    make_text_encoder(models / "text_encoders" / "wide.safetensors", width=40)
+    code, report, _ = run.report(
+        FILE, changes=FAST | {"PyramidVideoLoadTextEncoder.text_encoder_name": "wide.safetensors"}
+    )
+    assert code == 1 and "text 40 wide" in report["error"] and f"text {TEXT_WIDTH} wide" in report["error"]
+
+
+def test_a_wrong_vae_is_told_with_both_channel_counts(run, models):
+    make_vae(models / "vae" / "thin.safetensors", latent_channels=4)
+    code, report, _ = run.report(FILE, changes=FAST | {"PyramidVideoLoadVAE.vae_name": "thin.safetensors"})
+    assert code == 1 and "4 channels" in report["error"] and "8 latent channels" in report["error"]
+
+
+def test_a_vae_in_place_of_the_model_is_told(run, models):
+    (models / "diffusion_models" / "vae.safetensors").write_bytes((models / "vae" / VAE).read_bytes())
+    code, report, _ = run.report(FILE, changes=FAST | {"PyramidVideoLoadModel.model_name": "vae.safetensors"})
+    assert code == 1 and "looks like a causal video VAE" in report["error"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"PyramidVideoLoadModel.model_name": "tini.safetensors"}, "the nearest is 'tiny.safetensors'"),
+        ({"PyramidVideoStages.first_steps": 0}, "the least is 1"),
+        ({"PyramidVideoLoadModel.model_name": "../../tiny.safetensors"}, "not one of its"),
+    ],
+)
+def test_wrong_values_are_told(run, values, words):
+    code, report, err = run.report(FILE, changes=FAST | values)
+    assert code == 1 and words in report["error"] and err.count("\n") == 1
+
+
+def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
+    def interrupt(bar, value, text=None, preview=None):
+        if value == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bar, "update", interrupt)
+    code, report, _ = run.report(FILE)
+    assert code == 130 and report["status"] == "interrupted"
+    assert list((tmp_path / "out").rglob("*.mp4")) == []
+    monkeypatch.undo()
+    run(FILE)
+
+
+def test_the_bar_names_unit_and_stage(models, tmp_path, capsys):
+    assert main(["run", FILE, "--models", str(models), "--out", str(tmp_path), *set_options(FAST)]) == 0
+    said = capsys.readouterr()
+    assert "unit 2/2 stage 3/3: 100%" in said.err
+    assert Path(said.out.strip()).is_file()
+
+
+def test_a_video_goes_through_the_core_nodes(run, tmp_path):
+    clip = run(FILE)
+    graph = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": clip.name}},
+        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "3": {
+            "class_type": "ImageScale",
+            "inputs": {"image": ["2", 0], "upscale_method": "area", "width": 32, "height": 0, "crop": "disabled"},
+        },
+        "4": {"class_type": "CreateVideo", "inputs": {"images": ["3", 0], "fps": ["2", 2]}},
+        "5": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["4", 0], "filename_prefix": "%width%/clip", "format": "mp4", "codec": "h264"},
+        },
+        "6": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "frame"}},
+    }
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(graph))
+    code, report, err = run.report(file, "--input", str(clip.parent), changes={})
+    assert code == 0, err
+    names = [Path(path).relative_to(tmp_path / "out").as_posix() for path in report["files"]]
+    assert names == ["32/clip_00001_.mp4", *(f"frame_{i:05}_.png" for i in range(1, 6))]
+    small = read_clip(Path(report["files"][0]))
+    assert small.images.shape == (5, 32, 32, 3) and small.frame_rate == 8
+    picture, mask = open_pictures(Path(report["files"][1]))
+    torch.testing.assert_close(picture[0], frames(clip)[0], atol=1 / 255, rtol=0)
+    assert not mask.any()
+
+
+def test_models_and_nodes_are_listed(models, capsys):
+    assert main(["models", "--models", str(models)]) == 0
+    said = capsys.readouterr().out
+    assert f"  {MODEL}: Pyramid Flow transformer (miniFLUX), " in said
+    assert f"  {VAE}: causal video VAE, " in said and f"  {TEXT}: text encoder of Pyramid Video, " in said
+    assert main(["nodes"]) == 0
+    said = capsys.readouterr().out
+    assert all(
+        any(line.split()[0] == name for line in said.splitlines()) for name in ("SaveVideo", "PyramidVideoSampler")
+    )
+
+
+# the host behind the runner
+
+
+@pytest.fixture
+def host(models):
+    host = StandaloneHost(models, silent=True, device="cpu")
+    use_host(host)
+    return host
+
+
+@pytest.fixture
+def parts(host):
+    """Model, positive and negative text of different lengths."""
+    model = host.load_model(host.find_model("diffusion_models", MODEL))
+    clip = host.load_text_encoder(host.find_model("text_encoders", TEXT))
+    return model, host.encode_prompt(clip, "a tiger moves left and left again"), host.encode_prompt(clip, "blur")
+
+
+def empty(batch: int = 1, count: int = 2) -> dict:
+    return {"samples": torch.zeros(batch, 8, count, 8, 8)}
+
+
+STAGES = make_stages(first_steps=2, video_steps=1)
+
+
+def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
+    model, positive, negative = parts
+    guider = host.make_guider(model, positive, negative, PyramidGuidance(first=7.0, video=5.0))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 8, 1, 4, 4, generator=generator)
+    past = torch.randn(2, 8, 1, 2, 2, generator=generator)
+    call = Call(1, 1, 0, 0, 1, 2, 3, 1, 1.0, 0.0, 500.0, (past,))
+
+    def alone(conditioning):
+        tokens, extras = conditioning[0]
+        rows = (tokens.repeat(2, 1, 1), None, extras["pooled_output"].repeat(2, 1))
+        return model.network((past, x), torch.full((2,), 500.0), *rows)
+
+    with torch.no_grad():
+        expected = guide(alone(negative), alone(positive), 5.0)
+        torch.testing.assert_close(guider.velocity(2)(x, call), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("negative", "first", "rows"), [(True, 7.0, 2), (True, 0.0, 1), (False, 7.0, 1)])
+def test_without_guidance_the_model_is_asked_for_one_row(host, parts, negative, first, rows):
+    model, positive, other = parts
+    seen = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[1])))
+    guider = host.make_guider(model, positive, other if negative else None, PyramidGuidance(first=first))
+    host.sample(guider, host.make_sampler(STAGES, PyramidHistory()), empty(), 1)
+    assert set(seen) == {rows}
+
+
+def test_a_clip_is_the_same_alone_and_in_a_batch(host, parts):
+    model, positive, negative = parts
+    guider = host.make_guider(model, positive, negative, PyramidGuidance())
+    sampler = host.make_sampler(STAGES, PyramidHistory())
+    both = host.sample(guider, sampler, empty(batch=2), 11)["samples"]
+    alone = [host.sample(guider, sampler, empty(), seed)["samples"] for seed in (11, 12)]
+    torch.testing.assert_close(both, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_the_parts_are_the_whole(host, parts):
+    from pyramid_video.runner.registry import node_classes
+
+    model, positive, negative = parts
+    nodes, history = node_classes(), PyramidHistory(depth=1)
+    whole = nodes["PyramidVideoSampler"]().sample(model, positive, empty(), 3, negative, STAGES, history=history)[0]
+    guider = nodes["PyramidVideoGuider"]().make(model, positive, negative)[0]
+    sampler = nodes["PyramidVideoSamplerObject"]().make(STAGES, history)[0]
+    noise = nodes["RandomNoise"]().make(3)[0]
+    output, _ = nodes["SamplerCustomAdvanced"]().sample(noise, guider, sampler, None, empty())
+    assert torch.equal(output["samples"], whole["samples"])
+
+
+def test_start_frames_come_back_as_they_were(host, parts):
+    model, positive, _ = parts
+    start = torch.randn(1, 8, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    guider = host.make_guider(model, positive, None, PyramidGuidance())
+    sampler = host.make_sampler(STAGES, PyramidHistory(start=start))
+    made = host.sample(guider, sampler, empty(batch=2), 1)["samples"]
+    torch.testing.assert_close(made[:, :, :1], start.expand(2, -1, -1, -1, -1))
+    assert made.shape == (2, 8, 2, 8, 8)
+
+
+def test_sampling_changes_nothing_it_was_given(host, parts):
+    model, positive, negative = parts
+    latent, before = empty(), positive[0][0].clone()
+    guider = host.make_guider(model, positive, negative, PyramidGuidance())
+    made = host.sample(guider, host.make_sampler(STAGES, PyramidHistory()), latent | {"mine": 1}, 1)
+    assert torch.equal(latent["samples"], empty()["samples"]) and torch.equal(positive[0][0], before)
+    assert made["mine"] == 1
+
+
+def test_numbers_that_break_are_told_with_unit_stage_and_type(host, parts):
+    model, positive, _ = parts
+    with torch.no_grad():
+        model.network.proj_out.bias.fill_(float("nan"))
+    guider = host.make_guider(model, positive, None, PyramidGuidance())
+    with pytest.raises(ValueError, match="unit 0, stage 0 ended in NaN .* in float32"):
+        host.sample(guider, host.make_sampler(STAGES, PyramidHistory()), empty(), 1)
+
+
+@pytest.mark.parametrize("stored", ["bf16", "fp32", "fp8_e4m3fn"])
+def test_weights_are_stored_as_asked_and_run(host, parts, stored):
+    _, positive, negative = parts
+    model = host.load_model(host.find_model("diffusion_models", MODEL), stored)
+    matrix = model.network.context_embedder.weight.dtype
+    assert matrix == {"bf16": torch.bfloat16, "fp32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}[stored]
+    guider = host.make_guider(model, positive, negative, PyramidGuidance())
+    made = host.sample(guider, host.make_sampler(STAGES, PyramidHistory()), empty(), 1)["samples"]
+    assert made.dtype == torch.float32 and torch.isfinite(made).all()
+
+
+def test_what_is_no_wire_of_ours_is_told(host, parts):
+    model, *_ = parts
+    vae = host.load_vae(host.find_model("vae", VAE))
+    with pytest.raises(ValueError, match=r"this VAE is tiny \(miniflux, .*not one that 'Load video VAE' makes"):
+        host.vae_facts(model)
+    with pytest.raises(
+        ValueError, match=r"this MODEL is tiny_vae \(video VAE, .*not one that 'Load video model' makes"
+    ):
+        host.model_facts(vae)
+
+
+def test_core_decode_and_encode_fit_each_other(host):
+    vae = host.load_vae(host.find_model("vae", VAE))
+    images = torch.rand(5, 16, 16, 3, generator=torch.Generator().manual_seed(5))
+    latent = host.encode(vae, images)
+    assert latent.shape == (1, 8, 2, 2, 2)
+    pictures = host.decode(vae, latent.repeat(2, 1, 1, 1, 1))
+    assert pictures.shape == (10, 16, 16, 3) and 0 <= pictures.min() and pictures.max() <= 1
+    torch.testing.assert_close(host.decode(vae, latent, chunk=1), pictures[:5])
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host, size):
+    from pyramid_video.runner.core_nodes import VAEDecodeTiled
+
+    vae = host.load_vae(host.find_model("vae", VAE))
+    latent = {"samples": torch.randn(1, 8, 2, 12, 12, generator=torch.Generator().manual_seed(6))}
+    (pictures,) = VAEDecodeTiled().decode(latent, vae, tile_size=size)
+    assert pictures.shape == (5, 96, 96, 3) and torch.isfinite(pictures).all()
+
+
+def test_a_run_imports_neither_diffusers_nor_transformers_nor_the_compiler(models, tmp_path):
+    words = ["run", FILE, "--models", str(models), "--out", str(tmp_path), *set_options(FAST)]
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import conftest
+conftest.import_checkout()
+assert "torch" not in sys.modules
+from pyramid_video.runner.cli import main
+from pyramid_video.runner.core_files import open_pictures
+from pyramid_video.runner.registry import node_specs
+node_specs()
+assert "torch" not in sys.modules
+assert main({words!r}) == 0
+heavy = {{"diffusers", "transformers", "accelerate", "torch._dynamo"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,300 @@
+"""Queueing on a server: a small stand-in that answers as ComfyUI does, so that every turn of a run can be provoked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pyramid_video.host import use_host
+from pyramid_video.runner import server as server_module
+from pyramid_video.runner.cli import main
+from pyramid_video.runner.websocket import Listener
+
+INFO = {
+    "Say": {
+        "input": {"required": {"text": ["STRING", {"multiline": True}]}},
+        "output": ["THING"],
+        "display_name": "Say it",
+    },
+    "LoadImage": {"input": {"required": {"image": [["there.png"], {"image_upload": True}]}}, "output": ["IMAGE"]},
+    "Guide": {"input": {"required": {"positive": ["THING"]}}, "output": ["THING"]},
+    "Write": {"input": {"required": {"thing": ["THING"]}}, "output": [], "output_node": True},
+}
+WORKFLOW = {
+    "1": {"class_type": "Say", "inputs": {"text": "old"}},
+    "2": {"class_type": "Guide", "inputs": {"positive": ["1", 0]}},
+    "3": {"class_type": "Write", "inputs": {"thing": ["2", 0]}, "_meta": {"title": "The end"}},
+}
+FILE = {"filename": "clip_00007_.mp4", "subfolder": "sub", "type": "output"}
+SUCCESS = {
+    "status": {"status_str": "success", "messages": []},
+    "outputs": {"3": {"images": [FILE], "animated": [True]}},
+}
+
+
+class Stub:
+    """What the stand-in was asked, and what it answers; it speaks no websocket, so runs are polled."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, object]] = []
+        self.entry: dict | None = SUCCESS
+        self.refusal: tuple[int, dict] | None = None
+        self.queued = True
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def get(self, path: str, query: dict) -> object:
+        if path == "/object_info":
+            return INFO
+        if path == "/history/p1":
+            return {"p1": self.entry} if self.entry else {}
+        if path == "/queue":
+            return {"queue_running": [[0, "p1"]] if self.queued else [], "queue_pending": []}
+        if path == "/view":
+            return b"video of " + query["filename"][0].encode()
+        return None
+
+    def post(self, path: str, body: bytes) -> tuple[int, object]:
+        self.posted.append((path, body if path == "/upload/image" else json.loads(body)))
+        if path == "/prompt":
+            return self.refusal or (200, {"prompt_id": "p1", "number": 1, "node_errors": {}})
+        return 200, {}
+
+    def bodies(self, path: str) -> list:
+        return [body for asked, body in self.posted if asked == path]
+
+    def handler(stub):
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, code: int, data: object) -> None:
+                content = data if isinstance(data, bytes) else json.dumps(data).encode()
+                self.send_response(404 if data is None else code)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                self.answer(200, stub.get(parts.path, parse_qs(parts.query)))
+
+            def do_POST(self) -> None:
+                self.answer(*stub.post(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def log_message(self, *_) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
+    stub = Stub()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+    use_host(None)
+
+
+@pytest.fixture
+def run(stub, tmp_path, capsys):
+    def start(*options, workflow=WORKFLOW):
+        path = tmp_path / "workflow.json"
+        path.write_text(json.dumps(workflow))
+        code = main(["run", str(path), "--server", stub.url, "--out", str(tmp_path / "out"), "--json", *options])
+        said = capsys.readouterr()
+        return code, json.loads(said.out), said.err
+
+    return start
+
+
+def test_a_run_queues_the_changed_graph_and_fetches_the_result(run, stub, tmp_path):
+    code, report, _ = run("--prompt", "new")
+    (queued,) = stub.bodies("/prompt")
+    assert code == 0 and queued["prompt"]["1"]["inputs"]["text"] == "new"
+    saved = tmp_path / "out" / "sub" / "clip_00001_.mp4"
+    assert report["files"] == [str(saved)] and saved.read_bytes() == b"video of clip_00007_.mp4"
+
+
+def test_fetched_files_overwrite_nothing(run, tmp_path):
+    run()
+    _, report, _ = run()
+    assert report["files"] == [str(tmp_path / "out" / "sub" / "clip_00002_.mp4")]
+
+
+def test_a_file_that_would_leave_the_folder_is_not_fetched(run, stub, tmp_path):
+    away = FILE | {"subfolder": "../away"}
+    stub.entry = SUCCESS | {"outputs": {"3": {"images": [away]}}}
+    code, report, _ = run()
+    assert code == 1 and "points outside" in report["error"]
+    assert not (tmp_path / "away").exists()
+
+
+def test_an_unknown_node_is_told_before_queueing(run, stub):
+    workflow = WORKFLOW | {"4": {"class_type": "Wirte", "inputs": {}}}
+    code, report, _ = run(workflow=workflow)
+    assert code == 1 and report["error"] == "node 4 (Wirte) is of the unknown type 'Wirte'; the nearest is 'Write'"
+    assert stub.bodies("/prompt") == []
+
+
+FAULT = {"3": {"errors": [{"message": "Required input is missing", "details": "thing"}], "class_type": "Write"}}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        (
+            (400, {"error": {"message": "bad"}, "node_errors": FAULT}),
+            "node 3 (The end): Required input is missing (thing)",
+        ),
+        ((400, {"error": {"message": "no outputs"}, "node_errors": {}}), "the server refuses the workflow: no outputs"),
+        ((200, {"prompt_id": "p1", "node_errors": FAULT}), "node 3 (The end): Required input is missing (thing)"),
+    ],
+)
+def test_a_refusal_names_the_node(run, stub, refusal, sentence):
+    stub.refusal = refusal
+    code, report, _ = run()
+    assert code == 1 and report["error"] == sentence
+    if refusal[0] == 200:  # it was queued without its bad branch, which nobody asked for
+        assert stub.bodies("/queue") == [{"delete": ["p1"]}]
+
+
+def failed(event: str, **data) -> dict:
+    return {"status": {"status_str": "error", "messages": [["execution_start", {}], [event, data]]}, "outputs": {}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (failed("execution_error", node_id="3", exception_message="too\nlarge\n"), "node 3 (The end): too large"),
+        (failed("execution_interrupted", node_id="3"), "the run was interrupted on the server"),
+    ],
+)
+def test_a_failure_on_the_server_is_one_sentence(run, stub, entry, sentence):
+    stub.entry = entry
+    code, report, err = run()
+    assert code == 1 and report["error"] == sentence and err == f"pyramid-video: {sentence}\n"
+
+
+def test_a_prompt_that_the_server_forgot_is_told(run, stub):
+    stub.entry, stub.queued = None, False
+    code, report, _ = run()
+    assert code == 1 and "no longer knows this prompt" in report["error"]
+
+
+def test_ctrl_c_interrupts_this_prompt_and_no_other(run, stub, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    stub.entry = None
+    monkeypatch.setattr(server_module.Server, "follow", interrupt)
+    code, report, _ = run()
+    assert code == 130 and report["status"] == "interrupted"
+    assert stub.bodies("/queue") == [{"delete": ["p1"]}] and stub.bodies("/interrupt") == [{"prompt_id": "p1"}]
+
+
+def test_ctrl_c_leaves_another_run_alone(run, stub, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    stub.queued = False
+    monkeypatch.setattr(server_module.Server, "follow", interrupt)
+    assert run()[0] == 130 and stub.bodies("/interrupt") == []
+
+
+@pytest.mark.parametrize(("name", "count"), [("there.png", 0), ("mine.png", 1), ("missing.png", 0)])
+def test_input_files_go_along_when_the_server_lacks_them(run, stub, tmp_path, name, count):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "mine.png").write_bytes(b"pixels")
+    workflow = WORKFLOW | {"4": {"class_type": "LoadImage", "inputs": {"image": name}}}
+    assert run("--input", str(tmp_path / "in"), workflow=workflow)[0] == 0
+    uploads = stub.bodies("/upload/image")
+    assert len(uploads) == count and all(b'filename="mine.png"' in body and b"pixels" in body for body in uploads)
+
+
+def test_no_server_is_told(tmp_path, capsys):
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(WORKFLOW))
+    assert main(["run", str(path), "--server", "127.0.0.1:9", "--out", str(tmp_path)]) == 1
+    assert "no ComfyUI answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_another_kind_of_server_is_told(run, stub, monkeypatch):
+    monkeypatch.setattr(stub, "get", lambda path, query: b"<html>")
+    code, report, _ = run()
+    assert code == 1 and report["error"] == f"what answers at {stub.url} is not ComfyUI"
+
+
+def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
+    """A frame as a server sends it (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([size])
+    else:
+        length = b"\x7e" + struct.pack(">H", size) if size < 1 << 16 else b"\x7f" + struct.pack(">Q", size)
+    return bytes([opcode | (0x80 if final else 0)]) + length + payload
+
+
+@pytest.fixture
+def speak():
+    """Starts a websocket server that sends bytes in the given pieces; returns its address and what it was sent."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    heard: list[bytes] = []
+
+    def start(*pieces: bytes):
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                request = peer.recv(4096).decode()
+                key = request.split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
+                accept = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
+                head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                head += f"Sec-WebSocket-Accept: {base64.b64encode(accept).decode()}\r\n\r\n"
+                peer.sendall(head.encode())
+                for piece in pieces:
+                    peer.sendall(piece)
+                while data := peer.recv(4096):
+                    heard.append(data)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/ws?clientId=x", heard, thread
+
+    yield start
+    listening.close()
+
+
+def test_messages_arrive_whole_however_they_are_cut(speak):
+    long, longer = "l" * 300, "m" * 70_000
+    stream = frame(1, b"he", final=False) + frame(9, b"?") + frame(0, b"llo") + frame(2, b"\0\1 a preview")
+    stream += frame(1, long.encode()) + frame(1, longer.encode())
+    url, heard, thread = speak(*(stream[i : i + 1000] for i in range(0, len(stream), 1000)))
+    listener = Listener(url)
+    assert [listener.next_text(5), listener.next_text(5), listener.next_text(5)] == ["hello", long, longer]
+    assert listener.next_text(0.01) is None
+    listener.close()
+    thread.join(5)
+    pong = b"".join(heard)
+    mask, masked = pong[2:6], pong[6:]
+    assert pong[:2] == b"\x8a\x81" and bytes(a ^ b for a, b in zip(masked, mask[:1], strict=True)) == b"?"
+
+
+def test_a_closed_connection_is_an_oserror(speak):
+    url, *_ = speak(frame(8, b""))
+    listener = Listener(url)
+    with pytest.raises(OSError, match="closed"):
+        listener.next_text(5)
+    listener.close()
+
+
+def test_a_server_without_websocket_is_an_oserror(stub):
+    with pytest.raises(OSError, match="no websocket"):
+        Listener(f"{stub.url}/ws?clientId=x")

@@ -1,0 +1,95 @@
+"""A real ComfyUI for the tests, in a folder of its own. It is there when COMFYUI_DIR names a ComfyUI checkout.
+
+COMFYUI_PYTHON is the Python that has ComfyUI's requirements (default: the one that runs the tests).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+sys.path.insert(0, str(TESTS / "graph"))  # tiny_models
+
+from comfy_client import Client, free_port  # noqa: E402
+
+COMFYUI = os.environ.get("COMFYUI_DIR")
+PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
+CPU_ONE_THREAD = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+def pytest_collection_modifyitems(items):
+    if COMFYUI is None:
+        skip = pytest.mark.skip(reason="needs a real ComfyUI: set COMFYUI_DIR (and COMFYUI_PYTHON)")
+        for item in items:
+            if Path(__file__).parent in Path(item.fspath).parents:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """ComfyUI's `models/` with our own tiny model, and a tiny one of each official kind under `pyramid_video/`."""
+    from official_folders import write_component, write_text_folders
+    from tiny_models import make_models
+
+    folder = make_models(tmp_path_factory.mktemp("base") / "models")
+    for kind, network, size in (("miniflux", "miniflux", "384p"), ("sd3", "mmdit", "768p")):
+        top = folder / "pyramid_video" / f"pyramid-flow-{kind}"
+        write_component(top / f"diffusion_transformer_{size}", network, form="safetensors shards")
+        write_component(top / "causal_video_vae", "causal_vae")
+        write_text_folders(top, kind)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(models) -> Path:
+    """ComfyUI's base folder with this checkout among its custom nodes."""
+    folder = models.parent
+    for name in ("custom_nodes", "input", "user"):
+        (folder / name).mkdir()
+    (folder / "custom_nodes" / "pyramid_video").symlink_to(ROOT, target_is_directory=True)
+    (folder / "input" / "start.png").write_bytes(
+        (ROOT / "workflows" / "input" / "pyramid_video_start.png").read_bytes()
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfy(base):
+    """A running server; ends with the tests."""
+    port = free_port()
+    command = [PYTHON, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
+    command += ["--database-url", f"sqlite:///{base}/user/comfyui.db", "--preview-method", "auto"]
+    command += ["--disable-auto-launch", "--disable-api-nodes"]
+    with (base / "log.txt").open("w") as log:
+        server = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=os.environ | CPU_ONE_THREAD)
+    client = Client(port)
+    try:
+        client.wait_until_ready(lambda: server.poll() is None, base / "log.txt")
+        yield client
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def run_inside(base):
+    """Runs a script of this folder with ComfyUI's Python, its modules and this package importable; gives what it prints."""
+
+    def run(script: str, *arguments: str) -> str:
+        command = [PYTHON, str(Path(__file__).parent / script), COMFYUI, str(ROOT), str(base), *arguments]
+        done = subprocess.run(command, cwd=COMFYUI, capture_output=True, text=True, env=os.environ | CPU_ONE_THREAD)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run

@@ -1,0 +1,329 @@
+"""What the door to ComfyUI promises, asked of ComfyUI's own classes without a server.
+
+Run by `test_door.py` with ComfyUI's Python: `door.py COMFYUI ROOT BASE`; prints one JSON object {check: error or null}.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import sys
+import traceback
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+SEED = 5
+
+
+def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
+    """ComfyUI on the CPU in this process, the pack, and a tiny model with two prompts."""
+    sys.path.insert(0, str(comfyui))
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import folder_paths
+    import nodes as core
+    import torch
+
+    for kind in ("diffusion_models", "vae", "text_encoders"):
+        folder_paths.add_model_folder_path(kind, str(base / "models" / kind))
+    folder_paths.set_output_directory(str(base / "output"))
+    spec = importlib.util.spec_from_file_location(
+        "pyramid_video", root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    package = sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    from pyramid_video.host import get_host
+    from pyramid_video.samplers.guidance import PyramidGuidance
+    from pyramid_video.samplers.history import PyramidHistory
+    from pyramid_video.samplers.stages import make_stages
+
+    host = get_host()
+    assert host.name == "comfy"
+    path = {kind: host.find_model(kind, name) for kind, name in zip(TINY_KINDS, TINY_NAMES, strict=True)}
+    clip = host.load_text_encoder(path["text_encoders"])
+    door = SimpleNamespace(host=host, core=core, torch=torch, path=path, clip=clip, guidance=PyramidGuidance(7.0, 7.0))
+    door.model = host.load_model(path["diffusion_models"])
+    door.vae = host.load_vae(path["vae"])
+    door.positive, door.negative = host.encode_prompt(clip, "a tiger"), host.encode_prompt(clip, "")
+    door.sampler = host.make_sampler(make_stages(first_steps=4, video_steps=3), PyramidHistory())
+    door.latent = lambda batch=1, frames=2: {"samples": torch.zeros(batch, 8, frames, 8, 8)}
+
+    def sample(model=None, positive=None, latent=None, seed=SEED, guidance=door.guidance):
+        guider = host.make_guider(model or door.model, positive or door.positive, door.negative, guidance)
+        return host.sample(guider, door.sampler, latent or door.latent(), seed)["samples"]
+
+    door.sample = sample
+    door.usual = sample()
+    return door
+
+
+TINY_KINDS = ("diffusion_models", "vae", "text_encoders")
+TINY_NAMES = ("tiny.safetensors", "tiny_vae.safetensors", "tiny_text.safetensors")
+
+
+def same(door, one, other, atol: float = 0.0) -> None:
+    door.torch.testing.assert_close(one, other, rtol=0, atol=atol)
+
+
+def differs(one, other) -> bool:
+    return (one - other).abs().max().item() > 1e-3
+
+
+def refused(work, *words: str) -> None:
+    try:
+        work()
+    except ValueError as error:
+        assert all(word in str(error) for word in words), str(error)
+        return
+    raise AssertionError("nothing was refused")
+
+
+def check_rows_of_a_batch_equal_their_runs_alone(door):
+    both = door.sample(latent=door.latent(batch=2))
+    same(door, both[:1], door.usual, 1e-4)
+    same(door, both[1:], door.sample(seed=SEED + 1), 1e-4)
+
+
+def check_guidance_off_asks_for_one_row(door):
+    from pyramid_video.samplers.guidance import PyramidGuidance
+
+    rows = []
+    network = door.model.model.diffusion_model
+    handle = network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    door.sample(guidance=PyramidGuidance(0.0))
+    off = set(rows)
+    rows.clear()
+    door.sample()
+    handle.remove()
+    assert off == {1} and set(rows) == {2}
+
+
+def check_cores_guider_drives_our_sampler(door):
+    import comfy.samplers
+
+    guider = comfy.samplers.CFGGuider(door.model)
+    guider.set_conds(door.positive, door.negative)
+    guider.set_cfg(7.0)
+    same(door, door.host.sample(guider, door.sampler, door.latent(), SEED)["samples"], door.usual)
+
+
+def check_lora_changes_the_result_and_leaves_the_model(door):
+    import comfy.sd
+
+    lora = {}
+    for key, weight in door.model.model.diffusion_model.state_dict().items():
+        if key.endswith("to_q.weight"):
+            name = f"diffusion_model.{key.removesuffix('.weight')}"
+            lora[f"{name}.lora_A.weight"] = door.torch.full((2, weight.shape[1]), 0.2)
+            lora[f"{name}.lora_B.weight"] = door.torch.linspace(-1, 1, 2 * weight.shape[0]).view(-1, 2)
+    patched, _ = comfy.sd.load_lora_for_models(door.model, None, lora, 1.0, 0.0)
+    assert len(patched.patches) == len(lora) // 2
+    assert differs(door.sample(patched), door.usual)
+    same(door, door.sample(), door.usual)
+    import comfy_extras.nodes_model_merging as saving
+
+    saving.ModelSave().save(patched, "diffusion_models/with_lora")
+    saved = door.host.find_model("diffusion_models", "diffusion_models/with_lora_00001_.safetensors")
+    same(door, door.sample(door.host.load_model(saved)), door.sample(patched), 1e-5)
+
+
+def check_saved_vae_and_text_encoder_load_again(door):
+    import comfy.utils
+
+    folder = door.path["vae"].parent
+    comfy.utils.save_torch_file(door.vae.get_sd(), str(folder / "again.safetensors"))
+    vae = door.host.load_vae(folder / "again.safetensors")
+    same(door, door.host.decode(vae, door.usual), door.host.decode(door.vae, door.usual))
+    comfy.utils.save_torch_file(door.clip.get_sd(), str(folder / "text.safetensors"))
+    clip = door.host.load_text_encoder(folder / "text.safetensors")
+    same(door, door.host.encode_prompt(clip, "a tiger")[0][0], door.positive[0][0])
+
+
+def check_forced_partial_load_equals_the_full_one(door):
+    model = door.host.load_model(door.path["diffusion_models"])
+    model.load(door.torch.device("cpu"), lowvram_model_memory=model.model_size() // 3)
+    assert any(getattr(module, "comfy_cast_weights", False) for module in model.model.modules())
+    same(door, door.sample(model), door.usual)
+
+
+def check_low_precision_weights_run(door):
+    scale = door.usual.abs().max().item()
+    for dtype, share in (("bf16", 0.05), ("fp8_e4m3fn", 0.5)):
+        model = door.host.load_model(door.path["diffusion_models"], dtype)
+        assert model.model.get_dtype() in (door.torch.bfloat16, door.torch.float8_e4m3fn)
+        same(door, door.sample(model), door.usual, share * scale)
+    refused(lambda: door.host.load_model(door.path["diffusion_models"], "fp16"), "fp16", "bf16")
+
+
+def check_easy_cache_starts_anew_in_every_stage(door):
+    """At a threshold that forbids every skip it must change nothing, although the size changes."""
+    import comfy_extras.nodes_easycache as caching
+
+    for node in (caching.EasyCacheNode, caching.LazyCacheNode):
+        cached = node.execute(door.model, 1e-9, 0.0, 1.0, False).result[0]
+        same(door, door.sample(cached), door.usual)
+
+
+def check_masks_follow_the_stages(door):
+    whole = door.core.ConditioningSetMask().append(door.positive, door.torch.ones(1, 64, 64), "default", 1.0)[0]
+    same(door, door.sample(positive=whole), door.usual, 1e-5)
+    half = door.torch.zeros(1, 64, 64)
+    half[..., :32] = 1
+    left = door.core.ConditioningSetMask().append(door.positive, half, "default", 1.0)[0]
+    right = door.core.ConditioningSetMask().append(door.negative, 1 - half, "default", 1.0)[0]
+    assert differs(door.sample(positive=left + right), door.usual)
+
+
+def check_texts_may_be_joined(door):
+    joined = door.core.ConditioningConcat().concat(door.positive, door.negative)[0]
+    assert differs(door.sample(positive=joined), door.usual)
+    combined = door.core.ConditioningCombine().combine(door.positive, door.positive)[0]
+    same(door, door.sample(positive=combined), door.usual, 1e-4)
+
+
+def check_plain_text_encode_gives_our_numbers(door):
+    tokens, extras = door.core.CLIPTextEncode().encode(door.clip, "a tiger")[0][0]
+    same(door, tokens, door.positive[0][0])
+    same(door, extras["pooled_output"], door.positive[0][1]["pooled_output"])
+
+
+def check_what_a_pyramid_cannot_do_is_said(door):
+    core, host, torch = door.core, door.host, door.torch
+    area = core.ConditioningSetArea().append(door.positive, 32, 32, 0, 0, 1.0)[0]
+    refused(lambda: door.sample(positive=area), "area", "Set Mask")
+    wide = [[torch.zeros(1, 3, 4096), {"pooled_output": torch.zeros(1, 768)}]]
+    refused(lambda: door.sample(positive=wide), "4096", "24", "tiny")
+    refused(lambda: host.model_facts(door.clip), "Load video model")
+    refused(lambda: host.vae_facts(door.model), "Load video VAE")
+    refused(
+        lambda: core.KSampler().sample(
+            door.model, 1, 2, 5.0, "heun", "simple", door.positive, door.negative, door.latent()
+        ),
+        "heun",
+    )
+    refused(
+        lambda: door.sample(positive=[[torch.full((1, 3, 24), torch.nan), door.positive[0][1]]]),
+        "unit 0",
+        "stage 0",
+        "float32",
+    )
+
+
+def check_core_vae_nodes_take_ours(door):
+    core, torch = door.core, door.torch
+    pictures = core.VAEDecode().decode(door.vae, {"samples": door.usual})[0]
+    assert pictures.shape == (5, 64, 64, 3) and 0 <= pictures.min() and pictures.max() <= 1
+    same(door, pictures, door.host.decode(door.vae, door.usual, chunk=1), 1e-5)
+    assert core.VAEEncode().encode(door.vae, torch.rand(6, 67, 66, 3))[0]["samples"].shape == (1, 8, 2, 8, 8)
+    assert core.VAEEncodeTiled().encode(door.vae, torch.rand(5, 128, 128, 3), 64, 16, 8, 4)[0]["samples"].shape[
+        -2:
+    ] == (16, 16)
+    assert core.VAEDecodeTiled().decode(door.vae, {"samples": torch.zeros(1, 8, 3, 16, 16)}, 64, 16, 8, 4)[0].shape == (
+        9,
+        128,
+        128,
+        3,
+    )
+
+
+def check_vae_falls_back_to_smaller_pieces(door):
+    """Whole clips, then chunks, then tiles: the first that fits is the answer, and chunks give the same pictures."""
+    import comfy.model_management
+
+    network, tried = door.vae.first_stage_model, []
+    decode_one = door.vae.decode_one
+
+    def scarce(latent, chunk, tile):
+        tried.append((chunk, tile))
+        if chunk is None or chunk > 1:
+            raise comfy.model_management.OOM_EXCEPTION("for the test")
+        return decode_one(latent, chunk, tile)
+
+    door.vae.decode_one = scarce
+    try:
+        pictures = door.host.decode(door.vae, door.usual)
+    finally:
+        del door.vae.decode_one
+    assert tried[0] == (None, None) and tried[-1] == (1, None) and network is door.vae.first_stage_model
+    same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
+
+
+def check_interrupt_at_any_call_leaves_the_model_right(door):
+    import comfy.model_management as management
+    import latent_preview
+
+    for call in (0, 5):
+        seen = []
+        usual_previewer = latent_preview.get_previewer
+
+        class Trip:
+            def decode_latent_to_preview_image(self, kind, clean, seen=seen, call=call):
+                seen.append(1)
+                if len(seen) > call:
+                    management.interrupt_current_processing(True)
+
+        latent_preview.get_previewer = lambda *a, trip=Trip(): trip
+        try:
+            door.sample()
+        except management.InterruptProcessingException:
+            pass
+        else:
+            raise AssertionError("the run went on")
+        finally:
+            latent_preview.get_previewer = usual_previewer
+            management.interrupt_current_processing(False)
+        assert len(seen) == call + 1 and door.model.model.current_patcher is None
+        same(door, door.sample(), door.usual)
+
+
+def check_failing_preview_does_not_stop_a_run(door):
+    import latent_preview
+
+    class Broken:
+        def decode_latent_to_preview_image(self, kind, clean):
+            raise RuntimeError("no preview today")
+
+    usual_previewer = latent_preview.get_previewer
+    latent_preview.get_previewer = lambda *a: Broken()
+    try:
+        same(door, door.sample(), door.usual)
+    finally:
+        latent_preview.get_previewer = usual_previewer
+
+
+def check_deleted_models_are_freed(door):
+    import comfy.model_management as management
+
+    model = door.host.load_model(door.path["diffusion_models"])
+    door.sample(model)
+    freed = weakref.ref(model.model)
+    del model
+    gc.collect()
+    management.cleanup_models()
+    assert freed() is None
+
+
+CHECKS = [name for name in list(globals()) if name.startswith("check_")]
+
+
+def main(comfyui: str, root: str, base: str) -> None:
+    door = open_door(Path(comfyui), Path(root), Path(base))
+    results = {}
+    for name in CHECKS:
+        try:
+            with door.torch.inference_mode():  # as the server runs every prompt
+                globals()[name](door)
+            results[name] = None
+        except Exception:
+            results[name] = traceback.format_exc()
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
