@@ -54,8 +54,9 @@ TRANSFORMER_CONFIG = {
     "joint_attention_dim": 160,
     "pooled_projection_dim": 160,
 }
-VAE_TRAINING = {"steps": 2300, "learning_rate": 5e-4, "warmup": 30, "average": 0.998}
+VAE_TRAINING = {"steps": 4500, "learning_rate": 5e-4, "warmup": 30, "average": 0.998}
 PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
+PICTURE_STEPS = 767  # of the VAE, before clips
 STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
 TEXT_DROPOUT = 0.1
 CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
@@ -93,7 +94,7 @@ def train_vae(
     loss = VAELoss()
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        frames, batch = (1, 8) if step < settings.steps // 3 else ((5, 2), (9, 2))[step % 2]
+        frames, batch = (1, 8) if step < PICTURE_STEPS else ((5, 2), (9, 2))[step % 2]
         chosen = torch.randint(len(pool), (batch,), generator=generator)
         start = int(torch.randint(pool.shape[2] - frames + 1, (1,), generator=generator))
         video = pool[chosen, :, start : start + frames].float() / 127.5 - 1
