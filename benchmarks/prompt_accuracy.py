@@ -25,11 +25,11 @@ import torch
 from generate import TextToVideo, load_vae
 from judge import Judge, Verdict
 from PIL import Image, ImageDraw
+from pyramid_video.models.files import write_beside
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.captions import Combination, caption
 from pyramid_video.training.data import AnimationDataset
-from pyramid_video.models.files import write_beside
 from pyramid_video.training.small_model import SUBJECTS
 from pyramid_video.training.vae_objective import psnr
 from torch import Tensor

@@ -130,7 +130,7 @@ class TrainingRun:
             self.optimizer.zero_grad()
             raise ValueError(
                 f"the loss of step {self.step} is {values['loss']}: training stopped and the state before this step "
-                f"is kept in {self.folder}. Lower the learning rate of {self.settings.learning_rate}, or check the data."
+                f"is kept in {self.folder}. Lower the learning rate of {self.settings.learning_rate} or check the data."
             )
         self._average_gradients()
         self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)

@@ -6,9 +6,8 @@ import json
 
 import pytest
 import torch
-from torch import nn
-
 from pyramid_video.training.loop import TrainingRun, TrainSettings
+from torch import nn
 
 SETTINGS = TrainSettings(steps=8, learning_rate=1e-2, warmup=2, average=0.9, seed=3)
 

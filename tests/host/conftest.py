@@ -84,7 +84,7 @@ def comfy(base):
 
 @pytest.fixture(scope="session")
 def run_inside(base):
-    """Runs a script of this folder with ComfyUI's Python, its modules and this package importable; gives what it prints."""
+    """Runs a script of this folder with ComfyUI's Python, its modules and this package; gives what it prints."""
 
     def run(script: str, *arguments: str) -> str:
         command = [PYTHON, str(Path(__file__).parent / script), COMFYUI, str(ROOT), str(base), *arguments]

@@ -27,8 +27,9 @@ def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
 
     comfy.cli_args.args.cpu = True
     import folder_paths
-    import nodes as core
     import torch
+
+    import nodes as core
 
     for kind in ("diffusion_models", "vae", "text_encoders"):
         folder_paths.add_model_folder_path(kind, str(base / "models" / kind))
@@ -268,7 +269,8 @@ def check_interrupt_at_any_call_leaves_the_model_right(door):
                 if len(seen) > call:
                     management.interrupt_current_processing(True)
 
-        latent_preview.get_previewer = lambda *a, trip=Trip(): trip
+        trip = Trip()
+        latent_preview.get_previewer = lambda *a, trip=trip: trip
         try:
             door.sample()
         except management.InterruptProcessingException:
