@@ -31,12 +31,10 @@ class ModelFolders:
     @classmethod
     def below(cls, root: Path | None) -> ModelFolders:
         """The bundled models, and a user's folder laid out as ComfyUI's `models/` or holding official folders."""
-        own = {kind: [BUNDLED / kind] for kind in KINDS}
         if root is None:
-            return cls(own)
+            return cls({kind: [BUNDLED / kind] for kind in KINDS})
         old_names = {"diffusion_models": "unet", "text_encoders": "clip"}
-        for kind, folders in own.items():
-            folders += [root / name for name in (kind, old_names.get(kind)) if name]
+        own = {kind: [*(root / name for name in (kind, old_names.get(kind)) if name), BUNDLED / kind] for kind in KINDS}
         return cls(own, (root / "pyramid_video", root))
 
     def entries(self, kind: str) -> dict[str, Path]:

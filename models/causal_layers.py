@@ -32,6 +32,12 @@ class ChunkMemory:
         """The frames that `layer` saw last, zeros included where the clip began."""
         return self._past[layer]
 
+    def first_visit(self, layer: nn.Module) -> bool:
+        """Whether `layer`, which needs no past frames, is at the first chunk; to be asked once per chunk."""
+        first = layer not in self._past
+        self._past[layer] = torch.empty(0)
+        return first
+
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Remember the end of `frames`; a copy, since a view would hold the whole chunk in memory."""
         self._past[layer] = frames[:, :, -PAST_FRAMES:].clone()

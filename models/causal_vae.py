@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .block_shortcut import DecoderShortcut, EncoderShortcut
 from .causal_layers import (
     NORM_EPS,
     CausalConv3d,
@@ -147,6 +148,8 @@ class CausalVideoVAE(nn.Module):
         self.post_quant_conv = CausalConv3d(
             config.decoder_in_channels, config.decoder_in_channels, ops, kernel=1, **place
         )
+        self.encoder_shortcut = EncoderShortcut(config, ops, **place) if config.block_shortcut else None
+        self.decoder_shortcut = DecoderShortcut(config, ops, **place) if config.block_shortcut else None
 
     def encode(
         self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
@@ -215,11 +218,16 @@ class CausalVideoVAE(nn.Module):
 
     def _to_moments(self, video: Tensor, memory: ChunkMemory | None) -> Tensor:
         patches = unfold_frames(F.pixel_unshuffle(fold_frames(video), self.config.patch_size), video.shape[0])
-        return self.quant_conv(self.encoder(patches, memory), memory)
+        moments = self.quant_conv(self.encoder(patches, memory), memory)
+        if self.encoder_shortcut is None:
+            return moments
+        mean, logvar = moments.chunk(2, dim=1)
+        return torch.cat((mean + self.encoder_shortcut(video, memory), logvar), dim=1)
 
     def _to_video(self, latent: Tensor, memory: ChunkMemory | None) -> Tensor:
         patches = self.decoder(self.post_quant_conv(latent, memory), memory)
-        return unfold_frames(F.pixel_shuffle(fold_frames(patches), self.config.patch_size), latent.shape[0])
+        video = unfold_frames(F.pixel_shuffle(fold_frames(patches), self.config.patch_size), latent.shape[0])
+        return video if self.decoder_shortcut is None else video + self.decoder_shortcut(latent, memory)
 
 
 def chunk_lengths(frames: int, chunk: int | None) -> list[int]:
@@ -244,7 +252,8 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
     Residual branches start at zero, so that a deep network starts as a shallow one; upsampling convolutions give all
     pixels (or frames) that come from one the same value, which avoids checkerboards (ICNR, Aitken et al. 2017).
     Convolutions start blind to the past, so that what is learned from pictures holds for every frame of a clip. The
-    log-variance starts low: with the noise of a unit normal the decoder sees nothing of the picture for long.
+    log-variance starts low: with the noise of a unit normal the decoder sees nothing of the picture for long. Beside a
+    block shortcut the networks start silent: they learn what it misses.
     """
     for module in vae.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
@@ -265,4 +274,7 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
         elif isinstance(module, SpatialUpsample | TemporalUpsample):
             weight = module.conv.conv.weight
             weight.copy_(weight[:: module.factor].repeat_interleave(module.factor, dim=0))
+    if vae.config.block_shortcut:
+        vae.encoder.conv_out.conv.weight.zero_()
+        vae.decoder.conv_out.conv.weight.zero_()
     vae.quant_conv.conv.bias[vae.config.encoder_out_channels :] = START_LOGVAR

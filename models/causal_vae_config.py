@@ -49,6 +49,7 @@ class CausalVAEConfig:
     decoder_temporal_up_sample: tuple[bool, ...] = (True, True, True, False)
     decoder_norm_num_groups: int = 32
     patch_size: int = 1  # pixels per edge folded into channels before the first convolution (1 in the official network)
+    block_shortcut: bool = False  # a linear code of each block beside the networks (not in the official network)
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -205,6 +205,7 @@ def read_vae(shapes: Shapes) -> dict[str, Any]:
         "decoder_spatial_up_sample": [f"{up}{i}.upsamplers.0.conv.conv.weight" in shapes for i in range(ups)],
         "decoder_temporal_up_sample": [f"{up}{i}.temporal_upsamplers.0.conv.conv.weight" in shapes for i in range(ups)],
         "decoder_norm_num_groups": norm_groups(wide),
+        "block_shortcut": "encoder_shortcut.rest.weight" in shapes,
     } | ({"patch_size": patch} if patch > 1 else {})
 
 

@@ -22,7 +22,7 @@ class Animations:
     SEARCH_ALIASES = ["dataset", "training data", "sprites", "emoji", "webp", "gif"]
     RETURN_TYPES = ("VIDEO_DATASET",)
     RETURN_NAMES = ("dataset",)
-    OUTPUT_TOOLTIPS = ("For training, and for 'Preview video dataset'.",)
+    OUTPUT_TOOLTIPS = ("For 'Preview video dataset'. Training itself is the command 'pyramid-video train'.",)
     FUNCTION = "open"
 
     @classmethod
@@ -52,7 +52,7 @@ class Animations:
                         "min": 16,
                         "max": 1024,
                         "step": 16,
-                        "tooltip": "Width and height in pixels. 64 trains on a CPU; twice the size costs four times "
+                        "tooltip": "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the size costs four times "
                         "the work, and more than the files' own size adds no detail.",
                     },
                 ),
@@ -62,7 +62,8 @@ class Animations:
                         "default": 17,
                         "min": 1,
                         "max": 241,
-                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images.",
+                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; longer "
+                        "clips move slower (the way across the frame stays the same), cost more memory and time.",
                     },
                 ),
                 "fps": (

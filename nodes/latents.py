@@ -81,7 +81,8 @@ class EmptyLatent:
                         "max": 60.0,
                         "step": 1.0,
                         "tooltip": "Frames per second of the finished file: 8 for the small model, 24 for official "
-                        "ones. Lower plays slower, higher faster; the pictures stay the same.",
+                        "ones. With length_unit 'seconds' low makes fewer frames and high more; with 'frames' low "
+                        "only plays slower and high faster.",
                     },
                 ),
             },
@@ -129,7 +130,9 @@ class EmptyLatent:
             legal[1] // facts.space_compression,
             legal[0] // facts.space_compression,
         )
-        sentences = [f"{legal[0]}x{legal[1]}, {legal[2]} frames, {legal[2] / fps:.2f} s at {fps:g} fps."]
+        sentences = [
+            f"{legal[0]}x{legal[1]}, {legal[2]} frames, {(legal[2] - 1) / fps:.2f} s from first to last at {fps:g} fps."
+        ]
         if legal[:2] != (width, height):
             sentences.append(f"Asked for {width}x{height}; sizes are multiples of {multiple}.")
         if legal[2] != wanted:

@@ -68,7 +68,8 @@ class Sampler:
                         "min": 0,
                         "max": 0xFFFFFFFFFFFFFFFF,
                         "control_after_generate": True,
-                        "tooltip": "Same seed, same clip, on any device. Clip i of a batch uses seed + i.",
+                        "tooltip": "Same seed, same noise on any device, and on the same kind of device the same clip; "
+                        "another seed is another clip. Clip i of a batch uses seed + i.",
                     },
                 ),
             },

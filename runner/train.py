@@ -10,14 +10,20 @@ from pathlib import Path
 
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the `train` command."""
-    train = commands.add_parser("train", help="train the small model on a folder of transparent animations")
+    train = commands.add_parser("train", help="train the small model on the Fluent animated emoji")
     train.add_argument("part", choices=("vae", "pyramid"), help="the VAE first, then transformer and text encoder")
-    train.add_argument("--animations", type=Path, required=True, metavar="DIR", help="webp, gif or png with alpha")
+    train.add_argument(
+        "--animations",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="webp, gif or png with alpha, its 20 subjects among them",
+    )
     train.add_argument("--run", type=Path, required=True, metavar="DIR", help="where the run keeps its state")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="a models folder for the finished files")
     train.add_argument("--steps", type=int, metavar="N", help="optimiser updates (default: those of the bundled model)")
     train.add_argument("--clips", type=int, metavar="N", help="clips that are drawn once and learned from")
-    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="another seed is another run (default: 0)")
     train.set_defaults(command=train_command)
     return train
 

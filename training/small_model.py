@@ -16,6 +16,7 @@ from ..models import causal_vae, checkpoints, miniflux, text_encoder
 from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.stages import make_stages
+from .block_fit import fit_block_shortcut
 from .captions import Combination, caption
 from .data import AnimationDataset
 from .loop import OnStep, TrainingRun, TrainSettings
@@ -29,15 +30,16 @@ SUBJECTS = (
 
 VAE_CONFIG = {
     "patch_size": 4,
-    "encoder_out_channels": 16,
-    "encoder_block_out_channels": [32, 48, 64, 96],
+    "block_shortcut": True,
+    "encoder_out_channels": 24,
+    "encoder_block_out_channels": [16, 32, 48, 48],
     "encoder_layers_per_block": [1, 1, 1, 1],
     "encoder_spatial_down_sample": [True, False, False, False],
     "encoder_temporal_down_sample": [False, True, True, False],
     "encoder_norm_num_groups": 8,
-    "decoder_in_channels": 16,
-    "decoder_block_out_channels": [48, 64, 64, 96],
-    "decoder_layers_per_block": [1, 1, 1, 1],
+    "decoder_in_channels": 24,
+    "decoder_block_out_channels": [64, 96, 96, 96],
+    "decoder_layers_per_block": [1, 1, 1, 2],
     "decoder_spatial_up_sample": [False, False, True, False],
     "decoder_temporal_up_sample": [True, True, False, False],
     "decoder_norm_num_groups": 8,
@@ -45,7 +47,7 @@ VAE_CONFIG = {
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
 VOCABULARY = 512
 TRANSFORMER_CONFIG = {
-    "in_channels": 64,
+    "in_channels": 96,
     "num_layers": 2,
     "num_single_layers": 4,
     "attention_head_dim": 32,
@@ -54,9 +56,10 @@ TRANSFORMER_CONFIG = {
     "joint_attention_dim": 160,
     "pooled_projection_dim": 160,
 }
-VAE_TRAINING = {"steps": 4500, "learning_rate": 5e-4, "warmup": 30, "average": 0.998}
+VAE_TRAINING = {"steps": 1600, "learning_rate": 3e-4, "warmup": 50, "average": 0.998}
 PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
-PICTURE_STEPS = 767  # of the VAE, before clips
+PIECES = ((9, 2), (17, 1))  # frames and batch of the VAE's steps, in turn
+FITTED_CLIPS = 200  # that its linear start is made from
 STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
 TEXT_DROPOUT = 0.1
 CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
@@ -80,21 +83,19 @@ def render(dataset: AnimationDataset, count: int, generator: torch.Generator) ->
 def train_vae(
     dataset: AnimationDataset, folder: Path, settings: TrainSettings, clips: int = 1200, on_step: OnStep | None = None
 ) -> TrainingRun:
-    """Train the small VAE: pictures first, then pieces of clips.
-
-    A picture costs a fraction of a clip, and with the time-blind start of `init_weights` what is learned from pictures
-    holds for every frame.
-    """
+    """Train the small VAE on pieces of clips, from the best linear code of their blocks on."""
     config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
     vae = causal_vae.CausalVideoVAE(config)
     causal_vae.init_weights(vae, torch.Generator().manual_seed(settings.seed))
-    pool, _ = render(dataset, clips, torch.Generator().manual_seed(settings.seed + 1))
+    draw = torch.Generator().manual_seed(settings.seed + 1)
+    pool, _ = render(dataset, clips, draw)
+    fit_block_shortcut(vae, pool[:FITTED_CLIPS].float() / 127.5 - 1, draw)
     run = TrainingRun({"vae": vae}, settings, folder)
     run.resume()
     loss = VAELoss()
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        frames, batch = (1, 8) if step < PICTURE_STEPS else ((5, 2), (9, 2))[step % 2]
+        frames, batch = PIECES[step % len(PIECES)]
         chosen = torch.randint(len(pool), (batch,), generator=generator)
         start = int(torch.randint(pool.shape[2] - frames + 1, (1,), generator=generator))
         video = pool[chosen, :, start : start + frames].float() / 127.5 - 1
