@@ -52,8 +52,8 @@ class Animations:
                         "min": 16,
                         "max": 1024,
                         "step": 16,
-                        "tooltip": "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the size costs four times "
-                        "the work, and more than the files' own size adds no detail.",
+                        "tooltip": "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the "
+                        "size costs four times the work, and more than the files' own size adds no detail.",
                     },
                 ),
                 "frames": (
@@ -62,8 +62,8 @@ class Animations:
                         "default": 17,
                         "min": 1,
                         "max": 241,
-                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; longer "
-                        "clips move slower (the way across the frame stays the same), cost more memory and time.",
+                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; "
+                        "longer clips move slower (the way across the frame stays the same) and cost more.",
                     },
                 ),
                 "fps": (

@@ -168,9 +168,9 @@ class Guidance:
                         "min": 0.0,
                         "max": 30.0,
                         "step": 0.1,
-                        "tooltip": "Pull on all later frames. 0 follows the negative prompt alone, 1 the prompt alone; low "
-                        "moves freely and may wander off; 5 is official (4 from a start image); high is stiff and "
-                        "flickers.",
+                        "tooltip": "Pull on all later frames. 0 follows the negative prompt alone, 1 the prompt alone; "
+                        "low moves freely and may wander off; 5 is official (4 from a start image); high is stiff "
+                        "and flickers.",
                     },
                 ),
             },
@@ -201,8 +201,8 @@ class Guidance:
                         "min": 0.0,
                         "max": 30.0,
                         "step": 0.1,
-                        "tooltip": "With linear on: the drop ends here. 0 lets the end of a long clip follow the negative "
-                        "prompt alone, low frees it, as high as first_frame_scale means no drop.",
+                        "tooltip": "With linear on: the drop ends here. 0 lets the end of a long clip follow the "
+                        "negative prompt alone, low frees it, as high as first_frame_scale means no drop.",
                     },
                 ),
             },

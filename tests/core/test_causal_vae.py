@@ -38,6 +38,7 @@ PATCHED = replace(
     decoder_temporal_up_sample=(False, True, False, True),
     patch_size=4,
 )
+SHORTCUT = replace(PATCHED, block_shortcut=True)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -55,7 +56,7 @@ def make_vae(config: CausalVAEConfig, ops=nn, dtype=torch.float64) -> CausalVide
     return vae
 
 
-@pytest.fixture(params=[PLAIN, PATCHED], ids=["plain", "patched"])
+@pytest.fixture(params=[PLAIN, PATCHED, SHORTCUT], ids=["plain", "patched", "shortcut"])
 def vae(request) -> CausalVideoVAE:
     return make_vae(request.param)
 
@@ -267,7 +268,7 @@ def test_keys_and_shapes_are_the_official_ones(reference):
     assert CausalVAEConfig.from_dict(manifest["config_on_disk"]) == CausalVAEConfig()
 
 
-@pytest.mark.parametrize("config", [PLAIN, PATCHED, CausalVAEConfig()])
+@pytest.mark.parametrize("config", [PLAIN, PATCHED, SHORTCUT, CausalVAEConfig()])
 def test_a_config_survives_json(config):
     assert CausalVAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
