@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..models.files import write_beside
 
 Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
+STATE = "state.pt"
 OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
 
 
@@ -97,6 +98,12 @@ class TrainingRun:
                 self._network.parameters(), decay=self.settings.average, use_ema_warmup=True, inv_gamma=10.0, power=0.9
             )
         self._pending: list[str] = []
+        self._updating = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the modules are; batches go there."""
+        return self.accelerator.device
 
     def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
         """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it."""
@@ -105,15 +112,14 @@ class TrainingRun:
         try:
             while self.step < until:
                 losses = self._update(objective)
-                self._pending.append(json.dumps({"step": self.step, **losses}))
-                self.step += 1
                 if on_step is not None:
                     on_step(self.step, losses)
                 if time.monotonic() - saved > self.settings.save_seconds:
                     self.save()
                     saved = time.monotonic()
         finally:
-            self.save()
+            if not self._updating:  # stopped in the middle of an update, the last saved state is the newest whole one
+                self.save()
         return self
 
     def _update(self, objective: Objective) -> dict[str, float]:
@@ -134,10 +140,14 @@ class TrainingRun:
             )
         self._average_gradients()
         self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
+        self._updating = True
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.step(self._network.parameters())
+        self._pending.append(json.dumps({"step": self.step, **values}))
+        self.step += 1
+        self._updating = False
+        self.optimizer.zero_grad(set_to_none=True)
         return values
 
     def _seed(self, part: int) -> int:
@@ -178,7 +188,7 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
-        with write_beside(self.folder / "state.pt") as part:
+        with write_beside(self.folder / STATE) as part:
             torch.save(state, part)
         with write_beside(self.folder / "settings.json") as part:
             part.write_text(json.dumps(asdict(self.settings), indent=1))
@@ -189,7 +199,7 @@ class TrainingRun:
 
     def resume(self) -> bool:
         """Go on from `folder`; False when there is nothing yet. ValueError if it belongs to other modules."""
-        path = self.folder / "state.pt"
+        path = self.folder / STATE
         if not path.exists():
             return False
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -209,3 +219,8 @@ class TrainingRun:
             self._average.load_state_dict(state["average"])
         self.step = int(state["step"])
         return True
+
+
+def run_exists(folder: Path) -> bool:
+    """Whether a run has been saved in `folder`."""
+    return (Path(folder) / STATE).exists()

@@ -6,20 +6,21 @@ from cached latents. Their folders keep everything; `export_*` writes the files 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..models import causal_vae, checkpoints, miniflux, text_encoder
+from ..models import causal_vae, checkpoints, frame_discriminator, miniflux, text_encoder
 from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.stages import make_stages
 from .block_fit import fit_block_shortcut
 from .captions import Combination, caption
 from .data import AnimationDataset
-from .loop import OnStep, TrainingRun, TrainSettings
+from .loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions
 from .vae_objective import VAELoss
 
@@ -81,16 +82,28 @@ def render(dataset: AnimationDataset, count: int, generator: torch.Generator) ->
 
 
 def train_vae(
-    dataset: AnimationDataset, folder: Path, settings: TrainSettings, clips: int = 1200, on_step: OnStep | None = None
+    dataset: AnimationDataset,
+    folder: Path,
+    settings: TrainSettings,
+    clips: int = 1200,
+    judged_from: int | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainingRun:
-    """Train the small VAE on pieces of clips, from the best linear code of their blocks on."""
+    """Train the small VAE on pieces of clips, from the best linear code of their blocks on.
+
+    From step `judged_from` on (None: never) a discriminator learns beside it, and the VAE learns to look real too.
+    """
     config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
     vae = causal_vae.CausalVideoVAE(config)
     causal_vae.init_weights(vae, torch.Generator().manual_seed(settings.seed))
     draw = torch.Generator().manual_seed(settings.seed + 1)
     pool, _ = render(dataset, clips, draw)
     fit_block_shortcut(vae, pool[:FITTED_CLIPS].float() / 127.5 - 1, draw)
-    run = TrainingRun({"vae": vae}, settings, folder)
+    modules: dict[str, nn.Module] = {"vae": vae}
+    if judged_from is not None:
+        modules["discriminator"] = frame_discriminator.FrameDiscriminator()
+        frame_discriminator.init_weights(modules["discriminator"], draw)
+    run = TrainingRun(modules, settings, folder)
     run.resume()
     loss = VAELoss()
 
@@ -98,8 +111,9 @@ def train_vae(
         frames, batch = PIECES[step % len(PIECES)]
         chosen = torch.randint(len(pool), (batch,), generator=generator)
         start = int(torch.randint(pool.shape[2] - frames + 1, (1,), generator=generator))
-        video = pool[chosen, :, start : start + frames].float() / 127.5 - 1
-        return loss(run.modules["vae"], video, generator)
+        video = pool[chosen, :, start : start + frames].to(run.device).float() / 127.5 - 1
+        judged = judged_from is not None and step >= judged_from
+        return loss(vae, video, generator, modules["discriminator"] if judged else None)
 
     return run.train(objective, on_step=on_step)
 
@@ -159,8 +173,9 @@ def train_pyramid(
         captions = [caption(combinations[i], generator) for i in chosen]
         captions = drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator))
         ids, mask = tokenizer.batch(captions)
-        text, pooled = run.modules["text_encoder"](ids, mask)
-        return loss(run.modules["transformer"], latents[chosen], text, mask, pooled, generator)
+        text, pooled = encoder(ids.to(run.device), mask.to(run.device))
+        # The transformer plans its attention from the mask on the CPU; there it costs no wait for the device.
+        return loss(network, latents[chosen].to(run.device), text, mask, pooled, generator)
 
     return run.train(objective, on_step=on_step), latent_format, tokenizer
 
@@ -177,9 +192,18 @@ def new_networks(vocabulary: int, seed: int) -> tuple[nn.Module, nn.Module]:
 def cached_latents(
     dataset: AnimationDataset, vae: nn.Module, folder: Path, clips: int, seed: int
 ) -> tuple[Tensor, list[Combination], LatentFormat]:
-    """Normalised latents of `clips` clips, encoded once and kept in `folder`, with what they show and their format."""
-    path = folder / "latents.pt"
-    if not path.exists():
+    """Normalised latents of `clips` clips, encoded once and kept in `folder`, with what they show and their format.
+
+    Raises ValueError when a run that has begun in `folder` learned from other latents.
+    """
+    path, key = folder / "latents.pt", cache_key(dataset, vae, clips, seed)
+    kept = torch.load(path, weights_only=True) if path.exists() else {}
+    if kept.get("key") != key:
+        if run_exists(folder):
+            raise ValueError(
+                f"the run in {folder} learned from other latents: its VAE, animations, number of clips or seed was not "
+                "this one. Give the run a new folder, or the settings it was started with"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         generator, parts, combinations, sample = torch.Generator().manual_seed(seed + 5), [], [], None
         for start in range(0, clips, CACHE_CHUNK):
@@ -189,16 +213,25 @@ def cached_latents(
             sample = videos if sample is None else sample
         latents = torch.cat(parts)
         latent_format = measured_format(latents[: len(sample)], sample)
+        kept = {
+            "key": key,
+            "latents": latents,
+            "format": latent_format.to_dict(),
+            "combinations": [vars(c) for c in combinations],
+        }
         with write_beside(path) as part:
-            kept = {
-                "latents": latents,
-                "format": latent_format.to_dict(),
-                "combinations": [vars(c) for c in combinations],
-            }
             torch.save(kept, part)
-    kept = torch.load(path, weights_only=True)
     latent_format = LatentFormat.from_dict(kept["format"])
     return latent_format.normalize(kept["latents"]), [Combination(**c) for c in kept["combinations"]], latent_format
+
+
+def cache_key(dataset: AnimationDataset, vae: nn.Module, clips: int, seed: int) -> str:
+    """What the cached latents depend on, as one short word."""
+    digest = hashlib.sha256(repr((dataset.subjects, dataset.size, dataset.frames, dataset.fps, clips, seed)).encode())
+    for parts in (sorted(vae.state_dict().items()), ((name, dataset.sprite(name).pixels) for name in dataset.subjects)):
+        for name, tensor in parts:
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def export_pyramid(

@@ -65,6 +65,25 @@ def test_a_run_that_is_stopped_from_outside_is_saved(tmp_path):
     assert again.resume() and again.step == 3
 
 
+def test_a_half_done_update_is_never_saved(tmp_path, monkeypatch):
+    """Ctrl-C may fall between the new weights and their average; the run then goes on from the state before."""
+    run = train(make_run(tmp_path), until=2)
+    step_average = run._average.step
+
+    def interrupted(parameters):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run._average, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    monkeypatch.setattr(run._average, "step", step_average)
+    again = make_run(tmp_path)
+    assert again.resume() and again.step == 2
+    straight = train(make_run(tmp_path / "straight"))
+    train(again)
+    assert torch.equal(again.modules["network"].weight, straight.modules["network"].weight)
+
+
 def test_nothing_to_resume_is_no_error(tmp_path):
     assert not make_run(tmp_path).resume()
 

@@ -1,0 +1,102 @@
+"""What the VAE learns from: reconstruction, and a discriminator that neither helps nor is helped by it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pyramid_video.models.causal_vae import CausalVideoVAE, init_weights
+from pyramid_video.models.causal_vae_config import CausalVAEConfig
+from pyramid_video.models.frame_discriminator import FrameDiscriminator
+from pyramid_video.models.frame_discriminator import init_weights as init_discriminator
+from pyramid_video.training.vae_objective import VAELoss, deceive_loss, judge_loss, psnr
+
+CONFIG = CausalVAEConfig(
+    encoder_out_channels=4,
+    encoder_layers_per_block=(1, 1),
+    encoder_block_out_channels=(4, 4),
+    encoder_spatial_down_sample=(True, False),
+    encoder_temporal_down_sample=(True, False),
+    encoder_norm_num_groups=2,
+    decoder_in_channels=4,
+    decoder_layers_per_block=(1, 1),
+    decoder_block_out_channels=(4, 4),
+    decoder_spatial_up_sample=(True, False),
+    decoder_temporal_up_sample=(True, False),
+    decoder_norm_num_groups=2,
+)
+LOSS = VAELoss(kl=0.1, adversarial=0.5)
+
+
+@pytest.fixture
+def networks():
+    generator = torch.Generator().manual_seed(0)
+    vae, discriminator = CausalVideoVAE(CONFIG), FrameDiscriminator((8, 8))
+    init_weights(vae, generator)
+    init_discriminator(discriminator, generator)
+    for parameter in vae.parameters():  # branches that start at zero would hide mistakes
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    return vae, discriminator, torch.rand(2, 3, 3, 16, 16, generator=generator) * 2 - 1
+
+
+def gradients(loss, module):
+    found = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True, allow_unused=True)
+    return torch.cat([torch.zeros(1) if g is None else g.flatten() for g in found])
+
+
+def losses_of(networks, *extra):
+    vae, _, video = networks
+    return LOSS(vae, video, torch.Generator().manual_seed(1), *extra)
+
+
+def test_without_a_discriminator_the_terms_add_up(networks):
+    losses = losses_of(networks)
+    expected = losses["absolute"] + 5 * losses["squared"] + 0.1 * losses["kl"]
+    torch.testing.assert_close(losses["loss"], expected)
+
+
+def test_each_network_learns_its_own_part_from_one_loss(networks):
+    vae, discriminator, video = networks
+    alone, losses = losses_of(networks), losses_of(networks, discriminator)
+    torch.testing.assert_close(gradients(losses["loss"], discriminator), gradients(losses["judge"], discriminator))
+    assert gradients(losses["judge"], discriminator).any() and not gradients(losses["judge"], vae).any()
+    assert not gradients(losses["deceive"], discriminator).any()
+    added = gradients(losses["loss"], vae) - gradients(alone["loss"], vae)
+    direction = gradients(losses["deceive"], vae)
+    torch.testing.assert_close(added / added.norm(), direction / direction.norm(), rtol=0, atol=1e-3)
+
+
+def test_both_pull_equally_on_the_last_layer(networks):
+    vae, discriminator, _ = networks
+    alone, losses = losses_of(networks), losses_of(networks, discriminator)
+    last = vae.decoder.conv_out.conv.weight
+
+    def at_last(loss):
+        return torch.autograd.grad(loss, last, retain_graph=True)[0]
+
+    reconstruction = at_last(alone["absolute"] + 5 * alone["squared"])
+    added = at_last(losses["loss"]) - at_last(alone["loss"])
+    torch.testing.assert_close(added.norm(), 0.5 * reconstruction.norm(), rtol=1e-2, atol=0)
+
+
+def test_hinge_is_silent_where_the_judge_is_sure():
+    def sure(video):
+        return 2 * video.flatten(1).mean(1).sign()
+
+    real, made = torch.ones(2, 3, 1, 8, 8), -torch.ones(2, 3, 1, 8, 8)
+    assert judge_loss(sure, real, made) == 0 and judge_loss(sure, made, real) == 3
+
+
+def test_deceiving_is_what_raises_the_score(networks):
+    _, discriminator, video = networks
+    assert deceive_loss(discriminator, video) == -discriminator(video).mean()
+
+
+def test_small_frames_are_refused_with_the_least_size():
+    with pytest.raises(ValueError, match="from 32 pixels on"):
+        FrameDiscriminator()(torch.zeros(1, 3, 1, 16, 16))
+
+
+def test_psnr_of_a_known_error():
+    video = torch.zeros(1, 3, 2, 4, 4)
+    torch.testing.assert_close(psnr(video + 0.2, video), torch.tensor([20.0]), rtol=0, atol=1e-4)
