@@ -6,7 +6,7 @@ Nothing here knows what the tensors are for; `checkpoint_kinds` does.
 from __future__ import annotations
 
 import json
-import pickle
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,10 @@ WEIGHTS = (*SAFETENSORS, *PICKLES)
 SAFE_UNPICKLING = (2, 6)  # earlier versions of torch could be made to run code in spite of weights_only
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})$")
+# What torch's unpickler says of a file that wants a function it does not know; a name with spaces is text instead.
+RUNS_CODE = re.compile(
+    r"GLOBAL \w[\w.]* (was not an allowed|whose module)|call reduce for unrecognized|Can only create new object"
+)
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -56,7 +60,7 @@ class Stored:
 
     @property
     def size(self) -> int:
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -116,31 +120,31 @@ def scan_safetensors(file: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
             raise CheckpointError(f"{file} is cut off inside its header ({size} bytes); download or copy it again")
         try:
             header = json.loads(stream.read(length))
-            described = header.pop("__metadata__", None) or {}
+            text = (header.pop("__metadata__", None) or {}).get(METADATA_KEY)
             end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
             tensors = {
                 key: Stored(tuple(map(int, entry["shape"])), DTYPES.get(entry["dtype"]), file)
                 for key, entry in header.items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise CheckpointError(f"{file} has a damaged safetensors header; download or copy it again") from error
     if size < end:
         raise CheckpointError(f"{file} is cut off: {size} of {end} bytes are there; download or copy it again")
-    text = described.get(METADATA_KEY)
     bytes_key = next((key for key in tensors if key.rpartition(".")[2] == METADATA_KEY), None)
     if bytes_key is not None:
         del tensors[bytes_key]
-        _, described_bytes = next(read_safetensors(file, [bytes_key]))
-        text = text or described_bytes.numpy().tobytes().decode("utf-8", "replace")
+        _, described = next(read_safetensors(file, [bytes_key]))
+        text = text or described.flatten().view(torch.uint8).numpy().tobytes().decode("utf-8", "replace")
     return tensors, parse_metadata(text, file)
 
 
-def parse_metadata(text: str | None, file: Path) -> dict[str, Any]:
+def parse_metadata(text: Any, file: Path) -> dict[str, Any]:
+    """Read our own description; `text` is whatever JSON value stands in its place."""
     if text is None:
         return {}
     try:
         described = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         described = None
     if not isinstance(described, dict) or not isinstance(described.get("config"), dict) or "kind" not in described:
         raise CheckpointError(f"{file} carries a damaged description of its model (metadata {METADATA_KEY!r})")
@@ -185,13 +189,13 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         )
     try:
         content = load_plain(file)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file} is a pickle that holds more than tensors and would run code when opened; it was not run."
-            " Take the safetensors weights instead"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged, cut off or no PyTorch file; download or copy it again") from error
+    except Exception as error:  # the bytes of the file steer the unpickler, so they choose what it raises
+        if RUNS_CODE.search(str(error)):
+            raise CheckpointError(
+                f"{file} is a pickle that holds more than tensors and would run code when opened; it was not run."
+                " Take the safetensors weights instead"
+            ) from error
+        raise CheckpointError(f"{file} is damaged, cut off or no checkpoint; download or copy it again") from error
     for wrapping in ("model", "state_dict", "module"):  # official VAE training keeps its optimizer beside the model
         if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
             content = content[wrapping]
@@ -257,7 +261,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object; CheckpointError when it is damaged."""
     try:
         content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not readable JSON: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds no JSON object")

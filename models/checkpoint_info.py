@@ -144,7 +144,7 @@ def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, 
     try:
         return config_class.from_dict(values)
     except NONSENSE as error:
-        raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {error}") from error
+        raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {first_line(error)}") from error
 
 
 def folder_config(path: Path, kind: str) -> dict[str, Any] | None:
@@ -196,7 +196,9 @@ def check_fit(info: CheckpointInfo) -> None:
         check_layers(info)
         needed = network_class(info.config, ops=bare_layers, device="meta").state_dict()
     except NONSENSE as error:
-        raise CheckpointError(f"the configuration of {info.path} fits no {KINDS[info.kind]}: {error}") from error
+        raise CheckpointError(
+            f"the configuration of {info.path} fits no {KINDS[info.kind]}: {first_line(error)}"
+        ) from error
     if missing := [key for key in needed if key not in info.keys]:
         raise CheckpointError(f"{what} but lacks {len(missing)} of {len(needed)} tensors: {first_few(missing)}")
     if unexpected := [key for key in info.keys if key not in needed]:
@@ -220,3 +222,8 @@ def check_layers(info: CheckpointInfo) -> None:
 
 def first_few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the places in its own code that torch appends."""
+    return str(error).partition("\n")[0]

@@ -124,9 +124,11 @@ def config_from_shapes(kind: str, shapes: Shapes) -> dict[str, Any]:
     """
     try:
         return READERS[kind](shapes)
+    except CheckpointError:
+        raise
     except KeyError as error:
         raise CheckpointError(f"the sizes of this {KINDS[kind]} cannot be told without the tensor {error}") from error
-    except (IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (IndexError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"the tensors of this {KINDS[kind]} have shapes that make no sense") from error
 
 

@@ -10,7 +10,7 @@ import torch
 from official_folders import CONFIGS, WEIGHTS, network, state_of, write_component
 from pyramid_video.models import checkpoints
 from pyramid_video.models.checkpoint_info import network_classes
-from pyramid_video.models.checkpoint_kinds import config_from_shapes, recognize
+from pyramid_video.models.checkpoint_kinds import TELLING, config_from_shapes, recognize
 from pyramid_video.models.checkpoints import CheckpointError, inspect, load, load_state_dict, save
 from pyramid_video.models.latent_format import MINIFLUX, SD3, LatentFormat
 from pyramid_video.models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer, init_weights
@@ -359,6 +359,68 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path):
         inspect(tmp_path / "own.bin")
 
 
+def refusal(path: Path) -> str:
+    """The sentence that a file is refused with."""
+    with pytest.raises(CheckpointError) as caught:
+        inspect(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_whatever_bytes_a_pickle_has_it_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "model.bin"
+    generator = torch.Generator().manual_seed(0)
+    noise = bytes(torch.randint(256, (60,), generator=generator).tolist())
+    for first in range(256):
+        for rest in (b"", b"nother line of text\nand one more\n", noise):
+            path.write_bytes(bytes([first]) + rest)
+            assert "run code" not in refusal(path)
+    torch.save(state_of("miniflux"), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for kept in [*range(1, 500, 7), *range(500, len(whole), 9973)]:
+        path.write_bytes(whole[:kept])
+        refusal(path)
+    path.write_bytes(whole[:-1])
+    assert "damaged, cut off" in refusal(path)
+
+
+def test_a_header_with_a_metadata_entry_of_the_wrong_type_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    for header, said in (
+        ({"__metadata__": ["pyramid_video"], "a": tensor}, "damaged safetensors header"),
+        ({"__metadata__": "pyramid_video", "a": tensor}, "damaged safetensors header"),
+        ({"__metadata__": {checkpoints.METADATA_KEY: 5}, "a": tensor}, "damaged description"),
+        ({"__metadata__": {checkpoints.METADATA_KEY: "[" * 100_000}, "a": tensor}, "damaged description"),
+        ({"a": tensor | {"shape": [float("inf")]}}, "damaged safetensors header"),
+    ):
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+        assert said in refusal(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2, torch.int64, torch.bool, torch.uint8])
+def test_a_description_tensor_of_any_type_is_refused_when_it_holds_no_description(dtype, tmp_path):
+    for shape in ((), (3,), (0,), (2, 2)):
+        save_file({checkpoints.METADATA_KEY: torch.ones(shape).to(dtype)}, tmp_path / "model.safetensors")
+        assert "damaged description" in refusal(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_that_no_network_has_are_refused(kind, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(state_of(kind), path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    for key in TELLING[kind]:
+        for shape in ([], [2, 3], [-1] * 5, [10**30], [1, 2, 3, 4, 5, 6]):
+            text = json.dumps(header | {key: header[key] | {"shape": shape}}).encode()
+            path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+            refusal(path)
+
+
 class Payload:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -419,9 +481,10 @@ def test_a_config_of_another_size_or_class_is_named(tmp_path):
         (folder / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(CheckpointError, match=said):
             inspect(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="not readable JSON"):
-        inspect(folder)
+    for text in ("{", "[" * 100_000):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match="not readable JSON"):
+            inspect(folder)
 
 
 def test_a_folder_without_all_its_weights_is_named(tmp_path):
