@@ -18,6 +18,8 @@ KINDS = ("diffusion_models", "vae", "text_encoders")
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
 MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 WEIGHT_EXTENSIONS = (".safetensors", ".bin")
+# The names that libraries give to the weights of a folder with a config.json.
+PART = re.compile(r"(diffusion_pytorch_model.*|pytorch_model|model|.+-\d{5}-of-\d{5})\.\w+")
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
 
 
@@ -142,11 +144,11 @@ def _folders_below(root: Path) -> Iterator[tuple[str, Path, list[str], list[str]
 
 def _files_of(roots: Iterable[Path]) -> Iterator[tuple[str, Path]]:
     for root in roots:
-        for relative, folder, _, files in _folders_below(root):
-            if (folder / "config.json").is_file():
-                continue  # shards of one model: the folder is the model
+        for relative, folder, folders, files in _folders_below(root):
+            official = _official_kind(folder, folders, files) is not None
+            parts = {name for name in _parts(files) if official or PART.fullmatch(name)}  # the folder is the model
             for name in files:
-                if name.lower().endswith(MODEL_EXTENSIONS):
+                if name.lower().endswith(MODEL_EXTENSIONS) and name not in parts:
                     yield (PurePosixPath(relative) / name).as_posix(), folder / name
 
 
@@ -165,15 +167,23 @@ def _is_official_top(folder: Path) -> bool:
     return (folder / "text_encoder_2").is_dir() and (folder / "tokenizer_2").is_dir()
 
 
+def _parts(files: Sequence[str]) -> list[str]:
+    """The weights that a config.json beside them speaks of: those named as libraries name them, or the only ones."""
+    if "config.json" not in files:
+        return []
+    weights = [name for name in files if name.endswith(WEIGHT_EXTENSIONS)]
+    return [name for name in weights if PART.fullmatch(name)] or (weights if len(weights) == 1 else [])
+
+
 def _official_kind(folder: Path, folders: Sequence[str], files: Sequence[str]) -> str | None:
     """Tell the kind of a folder from its layout and the words in its config; weights are not opened."""
     if "text_encoder_2" in folders and "tokenizer_2" in folders:
         return "text_encoders"
-    if "config.json" not in files or not any(name.endswith(WEIGHT_EXTENSIONS) for name in files):
+    if not _parts(files):
         return None
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict):
         return None

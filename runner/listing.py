@@ -43,7 +43,9 @@ def describe(path: Path) -> str:
 
     try:
         info = inspect(path)
+        size = sum(file.stat().st_size for file in info.files)
     except (CheckpointError, OSError) as error:
         return f"unusable, {error}"
-    size = sum(file.stat().st_size for file in info.files)
+    except Exception as error:  # a file that breaks the reader in a way nobody thought of must not hide the others
+        return f"unusable, {type(error).__name__}: {' '.join(str(error).split())}"
     return MEANINGS[info.kind] + (f", {size / 1e6:,.1f} MB" if size else "")

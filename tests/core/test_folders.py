@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from pyramid_video.host.folders import KINDS, ModelFolders, find_file, list_files, resolve_inside
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.models import checkpoints
+from pyramid_video.runner.listing import model_lines
 
 
 def touch(path: Path) -> Path:
@@ -53,11 +56,14 @@ def test_files_are_listed_under_their_kind_with_their_subfolder(tmp_path):
 @pytest.mark.parametrize("place", ["pyramid_video", ".", "diffusion_models"])
 def test_parts_of_an_official_folder_are_found_by_kind(tmp_path, place):
     top = official(tmp_path / place / "pyramid-flow-miniflux")
+    touch(top / "text_encoder_2" / "model-00001-of-00002.safetensors")
     folders = ModelFolders.below(tmp_path)
     found = {kind: folders.entries(kind) for kind in KINDS}
     assert top / "diffusion_transformer_768p" in found["diffusion_models"].values()
     assert top / "causal_video_vae" in found["vae"].values()
     assert top in found["text_encoders"].values()
+    for kind in KINDS:
+        assert not [name for name in found[kind] if "text_encoder" in name], "its parts are not offered alone"
     if place == "pyramid_video":
         assert own(folders, "vae") == ["pyramid-flow-miniflux/causal_video_vae"]
 
@@ -80,6 +86,50 @@ def test_a_component_folder_given_itself_keeps_its_name(tmp_path):
 def test_weights_inside_a_component_folder_are_no_models_of_their_own(tmp_path):
     component(tmp_path / "vae" / "mine", encoder_block_out_channels=[8])
     assert own(ModelFolders.below(tmp_path), "vae") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["{}", '{"_class_name": "FluxTransformer2DModel"}', '{"joint_attention_dim": 4096}', "[", "[" * 100_000, "[]"],
+)
+def test_a_stray_config_hides_no_single_files(tmp_path, config):
+    for name in ("a.safetensors", "b.pth", "c.safetensors", "diffusion_pytorch_model.txt"):
+        touch(tmp_path / "diffusion_models" / name)
+    (tmp_path / "diffusion_models" / "config.json").write_text(config)
+    assert own(ModelFolders.below(tmp_path), "diffusion_models") == ["a.safetensors", "b.pth", "c.safetensors"]
+
+
+def test_parts_beside_a_config_are_no_models_and_what_lies_beside_them_is(tmp_path):
+    parts = ("diffusion_pytorch_model.bin", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    foreign = tmp_path / "vae" / "foreign"
+    for name in (*parts, "single.safetensors"):
+        touch(foreign / name)
+    (foreign / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    touch(component(tmp_path / "vae" / "mine", encoder_block_out_channels=[8]) / "other.safetensors")
+    assert own(ModelFolders.below(tmp_path), "vae") == ["foreign/single.safetensors", "mine", "mine/other.safetensors"]
+
+
+def test_the_only_weights_beside_an_official_config_are_its_model_whatever_they_are_called(tmp_path):
+    touch(tmp_path / "vae" / "mine" / "weights.safetensors")
+    (tmp_path / "vae" / "mine" / "config.json").write_text('{"encoder_block_out_channels": [8]}')
+    assert own(ModelFolders.below(tmp_path), "vae") == ["mine"]
+
+
+def test_a_file_that_breaks_the_reader_is_listed_with_its_fault_and_the_others_follow(tmp_path, monkeypatch):
+    touch(tmp_path / "vae" / "a.safetensors")
+    touch(tmp_path / "vae" / "b.safetensors")
+    inspect = checkpoints.inspect
+
+    def breaks(path):
+        if path.name == "a.safetensors":
+            raise IndexError("pop from empty list\nand so on")
+        return inspect(path)
+
+    monkeypatch.setattr(checkpoints, "inspect", breaks)
+    lines = list(model_lines(StandaloneHost(tmp_path)))
+    first = next(at for at, line in enumerate(lines) if "a.safetensors" in line)
+    assert "a.safetensors: unusable, IndexError: pop from empty list" in lines[first]
+    assert "b.safetensors: unusable, " in lines[first + 1] and "is empty" in lines[first + 1]
 
 
 def test_one_model_has_one_name(tmp_path):
