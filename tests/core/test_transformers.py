@@ -251,6 +251,18 @@ def test_angles_are_worked_out_in_float64():
     torch.testing.assert_close(table[-1], torch.tensor(exact, dtype=torch.complex64), rtol=0, atol=1e-7)
 
 
+def test_rotation_tables_last_a_stage_and_not_a_run():
+    rotation_table.cache_clear()
+    ladder = [((unit, 2, 2), (1, side, side)) for unit in range(1, 9) for side in (2, 4, 8)]
+    for grids in ladder:
+        for _step in range(5):
+            for text in (6, 3):  # a host short of memory asks for positive and negative apart
+                rotation_table(text, grids, (4, 6, 6), True, torch.device("cpu"))
+    made = rotation_table.cache_info()
+    assert made.misses == 2 * len(ladder), "made once a stage"
+    assert made.currsize <= 4, "no host manages this memory, so it must stay small"
+
+
 def test_table_of_places_is_that_of_the_checkpoints(reference):
     config = MMDiTConfig.from_dict(json.loads((reference / "weights_mmdit.json").read_text())["config"])
     recorded = load_file(reference / "weights_mmdit.safetensors")["weights.pos_embed.pos_embed"]
