@@ -86,19 +86,15 @@ class StandaloneHost:
         return find_folder(self.input_roots, name, "input folder")
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
-        """Open a transformer; `weight_dtype` is "default", "bf16", "fp32" or "fp8_e4m3fn" (stored so only)."""
-        import torch
-
+        """Open a transformer; `weight_dtype` is a key of `WEIGHT_DTYPES` (float8 only stores)."""
         from ..models import bare_layers, checkpoints
+        from ..models.checkpoint_dtypes import asked_dtype
         from . import standalone_layers
         from .standalone_wires import Model
 
         info = checkpoints.inspect(path, ("miniflux", "mmdit"))
-        asked = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp8_e4m3fn": torch.float8_e4m3fn}
-        if weight_dtype != "default" and weight_dtype not in asked:
-            raise ValueError(f"weight_dtype {weight_dtype!r} is unknown; choose default, {', '.join(asked)}")
-        stored = asked.get(weight_dtype, self.suited_dtype(info))
-        casting = weight_dtype.startswith("fp8")
+        stored = asked_dtype(weight_dtype) or self.suited_dtype(info)
+        casting = stored in checkpoints.FLOAT8
         network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
         return Model(network, info, self.device, self.suited_dtype(info) if casting else stored)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..host import get_host
 from ..host.folders import BUNDLED
-
-WEIGHT_DTYPES = ["default", "bf16", "fp32", "fp8_e4m3fn"]
+from ..models.checkpoint_dtypes import WEIGHT_DTYPES
 
 
 def model_names(kind: str) -> list[str]:
@@ -33,11 +32,12 @@ class LoadModel:
                     {"tooltip": "The first ones come with the pack; the others lie in your models folders."},
                 ),
                 "weight_dtype": (
-                    WEIGHT_DTYPES,
+                    list(WEIGHT_DTYPES),
                     {
                         "default": "default",
                         "tooltip": "How weights are stored. default: as the file and your device suggest; "
-                        "fp32 needs the most memory and is the most exact, fp8 needs the least and costs some detail.",
+                        "fp32 needs the most memory and is the most exact, fp8 needs the least and costs some detail. "
+                        "Of the two fp8 types e4m3fn is the finer; e5m2 reaches to smaller and larger numbers.",
                     },
                 ),
             }

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from official_folders import write_component
 from PIL import Image
 from pyramid_video.host import use_host
 from pyramid_video.host.facts import ModelFacts, VAEFacts
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.models.checkpoint_dtypes import WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
@@ -185,6 +188,24 @@ def test_bundled_models_come_first(host, tmp_path, monkeypatch):
     monkeypatch.setattr(loaders, "BUNDLED", tmp_path)
     monkeypatch.setattr(host, "list_models", lambda kind: ["a.safetensors", "b/vae", "ours.safetensors"])
     assert loaders.model_names("vae") == ["ours.safetensors", "a.safetensors", "b/vae"]
+
+
+@pytest.mark.parametrize("asked", WEIGHT_DTYPES)
+def test_weights_are_stored_in_every_type_that_the_loader_offers_and_run(host, tmp_path, asked):
+    assert list(WEIGHT_DTYPES) == inputs_of(NODE_CLASS_MAPPINGS["PyramidVideoLoadModel"])["weight_dtype"][0]
+    model = StandaloneHost(device="cpu").load_model(write_component(tmp_path / "component", "miniflux"), asked)
+    stored = {"default": torch.float32, "bf16": torch.bfloat16, "fp32": torch.float32}
+    stored |= {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+    assert model.network.context_embedder.weight.dtype == stored[asked]
+    text, pooled = torch.zeros(1, 3, model.facts.text_width), torch.zeros(1, model.facts.pooled_width)
+    clip = torch.randn(1, model.facts.latent_channels, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    velocity = model.network([clip.to(model.dtype)], torch.tensor([500.0]), text, None, pooled)
+    assert velocity.dtype == model.dtype and torch.isfinite(velocity).all()
+
+
+def test_a_weight_type_that_is_not_offered_is_told_what_is(tmp_path):
+    with pytest.raises(ValueError, match="'fp16'; expected default, bf16, fp32, fp8_e4m3fn, fp8_e5m2"):
+        StandaloneHost(device="cpu").load_model(write_component(tmp_path / "component", "miniflux"), "fp16")
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
