@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..host import get_host
+from ..samplers.seeds import LARGEST_SEED
 from .notices import tell
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class PreviewDataset:
                     {
                         "default": 0,
                         "min": 0,
-                        "max": 0xFFFFFFFFFFFFFFFF,
+                        "max": LARGEST_SEED,
                         "control_after_generate": True,
                         "tooltip": "Which clips: the same seed draws the same ones.",
                     },

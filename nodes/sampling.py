@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..samplers.seeds import LARGEST_SEED
 from .fitting import check_latent_fits_model, check_text_fits_model
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Sampler:
                     {
                         "default": 0,
                         "min": 0,
-                        "max": 0xFFFFFFFFFFFFFFFF,
+                        "max": LARGEST_SEED,
                         "control_after_generate": True,
                         "tooltip": "Same seed, same noise on any device, and on the same kind of device the same clip; "
                         "another seed is another clip. Clip i of a batch uses seed + i.",

@@ -13,10 +13,10 @@ import torch
 from einops import reduce, repeat
 from torch import Tensor
 
+from .seeds import LARGEST_SEED
 from .stages import check_gamma
 
 Generators = Sequence[torch.Generator]
-LARGEST_SEED = 2**64 - 1
 ALONG_THE_WAY = 0x9E3779B9  # sets noise drawn while sampling apart from the initial noise of the same seed
 
 

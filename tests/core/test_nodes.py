@@ -19,6 +19,7 @@ from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
 from pyramid_video.nodes.ladder import HEIGHT, WIDTH, draw_ladder
 from pyramid_video.nodes.latents import nearest, nearest_length
+from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.stages import make_stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +145,12 @@ def test_the_function_takes_exactly_the_inputs(node_id, host):
     node = NODE_CLASS_MAPPINGS[node_id]
     code = getattr(node, node.FUNCTION).__code__
     assert set(code.co_varnames[1 : code.co_argcount]) == set(inputs_of(node))
+
+
+def test_every_seed_that_a_generator_takes_can_be_typed(host):
+    schemas = [inputs_of(node) for node in NODE_CLASS_MAPPINGS.values()]
+    widgets = [schema["seed"][1] for schema in schemas if "seed" in schema]
+    assert widgets and all((widget["min"], widget["max"]) == (0, LARGEST_SEED) for widget in widgets)
 
 
 def test_importing_the_blocks_imports_nothing_heavy():

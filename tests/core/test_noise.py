@@ -16,6 +16,7 @@ from pyramid_video.samplers.noise import (
     row_generators,
     white_noise,
 )
+from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.stages import make_stages
 from torch import Tensor
 
@@ -85,16 +86,22 @@ def test_odd_sizes_are_not_halved():
         halve(torch.zeros(1, 1, 1, 6, 7))
 
 
-@pytest.mark.parametrize("seed", (0, 7, 2**64 - 1))
+@pytest.mark.parametrize("seed", (0, 7, LARGEST_SEED))
 def test_a_row_does_not_know_its_batch(seed):
     """Row i of a batch is row 0 of a run with seed + i; the last seed counts on from 0."""
     batch, like = draw_noise((3, 2, 1, 4, 4), seed), torch.empty(3, 2, 1, 4, 4)
     blocks = block_noise(like, 1 / 3, row_generators(seed, 3))
     for row in range(3):
-        alone = (seed + row) % 2**64
+        alone = (seed + row) % (LARGEST_SEED + 1)
         assert torch.equal(batch[row : row + 1], draw_noise((1, 2, 1, 4, 4), alone))
         assert torch.equal(blocks[row : row + 1], block_noise(like[:1], 1 / 3, row_generators(alone, 1)))
     assert not torch.equal(batch[0], batch[1])
+
+
+def test_the_largest_seed_is_the_largest_that_torch_takes():
+    assert torch.Generator().manual_seed(LARGEST_SEED).initial_seed() == LARGEST_SEED
+    with pytest.raises((RuntimeError, ValueError, OverflowError)):
+        torch.Generator().manual_seed(LARGEST_SEED + 1)
 
 
 def test_noise_on_the_way_is_not_the_initial_noise():
