@@ -65,6 +65,7 @@ class PyramidSampler(comfy.samplers.Sampler):
             history=self.history,
             start=start,
             on_call=run.report,
+            model_dtype=computing_dtype(model_wrap.inner_model),
         )
         run.finish(result)
         return result
@@ -112,7 +113,7 @@ class PyramidRun:
             sampling = self.guider.inner_model.model_sampling
             self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
         self.guider.conds = {
-            name: [fit_cond(cond, x, call.unit) for cond in conds] for name, conds in self.conds.items()
+            name: [fit_cond(cond, x, call.unit, self.shape[2]) for cond in conds] for name, conds in self.conds.items()
         }
 
     def report(self, call: Call, clean: Tensor) -> None:
@@ -155,8 +156,16 @@ def check_model(model: Any) -> None:
         )
 
 
-def fit_cond(cond: dict[str, Any], x: Tensor, unit: int) -> dict[str, Any]:
-    """A prompt whose mask has the size and, where it changes over time, the frames of the unit `x`."""
+def computing_dtype(model: Any) -> torch.dtype:
+    """What the network computes in, whatever its weights are kept in."""
+    return model.manual_cast_dtype or model.get_dtype()
+
+
+def fit_cond(cond: dict[str, Any], x: Tensor, unit: int, frames: int) -> dict[str, Any]:
+    """A prompt whose mask has the size and, where it changes over time, the time of the unit `x`.
+
+    A unit is one latent frame, of `frames` in the whole clip.
+    """
     if "area" in cond:
         raise ValueError(
             "a prompt is bound to an area, which a pyramid cannot cut out of its past: take 'Set Area' away, "
@@ -164,10 +173,20 @@ def fit_cond(cond: dict[str, Any], x: Tensor, unit: int) -> dict[str, Any]:
         )
     if "mask" not in cond:
         return cond
-    mask = cond["mask"]  # (n, t or 1, h, w)
-    if mask.shape[1] > 1:
-        mask = mask[:, unit : unit + x.shape[2]]
+    mask = cond["mask"]  # (n, times, h, w), the times spread evenly over the clip
+    mask = mask[:, times_of(unit, frames, mask.shape[1])].mean(dim=1, keepdim=True)
     return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
+
+
+def times_of(frame: int, frames: int, times: int) -> slice:
+    """Which of `times` masks belong to a latent frame: those after the one of the frame before, up to its own.
+
+    So a mask for every picture meets the pictures that the latent frame stands for, the first of them alone.
+    """
+    step = (times - 1) / max(1, frames - 1)
+    last = round(frame * step)
+    first = min(last, round((frame - 1) * step) + 1) if frame else 0
+    return slice(first, last + 1)
 
 
 def resize_frames(clip: Tensor, size: torch.Size) -> Tensor:

@@ -42,7 +42,7 @@ class Text:
     """Prompts as the network reads them, one row for each row of its batch."""
 
     tokens: Tensor  # (rows, n, d)
-    mask: Tensor | None  # (rows, n), 1 = real; None when nothing is padded
+    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded
     pooled: Tensor  # (rows, p)
 
 
@@ -90,6 +90,7 @@ def sample(
             history=sampler.history,
             start=start,
             on_call=on_call,
+            model_dtype=model.dtype,
         )
     samples = model.latent_format.denormalize(clip).float().cpu()
     return {**latent, "samples": samples}
@@ -139,6 +140,6 @@ def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
     place = {"device": model.device, "dtype": model.dtype}
     return Text(
         torch.cat(padded).to(**place),
-        None if even else torch.cat(masks).to(model.device),
+        None if even else torch.cat(masks),
         torch.cat([pooled for _, pooled in prompts]).to(**place),
     )

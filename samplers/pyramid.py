@@ -55,13 +55,15 @@ def sample_pyramid(
     frames_per_unit: int = 1,
     renoise: Renoise | None = None,
     on_call: OnCall | None = None,
+    model_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Make a normalised latent clip from white `noise` (b, c, T, h, w), which has its full size and length.
 
     `generators` (one per row, `noise.row_generators`) supply the noise of the jumps and of the history; `renoise`
     replaces the former. `start` (1 or b, c, k, h, w) holds known first frames, normalised; they come back untouched
     in front of the T - k frames made. The first unit of a clip is one latent frame, later ones are `frames_per_unit`.
-    Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity.
+    Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity; it then names
+    `model_dtype`, the type that the network computes in, by default that of its answers.
     """
     check_noise(noise, stages)
     known = 0 if start is None else check_start(start, noise)
@@ -88,13 +90,20 @@ def sample_pyramid(
             if history.noise > 0:
                 clips = corrupt_clips(clips, history.noise, lambda clip: white_noise(clip, generators))
             first = Call(unit, stage, 0, index, total, plan[-1][0] + 1, len(stages), steps, 1.0, 0.0, 0.0, clips)
-            x = climb_stage(velocity, x, stages, first, on_call)
+            x = climb_stage(velocity, x, stages, first, on_call, model_dtype)
             index += steps
         done.append(x)
     return torch.cat(done, dim=2)
 
 
-def climb_stage(velocity: Velocity, x: Tensor, stages: PyramidStages, first: Call, on_call: OnCall | None) -> Tensor:
+def climb_stage(
+    velocity: Velocity,
+    x: Tensor,
+    stages: PyramidStages,
+    first: Call,
+    on_call: OnCall | None,
+    model_dtype: torch.dtype | None,
+) -> Tensor:
     """Integrate one stage of one unit with Euler steps; `first` is its first call, the others follow from it."""
     sigmas = stages.sigmas(first.stage, first.steps)
     timesteps = stages.timesteps(first.stage, first.steps)
@@ -113,9 +122,9 @@ def climb_stage(velocity: Velocity, x: Tensor, stages: PyramidStages, first: Cal
             on_call(call, rung.clean_estimate(x, v, call.sigma))
         x = euler_step(x, v, call.sigma, call.next_sigma)
     if not torch.isfinite(x).all():  # asked once per stage, because the answer makes a GPU wait
-        dtype = str(v.dtype).removeprefix("torch.")
+        dtype = str(model_dtype or v.dtype).removeprefix("torch.")
         raise ValueError(
-            f"unit {first.unit}, stage {first.stage} ended in NaN or infinity; the model answered in {dtype}. "
+            f"unit {first.unit}, stage {first.stage} ended in NaN or infinity; the model computed in {dtype}. "
             "Use bfloat16 or float32 weights (float16 overflows), and check that model, latent and text hold no NaN"
         )
     return x

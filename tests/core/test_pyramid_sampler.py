@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pyramid_video.host.standalone_sampling import Guider
+from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, join_texts, sample
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
@@ -35,6 +35,22 @@ def omniscient(clip: Tensor, stages: PyramidStages, frames_per_unit: int = 1) ->
         return (rung.sigma_start - rung.sigma_end) * noise + start_signal - end_signal
 
     return velocity
+
+
+PROMPT = [[torch.zeros(1, 2, 4), {"pooled_output": torch.zeros(1, 3)}]]
+
+
+def small_model(
+    network: Callable[..., Tensor] | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> SimpleNamespace:
+    """A MODEL of the standalone host around any function, as wide as `PROMPT`."""
+    return SimpleNamespace(
+        network=network,
+        dtype=dtype,
+        device=torch.device(device),
+        facts=SimpleNamespace(text_width=4, pooled_width=3, latent_channels=1),
+        latent_format=None,
+    )
 
 
 def sticky(x: Tensor, call: Call) -> Tensor:
@@ -211,6 +227,20 @@ def test_numbers_that_are_none_name_unit_stage_and_dtype(bad):
         sample_pyramid(velocity, draw_noise((1, 1, 3, 8, 8), 0), FEW, generators=row_generators(0, 1))
 
 
+def test_the_type_named_is_the_one_the_network_computed_in():
+    """Hosts convert an answer before the sampler sees it, so they say what it was made in."""
+    noise, generators = draw_noise((1, 1, 2, 8, 8), 0), row_generators(0, 1)
+    with pytest.raises(ValueError, match="computed in bfloat16"):
+        sample_pyramid(lambda x, call: x * torch.nan, noise, FEW, generators=generators, model_dtype=torch.bfloat16)
+
+
+def test_standalone_host_says_what_its_network_computes_in():
+    model = small_model(lambda clips, *rest: clips[-1] * torch.nan, torch.bfloat16)
+    guider = Guider(model, PROMPT, None, PyramidGuidance())
+    with pytest.raises(ValueError, match="computed in bfloat16"):
+        sample(guider, PyramidSampler(FEW, PyramidHistory()), {"samples": torch.zeros(1, 1, 1, 8, 8)}, 0, None)
+
+
 class Interrupted(Exception):
     pass
 
@@ -246,12 +276,16 @@ def test_without_guidance_the_network_is_asked_for_one_row(first, rows):
         batches.append({len(part) for part in (*clips, timestep, text, pooled)})
         return clips[-1] * 0
 
-    facts = SimpleNamespace(text_width=4, pooled_width=3)
-    model = SimpleNamespace(network=network, dtype=torch.float32, device=torch.device("cpu"), facts=facts)
-    prompt = [[torch.zeros(1, 2, 4), {"pooled_output": torch.zeros(1, 3)}]]
-    velocity = Guider(model, prompt, prompt, PyramidGuidance(first)).velocity(1)
+    velocity = Guider(small_model(network), PROMPT, PROMPT, PyramidGuidance(first)).velocity(1)
     sample_pyramid(velocity, draw_noise((1, 1, 2, 8, 8), 0), FEW, generators=row_generators(0, 1))
     assert batches == [{rows}] * (3 * 2 + 3)
+
+
+def test_only_the_mask_of_the_text_stays_on_the_cpu():
+    """The network makes its own mask there; from another place each forward would wait to fetch it."""
+    text = join_texts([(torch.ones(1, n, 4), torch.ones(1, 3)) for n in (2, 5)], small_model(device="meta"))
+    assert {text.tokens.device.type, text.pooled.device.type} == {"meta"}
+    assert text.mask.tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
     path = {kind: host.find_model(kind, name) for kind, name in zip(TINY_KINDS, TINY_NAMES, strict=True)}
     clip = host.load_text_encoder(path["text_encoders"])
     door = SimpleNamespace(host=host, core=core, torch=torch, path=path, clip=clip, guidance=PyramidGuidance(7.0, 7.0))
+    door.official = base / "models" / "pyramid_video"
     door.model = host.load_model(path["diffusion_models"])
     door.vae = host.load_vae(path["vae"])
     door.positive, door.negative = host.encode_prompt(clip, "a tiger"), host.encode_prompt(clip, "")
@@ -170,6 +171,43 @@ def check_masks_follow_the_stages(door):
     assert differs(door.sample(positive=left + right), door.usual)
 
 
+def check_nan_names_the_type_the_network_computes_in(door):
+    text = [[door.torch.full((1, 3, 24), door.torch.nan), door.positive[0][1]]]
+    for weights, cast, computing in (
+        ("default", None, "float32"),
+        ("bf16", None, "bfloat16"),
+        ("bf16", door.torch.float32, "float32"),
+        ("fp8_e4m3fn", door.torch.bfloat16, "bfloat16"),
+    ):
+        model = door.host.load_model(door.path["diffusion_models"], weights)
+        model.model.manual_cast_dtype = cast  # the host's choice for a card
+        refused(lambda model=model: door.sample(model, positive=text), "unit 0", "stage 0", f"computed in {computing}.")
+
+
+def check_masks_of_many_frames_are_spread_over_the_clip(door):
+    """Every latent frame sees the masks of its own pictures, whatever their number."""
+    from pyramid_video.host.comfy_sampling import fit_cond
+
+    torch, units = door.torch, 4
+    x = torch.zeros(1, 8, 1, 8, 8)
+    wanted = {
+        1: [0, 0, 0, 0],  # one mask for all
+        2: [0, 0, 1, 1],
+        4: [0, 1, 2, 3],  # one for each latent frame
+        25: [0, 4.5, 12.5, 20.5],  # one for each picture: 1 and then 8 for each latent frame
+    }
+    for number, expected in wanted.items():
+        masks = torch.arange(float(number)).view(1, -1, 1, 1).expand(-1, -1, 16, 16)
+        seen = [fit_cond({"mask": masks}, x, unit, units)["mask"] for unit in range(units)]
+        assert {mask.shape for mask in seen} == {(1, 1, 8, 8)}
+        assert [mask.mean().item() for mask in seen] == expected
+    for number in (2, 3, 17):
+        masks = door.torch.ones(number, 64, 64)
+        whole = door.core.ConditioningSetMask().append(door.positive, masks, "default", 1.0)[0]
+        latent = door.latent(frames=3)
+        same(door, door.sample(positive=whole, latent=latent), door.sample(latent=latent), 1e-5)
+
+
 def check_texts_may_be_joined(door):
     joined = door.core.ConditioningConcat().concat(door.positive, door.negative)[0]
     assert differs(door.sample(positive=joined), door.usual)
@@ -190,12 +228,6 @@ def check_what_a_pyramid_cannot_do_is_said(door):
             door.model, 1, 2, 5.0, "heun", "simple", door.positive, door.negative, door.latent()
         ),
         "heun",
-    )
-    refused(
-        lambda: door.sample(positive=[[torch.full((1, 3, 24), torch.nan), door.positive[0][1]]]),
-        "unit 0",
-        "stage 0",
-        "float32",
     )
 
 
