@@ -30,7 +30,8 @@ HOST_WORDS = 49408  # rows of the host's CLIP word tables, whatever the config s
 LARGE = 2_000_000_000  # bytes
 CLIP_PREFIX = "text_model."
 WORDS = f"{CLIP_PREFIX}embeddings.token_embedding.weight"
-UNUSED = {"text_projection.weight"}  # not in CLIP-L's file for miniFLUX, which takes the vector before it
+PROJECTION = "text_projection.weight"
+UNUSED = {"official_text_miniflux": {PROJECTION}, "official_text_sd3": set()}  # tensors that a folder may lack
 
 
 def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
@@ -55,7 +56,7 @@ def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
     clip = comfy.sd.CLIP(target, embedding_directory=embeddings, parameters=size)
     clip.cond_stage_model.take_marks(clip.tokenizer)
     for name, state in states.items():
-        missing = set(clip.load_sd({name: state})) - UNUSED
+        missing = set(clip.load_sd({name: state})) - UNUSED[kind]
         if missing:
             folder = top / folders[name][1]
             raise CheckpointError(
@@ -188,7 +189,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if "encoder.embed_tokens.weight" in state:  # T5's word table under the name of its second use
         state.setdefault("shared.weight", state.pop("encoder.embed_tokens.weight"))
     if WORDS.removeprefix(CLIP_PREFIX) in state:  # CLIP as transformers 5 writes it
-        state = {key if key in UNUSED else CLIP_PREFIX + key: value for key, value in state.items()}
+        state = {key if key == PROJECTION else CLIP_PREFIX + key: value for key, value in state.items()}
     if WORDS in state:
         state[WORDS] = torch.nn.functional.pad(state[WORDS], (0, 0, 0, HOST_WORDS - len(state[WORDS])))
     return state

@@ -18,9 +18,10 @@ from torch import Tensor
 from ..models import checkpoints
 from ..models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from .comfy_model import json_tensor
-from .comfy_official_text import HOST_NAMES, OfficialNetworks, first_tokens, load_official
+from .comfy_official_text import HOST_NAMES, OfficialNetworks, first_tokens, host_key, load_official
 
 OWN = "pyramid_video"  # the name of our tokens among a CLIP's
+ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of their tokens
 
 
 def load_text_encoder(path: Path) -> comfy.sd.CLIP:
@@ -100,7 +101,9 @@ def encode(clip: Any, text: str) -> list[list[Any]]:
     """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length.
 
     Also right with core's FLUX and SD3 sets, from which it takes the first 128 tokens of T5 without padding (equal to
-    padding under a mask) and the pooled vectors of CLIP's first 77, projected for SD3 only.
+    padding under a mask) and the pooled vectors of CLIP's first 77: of CLIP-G projected, of CLIP-L not. That goes for
+    SD3 too: the CLIP-L file that came with it has no projection. Diffusers puts the identity there, but core leaves
+    whatever the memory held.
     """
     tokens = clip.tokenize(text, disable_weights=True, tokenizer_options={"t5xxl_min_length": 0})
     names = set(tokens) if isinstance(tokens, dict) else set()
@@ -111,12 +114,27 @@ def encode(clip: Any, text: str) -> list[list[Any]]:
             f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, no text that a pyramid model knows: take "
             "'Load text encoder', or core's DualCLIPLoader of type flux (miniFLUX) or TripleCLIPLoader (SD3)"
         )
+    check_complete(clip, names)
     tokens = {name: rows[:1] for name, rows in tokens.items()} | {"t5xxl": [first_tokens(tokens["t5xxl"])]}
-    if "g" not in names:
-        return conditioning(clip.encode_from_tokens(tokens, return_pooled="unprojected", return_dict=True))
-    encoded = clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
-    clip_tokens = encoded["cond"].shape[1] - len(tokens["t5xxl"][0])  # core puts the CLIPs' tokens in front
+    pooled = True if "g" in names else "unprojected"
+    try:
+        encoded = clip.encode_from_tokens(tokens, return_pooled=pooled, return_dict=True)
+    finally:
+        clip.cond_stage_model.reset_clip_options()
+    clip_tokens = encoded["cond"].shape[1] - len(tokens["t5xxl"][0])  # in SD3 core puts the CLIPs' tokens in front
     return conditioning(encoded, skip=clip_tokens)
+
+
+def check_complete(clip: Any, names: set[str]) -> None:
+    """Raise ValueError when a core set lacks an encoder: core would encode all the same, with zeros in its place."""
+    parts = [name for name in ENCODERS if name in names]
+    missing = [name for name in parts if getattr(clip.cond_stage_model, host_key(name), None) is None]
+    if missing:
+        raise ValueError(
+            f"this CLIP has no {' and no '.join(ENCODERS[name] for name in missing)}, but the text of this kind of "
+            f"model needs {', '.join(ENCODERS[name] for name in parts)}: load all of them with core's "
+            "TripleCLIPLoader, or take 'Load text encoder'"
+        )
 
 
 def conditioning(encoded: dict[str, Any], skip: int = 0) -> list[list[Any]]:

@@ -117,6 +117,23 @@ def test_missing_tensors_are_no_random_tensors(official, tmp_path):
         load_official_text(copy)
 
 
+def test_only_miniflux_does_without_the_projection_of_its_clip(official, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    kind, folder, encoders = official
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "text_encoder" / "model.safetensors"
+    state = load_file(file)
+    state.pop("text_projection.weight", None)
+    save_file(state, file, metadata={"format": "pt"})
+    if kind == "sd3":
+        with pytest.raises(CheckpointError, match=r"text_encoder lacks 1 tensors .*text_projection\.weight"):
+            load_official_text(copy)
+    else:
+        pooled = load_official_text(copy, "cpu", torch.float32).encode("tiger")[1]
+        torch.testing.assert_close(pooled, encoders.encode("tiger")[1], atol=0, rtol=0)
+
+
 def test_a_damaged_file_is_one_sentence(official, tmp_path):
     copy = shutil.copytree(official[1], tmp_path / "copy")
     file = copy / "text_encoder" / "model.safetensors"
