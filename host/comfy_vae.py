@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -24,8 +24,9 @@ from .facts import VAEFacts
 CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
 TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
 LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
-Work = Callable[["int | None", "int | None"], Tensor]  # (chunk, tile) -> result
-Key = TypeVar("Key")
+Plan = tuple["int | None", "int | None"]  # (chunk, tile): latent frames at once and pixels of a tile, None for all
+Work = Callable[["int | None", "int | None"], Tensor]  # plan -> result
+Memory = Callable[["int | None", "int | None"], float]  # plan -> bytes beside the weights
 
 
 class PyramidVAE(comfy.sd.VAE):
@@ -67,6 +68,7 @@ class PyramidVAE(comfy.sd.VAE):
         None for both decodes as much at once as there is memory for; when that turns out too much, ever less.
         """
         latent = samples_in.unsqueeze(2) if samples_in.ndim == 4 else samples_in
+        self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
             return torch.cat([self.decode_one(row, chunk, tile) for row in latent.split(1)])
@@ -149,14 +151,14 @@ class PyramidVAE(comfy.sd.VAE):
         """(b, 3, t, h, w) in -1..1 on the device -> (b, t, h, w, 3) in 0..1 where the host keeps pictures"""
         return self.process_output(video.to(self.output_device, torch.float32)).movedim(1, -1)
 
-    def as_memory_allows(
-        self, work: Work, memory: Callable[[int | None, int | None], float], chunk: int | None, tile: int | None
-    ) -> Tensor:
+    def as_memory_allows(self, work: Work, memory: Memory, chunk: int | None, tile: int | None) -> Tensor:
         """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""
         plans = self.smaller_and_smaller(chunk, tile)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*plans[0]))
+        # First what the device could hold with nothing else on it: the host makes as much room as it is asked for.
+        possible = plans_within(self.memory_beside_weights(), plans, memory)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*possible[0]))
         free = comfy.model_management.get_free_memory(self.device)
-        fitting = [plan for plan in plans if memory(*plan) <= free] or plans[-1:]
+        fitting = plans_within(free, possible, memory)
         for number, (pieces, tiles) in enumerate(fitting, 1):
             if (pieces, tiles) != plans[0]:
                 logging.info(
@@ -173,7 +175,12 @@ class PyramidVAE(comfy.sd.VAE):
             comfy.model_management.soft_empty_cache()
         raise AssertionError("unreachable: the last plan returns or raises")
 
-    def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
+    def memory_beside_weights(self) -> float:
+        """Bytes on the device that neither the VAE's weights nor the host's reserve take."""
+        total = comfy.model_management.get_total_memory(self.device)
+        return total - self.patcher.model_size() - comfy.model_management.minimum_inference_memory()
+
+    def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[Plan]:
         """The plan asked for, then ones that need less memory: fewer frames first, because that changes nothing."""
         fewer = [(pieces, tile) for pieces in CHUNKS if pieces is not None and (chunk is None or pieces < chunk)]
         tiles = [self.legal_tile(size) for size in TILES if tile is None or size < tile]
@@ -216,6 +223,11 @@ class PyramidVAE(comfy.sd.VAE):
         area = shape[3] * shape[4] // self.config.patch_size**2
         widest = self.config.encoder_block_out_channels[0]
         return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+
+
+def plans_within(limit: float, plans: list[Plan], memory: Memory) -> list[Plan]:
+    """The plans that need no more than `limit` bytes; the last one, the smallest, where none does."""
+    return [plan for plan in plans if memory(*plan) <= limit] or plans[-1:]
 
 
 def shape_of_tile(shape: torch.Size, tile: int | None, pixels: int) -> tuple[int, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from door_tools import same
+import math
+from unittest import mock
+
+from door_tools import refused, same
 
 
 def check_core_vae_nodes_take_ours(door):
@@ -42,3 +45,54 @@ def check_vae_falls_back_to_smaller_pieces(door):
         del door.vae.decode_one
     assert tried[0] == (None, None) and tried[-1] == (1, None) and network is door.vae.first_stage_model
     same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
+
+
+def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):
+    """The largest pieces that fit on the device beside the weights, and smaller ones where less than that is free."""
+    import comfy.model_management as management
+
+    vae, latent = door.vae, door.torch.zeros(1).expand(1, 8, 33, 256, 256)
+    plans = [*((chunk, None) for chunk in (None, 8, 4, 2, 1)), *((1, tile) for tile in (512, 256, 128))]
+    needs = {}
+    for chunk, tile in plans:
+        side = 256 if tile is None else tile // vae.facts.space_compression
+        needs[chunk, tile] = vae.decode_memory((1, 8, 33, side, side), vae.vae_dtype, chunk)
+    assert list(needs.values()) == sorted(needs.values(), reverse=True)
+    kept = math.ceil(vae.patcher.model_size() + management.minimum_inference_memory())
+    for fits, free, asked, used in (
+        (needs[None, None], needs[None, None], (None, None), (None, None)),
+        (needs[8, None], needs[8, None], (8, None), (8, None)),
+        (needs[8, None] - 1, needs[8, None], (4, None), (4, None)),
+        (needs[4, None], needs[4, None] - 1, (4, None), (2, None)),
+        (needs[2, None], needs[1, 256], (2, None), (1, 256)),
+        (0, 0, (1, 128), (1, 128)),  # there is nothing smaller to try
+    ):
+        seen = {}
+        fakes = {
+            "get_total_memory": lambda device, fits=fits: fits + kept,
+            "get_free_memory": lambda device, free=free: free,
+            "load_models_gpu": lambda models, memory_required, seen=seen: seen.update(asked=memory_required),
+        }
+
+        def decode_one(row, chunk, tile, seen=seen):
+            seen.update(used=(chunk, tile))
+            return door.torch.zeros(1, 1, 8, 8, 3)
+
+        with mock.patch.multiple(management, **fakes), mock.patch.object(vae, "decode_one", decode_one):
+            door.host.decode(vae, latent)
+        assert seen == {"asked": needs[asked], "used": used}, (seen, asked, used)
+
+
+def check_latents_that_are_no_numbers_are_refused_before_they_leave_for_the_device(door):
+    import comfy.model_management as management
+
+    def load(*models, **memory):
+        raise AssertionError("the VAE was loaded for nothing")
+
+    for bad in (door.torch.nan, door.torch.inf):
+        latent = door.usual.clone()
+        latent[0, 3, 1, 2, 2] = bad
+        with mock.patch.object(management, "load_models_gpu", load):
+            refused(lambda latent=latent: door.host.decode(door.vae, latent), "latent", "NaN")
+            refused(lambda latent=latent: door.core.VAEDecode().decode(door.vae, {"samples": latent}), "NaN")
+            refused(lambda latent=latent: door.vae.decode_tiled(latent, 64, 64), "NaN")
