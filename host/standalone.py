@@ -118,7 +118,7 @@ class StandaloneHost:
             dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
             return official_text_model(path, self.device, dtype)
         network = checkpoints.build(info, ops=bare_layers, dtype=torch.float32)
-        return own_text_model(network, checkpoints.load_tokenizer(info), self.device, info.name)
+        return own_text_model(network, checkpoints.load_tokenizer(info), self.device)
 
     def suited_dtype(self, info: CheckpointInfo) -> torch.dtype:
         """bfloat16 for what is large on an accelerator, else float32: small models and CPUs gain nothing from less."""

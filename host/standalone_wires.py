@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,10 +56,6 @@ class Model:
             info.name,
         )
 
-    def clone(self) -> Model:
-        """Another MODEL that shares the network."""
-        return copy.copy(self)
-
 
 class VAE:
     """A causal video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
@@ -70,7 +65,6 @@ class VAE:
         self.device = device
         config = network.config
         self.facts = VAEFacts(config.time_compression, config.space_compression, config.latent_channels, info.name)
-        self.latent_channels = config.latent_channels
 
     def decode(
         self, samples: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
@@ -85,70 +79,43 @@ class VAE:
         video = self.network.decode(self._placed(latent), chunk, tile, on_chunk)
         return video.float().cpu().add(1).div(2).clamp(0, 1).movedim(1, -1)
 
-    def encode(self, pixels: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
         """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
         grid = self.facts.space_compression
         height, width = (side // grid * grid for side in pixels.shape[1:3])
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
         video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
         with resident(self.network, self.device):
-            return self.network.encode(self._placed(video), chunk, tile).mode().float().cpu()
+            return self.network.encode(self._placed(video), chunk).mode().float().cpu()
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.device, next(self.network.parameters()).dtype)
-
-    def decode_tiled(
-        self, samples: Tensor, tile_x: int, tile_y: int, overlap: int, tile_t: int | None, overlap_t: int | None
-    ) -> Tensor:
-        """Decode in tiles, sizes in latent cells; overlaps follow the network's own rule, in time there are none."""
-        return self.decode(samples, tile_t, max(tile_x, tile_y) * self.facts.space_compression)
-
-    def encode_tiled(
-        self, pixels: Tensor, tile_x: int, tile_y: int, overlap: int, tile_t: int | None, overlap_t: int | None
-    ) -> Tensor:
-        """Encode in tiles; sizes in pixels and frames."""
-        grid = self.facts.time_compression
-        return self.encode(pixels, max(1, tile_t // grid) * grid if tile_t else None, max(tile_x, tile_y))
-
-    def temporal_compression_decode(self) -> int:
-        return self.facts.time_compression
-
-    def spacial_compression_decode(self) -> int:
-        return self.facts.space_compression
 
 
 class TextModel:
     """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector `(1, p)`."""
 
-    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]], name: str) -> None:
+    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]]) -> None:
         self._encode = encode
-        self.name = name
 
     def encode(self, text: str) -> Conditioning:
         """CONDITIONING of one text."""
         tokens, pooled = self._encode(text)
         return [[tokens.float().cpu(), {"pooled_output": pooled.float().cpu()}]]
 
-    def tokenize(self, text: str) -> dict[str, str]:
-        """What `encode_from_tokens_scheduled` takes; the text itself, as the encoders have tokenizers of their own."""
-        return {"text": text}
 
-    def encode_from_tokens_scheduled(self, tokens: dict[str, str]) -> Conditioning:
-        return self.encode(tokens["text"])
-
-
-def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device, name: str) -> TextModel:
+def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> TextModel:
     """Our small text encoder."""
 
     def encode(text: str) -> tuple[Tensor, Tensor]:
         with resident(network, device):
             return network(torch.tensor([tokenizer.encode(text)], device=device))
 
-    return TextModel(encode, name)
+    return TextModel(encode)
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:
     """CLIP and T5 from an official folder."""
     from ..models.official_text import load_official_text
 
-    return TextModel(load_official_text(folder, device, dtype).encode, folder.name)
+    return TextModel(load_official_text(folder, device, dtype).encode)
