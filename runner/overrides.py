@@ -99,12 +99,13 @@ def find_node(workflow: Workflow, wanted: str) -> str:
 
 def assign(workflow: Workflow, node_id: str, name: str, value: Any) -> None:
     """Set a value where it is typed in: behind a link to a primitive node, that node's own value."""
-    current = workflow.prompt[node_id]["inputs"].get(name)
-    if is_link(current):
-        source = workflow.prompt.get(current[0], {})
-        if str(source.get("class_type")).startswith("Primitive") and "value" in source["inputs"]:
-            assign(workflow, current[0], "value", value)
-            return
+    passed: set[str] = set()
+    while is_link(current := workflow.prompt[node_id]["inputs"].get(name)) and node_id not in passed:
+        source = workflow.prompt.get(current[0])
+        if source is None or not source["class_type"].startswith("Primitive") or "value" not in source["inputs"]:
+            break
+        passed.add(node_id)
+        node_id, name = current[0], "value"
     workflow.set_value(node_id, name, value)
 
 
@@ -112,5 +113,5 @@ def parse(text: str) -> Any:
     """JSON where it is JSON, else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -20,6 +20,7 @@ MUTED, BYPASSED = 2, 4
 VIRTUAL_TYPES = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # the ids that a subgraph's border has in its own links
+MOST_NODES = 10_000  # far above any graph that is drawn; subgraphs that use each other double with every level
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def convert(
 class _Converter:
     def __init__(self, ui: dict[str, Any], specs: Mapping[str, NodeSpec]) -> None:
         self.specs = specs
+        self.opened = 0  # nodes, those in subgraphs as often as they are used
         subgraphs = (ui.get("definitions") or {}).get("subgraphs") or []
         self.subgraphs = {graph["id"]: (graph, ("definitions", "subgraphs", i)) for i, graph in enumerate(subgraphs)}
         self.prompt: dict[str, dict[str, Any]] = {}
@@ -95,6 +97,9 @@ class _Converter:
         self.problems: list[str] = []
 
     def open_graph(self, data: dict[str, Any], path: Path, **use: Any) -> _Graph:
+        self.opened += len(data["nodes"])
+        if self.opened > MOST_NODES:
+            raise WorkflowError(f"the graph has more than {MOST_NODES} nodes when all its subgraphs are opened")
         nodes = {str(node["id"]): (node, (*path, "nodes", i)) for i, node in enumerate(data["nodes"])}
         wires = {wire.id: wire for wire in map(_wire, data.get("links") or [])}
         graph = _Graph(nodes, wires, path, definition=data, **use)
@@ -122,6 +127,8 @@ class _Converter:
         api_id = graph.prefix + node_id
         spec = self.specs.get(class_type)
         title = node.get("title") or (spec.display_name if spec else class_type)
+        if not (isinstance(class_type, str) and isinstance(title, str)):
+            raise TypeError(class_type, title)
         inputs: dict[str, Any] = {}
         sockets = {_socket_name(entry): (i, entry) for i, entry in enumerate(node.get("inputs") or [])}
         for name, value, value_path in _stored_values(node, spec, path):

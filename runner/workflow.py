@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from .ui_format import ValuePlace, convert
 
 PACKAGE = Path(__file__).resolve().parent.parent
 VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov")
+# Values of buttons and previews that the editor leaves in saved files; they never were inputs.
+LEFTOVERS = ("upload", "audioUI", "video-preview")
+Prompt = dict[str, dict[str, Any]]  # a graph in API format
 
 
 @dataclass
 class Workflow:
     """A graph ready to be changed, checked and run."""
 
-    prompt: dict[str, dict[str, Any]]
+    prompt: Prompt
     ui: dict[str, Any] | None = None
     places: dict[tuple[str, str], ValuePlace] = field(default_factory=dict)  # where the UI form holds a value
 
@@ -81,18 +84,31 @@ def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
     except ValueError as error:
         raise WorkflowError(f"{path} is not valid JSON: {error}") from error
     except RecursionError as error:
-        raise WorkflowError(f"{path} is nested too deeply to be a workflow") from error
+        raise too_deep(str(path)) from error
     return from_json(data, specs, str(path))
 
 
 def from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
     """Make a Workflow of parsed JSON in UI format, in API format, or as posted to a server's `/prompt`."""
+    try:
+        return _from_json(data, specs, source)
+    except RecursionError as error:
+        raise too_deep(source) from error
+
+
+def too_deep(source: str) -> WorkflowError:
+    return WorkflowError(
+        f"{source} is nested too deeply: hundreds of lists or subgraphs in each other, or of reroutes in a row"
+    )
+
+
+def _from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):
         ui = copy.deepcopy(data)
         prompt, places = convert(ui, specs, source)
         return Workflow(prompt, ui, places)
     if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
-        return from_json(data["prompt"], specs, source)
+        return _from_json(data["prompt"], specs, source)
     if _looks_like_api(data):
         return Workflow(_clean_api(data))
     raise WorkflowError(
@@ -110,13 +126,23 @@ def _looks_like_api(data: Any) -> bool:
     )
 
 
-def _clean_api(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    problems = [f"node {node_id} has no class_type" for node_id, node in data.items() if "class_type" not in node]
-    problems += [
-        f"the inputs of node {node_id} are not a set of names and values"
-        for node_id, node in data.items()
-        if not isinstance(node.get("inputs", {}), dict)
-    ]
+def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
+    """Where a node has not the form of the API format."""
+    if "class_type" not in node:
+        yield f"node {node_id} has no class_type"
+    elif not isinstance(node["class_type"], str):
+        yield f"the class_type of node {node_id} is not a name"
+    if not isinstance(node.get("inputs", {}), dict):
+        yield f"the inputs of node {node_id} are not a set of names and values"
+    meta = node.get("_meta") or {}
+    if not isinstance(meta, dict):
+        yield f"the _meta of node {node_id} is not a set of names and values"
+    elif not isinstance(meta.get("title") or "", str):
+        yield f"the title of node {node_id} is not text"
+
+
+def _clean_api(data: dict[str, Any]) -> Prompt:
+    problems = [problem for node_id, node in data.items() for problem in _form_problems(node_id, node)]
     if problems:
         raise WorkflowError(problems)
     prompt = copy.deepcopy(data)
@@ -124,9 +150,8 @@ def _clean_api(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
         node["inputs"] = {
             name: [str(value[0]), value[1]] if is_link(value) else value
             for name, value in node.get("inputs", {}).items()
+            if name not in LEFTOVERS
         }
-        # Left in saved files by the editor's upload button; it never was an input.
-        node["inputs"].pop("upload", None)
     return prompt
 
 
@@ -152,5 +177,5 @@ def _from_video(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

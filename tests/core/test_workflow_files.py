@@ -83,6 +83,12 @@ def test_reading_changes_nothing_of_what_was_read():
     assert data == before
 
 
+def test_what_the_editor_leaves_in_saved_files_is_no_input():
+    prompt = good_prompt()
+    prompt["4"]["inputs"] |= {"upload": "image", "video-preview": "", "audioUI": ""}
+    assert read(prompt).prompt == good_prompt()
+
+
 def test_seed_control_may_be_missing():
     ui = good_ui()
     ui["nodes"][0]["widgets_values"] = ["a", 7, 0.25, "fast", False]
@@ -206,6 +212,57 @@ def test_a_subgraph_inside_itself_is_told():
         read(ui)
 
 
+def doubling_subgraphs(depth: int) -> dict:
+    """Subgraphs that each use the next one twice, the last of them two Makers."""
+    kinds = [f"graph {i}" for i in range(depth)]
+    subgraphs = [
+        {"id": kind, "nodes": [ui_node(1, inner, MAKER), ui_node(2, inner, MAKER)], "links": []}
+        for kind, inner in zip(kinds, [*kinds[1:], "Maker"], strict=True)
+    ]
+    return ui_graph(ui_node(1, kinds[0]), links=[]) | {"definitions": {"subgraphs": subgraphs}}
+
+
+def test_subgraphs_that_double_end_at_a_limit():
+    assert len(read(doubling_subgraphs(11)).prompt) == 2**11
+    with pytest.raises(WorkflowError, match="more than 10000 nodes when all its subgraphs"):
+        read(doubling_subgraphs(30))
+
+
+def reroutes(count: int) -> dict:
+    nodes = [ui_node(i, "Reroute", [], {"thing": i}) for i in range(1, count + 1)]
+    return ui_graph(
+        ui_node(0, "Maker", MAKER),
+        *nodes,
+        ui_node(count + 1, "Keep", [], {"thing": count + 1}),
+        links=[(i, i - 1, 0, i, 0) for i in range(1, count + 2)],
+    )
+
+
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_a_hundred_reroutes_in_a_row_are_no_harm():
+    assert read(reroutes(100)).prompt["101"]["inputs"] == {"thing": ["0", 0]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        reroutes(2000),
+        {"1": {"class_type": "Maker", "inputs": {"text": nested(900)}}},
+        good_ui() | {"extra": nested(900)},
+    ],
+    ids=["reroutes", "API values", "UI values"],
+)
+def test_what_is_nested_too_deeply_is_told(data):
+    with pytest.raises(WorkflowError, match="test.json is nested too deeply"):
+        read(data)
+
+
 def test_a_value_of_a_subgraph_changes_where_it_is_shown():
     workflow = read(with_subgraph(linked=False))
     workflow.set_value("7:3", "suffix", "new")
@@ -238,6 +295,13 @@ def test_a_link_from_a_node_that_is_not_in_the_file_is_told():
         ({"a": 1}, "is not a workflow"),
         ({"1": {"class_type": "Maker", "inputs": []}}, "inputs of node 1 are not"),
         ({"1": {"class_type": "Maker"}, "2": {"inputs": {}}}, "node 2 has no class_type"),
+        ({"1": {"class_type": ["Maker"]}}, "the class_type of node 1 is not a name"),
+        ({"1": {"class_type": None}}, "the class_type of node 1 is not a name"),
+        ({"1": {"class_type": "Maker", "_meta": ["x"]}}, "the _meta of node 1 is not a set of names and values"),
+        ({"1": {"class_type": "Maker", "_meta": {"title": ["x"]}}}, "the title of node 1 is not text"),
+        ({"nodes": [{"id": 1, "type": "Maker", "title": {"a": 1}}]}, "is damaged"),
+        ({"nodes": [{"id": 1, "type": ["Maker"]}]}, "is damaged"),
+        ({"nodes": [{"id": 1, "type": 5, "title": "five"}]}, "is damaged"),
         ({"nodes": [{"id": 1}]}, "is damaged"),
         ({"nodes": [], "links": [[1]]}, "is damaged"),
         ({"nodes": ["x"]}, "is damaged"),
@@ -256,7 +320,15 @@ def test_a_byte_order_mark_is_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"{", "not valid JSON"), (b"\xff\xfe\x00", "not text"), (b"", "not valid")]
+    ("content", "words"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not text"),
+        (b"", "not valid"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"prompt":' * 800 + b"{}" + b"}" * 800, "broken.json is"),
+    ],
+    ids=["half", "bytes", "empty", "lists in lists", "prompts in prompts"],
 )
 def test_broken_files_are_told(tmp_path, content, words):
     path = tmp_path / "broken.json"
@@ -316,6 +388,13 @@ def test_a_video_without_a_graph_is_told(tmp_path):
         read_workflow(tmp_path / "text.mp4", specs())
 
 
+def test_a_graph_in_a_video_that_is_nested_too_deeply_is_none(tmp_path):
+    path = tmp_path / "deep.mp4"
+    write_mp4(path, Clip(torch.zeros(2, 16, 16, 3), Fraction(8)), {"prompt": "[" * 100_000})
+    with pytest.raises(WorkflowError, match="carries no workflow"):
+        read_workflow(path, specs())
+
+
 def guided(kind="api"):
     ui = ui_graph(
         ui_node(1, "Maker", MAKER, title="Wish"),
@@ -354,6 +433,13 @@ def test_a_linked_text_changes_where_it_is_written(kind):
     assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
 
 
+def test_a_value_for_primitives_that_hang_on_each_other_ends_their_circle():
+    prompt = {key: {"class_type": "PrimitiveText", "inputs": {"value": [other, 0]}} for key, other in ("12", "21")}
+    workflow = read(prompt)
+    set_input(workflow, specs(), "1.value=new")
+    assert [node["inputs"]["value"] for node in workflow.prompt.values()] == ["new", ["1", 0]]
+
+
 def test_a_value_in_place_of_a_link_cuts_the_link():
     ui = with_converted_text("Changer")
     ui["nodes"][0]["outputs"][0]["links"] = [1]
@@ -377,6 +463,12 @@ def test_a_value_in_place_of_a_link_cuts_the_link():
 def test_options_that_fit_nothing_are_told(assignment, words):
     with pytest.raises(RunnerError, match=words):
         set_input(guided(), specs(), assignment)
+
+
+def test_a_value_that_looks_like_endless_json_is_text():
+    workflow = guided()
+    set_input(workflow, specs(), "2.mode=" + "[" * 100_000)
+    assert workflow.prompt["2"]["inputs"]["mode"] == "[" * 100_000
 
 
 def test_options_without_a_place_are_told():
