@@ -12,8 +12,8 @@ from typing import Any
 
 from ..host import get_host
 from .errors import NodeError, node_label
-from .validate import Prompt, sources
-from .workflow import is_link
+from .links import sources
+from .workflow import Prompt, is_link
 
 
 @dataclass

@@ -19,6 +19,8 @@ from ..host.standalone_progress import Bar
 from .core_files import save_as
 from .errors import NodeError, RunnerError, WorkflowError, node_label
 from .execute import Outcome
+from .links import check_links
+from .registry import node_classes
 from .specs import NodeSpec, spec_of_info
 from .validate import check_types
 from .websocket import Listener
@@ -37,12 +39,14 @@ class Server:
         self.silent = silent
 
     def specs(self) -> dict[str, NodeSpec]:
-        """What every node on the server takes and gives."""
-        return {name: spec_of_info(name, info) for name, info in self.get("/object_info").items()}
+        """What every node on the server takes and gives; those that run here too are known to be closed."""
+        known = node_classes()
+        return {name: spec_of_info(name, info, name in known) for name, info in self.get("/object_info").items()}
 
     def run(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Outcome:
         """Queue the workflow, wait for its end, save its files; an interrupt here interrupts it there."""
         check_types(workflow.prompt, specs)
+        check_links(workflow.prompt, specs)
         self.upload_inputs(workflow, specs)
         listener = self.listen()
         prompt_id = self.queue(workflow)

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+# The types whose values are typed into a node, and how a sentence calls them.
+WIDGET_TYPES = {
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "STRING": "text",
+    "BOOLEAN": "true or false",
+    "COMBO": "one of its choices",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class NodeSpec:
     inputs: Mapping[str, InputSpec]
     outputs: tuple[str, ...]
     is_output: bool
+    is_closed: bool = True  # takes no inputs but these; nodes of other packs may take more than they list
 
 
 def spec_of_class(class_type: str, node: type, display_name: str | None = None) -> NodeSpec:
@@ -55,8 +63,8 @@ def spec_of_class(class_type: str, node: type, display_name: str | None = None) 
     )
 
 
-def spec_of_info(class_type: str, info: Mapping[str, Any]) -> NodeSpec:
-    """Read one entry of a server's `/object_info`."""
+def spec_of_info(class_type: str, info: Mapping[str, Any], is_closed: bool) -> NodeSpec:
+    """Read one entry of a server's `/object_info`, which does not say whether the node is closed."""
     return NodeSpec(
         class_type,
         info.get("display_name") or class_type,
@@ -64,6 +72,7 @@ def spec_of_info(class_type: str, info: Mapping[str, Any]) -> NodeSpec:
         _inputs_of(info.get("input") or {}),
         tuple(map(_type_name, info.get("output") or ())),
         bool(info.get("output_node")),
+        is_closed,
     )
 
 

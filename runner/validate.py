@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .errors import WorkflowError, nearest, node_label
-from .specs import InputSpec, NodeSpec
-from .workflow import is_link
+from .links import ancestors, check_links
+from .specs import WIDGET_TYPES, InputSpec, NodeSpec
+from .workflow import Prompt, is_link
 
-Prompt = dict[str, dict[str, Any]]
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -28,11 +28,7 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
     outputs = [node_id for node_id, node in prompt.items() if specs[node["class_type"]].is_output]
     if not outputs:
         raise WorkflowError("the workflow writes nothing: add a node such as Save Video (SaveVideo)")
-    problems = [problem for node_id in prompt for problem in link_problems(prompt, specs, node_id)]
-    if not problems:
-        problems += cycle_problems(prompt)
-    if problems:
-        raise WorkflowError(problems)
+    check_links(prompt, specs)
     needed = ancestors(prompt, outputs)
     problems = [
         problem for node_id in prompt if node_id in needed for problem in value_problems(prompt, specs, node_id)
@@ -61,72 +57,6 @@ def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> None:
         raise WorkflowError(problems)
 
 
-def link_problems(prompt: Prompt, specs: Mapping[str, NodeSpec], node_id: str) -> Iterator[str]:
-    """Unknown input names, and links that lead nowhere or carry another type."""
-    node, label = prompt[node_id], node_label(prompt, node_id)
-    known = specs[node["class_type"]].inputs
-    for name, value in node["inputs"].items():
-        if name not in known:
-            yield f"{label} has no input {name!r}{nearest(name, known)}"
-            continue
-        if not is_link(value):
-            continue
-        source, slot = value
-        if source not in prompt:
-            yield f"{label}, input {name!r}, is linked to node {source}, which does not exist"
-            continue
-        given = specs[prompt[source]["class_type"]].outputs
-        from_label = node_label(prompt, source)
-        if not 0 <= slot < len(given):
-            count = f"{len(given)} output{'s' * (len(given) != 1)}" if given else "no outputs"
-            yield f"{label}, input {name!r}, is linked to output {slot} of {from_label}, which has {count}"
-        elif not types_match(given[slot], known[name].type):
-            yield f"{label}, input {name!r}, takes {known[name].type}, but {from_label} gives {given[slot]}"
-
-
-def types_match(given: str, taken: str) -> bool:
-    """The host's rule: equal, or overlapping where several are listed; `*` goes with everything."""
-    return "*" in (given, taken) or bool(set(given.split(",")) & set(taken.split(",")))
-
-
-def cycle_problems(prompt: Prompt) -> Iterator[str]:
-    """One sentence for the first cycle, with the nodes on it in order."""
-    finished: set[str] = set()
-    for root in prompt:
-        trail: list[str] = []
-        steps = [iter([root])]
-        while steps:
-            node_id = next(steps[-1], None)
-            if node_id is None:
-                steps.pop()
-                if trail:
-                    finished.add(trail.pop())
-            elif node_id in trail:
-                circle = [*trail[trail.index(node_id) :], node_id]
-                yield "the links form a cycle: " + " needs ".join(node_label(prompt, i) for i in circle)
-                return
-            elif node_id not in finished:
-                trail.append(node_id)
-                steps.append(sources(prompt, node_id))
-
-
-def sources(prompt: Prompt, node_id: str) -> Iterator[str]:
-    """The nodes that a node is linked to."""
-    return (value[0] for value in prompt[node_id]["inputs"].values() if is_link(value))
-
-
-def ancestors(prompt: Prompt, outputs: list[str]) -> set[str]:
-    """The output nodes and all that they need."""
-    needed: set[str] = set()
-    waiting = list(outputs)
-    while waiting:
-        node_id = waiting.pop()
-        if node_id not in needed:
-            needed.add(node_id)
-            waiting.extend(sources(prompt, node_id))
-    return needed
-
-
 def value_problems(prompt: Prompt, specs: Mapping[str, NodeSpec], node_id: str) -> Iterator[str]:
     """Missing inputs and values of the wrong type, out of range, or not among the choices; converts the right ones."""
     node, label = prompt[node_id], node_label(prompt, node_id)
@@ -140,13 +70,13 @@ def value_problems(prompt: Prompt, specs: Mapping[str, NodeSpec], node_id: str) 
         value = node["inputs"][name]
         if is_link(value):
             continue
-        if wanted.type not in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        if wanted.type not in WIDGET_TYPES:
             yield f"{label}, input {name!r}, needs a link that gives {wanted.type}, not the value {shown(value)}"
             continue
         try:
             node["inputs"][name] = convert_value(value, wanted.type)
         except (ValueError, TypeError, OverflowError):
-            yield f"{label}, input {name!r}, takes {KIND_WORDS[wanted.type]}, not {shown(value)}"
+            yield f"{label}, input {name!r}, takes {WIDGET_TYPES[wanted.type]}, not {shown(value)}"
 
 
 def own_problems(
@@ -167,15 +97,6 @@ def own_problems(
         verdict = check(**named)
         if verdict is not True:
             yield f"{label}: {verdict}" if verdict else f"{label} refuses its values"
-
-
-KIND_WORDS = {
-    "INT": "a whole number",
-    "FLOAT": "a number",
-    "STRING": "text",
-    "BOOLEAN": "true or false",
-    "COMBO": "one of its choices",
-}
 
 
 def convert_value(value: Any, kind: str) -> Any:

@@ -19,6 +19,7 @@ from pyramid_video.runner import core_files
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import NodeError, WorkflowError
 from pyramid_video.runner.execute import execute
+from pyramid_video.runner.links import types_match
 from pyramid_video.runner.validate import validate
 
 
@@ -100,6 +101,21 @@ def test_all_faults_are_collected_and_the_first_is_said():
     with pytest.raises(WorkflowError, match=r"node 1 .*the most is 100 \(and 1 more") as caught:
         validate(prompt, CLASSES, specs())
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "fits"),
+    [
+        ("INT", "INT", True),
+        ("INT", "FLOAT", False),
+        ("INT", "FLOAT, INT", True),
+        ("IMAGE,MASK", "MASK , LATENT", True),
+        ("*", "INT", True),
+        ("INT", "COMFY_MATCHTYPE_V3", True),
+    ],
+)
+def test_types_fit_as_the_host_says(given, taken, fits):
+    assert types_match(given, taken) is types_match(taken, given) is fits
 
 
 def test_a_cycle_is_told_with_its_nodes():

@@ -24,7 +24,9 @@ INFO = {
         "display_name": "Say it",
     },
     "LoadImage": {"input": {"required": {"image": [["there.png"], {"image_upload": True}]}}, "output": ["IMAGE"]},
-    "Guide": {"input": {"required": {"positive": ["THING"]}}, "output": ["THING"]},
+    "Guide": {"input": {"required": {"positive": ["THING"]}, "optional": {"extra": ["THING"]}}, "output": ["THING"]},
+    "Grow": {"input": {"required": {"rows": ["COMFY_AUTOGROW_V3", {}]}, "optional": {"row_1": ["*"]}}, "output": ["*"]},
+    "Match": {"input": {"required": {"thing": ["COMFY_MATCHTYPE_V3", {}]}}, "output": ["COMFY_MATCHTYPE_V3"]},
     "Write": {"input": {"required": {"thing": ["THING"]}}, "output": [], "output_node": True},
 }
 WORKFLOW = {
@@ -143,6 +145,60 @@ def test_an_unknown_node_is_told_before_queueing(run, stub):
     code, report, _ = run(workflow=workflow)
     assert code == 1 and report["error"] == "node 4 (Wirte) is of the unknown type 'Wirte'; the nearest is 'Write'"
     assert stub.bodies("/prompt") == []
+
+
+# where to change the right graph, to what, and the sentence that says so, as of a graph that runs here
+WRONG = [
+    ("2.inputs.extar", ["1", 0], "node 2 (Guide) has no input 'extar'; the nearest is 'extra'"),
+    ("2.inputs.positive", ["12", 0], "node 2 (Guide), input 'positive', is linked to node 12, which does not exist"),
+    (
+        "2.inputs.unlisted",
+        ["12", 0],
+        "node 2 (Guide), input 'unlisted', is linked to node 12, which does not exist",
+    ),
+    (
+        "2.inputs.positive",
+        ["1", 1],
+        "node 2 (Guide), input 'positive', is linked to output 1 of node 1 (Say), which has 1 output",
+    ),
+    (
+        "2.inputs.positive",
+        ["4", 0],
+        "node 2 (Guide), input 'positive', takes THING, but node 4 (LoadImage) gives IMAGE",
+    ),
+    (
+        "2.inputs.extra",
+        ["2", 0],
+        "the links form a cycle: node 2 (Guide) needs node 2 (Guide)",
+    ),
+    ("4.inputs.other", 1, "node 4 (LoadImage) has no input 'other'; the nearest is 'image'"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "sentence"), WRONG, ids=[sentence for *_, sentence in WRONG])
+def test_a_broken_graph_is_told_before_anything_is_sent(run, stub, place, value, sentence):
+    workflow = json.loads(json.dumps(WORKFLOW)) | {"4": {"class_type": "LoadImage", "inputs": {"image": "there.png"}}}
+    node_id, _, name = place.split(".")
+    workflow[node_id]["inputs"][name] = value
+    code, report, _ = run(workflow=workflow)
+    assert code == 1 and report["problems"] == [sentence]
+    assert stub.posted == []
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"class_type": "Grow", "inputs": {"rows.row0": ["1", 0], "rows.row1": "b"}},
+        {"class_type": "Grow", "inputs": {"row_2": ["1", 0]}},
+        {"class_type": "Grow", "inputs": {"rows.row0": ["5", 3]}},
+        {"class_type": "Say", "inputs": {"text": "a", "button": None}},
+        {"class_type": "LoadImage", "inputs": {"image": "there.png", "upload": "image"}},
+    ],
+    ids=["rows that grow", "rows that differ in their number", "outputs that grow", "a button", "an upload button"],
+)
+def test_what_a_node_takes_beyond_its_list_is_left_to_the_server(run, stub, node):
+    grown = {"5": {"class_type": "Match", "inputs": {"thing": ["1", 0]}}, "6": node}
+    assert run(workflow=WORKFLOW | grown)[0] == 0
 
 
 FAULT = {"3": {"errors": [{"message": "Required input is missing", "details": "thing"}], "class_type": "Write"}}
