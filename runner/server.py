@@ -8,10 +8,11 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from ..host import get_host
@@ -63,8 +64,11 @@ class Server:
         return self.fetch(entry, workflow)
 
     def upload_inputs(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
-        """Send the input files that the workflow names, the server lacks, and this machine has."""
-        for node in workflow.prompt.values():
+        """Send the input files that the workflow names, the server lacks, and this machine has.
+
+        The workflow then names them as the server does, which never overwrites another file of the same name.
+        """
+        for node_id, node in workflow.prompt.items():
             for name, spec in specs[node["class_type"]].inputs.items():
                 value = node["inputs"].get(name)
                 takes_files = spec.options.get("image_upload") or spec.options.get("video_upload")
@@ -74,18 +78,26 @@ class Server:
                     path = get_host().input_file(value)
                 except (ValueError, FileNotFoundError):
                     continue  # the server says what it lacks
-                self.upload(path)
+                folder = PurePosixPath(value.replace("\\", "/")).parent.as_posix()
+                workflow.set_value(node_id, name, self.upload(path, "" if folder == "." else folder))
 
-    def upload(self, path: Path) -> None:
-        """Put one file into the server's input folder."""
+    def upload(self, path: Path, subfolder: str) -> str:
+        """Put one file into a folder below the server's input folder; returns the name it has there."""
         border = uuid.uuid4().hex
         head = (
             f"--{border}\r\n"
-            f'Content-Disposition: form-data; name="image"; filename="{quote(path.name)}"\r\n'
+            f'Content-Disposition: form-data; name="subfolder"\r\n\r\n{subfolder}\r\n'
+            f"--{border}\r\n"
+            f'Content-Disposition: form-data; name="image"; filename="{quoted(path.name)}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         body = head.encode() + path.read_bytes() + f"\r\n--{border}--\r\n".encode()
-        self.call("/upload/image", body, f"multipart/form-data; boundary={border}")
+        try:
+            answer = self.call("/upload/image", body, f"multipart/form-data; boundary={border}")
+        except HTTPError as error:
+            raise RunnerError(f"the server at {self.url} does not take the input file {path.name}") from error
+        stored = decode(answer, self.url)
+        return "/".join(filter(None, (stored.get("subfolder"), stored["name"])))
 
     def queue(self, workflow: Workflow) -> str:
         """Hand the graph over; WorkflowError with the server's own complaints."""
@@ -94,7 +106,7 @@ class Server:
         try:
             answer = self.post("/prompt", body)
         except HTTPError as error:
-            raise WorkflowError(refusals(json.loads(error.read() or b"{}"), workflow)) from error
+            raise WorkflowError(refusals(decode(error.read() or b"{}", self.url), workflow)) from error
         if answer.get("node_errors"):  # the server would run the rest and drop this branch without a word
             self.cancel(answer["prompt_id"])
             raise WorkflowError(refusals(answer, workflow))
@@ -190,7 +202,9 @@ class Server:
             if error.code == 400:
                 raise
             raise RunnerError(f"the server at {self.url} answers {error.code} ({error.reason}) to {path}") from error
-        except (URLError, OSError, ValueError) as error:
+        except IncompleteRead as error:
+            raise RunnerError(f"no ComfyUI answers at {self.url}: the answer broke off") from error
+        except (URLError, OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise RunnerError(f"no ComfyUI answers at {self.url}: {reason}") from error
 
@@ -251,6 +265,11 @@ def refusals(answer: Mapping[str, Any], workflow: Workflow) -> list[str]:
     if isinstance(general, str):
         general = {"message": general}
     return sentences or [f"the server refuses the workflow: {general.get('message', 'it does not say why')}"]
+
+
+def quoted(name: str) -> str:
+    """A file name between the quotes of a form's header, where ComfyUI takes line ends and semicolons for its end."""
+    return name.translate(str.maketrans({"\\": r"\\", '"': r"\"", "\r": "%0D", "\n": "%0A", ";": "%3B"}))
 
 
 def decode(data: bytes, url: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -45,10 +46,12 @@ class Stub:
     """What the stand-in was asked, and what it answers; it speaks no websocket, so runs are polled."""
 
     def __init__(self) -> None:
+        self.inputs: dict[str, bytes] = {}  # files in the server's input folder
         self.posted: list[tuple[str, object]] = []
         self.entry: dict | None = SUCCESS
         self.refusal: tuple[int, dict] | None = None
         self.queued = True
+        self.cuts: dict[str, int] = {}  # how many answers to a path still break off in the middle
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -68,7 +71,21 @@ class Stub:
         self.posted.append((path, body if path == "/upload/image" else json.loads(body)))
         if path == "/prompt":
             return self.refusal or (200, {"prompt_id": "p1", "number": 1, "node_errors": {}})
-        return 200, {}
+        return (200, self.store(body)) if path == "/upload/image" else (200, {})
+
+    def store(self, body: bytes) -> dict:
+        """Keep an uploaded file; another file of that name stays, and the new one gets a number."""
+        parts = re.split(rb"\r?\n?--%s(?:--)?\r\n" % body[2 : body.index(b"\r\n")], body)
+        fields = {}
+        for head, content in (part.split(b"\r\n\r\n", 1) for part in parts if part):
+            words = dict(re.findall(r'(\w+)="((?:\\.|[^"\\])*)"', head.decode()))
+            fields[words["name"]] = (re.sub(r"\\(.)", r"\1", words.get("filename", "")), content)
+        (name, content), subfolder = fields["image"], fields["subfolder"][1].decode()
+        stem, _, suffix = name.rpartition(".")
+        names = [name, *(f"{stem} ({i}).{suffix}" for i in range(1, 9))]
+        name = next(name for name in names if self.inputs.get(f"{subfolder}/{name}", content) == content)
+        self.inputs[f"{subfolder}/{name}"] = content
+        return {"name": name, "subfolder": subfolder, "type": "input"}
 
     def bodies(self, path: str) -> list:
         return [body for asked, body in self.posted if asked == path]
@@ -77,8 +94,10 @@ class Stub:
         class Handler(BaseHTTPRequestHandler):
             def answer(self, code: int, data: object) -> None:
                 content = data if isinstance(data, bytes) else json.dumps(data).encode()
+                cut = stub.cuts.get(self.path, 0)
+                stub.cuts |= {self.path: cut - 1} if cut else {}
                 self.send_response(404 if data is None else code)
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(content) + 9 * bool(cut)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -266,14 +285,49 @@ def test_ctrl_c_leaves_another_run_alone(run, stub, monkeypatch):
     assert run()[0] == 130 and stub.bodies("/interrupt") == []
 
 
+@pytest.fixture
+def run_with_picture(run, tmp_path):
+    """Runs the workflow with a picture of that name beside it; the files of this machine are there.png's neighbours."""
+
+    def start(name: str, *files: str, **more):
+        for file in files:
+            path = tmp_path / "in" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"pixels")
+        workflow = WORKFLOW | {"4": {"class_type": "LoadImage", "inputs": {"image": name}}}
+        return run("--input", str(tmp_path / "in"), workflow=workflow, **more)
+
+    return start
+
+
 @pytest.mark.parametrize(("name", "count"), [("there.png", 0), ("mine.png", 1), ("missing.png", 0)])
-def test_input_files_go_along_when_the_server_lacks_them(run, stub, tmp_path, name, count):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "mine.png").write_bytes(b"pixels")
-    workflow = WORKFLOW | {"4": {"class_type": "LoadImage", "inputs": {"image": name}}}
-    assert run("--input", str(tmp_path / "in"), workflow=workflow)[0] == 0
-    uploads = stub.bodies("/upload/image")
-    assert len(uploads) == count and all(b'filename="mine.png"' in body and b"pixels" in body for body in uploads)
+def test_input_files_go_along_when_the_server_lacks_them(run_with_picture, stub, name, count):
+    assert run_with_picture(name, "mine.png")[0] == 0
+    assert stub.inputs == ({"/mine.png": b"pixels"} if count else {})
+
+
+@pytest.mark.parametrize("name", ["my cat.png", "größe.png", "100%25.png", 'a "b".png', "sub/deep/x.png"])
+def test_an_input_file_keeps_its_name_and_folder(run_with_picture, stub, name):
+    assert run_with_picture(name, name)[0] == 0
+    assert stub.inputs == {name if "/" in name else f"/{name}": b"pixels"}
+    assert stub.bodies("/prompt")[0]["prompt"]["4"]["inputs"]["image"] == name
+
+
+def test_no_name_ends_the_header_it_stands_in():
+    assert server_module.quoted('a\r\n;"\\.png') == r"a%0D%0A%3B\"\\.png"
+
+
+def test_the_graph_names_the_file_that_the_server_made_of_it(run_with_picture, stub):
+    stub.inputs["sub/x.png"] = b"another picture"
+    assert run_with_picture("sub/x.png", "sub/x.png")[0] == 0
+    assert stub.inputs == {"sub/x.png": b"another picture", "sub/x (1).png": b"pixels"}
+    assert stub.bodies("/prompt")[0]["prompt"]["4"]["inputs"]["image"] == "sub/x (1).png"
+
+
+def test_a_refused_input_file_is_told(run_with_picture, stub, monkeypatch):
+    monkeypatch.setattr(stub, "post", lambda path, body: (400, b""))
+    code, report, _ = run_with_picture("mine.png", "mine.png")
+    assert code == 1 and report["error"] == f"the server at {stub.url} does not take the input file mine.png"
 
 
 def test_no_server_is_told(tmp_path, capsys):
@@ -281,6 +335,37 @@ def test_no_server_is_told(tmp_path, capsys):
     path.write_text(json.dumps(WORKFLOW))
     assert main(["run", str(path), "--server", "127.0.0.1:9", "--out", str(tmp_path)]) == 1
     assert "no ComfyUI answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://x:abc", "nonnumeric port: 'abc'"), ("http://a b", "URL can't contain control characters")],
+)
+def test_an_address_that_is_none_is_told(tmp_path, capsys, url, reason):
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(WORKFLOW))
+    assert main(["run", str(path), "--server", url, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"pyramid-video: no ComfyUI answers at {url}: {reason}")
+
+
+def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub):
+    stub.cuts = {"/history/p1": 2}
+    code, report, _ = run()
+    assert code == 0 and stub.cuts == {"/history/p1": 0}
+
+
+def test_a_server_that_always_cuts_its_answers_is_told(run, stub):
+    stub.cuts = {"/history/p1": 1000}
+    code, report, _ = run()
+    assert code == 1 and report["error"] == f"no ComfyUI answers at {stub.url}: the answer broke off"
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>"])
+def test_a_refusal_that_does_not_explain_itself_is_told(run, stub, answer):
+    stub.refusal = (400, answer)
+    code, report, _ = run()
+    words = "it does not say why" if answer == b"" else "is not ComfyUI"
+    assert code == 1 and words in report["error"]
 
 
 def test_another_kind_of_server_is_told(run, stub, monkeypatch):
