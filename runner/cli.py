@@ -33,13 +33,15 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the options in one sentence, as every other fault is said."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(1, f"pyramid-video: {message}; see {self.prog} --help\n")
+        raise RunnerError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 130 for Ctrl-C."""
-    options = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = argparse.Namespace(debug=False, json="--json" in words)  # until they are read
     try:
+        options = make_parser().parse_args(words)
         return options.command(options)
     except KeyboardInterrupt:
         return complain(options, "interrupted", "interrupted", [])  # nothing half written is left behind

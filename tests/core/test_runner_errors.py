@@ -370,11 +370,12 @@ def test_json_lists_all_problems(capsys, workflow):
 )
 def test_wrong_options_are_told(capsys, workflow, arguments, words):
     file = [] if arguments[0].endswith(".json") else [workflow]
-    try:
-        code, said = run(capsys, *file, *arguments)
-    except SystemExit as exit:
-        code, said = exit.code, capsys.readouterr()
-    assert code == 1 and words in said.err and said.err.count("\n") == 1
+    code, said = run(capsys, *file, *arguments)
+    assert code == 1 and words in said.err and said.err.count("\n") == 1 and said.out == ""
+    code, said = run(capsys, *file, "--json", *arguments)
+    report = json.loads(said.out)
+    assert code == 1 and report["status"] == "error" and said.err == f"pyramid-video: {report['error']}\n"
+    assert words in report["error"] and report["problems"] == [report["error"]]
 
 
 @pytest.fixture
