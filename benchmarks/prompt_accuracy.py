@@ -30,7 +30,7 @@ from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.captions import Combination, caption
 from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.small_model import SUBJECTS
+from pyramid_video.training.small_vae import SUBJECTS
 from pyramid_video.training.vae_objective import psnr
 from torch import Tensor
 from torch.nn.functional import pad

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+PARTS = ("vae", "pyramid", "decoder")
+
+
+def count(text: str) -> int:
+    """The value of an option that counts something."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the `train` command."""
     train = commands.add_parser("train", help="train the small model on the Fluent animated emoji")
-    train.add_argument("part", choices=("vae", "pyramid"), help="the VAE first, then transformer and text encoder")
+    train.add_argument(
+        "part", choices=PARTS, help="the VAE first, then transformer and text encoder, then a finer decoder for the VAE"
+    )
     train.add_argument(
         "--animations",
         type=Path,
@@ -21,8 +34,13 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     train.add_argument("--run", type=Path, required=True, metavar="DIR", help="where the run keeps its state")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="a models folder for the finished files")
-    train.add_argument("--steps", type=int, metavar="N", help="optimiser updates (default: those of the bundled model)")
-    train.add_argument("--clips", type=int, metavar="N", help="clips that are drawn once and learned from")
+    train.add_argument(
+        "--steps", type=count, metavar="N", help="optimiser updates (default: those of the bundled model)"
+    )
+    train.add_argument("--clips", type=count, metavar="N", help="clips that are drawn once and learned from")
+    train.add_argument(
+        "--judge-from", type=int, metavar="STEP", help="from this step on a discriminator teaches the VAE too"
+    )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="another seed is another run (default: 0)")
     train.set_defaults(command=train_command)
     return train
@@ -30,24 +48,45 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
+    with ending_as_ctrl_c():
+        print(*train_part(options), sep="\n")
+    return 0
+
+
+@contextmanager
+def ending_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as Ctrl-C does, with everything saved; `nohup` and `&` make Ctrl-C deaf."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def train_part(options: argparse.Namespace) -> list[Path]:
+    """Train one part and write its files."""
     from ..models import checkpoints
-    from ..training import small_model
+    from ..training import small_pyramid, small_vae
     from ..training.data import AnimationDataset
     from ..training.loop import TrainSettings
 
-    dataset = AnimationDataset(options.animations, small_model.SUBJECTS)
-    recipe = small_model.VAE_TRAINING if options.part == "vae" else small_model.PYRAMID_TRAINING
-    settings = TrainSettings(**{**recipe, "steps": options.steps or recipe["steps"], "seed": options.seed})
+    dataset = AnimationDataset(options.animations, small_vae.SUBJECTS)
+    recipes = (small_vae.VAE_TRAINING, small_pyramid.PYRAMID_TRAINING, small_vae.DECODER_TRAINING)
+    recipe = dict(recipes[PARTS.index(options.part)])
+    if options.steps is not None:
+        recipe["steps"] = options.steps
+    settings = TrainSettings(**recipe, seed=options.seed)
     clips = {} if options.clips is None else {"clips": options.clips}
-    if options.part == "vae":
-        run = small_model.train_vae(dataset, options.run, settings, on_step=report, **clips)
-        files = [small_model.export_vae(run, options.out)]
-    else:
-        vae, _ = checkpoints.load(options.out / small_model.FILES["vae"], ["causal_vae"])
-        trained = small_model.train_pyramid(dataset, vae, options.run, settings, on_step=report, **clips)
-        files = small_model.export_pyramid(*trained, options.out)
-    print(*files, sep="\n")
-    return 0
+    vae = None
+    if options.part != "vae":
+        vae, _ = checkpoints.load(options.out / small_vae.VAE_FILE, ["causal_vae"])
+    if options.part == "pyramid":
+        trained = small_pyramid.train_pyramid(dataset, vae, options.run, settings, on_step=report, **clips)
+        return list(small_pyramid.export_pyramid(*trained, options.out))
+    run = small_vae.train_vae(
+        dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
+    )
+    return [small_vae.export_vae(run, options.out)]
 
 
 def report(step: int, losses: Mapping[str, float]) -> None:

@@ -378,6 +378,15 @@ def test_wrong_options_are_told(capsys, workflow, arguments, words):
     assert words in report["error"] and report["problems"] == [report["error"]]
 
 
+@pytest.mark.parametrize("option", ["--steps", "--clips"])
+@pytest.mark.parametrize("number", ["0", "-3", "1.5", "many"])
+def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, option, number):
+    folders = [word for name in ("--animations", "--run", "--out") for word in (name, str(tmp_path))]
+    assert main(["train", "vae", *folders, option, number]) == 1
+    said = capsys.readouterr().err
+    assert f"argument {option}: takes a whole number from 1 on, not '{number}'" in said and said.count("\n") == 1
+
+
 @pytest.fixture
 def empty_run(monkeypatch, workflow):
     """A workflow that passes every check and does nothing."""

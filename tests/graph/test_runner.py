@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +169,37 @@ def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
     assert list((tmp_path / "out").rglob("*.mp4")) == []
     monkeypatch.undo()
     run(FILE)
+
+
+def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, capsys):
+    from pyramid_video.training import small_model
+    from pyramid_video.training.loop import TrainingRun, TrainSettings
+
+    def start(folder: Path) -> TrainingRun:
+        return TrainingRun({"line": torch.nn.Linear(1, 1)}, TrainSettings(steps=5), folder)
+
+    def train(dataset, folder, settings, **_):
+        run = start(folder)
+
+        def objective(step: int, generator: torch.Generator):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"loss": run.modules["line"](torch.ones(1, 1)).square().mean()}
+
+        return run.train(objective)
+
+    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_: None)
+    monkeypatch.setattr(small_model, "train_vae", train)
+    deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+        assert main(["train", "vae", *folders]) == 130
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, deaf)
+    assert capsys.readouterr().err == "pyramid-video: interrupted\n"
+    resumed = start(tmp_path / "run")
+    assert resumed.resume() and resumed.step == 3
 
 
 def test_the_bar_names_unit_and_stage(models, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
-from pyramid_video.training import small_model
+from pyramid_video.training import small_pyramid, small_vae
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.loop import TrainSettings
 
@@ -25,7 +25,7 @@ def dataset(tmp_path_factory):
 
 
 def make_vae(seed: int = 0) -> causal_vae.CausalVideoVAE:
-    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(small_model.VAE_CONFIG))
+    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(small_vae.VAE_CONFIG))
     causal_vae.init_weights(vae, torch.Generator().manual_seed(seed))
     return vae.eval()
 
@@ -36,13 +36,13 @@ def vae():
 
 
 def test_latents_are_made_once_and_normalised(dataset, vae, tmp_path):
-    latents, combinations, latent_format = small_model.cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
+    latents, combinations, latent_format = small_pyramid.cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
     assert latents.shape == (CLIPS, 24, 5, 8, 8) and len(combinations) == CLIPS
     rest = latents[:, :, 1:]
     torch.testing.assert_close(rest.mean((0, 2, 3, 4)), torch.zeros(24), rtol=0, atol=1e-4)
     torch.testing.assert_close(rest.std((0, 2, 3, 4)), torch.ones(24), rtol=0, atol=1e-3)
     changed = (tmp_path / "latents.pt").stat().st_mtime_ns
-    again, same, _ = small_model.cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
+    again, same, _ = small_pyramid.cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
     assert torch.equal(again, latents) and same == combinations
     assert (tmp_path / "latents.pt").stat().st_mtime_ns == changed
 
@@ -50,7 +50,7 @@ def test_latents_are_made_once_and_normalised(dataset, vae, tmp_path):
 @pytest.mark.parametrize("other", ["vae", "seed", "clips", "frames"])
 def test_latents_of_other_things_are_not_used(dataset, vae, tmp_path, other):
     usual = {"dataset": dataset, "vae": vae, "clips": CLIPS, "seed": 0}
-    small_model.cached_latents(folder=tmp_path, **usual)
+    small_pyramid.cached_latents(folder=tmp_path, **usual)
     change = {
         "vae": lambda: make_vae(1),
         "seed": lambda: 1,
@@ -58,12 +58,12 @@ def test_latents_of_other_things_are_not_used(dataset, vae, tmp_path, other):
         "frames": lambda: AnimationDataset(dataset.folder, frames=9),
     }[other]()
     changed = {**usual, "dataset" if other == "frames" else other: change}
-    fresh, _, _ = small_model.cached_latents(folder=tmp_path / "fresh", **changed)
-    anew, _, _ = small_model.cached_latents(folder=tmp_path, **changed)
+    fresh, _, _ = small_pyramid.cached_latents(folder=tmp_path / "fresh", **changed)
+    anew, _, _ = small_pyramid.cached_latents(folder=tmp_path, **changed)
     assert torch.equal(anew, fresh)
     (tmp_path / "state.pt").touch()  # from here on the latents belong to a run
     with pytest.raises(ValueError, match="learned from other latents"):
-        small_model.cached_latents(folder=tmp_path, **usual)
+        small_pyramid.cached_latents(folder=tmp_path, **usual)
 
 
 def test_a_vae_with_a_judge_goes_on_exactly_and_is_exported_without_it(dataset, tmp_path):
@@ -77,13 +77,24 @@ def test_a_vae_with_a_judge_goes_on_exactly_and_is_exported_without_it(dataset, 
             raise Stop
 
     options = {"clips": 2, "judged_from": 1}
-    straight = small_model.train_vae(dataset, tmp_path / "straight", settings, **options)
+    straight = small_vae.train_vae(dataset, tmp_path / "straight", settings, **options)
     with pytest.raises(Stop):
-        small_model.train_vae(dataset, tmp_path / "halves", settings, on_step=stop, **options)
-    halves = small_model.train_vae(dataset, tmp_path / "halves", settings, **options)
+        small_vae.train_vae(dataset, tmp_path / "halves", settings, on_step=stop, **options)
+    halves = small_vae.train_vae(dataset, tmp_path / "halves", settings, **options)
     for module in ("vae", "discriminator"):
         ours, theirs = (run.modules[module].state_dict() for run in (halves, straight))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    path = small_model.export_vae(straight, tmp_path / "models")
+    path = small_vae.export_vae(straight, tmp_path / "models")
     network, info = checkpoints.load(path, ["causal_vae"])
     assert set(network.state_dict()) == set(straight.modules["vae"].state_dict())
+
+
+def test_a_decoder_learns_on_without_moving_the_latents(dataset, vae, tmp_path):
+    clip = dataset.clip(dataset.combinations[0], torch.Generator().manual_seed(3))[None]
+    before = vae.encode(clip).mode()
+    begun = make_vae()
+    settings = TrainSettings(steps=2, warmup=1, learning_rate=1e-2, average=0.5)
+    run = small_vae.train_vae(dataset, tmp_path, settings, clips=2, begun=begun)
+    begun.load_state_dict(run.averaged()["vae"])
+    assert torch.equal(begun.encode(clip).mode(), before)
+    assert not torch.equal(begun.decode(before), vae.decode(before))

@@ -1,8 +1,4 @@
-"""The recipe of the pack's small model: what it is made of, and the runs that train it.
-
-Two runs one after the other, each resumable: the VAE from clips, then the transformer together with its text encoder
-from cached latents. Their folders keep everything; `export_*` writes the files that the loaders read.
-"""
+"""The recipe of the pack's small model: transformer and text encoder, trained together on latents of `small_vae`."""
 
 from __future__ import annotations
 
@@ -13,38 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..models import causal_vae, checkpoints, frame_discriminator, miniflux, text_encoder
+from ..models import checkpoints, miniflux, text_encoder
 from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.stages import make_stages
-from .block_fit import fit_block_shortcut
 from .captions import Combination, caption
 from .data import AnimationDataset
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions
-from .vae_objective import VAELoss
+from .small_vae import render
 
-SUBJECTS = (
-    "tiger", "rabbit", "octopus", "snail", "penguin", "whale", "dolphin", "dragon", "pig", "cow", "elephant",
-    "turtle", "honeybee", "baby chick", "racing car", "birthday cake", "christmas tree", "sun", "fish", "snake",
-)  # fmt: skip
-
-VAE_CONFIG = {
-    "patch_size": 4,
-    "block_shortcut": True,
-    "encoder_out_channels": 24,
-    "encoder_block_out_channels": [16, 32, 48, 48],
-    "encoder_layers_per_block": [1, 1, 1, 1],
-    "encoder_spatial_down_sample": [True, False, False, False],
-    "encoder_temporal_down_sample": [False, True, True, False],
-    "encoder_norm_num_groups": 8,
-    "decoder_in_channels": 24,
-    "decoder_block_out_channels": [64, 96, 96, 96],
-    "decoder_layers_per_block": [1, 1, 1, 2],
-    "decoder_spatial_up_sample": [False, False, True, False],
-    "decoder_temporal_up_sample": [True, True, False, False],
-    "decoder_norm_num_groups": 8,
-}
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
 VOCABULARY = 512
 TRANSFORMER_CONFIG = {
@@ -57,73 +31,12 @@ TRANSFORMER_CONFIG = {
     "joint_attention_dim": 160,
     "pooled_projection_dim": 160,
 }
-VAE_TRAINING = {"steps": 1600, "learning_rate": 3e-4, "warmup": 50, "average": 0.998}
 PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
-PIECES = ((9, 2), (17, 1))  # frames and batch of the VAE's steps, in turn
-FITTED_CLIPS = 200  # that its linear start is made from
 STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
 TEXT_DROPOUT = 0.1
 CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
-FILES = {
-    "vae": "vae/pyramid_video_small_vae.safetensors",
-    "transformer": "diffusion_models/pyramid_video_small.safetensors",
-    "text_encoder": "text_encoders/pyramid_video_small_text.safetensors",
-}
-
-
-def render(dataset: AnimationDataset, count: int, generator: torch.Generator) -> tuple[Tensor, list[Combination]]:
-    """Draw `count` clips once, as bytes `(n, 3, t, h, w)`, so that training does not wait for drawing."""
-    videos, combinations = [], []
-    for _ in range(count):
-        video, _, chosen = dataset.sample(generator, 1)
-        videos.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
-        combinations += chosen
-    return torch.stack(videos), combinations
-
-
-def train_vae(
-    dataset: AnimationDataset,
-    folder: Path,
-    settings: TrainSettings,
-    clips: int = 1200,
-    judged_from: int | None = None,
-    on_step: OnStep | None = None,
-) -> TrainingRun:
-    """Train the small VAE on pieces of clips, from the best linear code of their blocks on.
-
-    From step `judged_from` on (None: never) a discriminator learns beside it, and the VAE learns to look real too.
-    """
-    config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
-    vae = causal_vae.CausalVideoVAE(config)
-    causal_vae.init_weights(vae, torch.Generator().manual_seed(settings.seed))
-    draw = torch.Generator().manual_seed(settings.seed + 1)
-    pool, _ = render(dataset, clips, draw)
-    fit_block_shortcut(vae, pool[:FITTED_CLIPS].float() / 127.5 - 1, draw)
-    modules: dict[str, nn.Module] = {"vae": vae}
-    if judged_from is not None:
-        modules["discriminator"] = frame_discriminator.FrameDiscriminator()
-        frame_discriminator.init_weights(modules["discriminator"], draw)
-    run = TrainingRun(modules, settings, folder)
-    run.resume()
-    loss = VAELoss()
-
-    def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        frames, batch = PIECES[step % len(PIECES)]
-        chosen = torch.randint(len(pool), (batch,), generator=generator)
-        start = int(torch.randint(pool.shape[2] - frames + 1, (1,), generator=generator))
-        video = pool[chosen, :, start : start + frames].to(run.device).float() / 127.5 - 1
-        judged = judged_from is not None and step >= judged_from
-        return loss(vae, video, generator, modules["discriminator"] if judged else None)
-
-    return run.train(objective, on_step=on_step)
-
-
-def export_vae(run: TrainingRun, folder: Path) -> Path:
-    """Write the averaged VAE where the loaders look, in float16: half the size, no visible difference."""
-    config = causal_vae.CausalVAEConfig.from_dict(VAE_CONFIG)
-    return checkpoints.save(
-        folder / FILES["vae"], run.averaged()["vae"], "causal_vae", config.to_dict(), dtype=torch.float16
-    )
+TRANSFORMER_FILE = "diffusion_models/pyramid_video_small.safetensors"
+TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
 
 
 @torch.inference_mode()
@@ -154,7 +67,7 @@ def train_pyramid(
     vae: nn.Module,
     folder: Path,
     settings: TrainSettings,
-    clips: int = 6000,
+    clips: int = 5000,
     batch: int = 64,
     on_step: OnStep | None = None,
 ) -> tuple[TrainingRun, LatentFormat, text_encoder.Tokenizer]:
@@ -242,7 +155,7 @@ def export_pyramid(
     network, encoder = run.modules["transformer"], run.modules["text_encoder"]
     return (
         checkpoints.save(
-            folder / FILES["transformer"],
+            folder / TRANSFORMER_FILE,
             states["transformer"],
             "miniflux",
             network.config,
@@ -250,7 +163,7 @@ def export_pyramid(
             dtype=torch.float16,
         ),
         checkpoints.save(
-            folder / FILES["text_encoder"],
+            folder / TEXT_FILE,
             states["text_encoder"],
             "text_encoder",
             encoder.config,
