@@ -25,7 +25,7 @@ def only_file(models: Path, kind: str) -> Path:
 
 def load_vae(models: Path) -> torch.nn.Module:
     """The VAE of a folder that is laid out like `models/pretrained`."""
-    return checkpoints.load(only_file(models, "vae"), ("causal_vae",))[0].eval()
+    return checkpoints.load(only_file(models, "vae"), ("causal_vae",), dtype=torch.float32)[0].eval()
 
 
 class TextToVideo:
@@ -33,9 +33,13 @@ class TextToVideo:
 
     def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
         self.stages, self.guidance = stages, guidance
-        self.network, info = checkpoints.load(only_file(models, "diffusion_models"), ("miniflux", "mmdit"))
+        self.network, info = checkpoints.load(
+            only_file(models, "diffusion_models"), ("miniflux", "mmdit"), dtype=torch.float32
+        )
         self.latent_format = info.latent_format
-        self.text, text_info = checkpoints.load(only_file(models, "text_encoders"), ("text_encoder",))
+        self.text, text_info = checkpoints.load(
+            only_file(models, "text_encoders"), ("text_encoder",), dtype=torch.float32
+        )
         self.tokenizer = checkpoints.load_tokenizer(text_info)
         self.vae = load_vae(models)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import checkpoints, miniflux, text_encoder
+from ..models.causal_vae import CausalVideoVAE
 from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.stages import make_stages
@@ -17,7 +18,7 @@ from .captions import Combination, caption
 from .data import AnimationDataset
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions
-from .small_vae import render
+from .small_vae import ENCODING, render
 
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
 VOCABULARY = 512
@@ -40,19 +41,30 @@ TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
 
 
 @torch.inference_mode()
-def encode_latents(vae: nn.Module, videos: Tensor, batch: int = 4) -> Tensor:
+def encode_latents(vae: CausalVideoVAE, videos: Tensor, batch: int = 4) -> Tensor:
     """Latents `(n, c, t, h, w)` of byte clips, in the VAE's own scale."""
     return torch.cat([vae.encode(part.float() / 127.5 - 1).mode() for part in videos.split(batch)])
 
 
-def measured_format(latents: Tensor, videos: Tensor, name: str = "small") -> LatentFormat:
-    """The format that gives every channel of `latents` mean 0 and deviation 1, with colours for previews.
+def channel_weights(vae: CausalVideoVAE) -> Tensor:
+    """How much each latent channel shall count, (c,) with a mean square of 1.
+
+    The linear code gives every channel deviation 1, whether it moves many pixels or few. Half of that levelling (in
+    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees.
+    """
+    pixels_per_unit = 1 / vae.encoder_shortcut.rest.weight.detach().float().norm(dim=1)
+    weights = pixels_per_unit.sqrt()
+    return weights / weights.square().mean().sqrt()
+
+
+def measured_format(latents: Tensor, videos: Tensor, weights: Tensor, name: str = "small") -> LatentFormat:
+    """The format that gives the channels of `latents` mean 0 and the deviations `weights`, with colours for previews.
 
     `videos` are the byte clips of the same rows.
     """
     first, rest = latents[:, :, :1], latents[:, :, 1:]
     (shift, scale), (first_shift, first_scale) = (
-        (part.mean((0, 2, 3, 4)).tolist(), (1 / part.std((0, 2, 3, 4))).tolist()) for part in (rest, first)
+        (part.mean((0, 2, 3, 4)).tolist(), (weights / part.std((0, 2, 3, 4))).tolist()) for part in (rest, first)
     )
     plain = LatentFormat(name, tuple(shift), tuple(scale), tuple(first_shift), tuple(first_scale))
     shown = plain.normalize(latents).transpose(1, 2).flatten(0, 1)  # (n t, c, h, w)
@@ -64,7 +76,7 @@ def measured_format(latents: Tensor, videos: Tensor, name: str = "small") -> Lat
 
 def train_pyramid(
     dataset: AnimationDataset,
-    vae: nn.Module,
+    vae: CausalVideoVAE,
     folder: Path,
     settings: TrainSettings,
     clips: int = 5000,
@@ -103,7 +115,7 @@ def new_networks(vocabulary: int, seed: int) -> tuple[nn.Module, nn.Module]:
 
 
 def cached_latents(
-    dataset: AnimationDataset, vae: nn.Module, folder: Path, clips: int, seed: int
+    dataset: AnimationDataset, vae: CausalVideoVAE, folder: Path, clips: int, seed: int
 ) -> tuple[Tensor, list[Combination], LatentFormat]:
     """Normalised latents of `clips` clips, encoded once and kept in `folder`, with what they show and their format.
 
@@ -125,7 +137,7 @@ def cached_latents(
             combinations += chosen
             sample = videos if sample is None else sample
         latents = torch.cat(parts)
-        latent_format = measured_format(latents[: len(sample)], sample)
+        latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae))
         kept = {
             "key": key,
             "latents": latents,
@@ -138,10 +150,11 @@ def cached_latents(
     return latent_format.normalize(kept["latents"]), [Combination(**c) for c in kept["combinations"]], latent_format
 
 
-def cache_key(dataset: AnimationDataset, vae: nn.Module, clips: int, seed: int) -> str:
+def cache_key(dataset: AnimationDataset, vae: CausalVideoVAE, clips: int, seed: int) -> str:
     """What the cached latents depend on, as one short word."""
     digest = hashlib.sha256(repr((dataset.subjects, dataset.size, dataset.frames, dataset.fps, clips, seed)).encode())
-    for parts in (sorted(vae.state_dict().items()), ((name, dataset.sprite(name).pixels) for name in dataset.subjects)):
+    encoding = sorted((name, tensor) for name, tensor in vae.state_dict().items() if name.startswith(ENCODING))
+    for parts in (encoding, ((name, dataset.sprite(name).pixels) for name in dataset.subjects)):
         for name, tensor in parts:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -172,7 +172,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, capsys):
-    from pyramid_video.training import small_model
+    from pyramid_video.training import small_vae
     from pyramid_video.training.loop import TrainingRun, TrainSettings
 
     def start(folder: Path) -> TrainingRun:
@@ -189,7 +189,7 @@ def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, caps
         return run.train(objective)
 
     monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_: None)
-    monkeypatch.setattr(small_model, "train_vae", train)
+    monkeypatch.setattr(small_vae, "train_vae", train)
     deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
