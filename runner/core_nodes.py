@@ -12,7 +12,6 @@ from ..host import get_host
 
 CHUNK = 2  # latent frames decoded at once: the same pictures as from all at once, in less memory
 LARGEST_SIDE = 16384
-LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 SCHEDULERS = [
     "simple",
     "sgm_uniform",
