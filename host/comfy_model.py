@@ -20,6 +20,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ..models import checkpoints
+from ..models.checkpoint_dtypes import asked_dtype
 from ..models.latent_format import LatentFormat
 from ..models.miniflux import MiniFluxTransformer
 from ..models.mmdit import MMDiTTransformer
@@ -27,12 +28,6 @@ from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
-WEIGHT_DTYPES = {
-    "bf16": torch.bfloat16,
-    "fp32": torch.float32,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-    "fp8_e5m2": torch.float8_e5m2,
-}
 FLUX_WIDTH, FLUX_MEMORY = 3072, 3.1  # the host's measured activation factor for FLUX.1; it grows with the width
 USE_OUR_SAMPLER = (
     "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or the block "
@@ -194,7 +189,7 @@ def false_colours(channels: int) -> list[list[float]]:
 
 
 def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:
-    """Read a transformer into a MODEL; `weight_dtype` is "default" or a key of `WEIGHT_DTYPES`."""
+    """Read a transformer into a MODEL; `weight_dtype` is a key of `checkpoint_dtypes.WEIGHT_DTYPES`."""
     info = checkpoints.inspect(path, NETWORKS)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
@@ -242,10 +237,8 @@ def choose_dtypes(
     info: checkpoints.CheckpointInfo, wanted: str, device: torch.device
 ) -> tuple[torch.dtype, torch.dtype | None]:
     """How weights are kept, and what they are cast to for computing (None: not at all)."""
-    if wanted != "default" and wanted not in WEIGHT_DTYPES:
-        raise ValueError(f"weight_dtype is {wanted!r}; expected default, {', '.join(WEIGHT_DTYPES)}")
     parameters = sum(stored.size for stored in info.weights.tensors.values())
-    storage = WEIGHT_DTYPES.get(wanted) or comfy.model_management.unet_dtype(
+    storage = asked_dtype(wanted) or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=list(DTYPES), weight_dtype=info.dtype
     )
     if storage == torch.float16:  # a start-up option of the host can ask for it

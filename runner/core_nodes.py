@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from ..host import get_host
+from ..samplers.seeds import LARGEST_SEED
 
 CHUNK = 2  # latent frames decoded at once: the same pictures as from all at once, in less memory
 LARGEST_SIDE = 16384
