@@ -128,13 +128,25 @@ def check_batch(latent: Tensor, stages: PyramidStages, ratios: Sequence[int], un
         raise ValueError(f"units per stage are {list(units)}; expected {len(stages)} whole numbers of at least 1")
 
 
-def pyramid_loss(predictions: Sequence[Tensor], columns: Sequence[Column]) -> Tensor:
-    """Mean squared error of each row, averaged over the rows of all columns, in float32."""
+def pyramid_loss(
+    predictions: Sequence[Tensor], columns: Sequence[Column], stage_weights: Sequence[float] | None = None
+) -> Tensor:
+    """Mean squared error of each row, averaged over the rows of all columns, in float32; weighted by stage if asked."""
     rows = [
         (prediction.float() - column.target.float()).square().flatten(1).mean(1)
+        * (1.0 if stage_weights is None else stage_weights[column.stage])
         for prediction, column in zip(predictions, columns, strict=True)
     ]
     return torch.cat(rows).mean()
+
+
+def picture_weights(stages: PyramidStages) -> tuple[float, ...]:
+    """Weights under which the error of a velocity counts as the error of the picture it means, in every stage.
+
+    A stage's velocity is the noise it travels times `noise - data`, so without them the coarse stages, which decide
+    where things are, weigh little.
+    """
+    return tuple((stage.sigma_start - stage.sigma_end) ** -2 for stage in stages.stages)
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,7 @@ class PyramidObjective:
     ratios: tuple[int, ...] = (1, 2, 1)  # columns per stage
     history_noise: float = HISTORY_NOISE
     frames_per_unit: int = 1
+    stage_weights: tuple[float, ...] | None = None  # None: all alike, as the released models were trained
 
     def __call__(
         self,
@@ -163,7 +176,7 @@ class PyramidObjective:
             network(c.clips, c.timestep, text[c.samples], None if mask is None else mask[c.samples], pooled[c.samples])
             for c in columns
         ]
-        losses = {"loss": pyramid_loss(answers, columns)}
+        losses = {"loss": pyramid_loss(answers, columns, self.stage_weights)}
         for stage in range(len(self.stages)):
             own = [
                 (answer.detach(), column)

@@ -17,7 +17,7 @@ from ..samplers.stages import make_stages
 from .captions import Combination, caption
 from .data import AnimationDataset
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
-from .objectives import GeneratorDraw, PyramidObjective, drop_captions
+from .objectives import GeneratorDraw, PyramidObjective, drop_captions, picture_weights
 from .small_vae import ENCODING, render
 
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
@@ -91,7 +91,8 @@ def train_pyramid(
     encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
     run = TrainingRun({"transformer": network, "text_encoder": encoder}, settings, folder)
     run.resume()
-    loss = PyramidObjective(make_stages(len(STAGE_RATIOS)), STAGE_RATIOS)
+    stages = make_stages(len(STAGE_RATIOS))
+    loss = PyramidObjective(stages, STAGE_RATIOS, stage_weights=picture_weights(stages))
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(latents), (batch,), generator=generator).tolist()

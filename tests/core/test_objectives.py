@@ -11,6 +11,7 @@ from pyramid_video.training.objectives import (
     PyramidObjective,
     drop_captions,
     official_units,
+    picture_weights,
     pyramid_batch,
     pyramid_loss,
     random_units,
@@ -178,3 +179,19 @@ def test_the_objective_gives_each_sample_its_own_text_and_trains(masked):
     torch.testing.assert_close(losses["loss"].detach(), weighted)
     losses["loss"].backward()
     assert network.number.grad.abs() > 0
+
+
+def test_picture_weights_make_every_stage_count_the_same_error_of_the_picture():
+    """A picture that is wrong by e everywhere makes a velocity wrong by e times the noise travelled; it costs e^2."""
+    columns = make_columns(torch.randn(3, 4, 4, 8, 8), (4, 4, 4))
+    wrong = 0.3
+    for column in columns:
+        rung = STAGES.stages[column.stage]
+        answer = column.target - wrong * (rung.sigma_start - rung.sigma_end)
+        clean = rung.clean_estimate(column.clips[-1], column.target, 1.0)
+        torch.testing.assert_close(
+            rung.clean_estimate(column.clips[-1], answer, 1.0) - clean,
+            torch.full_like(clean, wrong * rung.sigma_start),  # at sigma 1 the whole share of noise is ahead
+        )
+        loss = pyramid_loss([answer], [column], picture_weights(STAGES))
+        torch.testing.assert_close(loss, torch.tensor(wrong**2))
