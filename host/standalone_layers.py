@@ -1,4 +1,4 @@
-"""Layers that store their weights in one type and compute in the type of what they are given, for float8 storage."""
+"""Layers that store weights in one type and compute in the type of what they are given: transformers in float8."""
 
 from __future__ import annotations
 
@@ -22,16 +22,6 @@ class Conv2d(bare_layers.Conv2d):
         return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
 
 
-class Conv3d(bare_layers.Conv3d):
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
-
-
-class GroupNorm(bare_layers.GroupNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x, self.num_groups, at_use(self.weight, x), at_use(self.bias, x), self.eps)
-
-
 class LayerNorm(bare_layers.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, at_use(self.weight, x), at_use(self.bias, x), self.eps)
@@ -40,6 +30,3 @@ class LayerNorm(bare_layers.LayerNorm):
 class RMSNorm(bare_layers.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, at_use(self.weight, x), self.eps)
-
-
-Embedding = bare_layers.Embedding  # no network that is stored in float8 has one

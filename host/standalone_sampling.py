@@ -25,9 +25,6 @@ class Noise:
 
     seed: int
 
-    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        return draw_noise(latent["samples"].shape, self.seed)
-
 
 @dataclass(frozen=True)
 class PyramidSampler:

@@ -71,6 +71,7 @@ class VAE:
     ) -> Tensor:
         """Video `(b, t, h, w, 3)` in 0..1 from a latent; a latent without a time axis is a single frame."""
         latent = samples.unsqueeze(2) if samples.ndim == 4 else samples
+        self.network.config.check_latent(latent)  # while it is on the CPU, where looking for NaN costs no wait
         with resident(self.network, self.device):
             clips = [self._decode_one(row, chunk, tile, on_chunk) for row in latent.split(1)]
         return torch.cat(clips)

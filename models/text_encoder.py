@@ -30,11 +30,17 @@ class TextEncoderConfig:
     heads: int
     max_tokens: int  # longest text, end token included
     pooled_width: int = 0  # 0 means the same as `width`
+    summary: int = 0  # features that sum up a text of any length; 0 means one for every token
 
     def __post_init__(self) -> None:
         if not self.pooled_width:
             object.__setattr__(self, "pooled_width", self.width)
-        wrong = [f"{name}={value}" for name, value in asdict(self).items() if not isinstance(value, int) or value < 1]
+        least = {"summary": 0}
+        wrong = [
+            f"{name}={value}"
+            for name, value in asdict(self).items()
+            if not isinstance(value, int) or value < least.get(name, 1)
+        ]
         if wrong:
             raise ValueError(f"text encoder sizes must be whole numbers from 1 up, got {', '.join(wrong)}")
         if self.width % self.heads:
@@ -46,7 +52,7 @@ class TextEncoderConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown text encoder settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        if missing := sorted(known - set(values) - {"pooled_width"}):
+        if missing := sorted(known - set(values) - {"pooled_width", "summary"}):
             raise ValueError(f"text encoder settings lack {', '.join(missing)}")
         return cls(**values)
 
@@ -55,7 +61,11 @@ class TextEncoderConfig:
 
 
 class TextEncoder(nn.Module):
-    """Turn token ids into one feature vector per token and one pooled vector per text."""
+    """Turn token ids into feature vectors, one per token or a fixed number, and one pooled vector per text.
+
+    With `summary` the text is read by as many learned tokens, and they alone go on: what works with the features has
+    less to look at, and always as much.
+    """
 
     def __init__(self, config: TextEncoderConfig, ops: Any = nn, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
@@ -63,25 +73,34 @@ class TextEncoder(nn.Module):
         where = {"device": device, "dtype": dtype}
         self.tokens = ops.Embedding(config.vocab_size, config.width, **where)
         self.positions = ops.Embedding(config.max_tokens, config.width, **where)
+        self.summary = ops.Embedding(config.summary, config.width, **where) if config.summary else None
         self.layers = nn.ModuleList(Layer(config.width, config.heads, ops, **where) for _ in range(config.layers))
         self.norm = ops.LayerNorm(config.width, **where)
-        self.pool = ops.Linear(config.width, config.pooled_width, **where)
+        self.pool = ops.Linear(config.width * max(1, config.summary), config.pooled_width, **where)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return features `(b, n, width)` and pooled vectors `(b, pooled_width)`.
+        """Return features `(b, n, width)`, or `(b, summary, width)`, and pooled vectors `(b, pooled_width)`.
 
         ids: `(b, n)` integers. mask: `(b, n)`, 1 for real tokens, or None when all are real. Padding changes nothing at
-        real positions; features at padded positions mean nothing. The pooled vector is a Linear of the mean over real
-        tokens.
+        real positions; features at padded positions mean nothing, and there are none with `summary`. The pooled vector
+        is a Linear of the mean over real tokens, or of all the summary.
         """
         if ids.shape[1] > self.config.max_tokens:
             raise ValueError(f"{ids.shape[1]} tokens are too many for a text encoder of {self.config.max_tokens}")
         x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))  # (b, n, width)
         keep = None if mask is None else mask.bool()
+        count = self.config.summary
+        if count:
+            readers = self.summary(torch.arange(count, device=ids.device))
+            x = torch.cat((readers.expand(len(x), -1, -1), x), dim=1)
+            keep = None if keep is None else torch.cat((keep.new_ones(len(x), count), keep), dim=1)
         visible = None if keep is None else keep[:, None, None, :]  # keys that every query may look at
         for layer in self.layers:
             x = layer(x, visible)
         x = self.norm(x)
+        if count:
+            summary = x[:, :count]
+            return summary, self.pool(summary.flatten(1))
         if keep is None:
             return x, self.pool(x.mean(1))
         weight = keep[..., None].to(x)

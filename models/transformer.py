@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, TokenLayout, frame_ends, plan_text
-from .layers import PATCH, Conditioning, FinalNorm, patch_grid, unpatchify
+from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, unpatchify
 from .rotary import Grid, rotation_table
 
 Config = TypeVar("Config", bound="TransformerConfig")
@@ -63,6 +63,7 @@ class PyramidTransformer(nn.Module):
         self.context_embedder = ops.Linear(config.joint_attention_dim, config.width, **factory)
         self.norm_out = FinalNorm(config.width, ops, **factory)
         self.proj_out = ops.Linear(config.width, 4 * config.latent_channels, **factory)
+        self.skip = ops.Linear(config.width, 4 * config.latent_channels, **factory) if config.input_skip else None
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade time for memory in training: keep only what goes into each block, and work the rest out again."""
@@ -95,7 +96,10 @@ class PyramidTransformer(nn.Module):
         x = self.run_blocks(x, text, steer, layout)
         frames, rows, columns = grids[-1]
         last = x[:, -frames * rows * columns :]
-        return plan.unsort(unpatchify(self.proj_out(self.norm_out(last, steer)), grids[-1]))
+        answer = self.proj_out(self.norm_out(last, steer))
+        if self.skip is not None:
+            answer = torch.addcmul(answer, self.skip(steer).unsqueeze(1), patchify(plan.sort(clips[-1])))
+        return plan.unsort(unpatchify(answer, grids[-1]))
 
     def embed(self, clip: Tensor, last: Grid) -> Tensor:
         """Turn one clip into tokens `(b, n, width)`; `last` is the patch grid of the last clip."""

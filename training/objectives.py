@@ -6,7 +6,7 @@ timesteps, the strength of the history noise, and that noise itself, newest clip
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,36 +128,41 @@ def check_batch(latent: Tensor, stages: PyramidStages, ratios: Sequence[int], un
         raise ValueError(f"units per stage are {list(units)}; expected {len(stages)} whole numbers of at least 1")
 
 
-def pyramid_loss(
-    predictions: Sequence[Tensor], columns: Sequence[Column], stage_weights: Sequence[float] | None = None
-) -> Tensor:
-    """Mean squared error of each row, averaged over the rows of all columns, in float32; weighted by stage if asked."""
-    rows = [
-        (prediction.float() - column.target.float()).square().flatten(1).mean(1)
-        * (1.0 if stage_weights is None else stage_weights[column.stage])
-        for prediction, column in zip(predictions, columns, strict=True)
-    ]
-    return torch.cat(rows).mean()
+def pyramid_loss(predictions: Sequence[Tensor], columns: Sequence[Column]) -> Tensor:
+    """Mean squared error of each row, averaged over the rows of all columns, in float32."""
+    return torch.cat([row_errors(*pair) for pair in zip(predictions, columns, strict=True)]).mean()
 
 
-def picture_weights(stages: PyramidStages) -> tuple[float, ...]:
-    """Weights under which the error of a velocity counts as the error of the picture it means, in every stage.
+def relative_loss(predictions: Sequence[Tensor], columns: Sequence[Column]) -> Tensor:
+    """Logarithm of the mean squared error of each column, averaged over the rows: every stage counts by what it lacks.
 
-    A stage's velocity is the noise it travels times `noise - data`, so without them the coarse stages, which decide
-    where things are, weigh little.
+    Errors of the coarse stages, which decide where things are, are tens of times smaller than those of the last, so in
+    a plain mean they weigh nothing. This is the uncertainty weighting of EDM2 (arXiv 2312.02696, section 2.1), with
+    the best uncertainty for the batch at hand.
     """
-    return tuple((stage.sigma_start - stage.sigma_end) ** -2 for stage in stages.stages)
+    errors = [row_errors(*pair) for pair in zip(predictions, columns, strict=True)]
+    return sum(error.mean().log() * len(error) for error in errors) / sum(map(len, errors))
+
+
+def row_errors(prediction: Tensor, column: Column) -> Tensor:
+    """Mean squared error of every row, (n,) float32."""
+    return (prediction.float() - column.target.float()).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
 class PyramidObjective:
-    """The loss of a pyramidal flow on one batch, with units drawn by `random_units`."""
+    """The loss of a pyramidal flow on one batch, with units drawn by `random_units`.
+
+    A share `first_units` of the steps learns the first unit in every stage: it alone has nothing but the text to go by.
+    `loss` joins the errors, by default as the released models were trained.
+    """
 
     stages: PyramidStages
     ratios: tuple[int, ...] = (1, 2, 1)  # columns per stage
     history_noise: float = HISTORY_NOISE
     frames_per_unit: int = 1
-    stage_weights: tuple[float, ...] | None = None  # None: all alike, as the released models were trained
+    first_units: float = 0.0
+    loss: Callable[[Sequence[Tensor], Sequence[Column]], Tensor] = pyramid_loss
 
     def __call__(
         self,
@@ -169,14 +174,17 @@ class PyramidObjective:
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Losses of normalised latents (b, c, T, h, w) and their texts: `loss`, and one per stage to watch."""
-        units = random_units(count_units(latent.shape[2], self.frames_per_unit), generator, len(self.stages))
         draw = GeneratorDraw(generator, latent.device)
+        if float(draw.uniform(1)) < self.first_units:
+            units = (1,) * len(self.stages)
+        else:
+            units = random_units(count_units(latent.shape[2], self.frames_per_unit), generator, len(self.stages))
         columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.frames_per_unit)
         answers = [
             network(c.clips, c.timestep, text[c.samples], None if mask is None else mask[c.samples], pooled[c.samples])
             for c in columns
         ]
-        losses = {"loss": pyramid_loss(answers, columns, self.stage_weights)}
+        losses = {"loss": self.loss(answers, columns)}
         for stage in range(len(self.stages)):
             own = [
                 (answer.detach(), column)

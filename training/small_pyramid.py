@@ -8,19 +8,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from ..models import checkpoints, miniflux, text_encoder
 from ..models.causal_vae import CausalVideoVAE
 from ..models.files import write_beside
 from ..models.latent_format import LatentFormat, fit_rgb
+from ..samplers.noise import pyramid
 from ..samplers.stages import make_stages
 from .captions import Combination, caption
 from .data import AnimationDataset
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
-from .objectives import GeneratorDraw, PyramidObjective, drop_captions, picture_weights
+from .objectives import GeneratorDraw, PyramidObjective, drop_captions, relative_loss
 from .small_vae import ENCODING, render
 
-TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48}
+TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48, "summary": 4}
 VOCABULARY = 512
 TRANSFORMER_CONFIG = {
     "in_channels": 96,
@@ -31,10 +33,13 @@ TRANSFORMER_CONFIG = {
     "axes_dims_rope": [8, 12, 12],
     "joint_attention_dim": 160,
     "pooled_projection_dim": 160,
+    "input_skip": True,
 }
 PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
 STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
+FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
+OUTLINE_LEVEL = 1  # of the pyramid: small enough to be foretold from the text, large enough to show the subject
 CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
 TRANSFORMER_FILE = "diffusion_models/pyramid_video_small.safetensors"
 TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
@@ -83,27 +88,40 @@ def train_pyramid(
     batch: int = 64,
     on_step: OnStep | None = None,
 ) -> tuple[TrainingRun, LatentFormat, text_encoder.Tokenizer]:
-    """Train transformer and text encoder together on cached latents; captions are worded anew in every step."""
+    """Train transformer and text encoder together on cached latents; captions are worded anew in every step.
+
+    A linear head that is thrown away afterwards foretells the outline of the clip from the pooled text alone. Where
+    something is shows only in how it differs from its background, which depends on two words at once; behind the noise
+    of a flow's targets the text encoder needs thousands of steps to find that out, here a few hundred.
+    """
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
     words = torch.Generator().manual_seed(settings.seed + 2)
     texts = [caption(c, words) for c in combinations for _ in range(4)]
     tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
     encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
-    run = TrainingRun({"transformer": network, "text_encoder": encoder}, settings, folder)
+    outline = nn.Linear(encoder.config.pooled_width, outlines(latents[:1]).shape[1])
+    nn.init.zeros_(outline.weight), nn.init.zeros_(outline.bias)
+    run = TrainingRun({"transformer": network, "text_encoder": encoder, "outline": outline}, settings, folder)
     run.resume()
     stages = make_stages(len(STAGE_RATIOS))
-    loss = PyramidObjective(stages, STAGE_RATIOS, stage_weights=picture_weights(stages))
+    loss = PyramidObjective(stages, STAGE_RATIOS, first_units=FIRST_UNITS, loss=relative_loss)
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(latents), (batch,), generator=generator).tolist()
         captions = [caption(combinations[i], generator) for i in chosen]
-        captions = drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator))
-        ids, mask = tokenizer.batch(captions)
+        ids, mask = tokenizer.batch(drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator)))
         text, pooled = encoder(ids.to(run.device), mask.to(run.device))
-        # The transformer plans its attention from the mask on the CPU; there it costs no wait for the device.
-        return loss(network, latents[chosen].to(run.device), text, mask, pooled, generator)
+        clips = latents[chosen].to(run.device)
+        losses = loss(network, clips, text, None, pooled, generator)
+        told = mse_loss(outline(pooled), outlines(clips))
+        return {**losses, "loss": losses["loss"] + told.log(), "outline": told}
 
     return run.train(objective, on_step=on_step), latent_format, tokenizer
+
+
+def outlines(latents: Tensor) -> Tensor:
+    """The coarse clip at level `OUTLINE_LEVEL`, (n, features)."""
+    return pyramid(latents, len(STAGE_RATIOS))[OUTLINE_LEVEL].flatten(1)
 
 
 def new_networks(vocabulary: int, seed: int) -> tuple[nn.Module, nn.Module]:

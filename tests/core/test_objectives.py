@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pyramid_video.samplers.noise import double, halve, noise_pyramid, pyramid
@@ -11,10 +13,10 @@ from pyramid_video.training.objectives import (
     PyramidObjective,
     drop_captions,
     official_units,
-    picture_weights,
     pyramid_batch,
     pyramid_loss,
     random_units,
+    relative_loss,
 )
 from torch import nn
 
@@ -181,17 +183,39 @@ def test_the_objective_gives_each_sample_its_own_text_and_trains(masked):
     assert network.number.grad.abs() > 0
 
 
-def test_picture_weights_make_every_stage_count_the_same_error_of_the_picture():
-    """A picture that is wrong by e everywhere makes a velocity wrong by e times the noise travelled; it costs e^2."""
+def test_the_relative_loss_pulls_every_stage_equally_whatever_its_scale():
+    """Scaling a stage's target and answer leaves the gradient of a relative change as it was."""
     columns = make_columns(torch.randn(3, 4, 4, 8, 8), (4, 4, 4))
-    wrong = 0.3
-    for column in columns:
-        rung = STAGES.stages[column.stage]
-        answer = column.target - wrong * (rung.sigma_start - rung.sigma_end)
-        clean = rung.clean_estimate(column.clips[-1], column.target, 1.0)
-        torch.testing.assert_close(
-            rung.clean_estimate(column.clips[-1], answer, 1.0) - clean,
-            torch.full_like(clean, wrong * rung.sigma_start),  # at sigma 1 the whole share of noise is ahead
-        )
-        loss = pyramid_loss([answer], [column], picture_weights(STAGES))
-        torch.testing.assert_close(loss, torch.tensor(wrong**2))
+    pulls = []
+    for scale in (1.0, 0.01):
+        scaled = [replace(c, target=c.target * (scale if c.stage == 0 else 1)) for c in columns]
+        factors = torch.full((3,), 0.5, requires_grad=True)
+        answers = [factors[c.stage] * c.target for c in scaled]
+        relative_loss(answers, scaled).backward()
+        pulls.append(factors.grad)
+    torch.testing.assert_close(*pulls)
+    torch.testing.assert_close(pulls[0], torch.full((3,), -4 / 3))  # d/df log((1 - f)^2) = -2 / (1 - f), a third each
+
+
+def test_the_relative_loss_has_the_minimum_of_the_plain_one():
+    column = make_columns(torch.randn(3, 4, 4, 8, 8), (4, 4, 4))[2]
+    near, nearer = (column.target + error for error in (0.2, 0.1))
+    difference = relative_loss([near], [column]) - relative_loss([nearer], [column])
+    torch.testing.assert_close(difference, torch.tensor(4.0).log())
+
+
+@pytest.mark.parametrize("share", (0.0, 0.4, 1.0))
+def test_a_share_of_the_steps_is_for_first_units(share):
+    class Lengths(nn.Module):
+        def forward(self, clips, *_):
+            lengths.append(len(clips))
+            return torch.zeros_like(clips[-1])
+
+    objective, generator = PyramidObjective(STAGES, (1, 1, 1), first_units=share), seeded(0)
+    first, steps = 0, 300
+    for _ in range(steps):
+        lengths: list[int] = []
+        text = torch.zeros(3, 1, 2)
+        objective(Lengths(), torch.zeros(3, 1, 5, 4, 4), text, None, text[:, 0], generator)
+        first += lengths == [1, 1, 1]
+    assert first / steps == pytest.approx(share, abs=0.1)  # without the share a clip of 5 units never has all three
