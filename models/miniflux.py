@@ -38,7 +38,6 @@ class MiniFluxConfig(TransformerConfig):
     use_temporal_causal: bool = True  # frames see only earlier frames
     use_t5_mask: bool = True  # text padding is left out
     interp_condition_pos: bool = True  # history clips span the grid of the last clip
-    input_skip: bool = False  # ours: add the noisy clip to the answer, each patch feature times a gain of the timestep
 
     HARMLESS: ClassVar[frozenset[str]] = TransformerConfig.HARMLESS | {"patch_size"}  # says 1, means nothing
 

@@ -21,7 +21,13 @@ Config = TypeVar("Config", bound="TransformerConfig")
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`."""
+    """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`.
+
+    `input_skip` is ours: the noisy clip is added to the answer, each patch feature times a gain that the timestep and
+    the text steer. A narrow network then need not carry the noise through all blocks only to give it back.
+    """
+
+    input_skip: bool = False
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
         {"use_flash_attn", "use_gradient_checkpointing", "gradient_checkpointing_ratio", "max_num_frames"}

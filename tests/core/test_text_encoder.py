@@ -35,9 +35,10 @@ def tokenizer():
     return Tokenizer.train(TEXTS * 3, vocab_size=320, max_tokens=16)
 
 
-@pytest.fixture(scope="module")
-def encoder(tokenizer):
-    config = TextEncoderConfig(tokenizer.vocab_size, width=24, layers=2, heads=3, max_tokens=16, pooled_width=20)
+@pytest.fixture(scope="module", params=(0, 3), ids=("tokens", "summary"))
+def encoder(tokenizer, request):
+    sizes = {"width": 24, "layers": 2, "heads": 3, "max_tokens": 16, "pooled_width": 20, "summary": request.param}
+    config = TextEncoderConfig(tokenizer.vocab_size, **sizes)
     network = TextEncoder(config)
     init_weights(network, torch.Generator().manual_seed(0))
     return network.eval()
@@ -98,7 +99,8 @@ def test_a_text_in_a_batch_equals_the_text_alone(tokenizer, encoder):
     for row, text in enumerate(TEXTS):
         ids = torch.tensor([tokenizer.encode(text)])
         alone, alone_pooled = encoder(ids)
-        torch.testing.assert_close(tokens[row : row + 1, : ids.shape[1]], alone, atol=1e-5, rtol=1e-5)
+        assert alone.shape[1] == (encoder.config.summary or ids.shape[1])
+        torch.testing.assert_close(tokens[row : row + 1, : alone.shape[1]], alone, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(pooled[row : row + 1], alone_pooled, atol=1e-5, rtol=1e-5)
     assert tokens.shape[2] == 24 and pooled.shape == (len(TEXTS), 20)
 
@@ -106,7 +108,8 @@ def test_a_text_in_a_batch_equals_the_text_alone(tokenizer, encoder):
 def test_padding_gets_no_gradient_and_every_weight_does(tokenizer, encoder):
     ids, mask = tokenizer.batch(TEXTS)
     tokens, pooled = encoder(ids, mask)
-    (tokens * mask[..., None]).sum().add(pooled.square().sum()).backward()
+    real = tokens if encoder.config.summary else tokens * mask[..., None]
+    real.square().sum().add(pooled.square().sum()).backward()
     grads = {name: parameter.grad for name, parameter in encoder.named_parameters()}
     encoder.zero_grad(set_to_none=True)
     assert all(grad is not None and torch.isfinite(grad).all() for grad in grads.values())
@@ -130,6 +133,9 @@ def test_config_survives_a_dictionary_and_names_what_is_wrong():
         TextEncoderConfig.from_dict({"vocab_size": 300, "width": 24, "max_tokens": 16})
     with pytest.raises(ValueError, match="heads"):
         TextEncoderConfig(300, 25, 2, 3, 16)
+    assert TextEncoderConfig.from_dict({k: v for k, v in config.to_dict().items() if k != "summary"}) == config
+    with pytest.raises(ValueError, match="summary=-1"):
+        TextEncoderConfig(300, 24, 2, 3, 16, summary=-1)
     with pytest.raises(ValueError, match="layers=0"):
         TextEncoderConfig(300, 24, 0, 3, 16)
 

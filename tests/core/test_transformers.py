@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import cmath
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from pyramid_video.models import attention, transformer
-from pyramid_video.models.layers import timestep_frequencies
+from pyramid_video.models.layers import timestep_frequencies, unpatchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer, init_weights
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer, place_table
 from pyramid_video.models.rotary import grid_positions, rotation_table
@@ -234,6 +235,17 @@ def test_a_new_network_is_the_zero_field_and_learns(kind):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_input_skip_adds_the_noisy_clip_with_gains_of_its_own(kind):
+    """What it adds is linear in the clip, feature by feature, and nothing else changes."""
+    plain, skipping, given = make(kind), make(kind, input_skip=True), inputs()
+    state = {name: weight for name, weight in skipping.state_dict().items() if not name.startswith("skip.")}
+    plain.load_state_dict(state)
+    with torch.no_grad():
+        skipping.skip.weight.zero_()
+        gains = unpatchify(skipping.skip.bias.expand(3, math.prod(GRIDS[-1]), -1), GRIDS[-1])
+        torch.testing.assert_close(skipping(*given) - plain(*given), gains * given[0][-1])
 
 
 def test_history_spans_the_grid_of_the_last_clip():
