@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from pyramid_video.models import checkpoints
+from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.samplers.guidance import PyramidGuidance, guide
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import Call, sample_pyramid
@@ -50,7 +51,7 @@ class TextToVideo:
         side, length = size // config.space_compression, (frames - 1) // config.time_compression + 1
         noise = draw_noise((len(prompts), config.latent_channels, length, side, side), seed)
         negatives = [""] * len(prompts) if self.guidance.enabled else []
-        text, mask, pooled = self.encode([*negatives, *prompts])
+        text, mask, pooled = encode_texts(self.text, self.tokenizer, [*negatives, *prompts])
 
         def velocity(x: Tensor, call: Call) -> Tensor:
             rows = len(text) // len(x)
@@ -60,11 +61,3 @@ class TextToVideo:
 
         latent = sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(prompts)))
         return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
-
-    def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (n, length, width), mask (n, length) and pooled vectors (n, width) of several prompts."""
-        ids = [torch.tensor(self.tokenizer.encode(prompt)) for prompt in prompts]
-        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        mask = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in ids])[:, None]
-        tokens, pooled = self.text(padded, mask)
-        return tokens, mask, pooled

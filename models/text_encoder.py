@@ -208,3 +208,13 @@ def normalize_text(text: str) -> str:
     """One spelling for texts that read the same: NFKC, lower case, single spaces, no half surrogates."""
     readable = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(unicodedata.normalize("NFKC", readable).lower().split())
+
+
+def encode_texts(
+    network: TextEncoder, tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Features `(b, n, width)`, their mask on the CPU (None where all are real) and pooled vectors of several texts."""
+    ids, mask = tokenizer.batch(texts)
+    device = network.pool.weight.device
+    features, pooled = network(ids.to(device), mask.to(device))
+    return features, None if network.config.summary else mask, pooled

@@ -109,10 +109,10 @@ def train_pyramid(
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(latents), (batch,), generator=generator).tolist()
         captions = [caption(combinations[i], generator) for i in chosen]
-        ids, mask = tokenizer.batch(drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator)))
-        text, pooled = encoder(ids.to(run.device), mask.to(run.device))
+        captions = drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator))
+        text, mask, pooled = text_encoder.encode_texts(encoder, tokenizer, captions)
         clips = latents[chosen].to(run.device)
-        losses = loss(network, clips, text, None, pooled, generator)
+        losses = loss(network, clips, text, mask, pooled, generator)
         told = mse_loss(outline(pooled), outlines(clips))
         return {**losses, "loss": losses["loss"] + told.log(), "outline": told}
 
