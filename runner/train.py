@@ -64,11 +64,12 @@ def ending_as_ctrl_c() -> Iterator[None]:
 
 
 def train_part(options: argparse.Namespace) -> list[Path]:
-    """Train one part and write its files."""
+    """Train one part and write its files, and its curves beside the state of the run."""
     from ..models import checkpoints
     from ..training import small_pyramid, small_vae
     from ..training.data import AnimationDataset
     from ..training.loop import TrainSettings
+    from ..training.report import save_curves
 
     dataset = AnimationDataset(options.animations, small_vae.SUBJECTS)
     recipes = (small_vae.VAE_TRAINING, small_pyramid.PYRAMID_TRAINING, small_vae.DECODER_TRAINING)
@@ -82,11 +83,11 @@ def train_part(options: argparse.Namespace) -> list[Path]:
         vae, _ = checkpoints.load(options.out / small_vae.VAE_FILE, ["causal_vae"])
     if options.part == "pyramid":
         trained = small_pyramid.train_pyramid(dataset, vae, options.run, settings, on_step=report, **clips)
-        return list(small_pyramid.export_pyramid(*trained, options.out))
+        return [*small_pyramid.export_pyramid(*trained, options.out), save_curves(options.run)]
     run = small_vae.train_vae(
         dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
     )
-    return [small_vae.export_vae(run, options.out)]
+    return [small_vae.export_vae(run, options.out), save_curves(options.run)]
 
 
 def report(step: int, losses: Mapping[str, float]) -> None:

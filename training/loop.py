@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..models.files import write_beside
 
 Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
-STATE = "state.pt"
+STATE, LOSSES = "state.pt", "losses.jsonl"
 OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
 
 
@@ -192,7 +192,7 @@ class TrainingRun:
             torch.save(state, part)
         with write_beside(self.folder / "settings.json") as part:
             part.write_text(json.dumps(asdict(self.settings), indent=1))
-        with open(self.folder / "losses.jsonl", "a", encoding="utf-8") as log:
+        with open(self.folder / LOSSES, "a", encoding="utf-8") as log:
             log.writelines(line + "\n" for line in self._pending)
         self._pending.clear()
         return self.folder

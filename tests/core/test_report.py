@@ -1,0 +1,61 @@
+"""Curves of a run: what is read, what is drawn where."""
+
+from __future__ import annotations
+
+import json
+
+import numpy
+import pytest
+from pyramid_video.training.report import COLOURS, HEIGHT, WIDTH, draw_curves, mean_line, read_losses, save_curves
+
+
+def write(folder, rows):
+    (folder / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rows_of_colour(picture, colour):
+    """For every column of pixels the mean row of a colour, NaN where there is none; below the names."""
+    pixels = numpy.asarray(picture).astype(int)[48:]
+    near = numpy.abs(pixels - colour).sum(-1) < 60
+    rows = numpy.arange(48, HEIGHT)[:, None]
+    with numpy.errstate(invalid="ignore"):
+        return (near * rows).sum(0) / near.sum(0)
+
+
+def test_a_step_done_again_counts_once_and_names_may_come_late(tmp_path):
+    write(tmp_path, [{"step": 0, "a": 3.0}, {"step": 1, "a": 2.0}, {"step": 1, "a": 1.0, "b": 5.0}])
+    assert read_losses(tmp_path) == {"a": [(0, 3.0), (1, 1.0)], "b": [(1, 5.0)]}
+
+
+def test_a_run_without_losses_has_no_curves(tmp_path):
+    assert save_curves(tmp_path) is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length", (1, 239, 240, 241, 10007))
+def test_means_keep_the_mean_of_the_whole(length):
+    points = [(step, float(step % 7)) for step in range(length)]
+    line = mean_line(points, 240)
+    assert len(line) <= 240
+    if length <= 240:
+        assert line == points
+
+
+def test_a_power_law_is_a_straight_line_and_what_falls_goes_down():
+    steps = range(0, 1001, 5)
+    picture = draw_curves({"first": [(s, 10 ** (-s / 500)) for s in steps], "second": [(s, 0.1) for s in steps]})
+    assert picture.size == (WIDTH, HEIGHT)
+    rows = rows_of_colour(picture, COLOURS[0])
+    drawn = numpy.flatnonzero(~numpy.isnan(rows))
+    slope, start = numpy.polyfit(drawn, rows[drawn], 1)
+    assert slope > 0 and numpy.abs(rows[drawn] - (start + slope * drawn)).max() < 2.5
+    level = rows_of_colour(picture, COLOURS[1])
+    assert numpy.nanstd(level) < 1
+
+
+def test_curves_below_zero_are_left_out(tmp_path):
+    write(tmp_path, [{"step": step, "loss": -1.0, "error": 0.5} for step in range(3)])
+    picture = draw_curves(read_losses(tmp_path))
+    assert not numpy.isnan(rows_of_colour(picture, COLOURS[0])).all()
+    assert numpy.isnan(rows_of_colour(picture, COLOURS[1])).all()
+    assert save_curves(tmp_path) == tmp_path / "curves.png"
+    assert draw_curves({"loss": [(0, -1.0)]}).size == (WIDTH, HEIGHT)
