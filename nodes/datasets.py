@@ -104,6 +104,97 @@ class Animations:
         return {"ui": tell(describe(dataset)), "result": (dataset,)}
 
 
+class VideoFolderDataset:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = (
+        "Turns a folder of your own videos and animated pictures into captioned training clips: cut to a common length "
+        "and speed, and to the nearest of a few aspects. A table says which files are used, what is done to them, and "
+        "why others are left out."
+    )
+    SEARCH_ALIASES = ["dataset", "training data", "clips", "load videos", "captions", "buckets"]
+    RETURN_TYPES = ("VIDEO_DATASET", "STRING")
+    RETURN_NAMES = ("dataset", "table")
+    OUTPUT_TOOLTIPS = ("For 'Preview video dataset'.", "One line a file: kept or dropped, and why.")
+    FUNCTION = "open"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "folder": (
+                    "STRING",
+                    {
+                        "default": "clips",
+                        "tooltip": "A folder below the input folder, with mp4, mov, mkv, webm, avi, gif or animated "
+                        "webp and png files, here or in folders of it. Each has its caption in a text file of the same "
+                        "name, or all have theirs in one .jsonl file.",
+                    },
+                ),
+                "size": (
+                    "INT",
+                    {
+                        "default": 64,
+                        "min": 16,
+                        "max": 2048,
+                        "step": 16,
+                        "tooltip": "Clips get about size x size pixels, wide or tall as they are. 64 trains on a CPU; "
+                        "twice the size costs four times the work.",
+                    },
+                ),
+                "frames": (
+                    "INT",
+                    {
+                        "default": 17,
+                        "min": 1,
+                        "max": 241,
+                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 learns "
+                        "images; a long clip leaves out the files that are shorter.",
+                    },
+                ),
+                "fps": (
+                    "FLOAT",
+                    {
+                        "default": 8.0,
+                        "min": 1.0,
+                        "max": 60.0,
+                        "tooltip": "Frames per second of the clips. Low values take every third or fourth frame of a "
+                        "file and show more of it; values above the file's own repeat frames.",
+                    },
+                ),
+                "multiple": (
+                    "INT",
+                    {
+                        "default": 64,
+                        "min": 8,
+                        "max": 256,
+                        "step": 8,
+                        "tooltip": "Sides of the clips divide by this. Pyramid models need 64 (with 3 stages); lower "
+                        "values cut less off the edges, where the model allows them.",
+                    },
+                ),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")  # files may have come or gone; only headers are read again
+
+    def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
+        from ..training.video_folder import VideoFolder
+
+        host = get_host()
+        bar = None
+
+        def on_load(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or host.progress(total)
+            bar.update(done, "looking at videos")
+
+        dataset = VideoFolder(host.input_folder(folder), size, frames, fps, multiple, on_load)
+        summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
+        return {"ui": tell(summary, dataset.table()), "result": (dataset, dataset.table())}
+
+
 class PreviewDataset:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Draws a few clips of a dataset, with their captions: look at what is learned before it is learned."
@@ -159,5 +250,13 @@ def describe(dataset: AnimationDataset) -> str:
     )
 
 
-NODES = {"PyramidVideoAnimationDataset": Animations, "PyramidVideoDatasetPreview": PreviewDataset}
-NAMES = {"PyramidVideoAnimationDataset": "Animation dataset", "PyramidVideoDatasetPreview": "Preview video dataset"}
+NODES = {
+    "PyramidVideoAnimationDataset": Animations,
+    "PyramidVideoFolderDataset": VideoFolderDataset,
+    "PyramidVideoDatasetPreview": PreviewDataset,
+}
+NAMES = {
+    "PyramidVideoAnimationDataset": "Animation dataset",
+    "PyramidVideoFolderDataset": "Video folder dataset",
+    "PyramidVideoDatasetPreview": "Preview video dataset",
+}

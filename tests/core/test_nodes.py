@@ -39,6 +39,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoGuider",
     "PyramidVideoAnimationDataset",
     "PyramidVideoDatasetPreview",
+    "PyramidVideoFolderDataset",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 NODES = sorted(NODE_CLASS_MAPPINGS)

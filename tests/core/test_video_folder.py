@@ -1,0 +1,185 @@
+"""A folder of videos: frames at the right time, every file accounted for, and reasons that help."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import pytest
+import torch
+from PIL import Image
+from pyramid_video.host.video import Clip, write_mp4
+from pyramid_video.training.footage import probe, read_frames
+from pyramid_video.training.video_folder import VideoFolder, fill, make_buckets, nearest_bucket
+
+FPS = 10
+
+
+def grey_ramp(count: int, height: int, width: int) -> torch.Tensor:
+    """Frames `(f, h, w, 3)` in 0..1, each brighter than the one before by the same step."""
+    return torch.linspace(0.1, 0.9, count).view(-1, 1, 1, 1).expand(-1, height, width, 3).contiguous()
+
+
+def write_video(path, count=30, height=48, width=64, fps=FPS):
+    write_mp4(path, Clip(grey_ramp(count, height, width), Fraction(fps)), {})
+
+
+def write_pictures(path, count=10, milliseconds=100):
+    levels = (grey_ramp(count, 1, 1).flatten(1)[:, 0] * 255).round().int().tolist()
+    pictures = [Image.new("RGB", (40, 60), (level,) * 3) for level in levels]
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, **options)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    write_video(tmp_path / "wide.mp4", width=128)
+    write_video(tmp_path / "square.mp4", width=48)
+    write_video(tmp_path / "short.mp4", count=8)
+    (tmp_path / "sub").mkdir()
+    write_pictures(tmp_path / "sub" / "tall.webp", count=30)
+    for name in ("wide", "square", "short", "sub/tall"):
+        (tmp_path / f"{name}.txt").write_text(f"  a\n {name} clip ")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ("clip.mp4", "clip.gif", "clip.webp", "clip.png"))
+def test_frames_are_those_shown_at_their_times(tmp_path, name):
+    """Brightness is linear in time, so it tells which frame was taken; after the end the last one stays."""
+    path, count = tmp_path / name, 10
+    write_video(path, count) if name.endswith("mp4") else write_pictures(path, count)
+    found = probe(path)
+    assert (found.fps, found.seconds) == (pytest.approx(FPS), pytest.approx(count / FPS))
+    indices = [0, 1, 1, 4, 7, 9, 9]
+    times = [0.0, 0.11, 0.19, 0.42, 0.78, 0.95, 1.7]
+    shown = read_frames(path, times).float().mean((1, 2, 3)) / 255
+    torch.testing.assert_close(shown, torch.linspace(0.1, 0.9, count)[indices], rtol=0, atol=0.02)
+
+
+def test_every_file_is_in_the_table_with_its_reason(folder):
+    (folder / "wordless.mp4").write_bytes((folder / "wide.mp4").read_bytes())
+    (folder / "broken.mp4").write_bytes(b"not a video at all")
+    (folder / "cut.mp4").write_bytes((folder / "wide.mp4").read_bytes()[:300])
+    (folder / "chatty.mp4").write_bytes((folder / "wide.mp4").read_bytes())
+    Image.new("RGB", (8, 8)).save(folder / "still.png")
+    for name, text in (("broken", "x"), ("cut", "x"), ("still", "x"), ("chatty", "word " * 2000), ("empty", " ")):
+        (folder / f"{name}.txt").write_text(text)
+    (folder / "empty.mp4").write_bytes((folder / "wide.mp4").read_bytes())
+    dataset = VideoFolder(folder, size=64, frames=17, fps=FPS, multiple=16)
+    dropped = {source.name: source.dropped for source in dataset.sources if source.dropped}
+    assert {source.name for source in dataset.kept} == {"wide.mp4", "square.mp4", "sub/tall.webp"}
+    assert "0.80 s long; 17 frames at 10 fps take 1.60 s" in dropped["short.mp4"]
+    assert "write wordless.txt beside it" in dropped["wordless.mp4"] and "no caption" in dropped["empty.mp4"]
+    assert "cannot be read as a video" in dropped["broken.mp4"] and "cut.mp4" in dropped
+    assert "not an animation" in dropped["still.png"] and "at most 4000" in dropped["chatty.mp4"]
+    assert len(dataset.table().splitlines()) == len(dataset.sources) == 10
+
+
+def test_clips_keep_their_aspect_and_carry_their_own_caption(folder):
+    dataset = VideoFolder(folder, size=64, frames=9, fps=5, multiple=16)
+    shapes = {source.name: source.bucket for source in dataset.kept}
+    assert shapes["square.mp4"] == (64, 64)
+    assert shapes["wide.mp4"][1] >= 2 * shapes["wide.mp4"][0] and shapes["sub/tall.webp"][0] > 64
+    generator, seen = seeded(), {}
+    for _ in range(30):
+        videos, captions, names = dataset.sample(generator, 2)
+        assert videos.shape[:3] == (2, 3, 9) and videos.abs().max() <= 1
+        for caption, name in zip(captions, names, strict=True):
+            assert caption == f"a {name.split('.')[0]} clip" and shapes[name] == videos.shape[3:]
+            seen[name] = seen.get(name, 0) + 1
+    assert set(seen) == set(shapes)
+
+
+def test_a_clip_runs_at_the_speed_asked_for_from_anywhere_in_the_file(folder):
+    dataset = VideoFolder(folder, size=32, frames=9, fps=5, multiple=32)
+    source = next(source for source in dataset.kept if source.name == "square.mp4")
+    per_second = 2 * 0.8 / 29 * FPS  # in -1..1
+    starts = []
+    for seed in range(8):
+        levels = dataset.clip(source, seeded(seed)).mean((0, 2, 3))
+        starts.append(float(levels[0]))
+        assert (levels[-1] - levels[0]) / (8 / 5) == pytest.approx(per_second, rel=0.1)
+    assert max(starts) - min(starts) > 0.2
+
+
+def test_what_is_done_to_a_file_is_said(folder):
+    notes = {s.name: s.note for s in VideoFolder(folder, size=64, frames=9, fps=4, multiple=64).kept}
+    assert "every 2.5th frame" in notes["square.mp4"] and "enlarged 1.3 times" in notes["square.mp4"]
+    assert "% cut off at the edges" in notes["wide.mp4"]
+    assert "frames repeat" in VideoFolder(folder, size=64, frames=9, fps=20, multiple=64).kept[0].note
+
+
+def test_the_same_generator_draws_the_same_clips(folder):
+    dataset = VideoFolder(folder, size=32, frames=5, fps=5, multiple=16)
+    first, again = (dataset.sample(seeded(3), 2) for _ in range(2))
+    assert torch.equal(first[0], again[0]) and first[1:] == again[1:]
+
+
+def test_captions_in_one_list_come_before_files_and_name_what_is_missing(folder):
+    rows = [{"file": "wide.mp4", "caption": "from the list"}, {"file": "gone.mp4", "caption": "x"}]
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    sources = {source.name: source for source in VideoFolder(folder, frames=9, fps=5).sources}
+    assert sources["wide.mp4"].caption == "from the list" and sources["square.mp4"].caption == "a square clip"
+    assert "no such file" in sources["gone.mp4"].dropped
+
+
+@pytest.mark.parametrize(
+    "line", ("not json", '["wide.mp4", "x"]', '{"file": "wide.mp4"}', '{"file": 1, "caption": "x"}')
+)
+def test_a_list_that_cannot_be_read_is_told_by_line(folder, line):
+    (folder / "captions.jsonl").write_text('{"file": "wide.mp4", "caption": "x"}\n' + line)
+    with pytest.raises(ValueError, match="captions.jsonl, line 2"):
+        VideoFolder(folder)
+
+
+def test_folders_without_clips_are_refused_with_reasons(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        VideoFolder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds no video"):
+        (tmp_path / "void").mkdir()
+        VideoFolder(tmp_path / "void")
+    with pytest.raises(ValueError, match="short.mp4: 0.80 s long"):
+        VideoFolder(folder, frames=241, fps=10)
+    with pytest.raises(ValueError, match="more than nothing"):
+        VideoFolder(folder, frames=0)
+
+
+def test_a_link_out_of_the_folder_is_left_alone(tmp_path, folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "link.mp4").symlink_to(folder / "wide.mp4")
+    (inner / "link.txt").write_text("x")
+    with pytest.raises(ValueError, match="holds no video"):
+        VideoFolder(inner)
+
+
+def test_a_file_that_went_bad_is_named(folder):
+    dataset = VideoFolder(folder, frames=9, fps=5)
+    (folder / "wide.mp4").write_bytes(b"gone")
+    source = next(source for source in dataset.kept if source.name == "wide.mp4")
+    with pytest.raises(ValueError, match=r"wide\.mp4 cannot be decoded"):
+        dataset.clip(source, seeded())
+
+
+@pytest.mark.parametrize(("size", "multiple"), ((64, 64), (256, 64), (512, 64), (100, 16)))
+def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
+    buckets = make_buckets(size, multiple)
+    assert set(buckets) == {(w, h) for h, w in buckets}
+    for height, width in buckets:
+        assert height % multiple == width % multiple == 0 and 1 / 3 <= width / height <= 3
+        if size >= 4 * multiple:
+            assert height * width == pytest.approx(size * size, rel=0.35)
+    assert nearest_bucket(300, 100, buckets)[0] >= nearest_bucket(100, 100, buckets)[0]
+
+
+def test_filling_keeps_the_middle_and_the_proportions():
+    picture = torch.full((1, 3, 40, 80), -1.0)
+    picture[:, :, 10:30, 30:50] = 1
+    filled = fill(picture, (20, 20))
+    assert filled.shape == (1, 3, 20, 20)
+    torch.testing.assert_close(filled.flip(3), filled, rtol=0, atol=1e-4)
+    assert ((filled > 0).float().mean((1, 2, 3)) - 0.25).abs() < 0.03  # 20x20 of the middle 40x40
