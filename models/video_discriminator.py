@@ -1,0 +1,78 @@
+"""Tells real latent clips from made ones, over space and time, given what they should show."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.2  # of leaky ReLUs
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions over space and time beside a shortcut, then rows and columns halved where asked.
+
+    No normalisation: with gradient penalties it does harm (Huang et al. 2024, arXiv 2501.05441, section 4.2).
+    """
+
+    def __init__(self, inputs: int, outputs: int, halve: bool, ops: Any, **place: Any) -> None:
+        super().__init__()
+        self.halve = halve
+        self.first = ops.Conv3d(inputs, outputs, 3, padding=1, **place)
+        self.second = ops.Conv3d(outputs, outputs, 3, padding=1, **place)
+        self.shortcut = ops.Conv3d(inputs, outputs, 1, **place)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        x = (self.shortcut(x) + inside) * math.sqrt(0.5)
+        return F.avg_pool3d(x, (1, 2, 2)) if self.halve else x
+
+
+class VideoDiscriminator(nn.Module):
+    """A score for each clip: how real it looks, plus how well it fits the text (Miyato and Koyama 2018, 1802.05637).
+
+    `widths` are the channels of the blocks; between two of them rows and columns halve, so clips must have
+    `2^(len(widths) - 1)` of each at least.
+    """
+
+    def __init__(
+        self, channels: int, pooled_width: int, widths: tuple[int, ...] = (64, 128, 128), ops: Any = nn, **place: Any
+    ) -> None:
+        super().__init__()
+        self.smallest = 2 ** (len(widths) - 1)
+        self.stem = ops.Conv3d(channels, widths[0], 1, **place)
+        pairs = zip((widths[0], *widths), widths, strict=False)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(inputs, outputs, number < len(widths) - 1, ops, **place)
+            for number, (inputs, outputs) in enumerate(pairs)
+        )
+        self.score = ops.Linear(widths[-1], 1, **place)
+        self.text = ops.Linear(pooled_width, widths[-1], bias=False, **place)
+
+    def forward(self, clip: Tensor, pooled: Tensor) -> Tensor:
+        """Scores `(b,)` of normalised latents `(b, c, t, h, w)` that belong to `pooled (b, p)`; high means real."""
+        if min(clip.shape[-2:]) < self.smallest:
+            raise ValueError(
+                f"this discriminator judges latents from {self.smallest} rows and columns on, got "
+                f"{tuple(clip.shape[-2:])}; give it fewer widths"
+            )
+        x = self.stem(clip)
+        for block in self.blocks:
+            x = block(x)
+        features = F.leaky_relu(x, SLOPE).mean((2, 3, 4))
+        fit = (features * self.text(pooled)).sum(1) / math.sqrt(features.shape[1])
+        return self.score(features).squeeze(1) + fit
+
+
+@torch.no_grad()
+def init_weights(network: VideoDiscriminator, generator: torch.Generator) -> None:
+    """Set every weight for training from nothing, from a CPU generator; signals keep their size from layer to layer."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            deviation = math.sqrt(1 / module.weight[0].numel())
+            module.weight.copy_(deviation * torch.randn(module.weight.shape, generator=generator))
+            if module.bias is not None:
+                module.bias.zero_()
