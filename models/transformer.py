@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +27,7 @@ class TransformerConfig:
     the text steer. A narrow network then need not carry the noise through all blocks only to give it back.
     """
 
-    input_skip: bool = False
+    input_skip: bool = field(default=False, kw_only=True)
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
         {"use_flash_attn", "use_gradient_checkpointing", "gradient_checkpointing_ratio", "max_num_frames"}
@@ -36,7 +36,7 @@ class TransformerConfig:
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
         """Read a config, leaving out keys that change no result; a ValueError names a key not known here."""
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         kept = {key: value for key, value in values.items() if key not in cls.HARMLESS and not key.startswith("_")}
         for key in kept.keys() - known:
             near = get_close_matches(key, known, 1)

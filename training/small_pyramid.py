@@ -36,7 +36,7 @@ TRANSFORMER_CONFIG = {
     "input_skip": True,
 }
 PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
-STAGE_RATIOS = (1, 1, 2)  # the last stage draws the picture and is the hardest here
+STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
 FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be foretold from the text, large enough to show the subject
