@@ -10,7 +10,7 @@ from ..samplers.seeds import LARGEST_SEED
 from .notices import tell
 
 if TYPE_CHECKING:
-    from ..training.data import AnimationDataset, VideoDataset
+    from ..training.data import AnimationDataset, OnLoad, VideoDataset
 
 
 class Animations:
@@ -91,16 +91,10 @@ class Animations:
     def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
         from ..training.data import AnimationDataset
 
-        host = get_host()
-        bar = None
-
-        def on_load(done: int, total: int) -> None:
-            nonlocal bar
-            bar = bar or host.progress(total)
-            bar.update(done, "decoding animations")
-
         named = [name for name in re.split(r"[,\n]", subjects) if name.strip()] or None
-        dataset = AnimationDataset(host.input_folder(folder), named, size, frames, fps, split, on_load)
+        dataset = AnimationDataset(
+            get_host().input_folder(folder), named, size, frames, fps, split, on_load("decoding animations")
+        )
         return {"ui": tell(describe(dataset)), "result": (dataset,)}
 
 
@@ -182,15 +176,9 @@ class VideoFolderDataset:
     def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
         from ..training.video_folder import VideoFolder
 
-        host = get_host()
-        bar = None
-
-        def on_load(done: int, total: int) -> None:
-            nonlocal bar
-            bar = bar or host.progress(total)
-            bar.update(done, "looking at videos")
-
-        dataset = VideoFolder(host.input_folder(folder), size, frames, fps, multiple, on_load)
+        dataset = VideoFolder(
+            get_host().input_folder(folder), size, frames, fps, multiple, on_load("looking at videos")
+        )
         summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
         return {"ui": tell(summary, dataset.table()), "result": (dataset, dataset.table())}
 
@@ -239,6 +227,18 @@ class PreviewDataset:
         videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
         images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
         return {"ui": tell(*captions), "result": (images, "\n".join(captions))}
+
+
+def on_load(words: str) -> OnLoad:
+    """Shows on the node how many files are done; the bar begins when it is known how many there are."""
+    bar = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or get_host().progress(total)
+        bar.update(done, words)
+
+    return update
 
 
 def describe(dataset: AnimationDataset) -> str:

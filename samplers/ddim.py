@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .noise import Generators, white_noise
 from .noise_schedule import LEVELS, NoiseSchedule
+from .solvers import check_finite
 
 FINISHED = -1  # the level after the last: all data, no noise
 
@@ -79,11 +80,7 @@ def sample_ddim(
         x = math.sqrt(alpha_next) * clean + math.sqrt(max(0.0, 1 - alpha_next - spread**2)) * direction
         if spread > 0:
             x = x + spread * renoise(x)
-    if not torch.isfinite(x).all():
-        raise ValueError(
-            "sampling ended in NaN or infinity: use bfloat16 or float32 weights (float16 overflows), and check that "
-            "model, latent and text hold no NaN"
-        )
+    check_finite(x)
     return x
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .solvers import SOLVERS, count_calls
+from .solvers import SOLVERS, check_finite, count_calls
 
 MOST_STEPS = 1000
 
@@ -75,9 +75,5 @@ def sample_flow(
 
     for sigma, sigma_next in pairwise(sigmas):
         x = SOLVERS[solver](ask, x, sigma, sigma_next)
-    if not torch.isfinite(x).all():
-        raise ValueError(
-            "sampling ended in NaN or infinity: use bfloat16 or float32 weights (float16 overflows), and check that "
-            "model, latent and text hold no NaN"
-        )
+    check_finite(x)
     return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Ask = Callable[[Tensor, float], Tensor]  # (x, sigma) -> velocity (noise - data), in any floating type
@@ -46,3 +47,12 @@ def count_calls(solver: str, steps: int) -> int:
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
     return {"euler": steps, "heun": 2 * steps - 1, "midpoint": 2 * steps}[solver]
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise ValueError when a run ended in NaN or infinity; asked once, because the answer makes a GPU wait."""
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            "sampling ended in NaN or infinity: use bfloat16 or float32 weights (float16 overflows), and check that "
+            "model, latent and text hold no NaN"
+        )
