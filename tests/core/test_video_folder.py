@@ -8,7 +8,10 @@ from fractions import Fraction
 import pytest
 import torch
 from PIL import Image
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.host.video import Clip, write_mp4
+from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.training.footage import probe, read_frames
 from pyramid_video.training.video_folder import VideoFolder, fill, make_buckets, nearest_bucket
 
@@ -163,6 +166,21 @@ def test_a_file_that_went_bad_is_named(folder):
     source = next(source for source in dataset.kept if source.name == "wide.mp4")
     with pytest.raises(ValueError, match=r"wide\.mp4 cannot be decoded"):
         dataset.clip(source, seeded())
+
+
+def test_the_block_shows_the_table_and_stays_in_the_input_folder(folder):
+    use_host(StandaloneHost(inputs=folder.parent, silent=True))
+    try:
+        block = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"]()
+        answer = block.open(folder.name, 64, 17, 10.0, 16)
+        dataset, table = answer["result"]
+        assert answer["ui"]["text"] == ["3 of 4 files are used.", table] and "dropped  short.mp4" in table
+        images, captions = NODE_CLASS_MAPPINGS["PyramidVideoDatasetPreview"]().preview(dataset, 2, 7)["result"]
+        assert len(images) == 2 * 17 and len(captions.splitlines()) == 2
+        with pytest.raises(ValueError, match="outside"):
+            block.open("..", 64, 17, 10.0, 16)
+    finally:
+        use_host(None)
 
 
 @pytest.mark.parametrize(("size", "multiple"), ((64, 64), (256, 64), (512, 64), (100, 16)))
