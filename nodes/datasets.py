@@ -180,7 +180,7 @@ class VideoFolderDataset:
             get_host().input_folder(folder), size, frames, fps, multiple, on_load("looking at videos")
         )
         summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
-        return {"ui": tell(summary, dataset.table()), "result": (dataset, dataset.table())}
+        return {"ui": tell(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
 
 
 class PreviewDataset:

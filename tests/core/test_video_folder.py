@@ -174,7 +174,7 @@ def test_the_block_shows_the_table_and_stays_in_the_input_folder(folder):
         block = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"]()
         answer = block.open(folder.name, 64, 17, 10.0, 16)
         dataset, table = answer["result"]
-        assert answer["ui"]["text"] == ["3 of 4 files are used.", table] and "dropped  short.mp4" in table
+        assert answer["ui"]["text"] == [f"3 of 4 files are used.\n{table}"] and "dropped  short.mp4" in table
         images, captions = NODE_CLASS_MAPPINGS["PyramidVideoDatasetPreview"]().preview(dataset, 2, 7)["result"]
         assert len(images) == 2 * 17 and len(captions.splitlines()) == 2
         with pytest.raises(ValueError, match="outside"):
