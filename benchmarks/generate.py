@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import Call, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
@@ -54,10 +54,12 @@ class TextToVideo:
         text, mask, pooled = encode_texts(self.text, self.tokenizer, [*negatives, *prompts])
 
         def velocity(x: Tensor, call: Call) -> Tensor:
+            if self.guidance.stands_still(call.stage, call.step):
+                return torch.zeros_like(x)
             rows = len(text) // len(x)
             clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in (*call.history, x)]
             answer = self.network(clips, torch.full((len(text),), call.timestep), text, mask, pooled)
-            return guide(*answer.chunk(2), self.guidance.scale(call.unit)) if negatives else answer
+            return self.guidance.combine(*answer.chunk(2), call.unit) if negatives else answer
 
         latent = sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(prompts)))
         return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)

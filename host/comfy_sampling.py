@@ -99,6 +99,8 @@ class PyramidRun:
             "timestep": x.new_full((1,), call.timestep),
             "history": call.history,
             "unit": call.unit,
+            "stage": call.stage,
+            "step": call.step,
         }
         options = {**self.options, "transformer_options": {**self.stage_options, "pyramid": beside}}
         clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
@@ -142,9 +144,17 @@ class PyramidGuider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
     ) -> Tensor:
-        unit = model_options["transformer_options"]["pyramid"]["unit"]
-        self.set_cfg(self.guidance.scale(unit) if self.guided else 1.0)
+        now = model_options["transformer_options"]["pyramid"]
+        if self.guided and self.guidance.stands_still(now["stage"], now["step"]):
+            return x  # the host wants the clean estimate: no velocity, no change
+        self.set_cfg(self.guidance.scale(now["unit"]) if self.guided else 1.0)
+        if self.guided and self.guidance.zero_star:
+            model_options = {**model_options, "sampler_cfg_function": self.combine_for(now["unit"])}
         return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
+
+    def combine_for(self, unit: int) -> Callable[[dict[str, Any]], Tensor]:
+        """What the host calls instead of its own formula, with both answers as `sigma * velocity`."""
+        return lambda answers: self.guidance.combine(answers["uncond"], answers["cond"], unit)
 
 
 def check_model(model: Any) -> None:

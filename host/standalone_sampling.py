@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..samplers.guidance import PyramidGuidance, guide
+from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise import draw_noise, row_generators
 from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
@@ -59,10 +59,12 @@ class Guider:
         text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
 
         def ask(x: Tensor, call: Call) -> Tensor:
+            if guided and self.guidance.stands_still(call.stage, call.step):
+                return torch.zeros_like(x)
             clips = [clip.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1) for clip in (*call.history, x)]
             timestep = torch.full((len(text.tokens),), call.timestep, device=x.device)
             answer = model.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
-            return guide(*answer.chunk(2), self.guidance.scale(call.unit)) if guided else answer
+            return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
 
         return ask
 

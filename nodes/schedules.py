@@ -11,6 +11,7 @@ from .ladder import draw_ladder, save_preview
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..samplers.guidance import PyramidGuidance
     from ..samplers.stages import PyramidStages
 
 FIRST_STEPS = {
@@ -221,6 +222,40 @@ class Guidance:
         return (PyramidGuidance(first_frame_scale, video_scale, linear, linear_drop, linear_minimum),)
 
 
+class GuidanceZero:
+    CATEGORY = "pyramid video/schedule"
+    DESCRIPTION = (
+        "CFG-Zero*: guidance that corrects the length of the negative answer, and lets the first steps of each frame "
+        "rest. It helps where guidance burns colours or the first steps go astray."
+    )
+    SEARCH_ALIASES = ["cfg zero star", "cfgzerostar", "zero init", "guidance"]
+    RETURN_TYPES = ("PYRAMID_GUIDANCE",)
+    RETURN_NAMES = ("guidance",)
+    OUTPUT_TOOLTIPS = ("The same strengths, combined in another way.",)
+    FUNCTION = "build"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "guidance": ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance': its strengths are kept."}),
+                "zero_steps": (
+                    "INT",
+                    {
+                        "default": 1,
+                        "min": 0,
+                        "max": 100,
+                        "tooltip": "Steps at the start of each frame that stand still. 0 only corrects the length; 1 "
+                        "or 2 of 20 are usual; as many as there are steps leaves the first stage at pure noise.",
+                    },
+                ),
+            }
+        }
+
+    def build(self, guidance: PyramidGuidance, zero_steps: int):
+        return (replace(guidance, zero_star=True, zero_steps=zero_steps),)
+
+
 def exact_third(gamma: float) -> float:
     """A widget cannot hold one third; what is meant as one third is one third."""
     return 1 / 3 if abs(gamma - 1 / 3) < 1e-3 else gamma
@@ -248,9 +283,11 @@ NODES = {
     "PyramidVideoStages": Stages,
     "PyramidVideoStageSteps": StageSteps,
     "PyramidVideoGuidance": Guidance,
+    "PyramidVideoGuidanceZero": GuidanceZero,
 }
 NAMES = {
     "PyramidVideoStages": "Pyramid stages",
     "PyramidVideoStageSteps": "Steps of one stage",
     "PyramidVideoGuidance": "Pyramid guidance",
+    "PyramidVideoGuidanceZero": "CFG-Zero* guidance",
 }

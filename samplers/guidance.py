@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -14,6 +15,10 @@ class PyramidGuidance:
 
     With `linear` the strength of unit u is `max(first - alpha * u, minimum)` and `video` is not read. `first` at 0
     turns guidance off for the whole clip, as in the released code: the model is then asked for one row, not two.
+
+    With `zero_star` guidance is CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the negative answer is first scaled to
+    come as near to the positive one as it can (section 3.2), and the first `zero_steps` steps of each unit stand still,
+    because there a flow's answer is worse than none (section 3.3).
     """
 
     first: float = 7.0
@@ -21,12 +26,16 @@ class PyramidGuidance:
     linear: bool = False
     alpha: float = 0.5
     minimum: float = 2.0
+    zero_star: bool = False
+    zero_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("first", "video", "alpha", "minimum"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"guidance {name} is {value}; expected a number of at least 0")
+        if self.zero_steps < 0:
+            raise ValueError(f"zero_steps is {self.zero_steps}; expected 0 or more (1 or 2 are usual)")
 
     @property
     def enabled(self) -> bool:
@@ -39,7 +48,24 @@ class PyramidGuidance:
             return max(self.first - self.alpha * unit, self.minimum)
         return self.first if unit == 0 else self.video
 
+    def stands_still(self, stage: int, step: int) -> bool:
+        """Whether the model is not asked in this step, and nothing moves."""
+        return self.enabled and self.zero_star and stage == 0 and step < self.zero_steps
+
+    def combine(self, negative: Tensor, positive: Tensor, unit: int) -> Tensor:
+        """The velocity that unit 0, 1, ... follows, from the answers (b, ...) to both prompts."""
+        if self.zero_star:
+            negative = nearest_multiple(negative, positive)
+        return guide(negative, positive, self.scale(unit))
+
 
 def guide(negative: Tensor, positive: Tensor, scale: float) -> Tensor:
     """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative."""
     return negative + scale * (positive - negative)
+
+
+def nearest_multiple(x: Tensor, target: Tensor) -> Tensor:
+    """The multiple of each row of `x` (b, ...) that is nearest to the same row of `target`; worked out in float32."""
+    flat, wanted = x.flatten(1).float(), target.flatten(1).float()
+    factor = (flat * wanted).sum(1) / flat.square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
+    return (factor.view(-1, *[1] * (x.ndim - 1)) * x).to(x.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.guidance import PyramidGuidance, guide, nearest_multiple
 
 
 def test_guidance_is_a_line_through_both_answers():
@@ -33,3 +33,35 @@ def test_only_the_first_strength_switches_guidance_off():
 def test_impossible_strengths_are_refused(name, value):
     with pytest.raises(ValueError, match=f"guidance {name} is"):
         PyramidGuidance(**{name: value})
+
+
+def test_cfg_zero_star_is_that_of_the_paper():
+    """s = <positive, negative> / |negative|^2 for every row; velocity = s n + w (p - s n)."""
+    negative, positive = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    s = [
+        float(p.flatten() @ n.flatten() / (n.flatten() @ n.flatten())) for n, p in zip(negative, positive, strict=True)
+    ]
+    scaled = torch.stack([factor * row for factor, row in zip(s, negative, strict=True)])
+    combined = PyramidGuidance(7.0, 5.0, zero_star=True).combine(negative, positive, 0)
+    torch.testing.assert_close(combined, scaled + 7.0 * (positive - scaled))
+    rest = (positive - nearest_multiple(negative, positive)).flatten(1)
+    torch.testing.assert_close((rest * negative.flatten(1)).sum(1), torch.zeros(2), rtol=0, atol=1e-5)
+
+
+def test_cfg_zero_star_leaves_answers_that_differ_in_length_only():
+    """Then the prompt adds nothing, and no strength may exaggerate it."""
+    positive = torch.randn(2, 3, 4)
+    negative = positive * torch.tensor([0.5, -3.0]).view(2, 1, 1)
+    torch.testing.assert_close(PyramidGuidance(9.0, zero_star=True).combine(negative, positive, 0), positive)
+    zero = torch.zeros_like(positive)
+    torch.testing.assert_close(PyramidGuidance(2.0, zero_star=True).combine(zero, positive, 0), 2 * positive)
+
+
+def test_steps_stand_still_in_the_first_stage_of_guided_runs_only():
+    resting = PyramidGuidance(7.0, zero_star=True, zero_steps=2)
+    assert [resting.stands_still(0, step) for step in range(4)] == [True, True, False, False]
+    assert not resting.stands_still(1, 0)
+    assert not PyramidGuidance(7.0, zero_steps=2).stands_still(0, 0)
+    assert not PyramidGuidance(0.0, zero_star=True, zero_steps=2).stands_still(0, 0)
+    with pytest.raises(ValueError, match="zero_steps is -1"):
+        PyramidGuidance(zero_star=True, zero_steps=-1)

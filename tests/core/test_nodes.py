@@ -32,6 +32,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoStages",
     "PyramidVideoStageSteps",
     "PyramidVideoGuidance",
+    "PyramidVideoGuidanceZero",
     "PyramidVideoEmptyLatent",
     "PyramidVideoDecode",
     "PyramidVideoSampler",

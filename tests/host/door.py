@@ -95,6 +95,23 @@ def check_guidance_off_asks_for_one_row(door):
     assert off == {1} and set(rows) == {2}
 
 
+def check_cfg_zero_star_gives_what_it_gives_without_the_host(door):
+    from dataclasses import replace
+
+    from pyramid_video.host import standalone_sampling, standalone_wires
+    from pyramid_video.models import checkpoints
+
+    guidance = replace(door.guidance, zero_star=True, zero_steps=1)
+    network, info = checkpoints.load(door.path["diffusion_models"], ("miniflux",), dtype=door.torch.float32)
+    model = standalone_wires.Model(network, info, door.torch.device("cpu"), door.torch.float32)
+    guider = standalone_sampling.Guider(model, door.positive, door.negative, guidance)
+    sampler = standalone_sampling.PyramidSampler(door.sampler.stages, door.sampler.history)
+    alone = standalone_sampling.sample(guider, sampler, door.latent(), SEED, None)["samples"]
+    made = door.sample(guidance=guidance)
+    same(door, made, alone, 1e-4)
+    assert differs(made, door.usual)
+
+
 def check_cores_guider_drives_our_sampler(door):
     import comfy.samplers
 
