@@ -35,7 +35,7 @@ TRANSFORMER_CONFIG = {
     "pooled_projection_dim": 160,
     "input_skip": True,
 }
-PYRAMID_TRAINING = {"steps": 6000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
+PYRAMID_TRAINING = {"steps": 10500, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
 FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
