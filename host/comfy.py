@@ -89,6 +89,11 @@ class ComfyHost:
         """CONDITIONING of a text of any length, as the model that belongs to `clip` was trained with."""
         return comfy_text.encode(clip, text)
 
+    def most_tokens(self, clip: Any) -> int | None:
+        """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
+        ours = getattr(getattr(clip, "tokenizer", None), "ours", None)
+        return None if ours is None else ours.max_tokens
+
     def model_facts(self, model: Any) -> ModelFacts:
         """The numbers of a MODEL; ValueError when something else is wired there."""
         facts = getattr(getattr(model, "model", None), "facts", None)

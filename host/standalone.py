@@ -133,6 +133,10 @@ class StandaloneHost:
 
         return expect(clip, TextModel, "CLIP", "Load text encoder").encode(text)
 
+    def most_tokens(self, clip: TextModel) -> int | None:
+        """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
+        return clip.most_tokens
+
     def model_facts(self, model: Model) -> ModelFacts:
         """The numbers of a MODEL; ValueError when something else is wired there."""
         from .standalone_wires import Model

@@ -96,8 +96,9 @@ class VAE:
 class TextModel:
     """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector `(1, p)`."""
 
-    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]], most_tokens: int | None = None) -> None:
         self._encode = encode
+        self.most_tokens = most_tokens
 
     def encode(self, text: str) -> Conditioning:
         """CONDITIONING of one text."""
@@ -112,7 +113,7 @@ def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> 
         with resident(network, device):
             return network(torch.tensor([tokenizer.encode(text)], device=device))
 
-    return TextModel(encode)
+    return TextModel(encode, tokenizer.max_tokens)
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:

@@ -54,8 +54,9 @@ class EncodePrompt:
 
     def encode(self, clip, text: str, add_quality_words: bool = False):
         full_text = text + QUALITY_WORDS if add_quality_words else text
-        conditioning = get_host().encode_prompt(clip, full_text)
-        words, tokens = len(full_text.split()), conditioning[0][0].shape[1]
+        host = get_host()
+        conditioning = host.encode_prompt(clip, full_text)
+        words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
         if words > tokens:  # every word is at least one token, so something was cut
             ui = tell(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
             return {"ui": ui, "result": (conditioning,)}

@@ -70,9 +70,9 @@ def make_vae(path: Path, latent_channels: int = 8) -> None:
     checkpoints.save(path, network, "causal_vae", config)
 
 
-def make_text_encoder(path: Path, width: int = TEXT_WIDTH) -> None:
+def make_text_encoder(path: Path, width: int = TEXT_WIDTH, summary: int = 0) -> None:
     tokenizer = Tokenizer.train(["a tiger moves left", "a rabbit stays still"], 300, max_tokens=32)
-    config = TextEncoderConfig(tokenizer.vocab_size, width, layers=1, heads=2, max_tokens=32)
+    config = TextEncoderConfig(tokenizer.vocab_size, width, layers=1, heads=2, max_tokens=32, summary=summary)
     network = TextEncoder(config)
     init_text(network, torch.Generator().manual_seed(3))
     checkpoints.save(path, network, "text_encoder", config, extra={"tokenizer": tokenizer.to_json()})
