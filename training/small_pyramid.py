@@ -100,7 +100,8 @@ def train_pyramid(
     tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
     encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
     outline = nn.Linear(encoder.config.pooled_width, outlines(latents[:1]).shape[1])
-    nn.init.zeros_(outline.weight), nn.init.zeros_(outline.bias)
+    for parameter in outline.parameters():
+        nn.init.zeros_(parameter)
     run = TrainingRun({"transformer": network, "text_encoder": encoder, "outline": outline}, settings, folder)
     run.resume()
     stages = make_stages(len(STAGE_RATIOS))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
+from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.training import small_pyramid, small_vae
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.loop import TrainSettings
@@ -98,3 +99,31 @@ def test_a_decoder_learns_on_without_moving_the_latents(dataset, vae, tmp_path):
     begun.load_state_dict(run.averaged()["vae"])
     assert torch.equal(begun.encode(clip).mode(), before)
     assert not torch.equal(begun.decode(before), vae.decode(before))
+
+
+def test_transformer_and_text_encoder_go_on_exactly_and_are_exported_alone(dataset, vae, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(step, losses):
+        assert {"loss", "outline", "stage_0", "stage_1", "stage_2"} == set(losses)
+        if step == 2:
+            raise Stop
+
+    settings, options = TrainSettings(steps=4, warmup=1, average=0.5), {"clips": CLIPS, "batch": 8}
+    straight, *_ = small_pyramid.train_pyramid(dataset, vae, tmp_path / "straight", settings, **options)
+    with pytest.raises(Stop):
+        small_pyramid.train_pyramid(dataset, vae, tmp_path / "broken", settings, on_step=stop, **options)
+    trained = small_pyramid.train_pyramid(dataset, vae, tmp_path / "broken", settings, **options)
+    for name, state in straight.averaged().items():
+        torch.testing.assert_close(trained[0].averaged()[name], state, rtol=0, atol=0)
+    assert trained[0].modules["outline"].weight.any()
+
+    model, text = small_pyramid.export_pyramid(*trained, tmp_path / "out")
+    network, info = checkpoints.load(model, ["miniflux"], dtype=torch.float32)
+    assert network.config.input_skip and info.latent_format.to_dict() == trained[1].to_dict()
+    encoder, text_info = checkpoints.load(text, ["text_encoder"], dtype=torch.float32)
+    features, mask, pooled = encode_texts(encoder, checkpoints.load_tokenizer(text_info), ["a red ball", "leaf"])
+    assert features.shape[1] == small_pyramid.TEXT_CONFIG["summary"] and mask is None
+    clip = torch.randn(2, 24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(network((clip,), torch.full((2,), 500.0), features, mask, pooled)).all()
