@@ -41,6 +41,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     train.add_argument(
         "--judge-from", type=int, metavar="STEP", help="from this step on a discriminator teaches the VAE too"
     )
+    train.add_argument(
+        "--begin-from", type=Path, metavar="DIR", help="a models folder whose transformer and text encoder learn on"
+    )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="another seed is another run (default: 0)")
     train.set_defaults(command=train_command)
     return train
@@ -82,7 +85,9 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     if options.part != "vae":
         vae, _ = checkpoints.load(options.out / small_vae.VAE_FILE, ["causal_vae"])
     if options.part == "pyramid":
-        trained = small_pyramid.train_pyramid(dataset, vae, options.run, settings, on_step=report, **clips)
+        trained = small_pyramid.train_pyramid(
+            dataset, vae, options.run, settings, begin_from=options.begin_from, on_step=report, **clips
+        )
         return [*small_pyramid.export_pyramid(*trained, options.out), save_curves(options.run)]
     run = small_vae.train_vae(
         dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips

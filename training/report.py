@@ -14,7 +14,7 @@ from .loop import LOSSES
 
 WIDTH, HEIGHT = 960, 540
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
-LEFT, RIGHT, TOP, BOTTOM = 80, 940, 48, 490
+LEFT, RIGHT, TOP, BOTTOM = 80, 920, 48, 490
 POINTS = 240  # means of equal parts of the run that a line is drawn through
 PAPER, INK, GRID = (255, 255, 255), (40, 44, 52), (222, 225, 230)
 COLOURS = ((214, 40, 40), (35, 70, 205), (40, 150, 60), (245, 130, 20), (125, 40, 160), (20, 150, 160))

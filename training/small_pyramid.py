@@ -86,6 +86,7 @@ def train_pyramid(
     settings: TrainSettings,
     clips: int = 5000,
     batch: int = 64,
+    begin_from: Path | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[TrainingRun, LatentFormat, text_encoder.Tokenizer]:
     """Train transformer and text encoder together on cached latents; captions are worded anew in every step.
@@ -93,12 +94,17 @@ def train_pyramid(
     A linear head that is thrown away afterwards foretells the outline of the clip from the pooled text alone. Where
     something is shows only in how it differs from its background, which depends on two words at once; behind the noise
     of a flow's targets the text encoder needs thousands of steps to find that out, here a few hundred.
+
+    A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given. ValueError
+    where those have other words.
     """
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
     words = torch.Generator().manual_seed(settings.seed + 2)
     texts = [caption(c, words) for c in combinations for _ in range(4)]
     tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
     encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
+    if begin_from is not None and not run_exists(folder):
+        load_exported(begin_from, network, encoder, tokenizer)
     outline = nn.Linear(encoder.config.pooled_width, outlines(latents[:1]).shape[1])
     for parameter in outline.parameters():
         nn.init.zeros_(parameter)
@@ -118,6 +124,18 @@ def train_pyramid(
         return {**losses, "loss": losses["loss"] + told.log(), "outline": told}
 
     return run.train(objective, on_step=on_step), latent_format, tokenizer
+
+
+def load_exported(folder: Path, network: nn.Module, encoder: nn.Module, tokenizer: text_encoder.Tokenizer) -> None:
+    """Give two networks the weights that `export_pyramid` wrote."""
+    info = checkpoints.inspect(folder / TEXT_FILE, ["text_encoder"])
+    if checkpoints.load_tokenizer(info).to_json() != tokenizer.to_json():
+        raise ValueError(
+            f"{folder / TEXT_FILE} knows other words than this run: begin from files of the same animations and seed"
+        )
+    encoder.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
+    info = checkpoints.inspect(folder / TRANSFORMER_FILE, ["miniflux"])
+    network.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
 
 
 def outlines(latents: Tensor) -> Tensor:

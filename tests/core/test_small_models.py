@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
-from pyramid_video.models.text_encoder import encode_texts
+from pyramid_video.models.text_encoder import Tokenizer, encode_texts
 from pyramid_video.training import small_pyramid, small_vae
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.loop import TrainSettings
@@ -127,3 +127,12 @@ def test_transformer_and_text_encoder_go_on_exactly_and_are_exported_alone(datas
     assert features.shape[1] == small_pyramid.TEXT_CONFIG["summary"] and mask is None
     clip = torch.randn(2, 24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.isfinite(network((clip,), torch.full((2,), 500.0), features, mask, pooled)).all()
+
+    still = TrainSettings(steps=1, warmup=1, learning_rate=1e-9, average=0)
+    begun, *_ = small_pyramid.train_pyramid(
+        dataset, vae, tmp_path / "begun", still, begin_from=tmp_path / "out", **options
+    )
+    torch.testing.assert_close(begun.averaged()["transformer"], network.state_dict(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(begun.averaged()["text_encoder"], encoder.state_dict(), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="knows other words"):
+        small_pyramid.load_exported(tmp_path / "out", network, encoder, Tokenizer.train(["other words"], 300, 48))
