@@ -175,7 +175,7 @@ class PyramidObjective:
     ) -> dict[str, Tensor]:
         """Losses of normalised latents (b, c, T, h, w) and their texts: `loss`, and one per stage to watch."""
         draw = GeneratorDraw(generator, latent.device)
-        if float(draw.uniform(1)) < self.first_units:
+        if float(torch.rand(1, generator=generator, device=generator.device)) < self.first_units:
             units = (1,) * len(self.stages)
         else:
             units = random_units(count_units(latent.shape[2], self.frames_per_unit), generator, len(self.stages))
