@@ -149,6 +149,26 @@ def row_errors(prediction: Tensor, column: Column) -> Tensor:
     return (prediction.float() - column.target.float()).square().flatten(1).mean(1)
 
 
+def ask_by_stage(
+    network: nn.Module, columns: Sequence[Column], text: Tensor, mask: Tensor | None, pooled: Tensor
+) -> list[Tensor]:
+    """The network's answer to every column; those of one stage, which are alike in shape, in one call."""
+    answers: list[Tensor] = [column.target for column in columns]  # all replaced below
+    for stage in sorted({column.stage for column in columns}):
+        places = [place for place, column in enumerate(columns) if column.stage == stage]
+        own = [columns[place] for place in places]
+        texts, masks, pooled_texts = (
+            None if whole is None else torch.cat([whole[column.samples] for column in own])
+            for whole in (text, mask, pooled)
+        )
+        clips = tuple(torch.cat(parts) for parts in zip(*(column.clips for column in own), strict=True))
+        timesteps = torch.cat([column.timestep for column in own])
+        answer = network(clips, timesteps, texts, masks, pooled_texts)
+        for place, part in zip(places, answer.split([len(column.timestep) for column in own]), strict=True):
+            answers[place] = part
+    return answers
+
+
 @dataclass(frozen=True)
 class PyramidObjective:
     """The loss of a pyramidal flow on one batch, with units drawn by `random_units`.
@@ -180,10 +200,7 @@ class PyramidObjective:
         else:
             units = random_units(count_units(latent.shape[2], self.frames_per_unit), generator, len(self.stages))
         columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.frames_per_unit)
-        answers = [
-            network(c.clips, c.timestep, text[c.samples], None if mask is None else mask[c.samples], pooled[c.samples])
-            for c in columns
-        ]
+        answers = ask_by_stage(network, columns, text, mask, pooled)
         losses = {"loss": self.loss(answers, columns)}
         for stage in range(len(self.stages)):
             own = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ VOCABULARY = 512
 TRANSFORMER_CONFIG = {
     "in_channels": 96,
     "num_layers": 2,
-    "num_single_layers": 4,
+    "num_single_layers": 6,
     "attention_head_dim": 32,
     "num_attention_heads": 5,
     "axes_dims_rope": [8, 12, 12],
@@ -95,16 +96,14 @@ def train_pyramid(
     something is shows only in how it differs from its background, which depends on two words at once; behind the noise
     of a flow's targets the text encoder needs thousands of steps to find that out, here a few hundred.
 
-    A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given. ValueError
-    where those have other words.
+    A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given, and keeps
+    their words; single blocks that they lack begin as the identity.
     """
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
-    words = torch.Generator().manual_seed(settings.seed + 2)
-    texts = [caption(c, words) for c in combinations for _ in range(4)]
-    tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+    tokenizer = run_tokenizer(folder, combinations, settings.seed, begin_from)
     encoder, network = new_networks(tokenizer.vocab_size, settings.seed)
     if begin_from is not None and not run_exists(folder):
-        load_exported(begin_from, network, encoder, tokenizer)
+        load_exported(begin_from, network, encoder)
     outline = nn.Linear(encoder.config.pooled_width, outlines(latents[:1]).shape[1])
     for parameter in outline.parameters():
         nn.init.zeros_(parameter)
@@ -126,16 +125,33 @@ def train_pyramid(
     return run.train(objective, on_step=on_step), latent_format, tokenizer
 
 
-def load_exported(folder: Path, network: nn.Module, encoder: nn.Module, tokenizer: text_encoder.Tokenizer) -> None:
-    """Give two networks the weights that `export_pyramid` wrote."""
+def run_tokenizer(
+    folder: Path, combinations: Sequence[Combination], seed: int, begin_from: Path | None
+) -> text_encoder.Tokenizer:
+    """The words of the run in `folder`: those it has, else those of the files it begins from, else learned."""
+    path = folder / "tokenizer.json"
+    if path.exists():
+        return text_encoder.Tokenizer.from_json(path.read_text(encoding="utf-8"))
+    if begin_from is not None:
+        tokenizer = checkpoints.load_tokenizer(checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]))
+    else:
+        words = torch.Generator().manual_seed(seed + 2)
+        texts = [caption(c, words) for c in combinations for _ in range(4)]
+        tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+    with write_beside(path) as part:
+        part.write_text(tokenizer.to_json(), encoding="utf-8")
+    return tokenizer
+
+
+def load_exported(folder: Path, network: nn.Module, encoder: nn.Module) -> None:
+    """Give two networks the weights that `export_pyramid` wrote; `network` may have more single blocks."""
     info = checkpoints.inspect(folder / TEXT_FILE, ["text_encoder"])
-    if checkpoints.load_tokenizer(info).to_json() != tokenizer.to_json():
-        raise ValueError(
-            f"{folder / TEXT_FILE} knows other words than this run: begin from files of the same animations and seed"
-        )
     encoder.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
     info = checkpoints.inspect(folder / TRANSFORMER_FILE, ["miniflux"])
-    network.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
+    missing, _ = network.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32), strict=False)
+    old = [key for key in missing if not key.startswith("single_transformer_blocks.")]
+    if old:
+        raise ValueError(f"{folder / TRANSFORMER_FILE} lacks {len(old)} tensors of this recipe, first {old[0]!r}")
 
 
 def outlines(latents: Tensor) -> Tensor:

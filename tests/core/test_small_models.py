@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
-from pyramid_video.models.text_encoder import Tokenizer, encode_texts
+from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.training import small_pyramid, small_vae
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.loop import TrainSettings
@@ -134,5 +134,30 @@ def test_transformer_and_text_encoder_go_on_exactly_and_are_exported_alone(datas
     )
     torch.testing.assert_close(begun.averaged()["transformer"], network.state_dict(), rtol=0, atol=1e-6)
     torch.testing.assert_close(begun.averaged()["text_encoder"], encoder.state_dict(), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="knows other words"):
-        small_pyramid.load_exported(tmp_path / "out", network, encoder, Tokenizer.train(["other words"], 300, 48))
+
+
+def test_run_begins_as_a_shallower_model_and_with_its_words(dataset, vae, tmp_path, monkeypatch):
+    """Blocks that are new begin as the identity, so the grown network answers as the old one."""
+    settings, options = TrainSettings(steps=1, warmup=1, average=0), {"clips": CLIPS, "batch": 8}
+    deep = small_pyramid.TRANSFORMER_CONFIG
+    monkeypatch.setattr(small_pyramid, "TRANSFORMER_CONFIG", {**deep, "num_single_layers": 2})
+    monkeypatch.setattr(small_pyramid, "VOCABULARY", 300)
+    trained = small_pyramid.train_pyramid(dataset, vae, tmp_path / "shallow", settings, **options)
+    model, text = small_pyramid.export_pyramid(*trained, tmp_path / "out")
+    shallow, _ = checkpoints.load(model, ["miniflux"], dtype=torch.float32)
+    words = checkpoints.load_tokenizer(checkpoints.inspect(text, ["text_encoder"]))
+
+    monkeypatch.setattr(small_pyramid, "TRANSFORMER_CONFIG", deep)
+    monkeypatch.setattr(small_pyramid, "VOCABULARY", 512)
+    still = TrainSettings(steps=1, warmup=1, learning_rate=1e-9, average=0)
+    for begin_from in (tmp_path / "out", None):  # begun, then resumed
+        begun, _, kept = small_pyramid.train_pyramid(
+            dataset, vae, tmp_path / "grown", still, begin_from=begin_from, **options
+        )
+        assert kept.to_json() == words.to_json()
+    grown = begun.modules["transformer"]
+    assert len(grown.single_transformer_blocks) == deep["num_single_layers"] > 2
+    clip = torch.randn(2, 24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    features, pooled = torch.randn(2, 4, 160), torch.randn(2, 160)
+    asked = ((clip,), torch.full((2,), 500.0), features, None, pooled)
+    torch.testing.assert_close(grown(*asked), shallow(*asked), rtol=0, atol=1e-5)
