@@ -8,19 +8,25 @@ from pathlib import Path
 import torch
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.samplers.guidance import PyramidGuidance
+from pyramid_video.samplers.guidance import PyramidGuidance, guide
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import Call, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
+from pyramid_video.samplers.whole import WholeSampler
 from torch import Tensor
 
+Texts = tuple[Tensor, Tensor | None, Tensor]  # tokens, mask, pooled; the rows without a prompt come first
 
-def only_file(models: Path, kind: str) -> Path:
-    """The one checkpoint in `models/kind`."""
+
+def only_file(models: Path, kind: str, family: str | None = None) -> Path:
+    """The one checkpoint in `models/kind`, of a family where that is asked for."""
     found = sorted((models / kind).glob("*.safetensors"))
+    if family is not None:
+        found = [path for path in found if checkpoints.inspect(path).family.name == family]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "nothing"
-        raise FileNotFoundError(f"{models / kind} must hold exactly one .safetensors file; it holds {names}")
+        what = f"one .safetensors file{f' of the family {family}' if family else ''}"
+        raise FileNotFoundError(f"{models / kind} must hold exactly {what}; it holds {names}")
     return found[0]
 
 
@@ -30,19 +36,22 @@ def load_vae(models: Path) -> torch.nn.Module:
 
 
 class TextToVideo:
-    """The three networks of a folder that is laid out like `models/pretrained`, in float32 on the CPU."""
+    """The networks of one family in a folder laid out like `models/pretrained`, in float32 on the CPU.
 
-    def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
-        self.stages, self.guidance = stages, guidance
-        self.network, info = checkpoints.load(
-            only_file(models, "diffusion_models"), ("miniflux", "mmdit"), dtype=torch.float32
-        )
-        self.latent_format = info.latent_format
+    `calls` counts how often the transformer was asked for one clip of a batch, guidance included.
+    """
+
+    def __init__(self, models: Path, family: str, guided: bool) -> None:
+        self.guided = guided
+        path = only_file(models, "diffusion_models", family)
+        self.network, info = checkpoints.load(path, ("miniflux", "mmdit"), dtype=torch.float32)
+        self.latent_format, self.family = info.latent_format, info.family
         self.text, text_info = checkpoints.load(
             only_file(models, "text_encoders"), ("text_encoder",), dtype=torch.float32
         )
         self.tokenizer = checkpoints.load_tokenizer(text_info)
         self.vae = load_vae(models)
+        self.calls = 0
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], seed: int, frames: int, size: int) -> Tensor:
@@ -50,16 +59,49 @@ class TextToVideo:
         config = self.vae.config
         side, length = size // config.space_compression, (frames - 1) // config.time_compression + 1
         noise = draw_noise((len(prompts), config.latent_channels, length, side, side), seed)
-        negatives = [""] * len(prompts) if self.guidance.enabled else []
-        text, mask, pooled = encode_texts(self.text, self.tokenizer, [*negatives, *prompts])
+        negatives = [""] * len(prompts) if self.guided else []
+        latent = self.latents(noise, encode_texts(self.text, self.tokenizer, [*negatives, *prompts]), seed)
+        return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
 
+    def ask(self, clips: Sequence[Tensor], timestep: float, texts: Texts) -> Tensor:
+        """What the network answers for every row of `texts`; the clips are repeated to fill them."""
+        rows = len(texts[0]) // len(clips[-1])
+        self.calls += rows
+        clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in clips]
+        return self.network(clips, torch.full((len(texts[0]),), timestep), *texts)
+
+    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
+        """Normalised latents in the shape of `noise`."""
+        raise NotImplementedError
+
+
+class PyramidToVideo(TextToVideo):
+    """Clips of a pyramidal flow."""
+
+    def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
+        super().__init__(models, "pyramid", guidance.enabled)
+        self.stages, self.guidance = stages, guidance
+
+    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
         def velocity(x: Tensor, call: Call) -> Tensor:
             if self.guidance.stands_still(call.stage, call.step):
                 return torch.zeros_like(x)
-            rows = len(text) // len(x)
-            clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in (*call.history, x)]
-            answer = self.network(clips, torch.full((len(text),), call.timestep), text, mask, pooled)
-            return self.guidance.combine(*answer.chunk(2), call.unit) if negatives else answer
+            answer = self.ask((*call.history, x), call.timestep, texts)
+            return self.guidance.combine(*answer.chunk(2), call.unit) if self.guided else answer
 
-        latent = sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(prompts)))
-        return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
+        return sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(noise)))
+
+
+class WholeToVideo(TextToVideo):
+    """Clips of a family that makes all frames at once; guidance `scale` 1 is the prompt alone."""
+
+    def __init__(self, models: Path, sampler: WholeSampler, scale: float) -> None:
+        super().__init__(models, sampler.family, scale != 1)
+        self.sampler, self.scale = sampler, scale
+
+    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
+        def ask(x: Tensor, timestep: float) -> Tensor:
+            answer = self.ask((x,), timestep, texts)
+            return guide(*answer.chunk(2), self.scale) if self.guided else answer
+
+        return self.sampler.run(ask, noise, row_generators(seed, len(noise)), lambda done, total, clean: None)

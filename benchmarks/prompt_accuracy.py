@@ -1,6 +1,7 @@
 """How often a clip shows what its prompt asks for, on combinations never trained on.
 
     python benchmarks/prompt_accuracy.py --animations DIR --count 200
+    python benchmarks/prompt_accuracy.py --animations DIR --family flow     # or diffusion, gan
     python benchmarks/prompt_accuracy.py --animations DIR --real            # the judge itself, on real clips
     python benchmarks/prompt_accuracy.py --animations DIR --reconstructed   # the VAE alone
 
@@ -22,12 +23,15 @@ from pathlib import Path
 
 import _package
 import torch
-from generate import TextToVideo, load_vae
+from generate import PyramidToVideo, TextToVideo, WholeToVideo, load_vae, only_file
 from judge import Judge, Verdict
 from PIL import Image, ImageDraw
+from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
 from pyramid_video.samplers.guidance import PyramidGuidance
+from pyramid_video.samplers.noise_schedule import schedule_of
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.samplers.whole import DDIMSampler, FlowSampler, GANSampler
 from pyramid_video.training.captions import Combination, caption
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.small_vae import SUBJECTS
@@ -35,6 +39,12 @@ from pyramid_video.training.vae_objective import psnr
 from torch import Tensor
 from torch.nn.functional import pad
 
+DEFAULTS = {  # numbers of steps, and of guidance
+    "pyramid": {"steps": (20, 10), "guidance": (4.0, 3.0)},
+    "flow": {"steps": (10,), "guidance": (3.0,)},
+    "diffusion": {"steps": (50,), "guidance": (3.0,)},
+    "gan": {"steps": (1,), "guidance": (1.0,)},
+}
 JUDGED = ("background", "motion", "subject", "size")
 SHOWN = 5  # frames of each clip on the contact sheet
 GAP = 2  # pixels between them
@@ -68,8 +78,11 @@ def parse_options() -> argparse.Namespace:
     source.add_argument("--reconstructed", action="store_true", help="judge real clips after the VAE, and its PSNR")
     pretrained = _package.ROOT / "models" / "pretrained"
     parser.add_argument("--models", type=Path, default=pretrained, help="folder laid out like models/pretrained")
-    parser.add_argument("--steps", type=int, nargs=2, default=(20, 10), metavar=("FIRST", "VIDEO"))
-    parser.add_argument("--guidance", type=float, nargs=2, default=(7.0, 5.0), metavar=("FIRST", "VIDEO"))
+    parser.add_argument("--family", choices=DEFAULTS, default="pyramid", help="which of the bundled models")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", help="pyramid: steps of the first frame and of later ones; others: one number"
+    )
+    parser.add_argument("--guidance", type=float, nargs="+", help="as --steps; 1 is the prompt alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips made at once")
     parser.add_argument("--json", type=Path, help="write every verdict to this file")
@@ -77,6 +90,11 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.count < 1 or options.batch < 1:
         parser.error(f"--count {options.count} --batch {options.batch}: both must be at least 1")
+    for name, default in DEFAULTS[options.family].items():
+        given = getattr(options, name) or default
+        if len(given) != len(default):
+            parser.error(f"--family {options.family} takes {len(default)} numbers for --{name}, not {len(given)}")
+        setattr(options, name, given)
     return options
 
 
@@ -122,12 +140,23 @@ def reconstruct(clips: Tensor, options: argparse.Namespace) -> Tensor:
 
 
 def generate(prompts: Sequence[str], dataset: AnimationDataset, options: argparse.Namespace) -> Tensor:
-    first_steps, video_steps = options.steps
-    stages = make_stages(first_steps=first_steps, video_steps=video_steps)
-    model = TextToVideo(options.models, stages, PyramidGuidance(*options.guidance))
+    model = make_model(options)
     return in_batches(
         prompts, options.batch, lambda batch, begin: model(batch, options.seed + begin, dataset.frames, dataset.size)
     )
+
+
+def make_model(options: argparse.Namespace) -> TextToVideo:
+    """The model of a family, with the steps and the guidance that were asked for."""
+    if options.family == "pyramid":
+        first_steps, video_steps = options.steps
+        stages = make_stages(first_steps=first_steps, video_steps=video_steps)
+        return PyramidToVideo(options.models, stages, PyramidGuidance(*options.guidance))
+    (steps,), (scale,) = options.steps, options.guidance
+    if options.family == "diffusion":
+        schedule = schedule_of(checkpoints.inspect(only_file(options.models, "diffusion_models", "diffusion")).family)
+        return WholeToVideo(options.models, DDIMSampler(schedule, steps), scale)
+    return WholeToVideo(options.models, FlowSampler(steps) if options.family == "flow" else GANSampler(), scale)
 
 
 def in_batches(items: Sequence, size: int, make: Callable[[Sequence, int], Tensor]) -> Tensor:

@@ -16,10 +16,12 @@ from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise import draw_noise
 from ..samplers.stages import PyramidStages
+from ..samplers.whole import WholeSampler
 from . import comfy_model, comfy_text
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
 from .comfy_vae import PyramidVAE
+from .comfy_whole import HostWholeSampler, PromptGuider, sampled_sigmas
 from .facts import ModelFacts, VAEFacts
 from .folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
 
@@ -126,6 +128,28 @@ class ComfyHost:
             sampler,
             torch.tensor([1.0, 0.0]),  # the host reads it; the pyramid has sigmas of its own
             callback=SamplingProgress(patcher),
+            seed=seed,
+        )
+        return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+    def sample_whole(
+        self,
+        model: Any,
+        sampler: WholeSampler,
+        positive: list,
+        negative: list | None,
+        scale: float,
+        latent: dict[str, Any],
+        seed: int,
+    ) -> dict[str, Any]:
+        """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
+        empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
+        samples = PromptGuider(model, positive, negative, scale).sample(
+            draw_noise(empty.shape, seed),
+            empty,
+            HostWholeSampler(sampler),
+            sampled_sigmas(model, sampler),
+            callback=SamplingProgress(model),
             seed=seed,
         )
         return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}

@@ -24,22 +24,26 @@ from ..models.checkpoint_dtypes import asked_dtype
 from ..models.latent_format import LatentFormat
 from ..models.miniflux import MiniFluxTransformer
 from ..models.mmdit import MMDiTTransformer
+from ..samplers.noise_schedule import schedule_of
+from .comfy_whole import level_sigmas
 from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
 FLUX_WIDTH, FLUX_MEMORY = 3072, 3.1  # the host's measured activation factor for FLUX.1; it grows with the width
-USE_OUR_SAMPLER = (
-    "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or the block "
-    "'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced"
-)
+USE_OUR_SAMPLER = {
+    "pyramid": "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or "
+    "the block 'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced",
+    "gan": "'{name}' is the generator of a GAN and makes a clip in one step, not in several with {sampler}: use the "
+    "block 'Sample GAN', or 1 step and cfg 1",
+}
 
 
 class HostNetwork:
     """Put in front of one of our networks, gives it the call of a ComfyUI network.
 
-    The host calls with one tensor and one sigma. The clips before it and the true timestep come beside it, in
-    `transformer_options["pyramid"]`, where `PyramidSampler` puts them.
+    The host calls with one tensor and one timestep. Of a pyramid, the clips before it and the true timestep come beside
+    it, in `transformer_options["pyramid"]`, where `PyramidSampler` puts them.
     """
 
     def __init__(self, network_config: Any, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
@@ -67,13 +71,15 @@ class HostNetwork:
         transformer_options: dict | None = None,
         **extra,
     ) -> Tensor:
-        pyramid = transformer_options["pyramid"]
-        rows, text = x.shape[0], extra["text"]
-        # The host asks for positive and negative in one batch; both have the same past.
-        history = (repeat_rows(clip, rows).to(x) for clip in pyramid["history"])
+        pyramid = transformer_options.get("pyramid")
+        rows, text, history = x.shape[0], extra["text"], ()
+        if pyramid is not None:
+            # The host asks for positive and negative in one batch; both have the same past.
+            history = (repeat_rows(clip, rows).to(x) for clip in pyramid["history"])
+            timestep = pyramid["timestep"].expand(rows)
         return super().forward(
             (*history, x),
-            pyramid["timestep"].expand(rows),
+            timestep,
             text,
             mask_of(extra["text_lengths"], text.shape[1]),
             extra["pooled"],
@@ -120,12 +126,21 @@ class TextLengths(comfy.conds.CONDRegular):
         return [len(self.cond)]
 
 
-class PyramidModel(comfy.model_base.BaseModel):
-    """A pyramidal flow in the host: noise - data, sigma 1 to 0 inside each stage."""
+class VideoModel(comfy.model_base.BaseModel):
+    """A transformer of ours in the host, of the host's type for its family.
 
-    def __init__(self, config: PyramidConfig, network: type[HostNetwork], facts: ModelFacts) -> None:
-        super().__init__(config, comfy.model_base.ModelType.FLOW, device=torch.device("meta"), unet_model=network)
+    Flows and GANs are FLOW: noise - data, sigma 1 to 0 (of a pyramid inside each stage). Diffusion models are EPS or
+    V_PREDICTION, with the levels they were trained on.
+    """
+
+    def __init__(self, config: VideoConfig, network: type[HostNetwork], facts: ModelFacts) -> None:
+        schedule = schedule_of(facts.family) if facts.family.name == "diffusion" else None
+        types = comfy.model_base.ModelType
+        kind = types.FLOW if schedule is None else {"epsilon": types.EPS, "v": types.V_PREDICTION}[schedule.prediction]
+        super().__init__(config, kind, device=torch.device("meta"), unet_model=network)
         self.facts = facts
+        if schedule is not None:
+            self.model_sampling.set_sigmas(level_sigmas(schedule))
 
     def extra_conds(
         self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
@@ -140,7 +155,9 @@ class PyramidModel(comfy.model_base.BaseModel):
         }
 
     def memory_required(self, input_shape: list[int], *args, **kw) -> float:
-        """Bytes for activations: one unit is worked on at a time, with a past of about 1 + 1/4 + frames/16 units."""
+        """Bytes for activations: of a pyramid one unit at a time, with a past of about 1 + 1/4 + frames/16 units."""
+        if self.facts.family.name != "pyramid":
+            return super().memory_required(input_shape, *args, **kw)
         batch, channels, frames, *size = input_shape
         at_once = min(2.25 + frames / 16, 2 * frames)
         return super().memory_required([batch * at_once, channels, *size], *args, **kw)
@@ -151,15 +168,15 @@ class PyramidModel(comfy.model_base.BaseModel):
             "kind": self.facts.kind,
             "config": self.diffusion_model.config.to_dict(),
             "latent_format": self.facts.latent_format.to_dict(),
+            "family": self.facts.family.to_dict(),
         }
         return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
 
 
-class PyramidConfig(comfy.supported_models_base.BASE):
+class VideoConfig(comfy.supported_models_base.BASE):
     """What the host wants to know of a kind of model."""
 
     unet_extra_config: dict[str, Any] = {}
-    sampling_settings = {"shift": 1.0}
     supported_inference_dtypes = list(DTYPES)
 
 
@@ -195,11 +212,12 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     offload_device = comfy.model_management.unet_offload_device()
     storage, compute = choose_dtypes(info, weight_dtype, load_device)
 
-    config = PyramidConfig({"network_config": info.config})
+    config = VideoConfig({"network_config": info.config})
+    config.sampling_settings = {"shift": info.family.shift}
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
     config.memory_usage_factor = FLUX_MEMORY * info.config.width / FLUX_WIDTH
     config.set_inference_dtype(storage, compute)
-    model = PyramidModel(config, NETWORKS[info.kind], facts_of(info))
+    model = VideoModel(config, NETWORKS[info.kind], facts_of(info))
     # Made on the meta device, so the tensors of the file are the only copy.
     model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
@@ -208,7 +226,8 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     model.device = offload_device
 
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_other_samplers)
+    if info.family.name in ("pyramid", "gan"):
+        patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_other_samplers)
     return patcher
 
 
@@ -220,17 +239,19 @@ def facts_of(info: checkpoints.CheckpointInfo) -> ModelFacts:
         pooled_width=info.config.pooled_projection_dim,
         latent_format=info.latent_format,
         name=info.name,
+        family=info.family,
     )
 
 
-def refuse_other_samplers(executor, noise, latent_image, sampler, *rest, **kw):
-    """Run only samplers that know pyramids; said before anything is loaded."""
-    if not getattr(sampler, "pyramid_video", False):
+def refuse_other_samplers(executor, noise, latent_image, sampler, sigmas, *rest, **kw):
+    """Run a pyramid only with its sampler, and a GAN in one step only; said before anything is loaded."""
+    facts = executor.class_obj.model_patcher.model.facts
+    fits = getattr(sampler, "family", None) == facts.family.name
+    if not fits and not (facts.family.name == "gan" and len(sigmas) == 2):
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
-        facts = executor.class_obj.model_patcher.model.facts
-        raise ValueError(USE_OUR_SAMPLER.format(name=facts.name, sampler=f"the sampler {name!r}"))
-    return executor(noise, latent_image, sampler, *rest, **kw)
+        raise ValueError(USE_OUR_SAMPLER[facts.family.name].format(name=facts.name, sampler=f"the sampler {name!r}"))
+    return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
 
 
 def choose_dtypes(

@@ -29,7 +29,7 @@ Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the 
 class PyramidSampler(comfy.samplers.Sampler):
     """Plays the pyramid over whatever guider the host runs it with; the SIGMAS wired there are not read."""
 
-    pyramid_video = True  # what the guard on the MODEL looks for
+    family = "pyramid"  # what the guard on the MODEL looks for
 
     def __init__(self, stages: PyramidStages, history: PyramidHistory) -> None:
         self.stages = stages
@@ -163,6 +163,11 @@ def check_model(model: Any) -> None:
         raise ValueError(
             f"the pyramid sampler was given a {type(model).__name__} model, which knows no pyramid: "
             "wire 'Load video model' into it, or sample this model with KSampler"
+        )
+    if model.facts.family.name != "pyramid":
+        raise ValueError(
+            f"the pyramid sampler cannot run {model.facts.name}, which is a {model.facts.family}: "
+            f"use '{model.facts.family.sampler}'"
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..models.families import ModelFamily
+
 if TYPE_CHECKING:
     from ..models.latent_format import LatentFormat
 
@@ -19,10 +21,11 @@ class ModelFacts:
     pooled_width: int  # features of the pooled text vector
     latent_format: LatentFormat
     name: str  # file or folder it was read from
+    family: ModelFamily = ModelFamily()
 
     def __str__(self) -> str:
         return (
-            f"{self.name} ({self.kind}, {self.latent_channels} latent channels, "
+            f"{self.name} ({self.kind}, {self.family}, {self.latent_channels} latent channels, "
             f"text {self.text_width} wide, pooled text {self.pooled_width} wide)"
         )
 

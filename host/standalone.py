@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.history import PyramidHistory
     from ..samplers.stages import PyramidStages
+    from ..samplers.whole import WholeSampler
     from .standalone_sampling import Guider, Noise, PyramidSampler
     from .standalone_wires import VAE, Conditioning, Model, TextModel
 
@@ -186,6 +187,32 @@ class StandaloneHost:
         finally:
             if bar is not None:
                 bar.close()
+
+    def sample_whole(
+        self,
+        model: Model,
+        sampler: WholeSampler,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        scale: float,
+        latent: dict[str, Any],
+        seed: int,
+    ) -> dict[str, Any]:
+        """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
+        from .standalone_sampling import sample_whole
+
+        bar = self.progress(sampler.calls)
+        try:
+            return sample_whole(
+                model,
+                sampler,
+                (positive, negative, scale),
+                latent,
+                seed,
+                lambda done, total, clean: bar.update(done, f"call {done}/{total}"),
+            )
+        finally:
+            bar.close()
 
     def decode(self, vae: VAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..samplers.guidance import PyramidGuidance
+from ..samplers.guidance import PyramidGuidance, guide
 from ..samplers.history import PyramidHistory
 from ..samplers.noise import draw_noise, row_generators
 from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
 from ..samplers.stages import PyramidStages
+from ..samplers.whole import Ask, WholeSampler
+from ..samplers.whole import OnCall as OnWholeCall
 from .standalone_wires import Conditioning, Model, resident
 
 Answer = Callable[[Tensor, Call], Tensor]
@@ -93,6 +95,39 @@ def sample(
         )
     samples = model.latent_format.denormalize(clip).float().cpu()
     return {**latent, "samples": samples}
+
+
+def sample_whole(
+    model: Model,
+    sampler: WholeSampler,
+    prompts: tuple[Conditioning, Conditioning | None, float],
+    latent: dict[str, Any],
+    seed: int,
+    on_call: OnWholeCall,
+) -> dict[str, Any]:
+    """Play `sampler` for a LATENT whose samples say size and length; `prompts` are positive, negative, guidance."""
+    shape = latent["samples"].shape
+    check_channels(model, latent["samples"], "latent")
+    noise = draw_noise(shape, seed).to(model.device)
+    with resident(model.network, model.device):
+        ask = guided_answer(model, *prompts, shape[0])
+        clip = sampler.run(ask, noise, row_generators(seed, shape[0]), on_call)
+    return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
+
+
+def guided_answer(model: Model, positive: Conditioning, negative: Conditioning | None, scale: float, batch: int) -> Ask:
+    """What a sampler asks; without a negative prompt, or at scale 1, the model is asked for one row a clip, not two."""
+    guided = negative is not None and scale != 1
+    prompts = [negative, positive] if guided else [positive]
+    text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+
+    def ask(x: Tensor, timestep: float) -> Tensor:
+        clip = x.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1)
+        timesteps = torch.full((len(clip),), timestep, device=x.device)
+        answer = model.network((clip,), timesteps, text.tokens, text.mask, text.pooled).to(x.dtype)
+        return guide(*answer.chunk(2), scale) if guided else answer
+
+    return ask
 
 
 def check_channels(model: Model, latent: Tensor, what: str) -> None:

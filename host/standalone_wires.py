@@ -54,6 +54,7 @@ class Model:
             config.pooled_projection_dim,
             info.latent_format,
             info.name,
+            info.family,
         )
 
 

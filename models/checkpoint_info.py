@@ -24,6 +24,7 @@ from .checkpoint_kinds import (
     stranger,
     wanted,
 )
+from .families import ModelFamily
 from .latent_format import LatentFormat, latent_format_for
 
 # The official loader gives these whatever config.json says; the file for SD3 lacks some of them.
@@ -60,6 +61,7 @@ class CheckpointInfo:
     kind: str  # one of KINDS
     config: Any = None  # a config object of the kind's network; None for official text encoders
     latent_format: LatentFormat | None = None  # of transformers, and what a VAE of ours was saved with
+    family: ModelFamily = ModelFamily()  # of transformers
     metadata: Mapping[str, Any] = field(default_factory=dict)  # all that our own `save` wrote
     prefix: str = ""  # of the network's keys in the file
     dtype: torch.dtype | None = None  # in which most of it is stored
@@ -109,6 +111,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
         kind=kind,
         config=read_config(path, kind, weights, keys),
         latent_format=read_latent_format(path, kind, weights),
+        family=read_family(path, weights),
         metadata=weights.metadata,
         prefix=found[kind],
         dtype=stored_dtype(weights, keys.values()),
@@ -170,6 +173,14 @@ def read_latent_format(path: Path, kind: str, weights: WeightFiles) -> LatentFor
         return LatentFormat.from_dict(values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the description of {path} has a damaged latent format: {error}") from error
+
+
+def read_family(path: Path, weights: WeightFiles) -> ModelFamily:
+    """What the file says of its training; files that say nothing hold pyramids."""
+    try:
+        return ModelFamily.from_dict(weights.metadata.get("family") or {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the description of {path} has a damaged family: {error}") from error
 
 
 def stored_dtype(weights: WeightFiles, keys: Iterable[str]) -> torch.dtype | None:

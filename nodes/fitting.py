@@ -24,6 +24,14 @@ def video_samples(latent: dict[str, Any]) -> Tensor:
     return samples
 
 
+def check_family(facts: ModelFacts, family: str) -> None:
+    """Refuse a model that was trained for another way of sampling."""
+    if facts.family.name != family:
+        raise ValueError(
+            f"this block cannot sample the model {facts.name}, which is a {facts.family}: use '{facts.family.sampler}'"
+        )
+
+
 def check_latent_fits_model(facts: ModelFacts, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the model does not make."""
     channels = video_samples(latent).shape[1]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
-from .fitting import check_latent_fits_model, check_text_fits_model
+from .fitting import check_family, check_latent_fits_model, check_text_fits_model
 
 if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
@@ -30,6 +30,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
 
     host = get_host()
     facts = host.model_facts(model)
+    check_family(facts, "pyramid")
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-PARTS = ("vae", "pyramid", "decoder")
+PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
 
 
 def count(text: str) -> int:
@@ -23,7 +23,10 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the `train` command."""
     train = commands.add_parser("train", help="train the small model on the Fluent animated emoji")
     train.add_argument(
-        "part", choices=PARTS, help="the VAE first, then transformer and text encoder, then a finer decoder for the VAE"
+        "part",
+        choices=PARTS,
+        help="the VAE first, then transformer and text encoder of the pyramid, then a finer decoder for the VAE; flow, "
+        "diffusion and gan share VAE and text encoder and come last",
     )
     train.add_argument(
         "--animations",
@@ -69,14 +72,19 @@ def ending_as_ctrl_c() -> Iterator[None]:
 def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run."""
     from ..models import checkpoints
-    from ..training import small_pyramid, small_vae
+    from ..training import small_families, small_pyramid, small_vae
     from ..training.data import AnimationDataset
     from ..training.loop import TrainSettings
     from ..training.report import save_curves
 
     dataset = AnimationDataset(options.animations, small_vae.SUBJECTS)
-    recipes = (small_vae.VAE_TRAINING, small_pyramid.PYRAMID_TRAINING, small_vae.DECODER_TRAINING)
-    recipe = dict(recipes[PARTS.index(options.part)])
+    recipes = {
+        "vae": small_vae.VAE_TRAINING,
+        "pyramid": small_pyramid.PYRAMID_TRAINING,
+        "decoder": small_vae.DECODER_TRAINING,
+        **small_families.TRAINING,
+    }
+    recipe = dict(recipes[options.part])
     if options.steps is not None:
         recipe["steps"] = options.steps
     settings = TrainSettings(**recipe, seed=options.seed)
@@ -89,6 +97,20 @@ def train_part(options: argparse.Namespace) -> list[Path]:
             dataset, vae, options.run, settings, begin_from=options.begin_from, on_step=report, **clips
         )
         return [*small_pyramid.export_pyramid(*trained, options.out), save_curves(options.run)]
+    if options.part in small_families.SMALL_FAMILIES:
+        run, latent_format = small_families.train_family(
+            options.part,
+            dataset,
+            vae,
+            options.out,
+            options.run,
+            settings,
+            begin_from=options.begin_from,
+            on_step=report,
+            **clips,
+        )
+        exported = small_families.export_family(options.part, run, latent_format, options.out)
+        return [exported, save_curves(options.run)]
     run = small_vae.train_vae(
         dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
     )

@@ -58,8 +58,7 @@ def sample_ddim(
     them the noise is scaled (equation 16). It comes from `generators` (one per row), or from `renoise`. Raises
     ValueError on an eta or levels that do not fit, and when the run ends in NaN or infinity.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}; expected 0 (DDIM) to 1 (ancestral)")
+    check_eta(eta)
     ends = [*levels[1:], FINISHED]
     if not levels or levels[0] >= LEVELS or any(high <= low for high, low in zip(levels, ends, strict=True)):
         raise ValueError(f"levels are {list(levels)}; expected them to fall, between {LEVELS - 1} and 0")
@@ -82,6 +81,12 @@ def sample_ddim(
             x = x + spread * renoise(x)
     check_finite(x)
     return x
+
+
+def check_eta(eta: float) -> None:
+    """Raise ValueError unless `eta` is 0 to 1."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}; expected 0 (DDIM) to 1 (ancestral)")
 
 
 def fresh_spread(alpha: float, alpha_next: float) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 from .solvers import SOLVERS, check_finite, count_calls
 
 MOST_STEPS = 1000
+TIMESTEPS = 1000.0  # a network is told the noise level times this
 
 
 @dataclass(frozen=True)

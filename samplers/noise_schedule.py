@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..models.families import ModelFamily
+
 LEVELS = 1000
 SCHEDULES = ("linear", "cosine")
 PREDICTIONS = ("epsilon", "v")
@@ -81,6 +83,11 @@ def make_schedule(name: str = "linear", prediction: str = "v", zero_terminal_snr
         share *= 1 - beta
         alphas.append(share)
     return NoiseSchedule(tuple(without_terminal_signal(alphas) if zero_terminal_snr else alphas), prediction)
+
+
+def schedule_of(family: ModelFamily) -> NoiseSchedule:
+    """The schedule that a diffusion model was trained with."""
+    return make_schedule(family.schedule, family.prediction, family.zero_terminal_snr)
 
 
 def cosine_share(level: int) -> float:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..samplers.flow import shift_sigma
+from ..samplers.flow import TIMESTEPS, shift_sigma
 from .objectives import Draw, GeneratorDraw
 
 TIMES = ("uniform", "logit_normal")
-TIMESTEPS = 1000.0  # what a network is told is the noise level times this
 
 
 @dataclass(frozen=True)

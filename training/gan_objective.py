@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from .flow_objective import TIMESTEPS
+from ..samplers.flow import TIMESTEPS
 from .objectives import GeneratorDraw
 
 GAMES = ("relativistic", "non_saturating", "hinge")

@@ -113,9 +113,7 @@ def train_pyramid(
     loss = PyramidObjective(stages, STAGE_RATIOS, first_units=FIRST_UNITS, loss=relative_loss)
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(latents), (batch,), generator=generator).tolist()
-        captions = [caption(combinations[i], generator) for i in chosen]
-        captions = drop_captions(captions, TEXT_DROPOUT, GeneratorDraw(generator))
+        chosen, captions = draw_batch(combinations, batch, TEXT_DROPOUT, generator)
         text, mask, pooled = text_encoder.encode_texts(encoder, tokenizer, captions)
         clips = latents[chosen].to(run.device)
         losses = loss(network, clips, text, mask, pooled, generator)
@@ -123,6 +121,15 @@ def train_pyramid(
         return {**losses, "loss": losses["loss"] + told.log(), "outline": told}
 
     return run.train(objective, on_step=on_step), latent_format, tokenizer
+
+
+def draw_batch(
+    combinations: Sequence[Combination], batch: int, dropout: float, generator: torch.Generator
+) -> tuple[list[int], list[str]]:
+    """Which clips a step learns from, and what is said of them; a share `dropout` of the texts is empty."""
+    chosen = torch.randint(len(combinations), (batch,), generator=generator).tolist()
+    captions = [caption(combinations[i], generator) for i in chosen]
+    return chosen, drop_captions(captions, dropout, GeneratorDraw(generator))
 
 
 def run_tokenizer(

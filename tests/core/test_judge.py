@@ -17,7 +17,7 @@ from pyramid_video.training.data import AnimationDataset
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from generate import TextToVideo  # noqa: E402
+from generate import PyramidToVideo  # noqa: E402
 from judge import NOTHING, Judge, find_motion  # noqa: E402
 from prompt_accuracy import choose_combinations, count_agreement, wilson_interval  # noqa: E402
 
@@ -156,7 +156,7 @@ def models(tmp_path_factory):
 
 @pytest.mark.parametrize("strength", [0.0, 3.0])
 def test_a_prompt_gives_the_same_clip_in_a_batch_as_alone(models, strength):
-    model = TextToVideo(models, make_stages(first_steps=2, video_steps=1), PyramidGuidance(strength, strength))
+    model = PyramidToVideo(models, make_stages(first_steps=2, video_steps=1), PyramidGuidance(strength, strength))
     prompts = ["a ball moving left", "a red brick that stands as still as a brick can"]
     together = model(prompts, seed=5, frames=9, size=64)
     assert together.shape == (2, 3, 9, 64, 64)

@@ -15,6 +15,7 @@ import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import door_families
 import door_text
 import door_vae
 from door_tools import differs, refused, same
@@ -307,7 +308,7 @@ def check_deleted_models_are_freed(door):
 
 CHECKS = {
     name: check
-    for checks in (globals(), vars(door_text), vars(door_vae))
+    for checks in (globals(), vars(door_families), vars(door_text), vars(door_vae))
     for name, check in list(checks.items())
     if name.startswith("check_")
 }

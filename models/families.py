@@ -1,0 +1,60 @@
+"""The four ways to make a clip, and what a checkpoint says of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FAMILIES = {  # family: what people call a model of it
+    "pyramid": "pyramidal flow",
+    "flow": "flow matching model",
+    "diffusion": "diffusion model",
+    "gan": "GAN generator",
+}
+SAMPLERS = {  # family: the block that samples it
+    "pyramid": "Sample pyramid",
+    "flow": "Sample flow",
+    "diffusion": "Sample DDIM",
+    "gan": "Sample GAN",
+}
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """How a transformer was trained, and so how it must be asked; the default is what official checkpoints are.
+
+    `shift` is that of the noise levels of a flow. The rest is the noise schedule of a diffusion model, as
+    `noise_schedule.make_schedule` takes it. ValueError on a family that there is not.
+    """
+
+    name: str = "pyramid"
+    shift: float = 1.0
+    schedule: str = "cosine"
+    prediction: str = "v"
+    zero_terminal_snr: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in FAMILIES:
+            raise ValueError(f"unknown family {self.name!r}; expected one of {', '.join(FAMILIES)}")
+        if not isinstance(self.shift, int | float) or not self.shift > 0:
+            raise ValueError(f"the shift of a flow is {self.shift!r}; expected a number above 0")
+
+    def __str__(self) -> str:
+        return FAMILIES[self.name]
+
+    @property
+    def sampler(self) -> str:
+        """The name of the block that samples such a model."""
+        return SAMPLERS[self.name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelFamily:
+        """Read what `to_dict` wrote; ValueError names what is not known."""
+        if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
+            raise ValueError(f"unknown settings of a model family: {', '.join(unknown)}")
+        return cls(**values)

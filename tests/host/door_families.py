@@ -1,0 +1,129 @@
+"""What the door to ComfyUI promises of flows, diffusion models and GANs; run by `door.py`."""
+
+from __future__ import annotations
+
+from door_tools import differs, refused, same
+
+SEED, STEPS, SCALE = 5, 4, 3.0
+FAMILIES = {
+    "flow": {"name": "flow", "shift": 2.0},
+    "v": {"name": "diffusion", "schedule": "cosine", "prediction": "v", "zero_terminal_snr": True},
+    "epsilon": {"name": "diffusion", "schedule": "linear", "prediction": "epsilon", "zero_terminal_snr": False},
+    "gan": {"name": "gan"},
+}
+
+
+def load(door, name):
+    """The tiny model as one of another family, in the host and without it."""
+    from pyramid_video.host import standalone_wires
+    from pyramid_video.models import checkpoints
+
+    path = door.path["diffusion_models"].with_name(f"tiny_{name}.safetensors")
+    if not path.exists():
+        info = checkpoints.inspect(door.path["diffusion_models"])
+        config = {**info.config.to_dict(), "use_temporal_causal": False}
+        extra = {"family": FAMILIES[name]}
+        state = checkpoints.load_state_dict(info)
+        checkpoints.save(path, state, info.kind, config, latent_format=info.latent_format, extra=extra)
+    network, info = checkpoints.load(path, ("miniflux",), dtype=door.torch.float32)
+    alone = standalone_wires.Model(network, info, door.torch.device("cpu"), door.torch.float32)
+    return door.host.load_model(path), alone
+
+
+def sampler_of(model, steps=STEPS, **settings):
+    from pyramid_video.samplers.noise_schedule import schedule_of
+    from pyramid_video.samplers.whole import DDIMSampler, FlowSampler, GANSampler
+
+    family = model.facts.family
+    if family.name == "diffusion":
+        return DDIMSampler(schedule_of(family), steps, **settings)
+    return FlowSampler(steps, shift=family.shift, **settings) if family.name == "flow" else GANSampler()
+
+
+def made(door, model, sampler, negative=True, latent=None, seed=SEED):
+    prompts = door.positive, door.negative if negative else None
+    return door.host.sample_whole(model, sampler, *prompts, SCALE, latent or door.latent(), seed)["samples"]
+
+
+def made_alone(door, model, sampler):
+    from pyramid_video.host import standalone_sampling
+
+    prompts = door.positive, door.negative, SCALE
+    done = standalone_sampling.sample_whole(model, sampler, prompts, door.latent(), SEED, lambda *told: None)
+    return done["samples"]
+
+
+def check_every_family_gives_what_it_gives_without_the_host(door):
+    for name in FAMILIES:
+        model, alone = load(door, name)
+        settings = [{}]
+        if name == "flow":
+            settings = [{}, {"solver": "heun"}, {"solver": "midpoint"}]
+        elif name != "gan":
+            settings = [{}, {"eta": 1.0}]
+        for chosen in settings:
+            sampler = sampler_of(alone, **chosen)
+            ours = made_alone(door, alone, sampler)
+            same(door, made(door, model, sampler), ours, 2e-4 * float(ours.abs().max()))
+
+
+def check_the_hosts_own_samplers_run_flows_and_diffusion(door):
+    for name in ("flow", "v", "epsilon"):
+        model, alone = load(door, name)
+        ours = made(door, model, sampler_of(alone))
+        (theirs,) = door.core.common_ksampler(
+            model, SEED, STEPS, SCALE, "euler", "simple", door.positive, door.negative, door.latent()
+        )
+        same(door, theirs["samples"], ours, 2e-3 * float(ours.abs().max()))
+
+
+def check_a_flow_runs_in_sampler_custom_advanced(door):
+    import comfy.samplers
+    from comfy_extras import nodes_custom_sampler as custom
+
+    model, alone = load(door, "flow")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(door.positive, door.negative)
+    guider.set_cfg(SCALE)
+    sampler = comfy.samplers.sampler_object("euler")
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    noise = custom.Noise_RandomNoise(SEED)
+    node = custom.SamplerCustomAdvanced
+    run = getattr(node, "execute", None) or node().sample  # newer hosts, older hosts
+    theirs = run(noise, guider, sampler, sigmas, door.latent())[0]["samples"]
+    ours = made(door, model, sampler_of(alone))
+    same(door, theirs, ours, 2e-3 * float(ours.abs().max()))
+
+
+def check_a_generator_runs_in_one_step_of_the_host_and_not_in_more(door):
+    model, alone = load(door, "gan")
+    ours = made(door, model, sampler_of(alone), negative=False)
+    prompts = door.positive, door.negative
+    (theirs,) = door.core.common_ksampler(model, SEED, 1, 1.0, "euler", "simple", *prompts, door.latent())
+    same(door, theirs["samples"], ours, 1e-4 * float(ours.abs().max()))
+    refused(
+        lambda: door.core.common_ksampler(model, SEED, 4, 1.0, "euler", "simple", *prompts, door.latent()),
+        "'Sample GAN'",
+    )
+
+
+def check_the_pyramid_sampler_refuses_other_families(door):
+    model, _ = load(door, "flow")
+    refused(lambda: door.sample(model=model), "'Sample flow'")
+
+
+def check_rows_of_a_whole_batch_equal_their_runs_alone(door):
+    model, alone = load(door, "v")
+    sampler = sampler_of(alone, eta=0.5)
+    both = made(door, model, sampler, latent=door.latent(batch=2))
+    same(door, both[:1], made(door, model, sampler), 1e-3)
+    assert differs(both[:1], both[1:])
+
+
+def check_a_saved_model_keeps_its_family(door):
+    from pyramid_video.models import checkpoints
+
+    model, _ = load(door, "epsilon")
+    state = model.model.state_dict_for_saving(None, None, None)
+    about = bytes(state[checkpoints.METADATA_KEY].tolist()).decode()
+    assert '"prediction": "epsilon"' in about, about
