@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.training import small_pyramid, small_vae
+from pyramid_video.training import small_families, small_pyramid, small_vae
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.loop import TrainSettings
 
@@ -161,3 +161,53 @@ def test_run_begins_as_a_shallower_model_and_with_its_words(dataset, vae, tmp_pa
     features, pooled = torch.randn(2, 4, 160), torch.randn(2, 160)
     asked = ((clip,), torch.full((2,), 500.0), features, None, pooled)
     torch.testing.assert_close(grown(*asked), shallow(*asked), rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def begun(dataset, vae, tmp_path_factory):
+    """A models folder with the pyramid's transformer and text encoder."""
+    folder = tmp_path_factory.mktemp("begun")
+    settings = TrainSettings(steps=1, warmup=1, average=0)
+    trained = small_pyramid.train_pyramid(dataset, vae, folder / "run", settings, clips=CLIPS, batch=8)
+    small_pyramid.export_pyramid(*trained, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", small_families.SMALL_FAMILIES)
+def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun, tmp_path, name):
+    class Stop(Exception):
+        pass
+
+    def stop(step, losses):
+        if step == 1:
+            raise Stop
+
+    settings = TrainSettings(steps=2, warmup=1, average=0.5)
+    options = {"clips": CLIPS, "batch": 4}
+    straight, _ = small_families.train_family(name, dataset, vae, begun, tmp_path / "straight", settings, **options)
+    with pytest.raises(Stop):
+        small_families.train_family(name, dataset, vae, begun, tmp_path / "broken", settings, on_step=stop, **options)
+    run, latent_format = small_families.train_family(
+        name, dataset, vae, begun, tmp_path / "broken", settings, **options
+    )
+    for module, state in straight.averaged().items():
+        torch.testing.assert_close(run.averaged()[module], state, rtol=0, atol=0)
+    assert run.modules["transformer"].proj_out.weight.any()
+
+    path = small_families.export_family(name, run, latent_format, tmp_path)
+    network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
+    assert info.family.name == name and not network.config.use_temporal_causal
+    assert info.latent_format == latent_format
+
+
+def test_a_family_begins_with_the_transformer_of_another(dataset, vae, begun, tmp_path):
+    still = TrainSettings(steps=1, warmup=1, learning_rate=1e-9, average=0)
+    run, _ = small_families.train_family(
+        "flow", dataset, vae, begun, tmp_path / "run", still, clips=CLIPS, batch=4, begin_from=begun
+    )
+    pyramid, _ = checkpoints.load(begun / small_pyramid.TRANSFORMER_FILE, ["miniflux"], dtype=torch.float32)
+    torch.testing.assert_close(run.averaged()["transformer"], pyramid.state_dict(), rtol=0, atol=1e-6)
+    with pytest.raises(FileNotFoundError, match="pyramid_video_small_flow"):
+        small_families.train_family(
+            "gan", dataset, vae, begun, tmp_path / "gan", still, clips=CLIPS, batch=4, begin_from=begun
+        )
