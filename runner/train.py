@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
+ONLY_FOR = {  # options that not every part knows
+    "judge_from": ("vae", "decoder"),
+    "begin_from": ("pyramid", "flow", "diffusion", "gan"),
+}
 
 
 def count(text: str) -> int:
@@ -42,18 +46,28 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     train.add_argument("--clips", type=count, metavar="N", help="clips that are drawn once and learned from")
     train.add_argument(
-        "--judge-from", type=int, metavar="STEP", help="from this step on a discriminator teaches the VAE too"
+        "--judge-from",
+        type=int,
+        metavar="STEP",
+        help="from this step on a discriminator teaches the VAE or its decoder too",
     )
     train.add_argument(
-        "--begin-from", type=Path, metavar="DIR", help="a models folder whose transformer and text encoder learn on"
+        "--begin-from",
+        type=Path,
+        metavar="DIR",
+        help="a models folder whose transformer and text encoder learn on, in a new run of pyramid",
     )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="another seed is another run (default: 0)")
-    train.set_defaults(command=train_command)
+    train.set_defaults(command=train_command, refuse=train.error)
     return train
 
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
+    for option, parts in ONLY_FOR.items():
+        if getattr(options, option) is not None and options.part not in parts:
+            name = option.replace("_", "-")
+            options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
     with ending_as_ctrl_c():
         print(*train_part(options), sep="\n")
     return 0

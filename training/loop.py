@@ -1,65 +1,35 @@
 """One training loop for every family: optimiser, average of the weights, exact resume, clean stop.
 
 The loop knows nothing of what is learned. A recipe hands it modules and an objective, a function that draws one batch
-with the generator it is given and returns the losses. The generator is seeded anew from (seed, step, process), so that
-a resumed run draws what an unbroken one would have drawn, and two processes never draw the same.
+with the generator it is given and returns the losses. The generator is seeded anew from (seed, number of the batch),
+so that a resumed run draws what an unbroken one would have drawn. The batches of a step are numbered through all
+processes: n processes draw what one process with `accumulate=n` draws, and learn the same.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models.files import write_beside
+from ..models.files import remove_parts, write_beside
+from .loss_log import LOSSES, LossLog
+from .processes import agree, average_gradients, average_values, share_weights
+from .run_state import STATE, StateFolder, StateNotSaved, not_saved, run_exists
+from .train_settings import SETTINGS, TrainSettings, check_settings
 
+log = logging.getLogger(__name__)
 Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
-STATE, LOSSES = "state.pt", "losses.jsonl"
 OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How one run learns.
-
-    `steps` counts optimiser updates. The rate climbs in a line for `warmup` steps, then falls along a half cosine to
-    `final_rate` times `learning_rate`. `average` is the decay of the exponential moving average of the weights
-    (0 = none), which warms up so that early averages are not made of the random start.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    final_rate: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    average: float = 0.999
-    accumulate: int = 1
-    precision: str = "no"
-    save_seconds: float = 180.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"a training run needs at least 1 step, got {self.steps}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected between 0 and 1, 1e-4 to 1e-3 are usual")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}; expected 0 (no average) up to less than 1, usually 0.999")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step `step` (from 0) as a share of `learning_rate`."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+MOST_SKIPPED = 10  # steps in a row; a single bad batch is no reason to stop a long run
 
 
 @dataclass
@@ -67,22 +37,25 @@ class TrainingRun:
     """Modules being trained, with everything that an exact resume needs.
 
     Under `accelerate launch` every process draws its own batch and the gradients are averaged. Files in `folder`:
-    `state.pt` (weights, optimiser, average, step; tensors only, read without unpickling objects), `settings.json`,
-    `losses.jsonl` (one line a step).
+    `state.pt` and the states before it (weights, optimiser, average, steps; tensors only, read without unpickling
+    objects), `settings.json`, `losses.jsonl` (one line a step).
     """
 
     modules: dict[str, nn.Module]
     settings: TrainSettings
     folder: Path
     step: int = 0
+    skipped: int = 0  # steps in a row, up to now, whose loss or gradients were not finite
 
     def __post_init__(self) -> None:
         from accelerate import Accelerator
-        from diffusers.training_utils import EMAModel
 
         self.folder = Path(self.folder)
-        self.accelerator = Accelerator(mixed_precision=self.settings.precision)
+        self.accelerator = Accelerator(mixed_precision="no")  # its precision holds for a whole process, ours for a run
         self._network = nn.ModuleDict(self.modules).to(self.accelerator.device)
+        if self.settings.gradient_checkpointing:
+            save_memory(self._network)
+        share_weights(self._network)
         decay = [p for p in self._network.parameters() if p.requires_grad and p.ndim >= 2]
         plain = [p for p in self._network.parameters() if p.requires_grad and p.ndim < 2]
         optimizer = torch.optim.AdamW(
@@ -94,10 +67,14 @@ class TrainingRun:
         self.optimizer = self.accelerator.prepare(optimizer)
         self._average = None
         if self.settings.average:
+            from diffusers.training_utils import EMAModel
+
             self._average = EMAModel(
                 self._network.parameters(), decay=self.settings.average, use_ema_warmup=True, inv_gamma=10.0, power=0.9
             )
-        self._pending: list[str] = []
+        self._states = StateFolder(self.folder, self.settings.keep)
+        self._losses = LossLog(self.folder)
+        self._owns_folder = False
         self._updating = False
 
     @property
@@ -106,8 +83,14 @@ class TrainingRun:
         return self.accelerator.device
 
     def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
-        """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it."""
+        """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it.
+
+        A step whose loss or gradients are not finite changes nothing and is logged; ValueError when they persist.
+        OSError when a state cannot be written, ValueError when `folder` holds a run that was not resumed.
+        """
         until = self.settings.steps if until is None else min(until, self.settings.steps)
+        if self.accelerator.is_main_process and not self._owns_folder and run_exists(self.folder):
+            raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
         saved = time.monotonic()
         try:
             while self.step < until:
@@ -117,38 +100,54 @@ class TrainingRun:
                 if time.monotonic() - saved > self.settings.save_seconds:
                     self.save()
                     saved = time.monotonic()
-        finally:
+        except StateNotSaved:
+            raise
+        except BaseException:
             if not self._updating:  # stopped in the middle of an update, the last saved state is the newest whole one
                 self.save()
+            raise
+        self.save()
+        self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
         return self
 
-    def _update(self, objective: Objective) -> dict[str, float]:
+    def _update(self, objective: Objective) -> Mapping[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.settings.rate(self.step)
-        generator = torch.Generator()
+        self.optimizer.zero_grad(set_to_none=True)
+        generator, parts = torch.Generator(), []
         for part in range(self.settings.accumulate):
             generator.manual_seed(self._seed(part))
-            with self.accelerator.autocast():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 losses = objective(self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.accumulate)
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not math.isfinite(values["loss"]):
-            self.optimizer.zero_grad()
-            raise ValueError(
-                f"the loss of step {self.step} is {values['loss']}: training stopped and the state before this step "
-                f"is kept in {self.folder}. Lower the learning rate of {self.settings.learning_rate} or check the data."
-            )
-        self._average_gradients()
-        self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
+            parts.append({name: float(value.detach()) for name, value in losses.items()})
+        values = average_values(parts)
+        average_gradients(self.accelerator, self._network.parameters())
+        norm = float(self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm))
+        finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
         self._updating = True
-        self.optimizer.step()
-        if self._average is not None:
-            self._average.step(self._network.parameters())
-        self._pending.append(json.dumps({"step": self.step, **values}))
+        if finite:
+            self.optimizer.step()
+            if self._average is not None:
+                self._average.step(self._network.parameters())
+        self.skipped = 0 if finite else self.skipped + 1
+        told = values if finite else {"skipped": self.skipped}
+        self._losses.add(self.step, told)
         self.step += 1
         self._updating = False
-        self.optimizer.zero_grad(set_to_none=True)
-        return values
+        if not finite:
+            self._tell_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
+        return told
+
+    def _tell_skipped(self, what: str) -> None:
+        if self.skipped >= MOST_SKIPPED:
+            raise ValueError(
+                f"{what}, the last of {self.skipped} in a row that are not finite: training stopped, and {self.folder} "
+                f"keeps the weights from before them. Lower the learning rate of {self.settings.learning_rate} or "
+                "check the data; without its state.pt the run goes on from an older state"
+            )
+        if self.accelerator.is_main_process:
+            log.warning("%s: skipped, %d in a row up to now", what, self.skipped)
 
     def _seed(self, part: int) -> int:
         """One number for each batch of the run: splitmix, a bijection of 64 bits, so neighbours are unlike."""
@@ -157,15 +156,6 @@ class TrainingRun:
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             x = (x ^ (x >> shift)) * factor % 2**64
         return x ^ (x >> 31)
-
-    def _average_gradients(self) -> None:
-        """Mean over processes in one message; objectives may call the modules in any way, which DDP's hooks forbid."""
-        if self.accelerator.num_processes == 1:
-            return
-        gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
-        mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
-        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
         """State dicts of the modules with averaged weights (the plain ones when there is no average)."""
@@ -179,48 +169,78 @@ class TrainingRun:
         return states
 
     def save(self) -> Path:
-        """Write the whole state beside the old one and rename it into place."""
+        """Write the whole state beside the old one and rename it into place; OSError where that fails."""
         if not self.accelerator.is_main_process:
             return self.folder
         state = {
             "step": self.step,
+            "skipped": self.skipped,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
-        with write_beside(self.folder / STATE) as part:
-            torch.save(state, part)
-        with write_beside(self.folder / "settings.json") as part:
-            part.write_text(json.dumps(asdict(self.settings), indent=1))
-        with open(self.folder / LOSSES, "a", encoding="utf-8") as log:
-            log.writelines(line + "\n" for line in self._pending)
-        self._pending.clear()
+        try:
+            with write_beside(self.folder / SETTINGS) as part:
+                part.write_text(json.dumps(self._described(), indent=1))
+            self._losses.write()  # before the state: what is too much can be dropped, what is missing cannot be made
+            self._states.write(state)
+        except (OSError, RuntimeError) as error:
+            raise not_saved(self.folder, state, error) from error
+        self._owns_folder = True
         return self.folder
 
     def resume(self) -> bool:
-        """Go on from `folder`; False when there is nothing yet. ValueError if it belongs to other modules."""
-        path = self.folder / STATE
-        if not path.exists():
-            return False
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = self.accelerator.unwrap_model(self._network)
-        own, found = network.state_dict(), state["network"]
+        """Go on from `folder`; False when there is nothing yet.
+
+        ValueError if it belongs to other modules or another seed, or has no state that can be read.
+        """
+        state = self._states.read()
+        if state is not None:
+            check_settings(self.folder, self._described())
+            self._load(state)
+        agree(self.step, self.folder)  # nobody writes before all have read
+        if self.accelerator.is_main_process:
+            for name in (STATE, SETTINGS, LOSSES):
+                remove_parts(self.folder / name)
+            if state is not None:
+                self._losses.rewind(self.step)
+        self._owns_folder = True
+        return state is not None
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        own, found = self._network.state_dict(), state["network"]
         wrong = [
             k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape
         ]
         if wrong:
             raise ValueError(
-                f"{path} holds a run of another model: {len(wrong)} of its tensors differ, first {sorted(wrong)[0]!r}. "
-                "Give the run a new folder, or the settings it was started with."
+                f"{self.folder} holds a run of another model: {len(wrong)} of its tensors differ, first "
+                f"{sorted(wrong)[0]!r}. Give the run a new folder, or the settings it was started with"
             )
         self._network.load_state_dict(found)
-        self.optimizer.load_state_dict(state["optimizer"])
+        chosen = [{"betas": g["betas"], "weight_decay": g["weight_decay"]} for g in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise ValueError(
+                f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
+                "the command it was started with"
+            ) from error
+        for group, values in zip(self.optimizer.param_groups, chosen, strict=True):
+            group.update(values)  # the settings of now, not those of the file
         if self._average is not None and state["average"] is not None:
-            self._average.load_state_dict(state["average"])
-        self.step = int(state["step"])
-        return True
+            self._average.load_state_dict({**state["average"], "decay": self.settings.average})
+            self._average.to(self.device)
+        self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
+
+    def _described(self) -> dict[str, Any]:
+        return {"processes": self.accelerator.num_processes, **asdict(self.settings)}
 
 
-def run_exists(folder: Path) -> bool:
-    """Whether a run has been saved in `folder`."""
-    return (Path(folder) / STATE).exists()
+def save_memory(network: nn.Module) -> None:
+    """Turn on gradient checkpointing in the modules that have it; ValueError where none has."""
+    able = [module for module in network.modules() if hasattr(module, "enable_gradient_checkpointing")]
+    if not able:
+        raise ValueError("none of these modules has gradient checkpointing; train without it, or with a smaller batch")
+    for module in able:
+        module.enable_gradient_checkpointing()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..models.files import write_beside
-from .loop import LOSSES
+from .loss_log import LOSSES, read_rows
 
 WIDTH, HEIGHT = 960, 540
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
@@ -32,14 +31,13 @@ def save_curves(folder: Path) -> Path | None:
 
 
 def read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The losses of a run by name, (step, value) each; of a step that was done again the last counts."""
-    path = Path(folder) / LOSSES
-    if not path.exists():
-        return {}
+    """The losses of a run by name, (step, value) each; of a step that was done again the last counts.
+
+    Steps that were skipped have none.
+    """
     steps: dict[int, dict[str, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        steps[row.pop("step")] = row
+    for row in read_rows(Path(folder) / LOSSES):
+        steps[row.pop("step")] = {} if "skipped" in row else row
     names = dict.fromkeys(name for row in steps.values() for name in row)
     return {name: [(step, row[name]) for step, row in sorted(steps.items()) if name in row] for name in names}
 

@@ -19,8 +19,9 @@ from ..samplers.noise import pyramid
 from ..samplers.stages import make_stages
 from .captions import Combination, caption
 from .data import AnimationDataset
-from .loop import OnStep, TrainingRun, TrainSettings, run_exists
+from .loop import OnStep, TrainingRun, TrainSettings
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions, relative_loss
+from .run_state import run_exists
 from .small_vae import ENCODING, render
 
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48, "summary": 4}

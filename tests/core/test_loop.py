@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
-from pyramid_video.training.loop import TrainingRun, TrainSettings
+from loop_toys import SETTINGS, assert_same, make_run, saved, state_of, train
+from pyramid_video.training.loop import MOST_SKIPPED, TrainingRun
+from pyramid_video.training.loss_log import read_rows
+from pyramid_video.training.report import read_losses
+from pyramid_video.training.train_settings import TrainSettings
 from torch import nn
-
-SETTINGS = TrainSettings(steps=8, learning_rate=1e-2, warmup=2, average=0.9, seed=3)
-
-
-def make_run(folder, settings=SETTINGS, width=4):
-    torch_weights = torch.Generator().manual_seed(0)
-    network = nn.Linear(width, 2)
-    with torch.no_grad():
-        network.weight.copy_(torch.randn(2, width, generator=torch_weights))
-        network.bias.zero_()
-    return TrainingRun({"network": network}, settings, folder)
-
-
-def objective_of(run):
-    def objective(step, generator):
-        x = torch.randn(16, run.modules["network"].in_features, generator=generator)
-        error = run.modules["network"](x) - x[:, :2]
-        return {"loss": error.square().mean()}
-
-    return objective
-
-
-def train(run, until=None, **options):
-    return run.train(objective_of(run), until, **options)
-
-
-def state_of(run):
-    return {**run.modules["network"].state_dict(), **{f"average.{k}": v for k, v in run.averaged()["network"].items()}}
+from torch.utils.checkpoint import checkpoint
 
 
 def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
@@ -45,8 +25,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
     assert second.resume()
     assert second.step == 5
     train(second)
-    for key, value in state_of(straight).items():
-        assert torch.equal(state_of(second)[key], value), key
+    assert_same(second, straight)
     lines = [json.loads(line) for line in (tmp_path / "halves" / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(8))
 
@@ -94,21 +73,135 @@ def test_a_run_of_another_model_is_refused(tmp_path):
         make_run(tmp_path, width=5).resume()
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(tmp_path):
+def test_tensors_that_were_not_trained_are_told(tmp_path):
+    train(make_run(tmp_path), until=1)
+    frozen = nn.Linear(4, 2)
+    frozen.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="trained other tensors"):
+        TrainingRun({"network": frozen}, SETTINGS, tmp_path).resume()
+
+
+def test_a_run_is_not_overwritten_by_one_that_did_not_resume_it(tmp_path):
+    train(make_run(tmp_path), until=1)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(make_run(tmp_path))
+    assert saved(tmp_path)["step"] == 1
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_told(tmp_path, caplog):
+    run = make_run(tmp_path, replace(SETTINGS, steps=6))
+    weights = [state_of(run)]
+    train(run, nan_at=(2, 3), on_step=lambda step, losses: weights.append(state_of(run)))
+    same = [all(torch.equal(before[k], after[k]) for k in after) for before, after in pairwise(weights)]
+    assert same == [False, False, True, True, False, False]
+    assert [row.get("skipped", 0) for row in read_rows(tmp_path / "losses.jsonl")] == [0, 0, 1, 2, 0, 0]
+    assert [step for step, _ in read_losses(tmp_path)["loss"]] == [0, 1, 4, 5] and set(read_losses(tmp_path)) == {
+        "loss"
+    }
+    assert [record.getMessage().split(" had")[0] for record in caplog.records] == ["step 2", "step 3"]
+
+
+def test_gradients_that_are_not_finite_behind_a_finite_loss_are_skipped(tmp_path):
     run = make_run(tmp_path)
-    good = objective_of(run)
+    before = state_of(run)
 
     def objective(step, generator):
-        losses = good(step, generator)
-        return losses if step < 4 else {"loss": losses["loss"] * float("nan")}
+        weight = run.modules["network"].weight
+        return {"loss": (weight - weight.detach()).abs().sqrt().sum()}  # 0, with the slope of a root at 0
 
-    with pytest.raises(ValueError, match="step 4 is nan"):
-        run.train(objective)
-    again = make_run(tmp_path)
-    assert again.resume() and again.step == 4
-    straight = train(make_run(tmp_path / "straight"))
-    train(again)
-    assert torch.equal(again.modules["network"].weight, straight.modules["network"].weight)
+    run.train(objective, until=1)
+    torch.testing.assert_close(state_of(run), before, rtol=0, atol=0)
+    assert run.skipped == run.step == 1
+
+
+def test_steps_in_a_row_that_are_not_finite_stop_the_run_wherever_it_is_broken_off(tmp_path):
+    settings, bad = replace(SETTINGS, steps=30), range(4, 30)
+    straight = make_run(tmp_path / "straight", settings)
+    with pytest.raises(
+        ValueError, match=rf"step {3 + MOST_SKIPPED} .* {MOST_SKIPPED} in a row .* learning rate of 0.01"
+    ):
+        train(straight, nan_at=bad)
+    train(make_run(tmp_path / "halves", settings), until=9, nan_at=bad)
+    halves = make_run(tmp_path / "halves", settings)
+    assert halves.resume() and halves.skipped == 5
+    with pytest.raises(ValueError, match="in a row"):
+        train(halves, nan_at=bad)
+    assert halves.step == straight.step == 4 + MOST_SKIPPED
+    assert_same(halves, straight)
+    again = make_run(tmp_path / "halves", settings)  # with better data it goes on
+    assert again.resume()
+    assert train(again).skipped == 0
+
+
+def test_another_seed_is_refused_on_resume(tmp_path):
+    train(make_run(tmp_path), until=1)
+    with pytest.raises(ValueError, match="begun with seed 3, and seed 4 would draw other batches"):
+        make_run(tmp_path, replace(SETTINGS, seed=4)).resume()
+
+
+def test_other_settings_hold_from_the_resume_on_and_are_told(tmp_path, caplog):
+    train(make_run(tmp_path))
+    changed = replace(SETTINGS, steps=10, learning_rate=1e-3, precision="bf16", betas=(0.8, 0.9), average=0.5)
+    run = make_run(tmp_path, changed)
+    assert run.resume()
+    (told,) = caplog.messages
+    assert "steps 8 -> 10" in told and "learning_rate 0.01 -> 0.001" in told and "precision no -> bf16" in told
+    train(run)
+    groups = saved(tmp_path)["optimizer"]["param_groups"]
+    assert {group["betas"] for group in groups} == {(0.8, 0.9)} and run._average.decay == 0.5
+    assert groups[0]["lr"] == 1e-3 * changed.rate(9)
+    again = make_run(tmp_path, changed)
+    caplog.clear()
+    assert again.resume() and not caplog.messages
+
+
+def test_settings_that_cannot_be_read_are_told_and_stop_nothing(tmp_path, caplog):
+    train(make_run(tmp_path), until=1)
+    (tmp_path / "settings.json").write_text("{")
+    assert make_run(tmp_path).resume()
+    assert "cannot be compared" in caplog.text and caplog.records[0].levelno == logging.WARNING
+
+
+class Deep(nn.Module):
+    """Two layers, of which the first can be worked out twice."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.layers, self.saving, self.calls, self.in_features = (
+            nn.ModuleList(nn.Linear(4, 4) for _ in "ab"),
+            False,
+            0,
+            4,
+        )
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+    def enable_gradient_checkpointing(self):
+        self.saving = True
+
+    def first(self, x):
+        self.calls += 1
+        return torch.tanh(self.layers[0](x))
+
+    def forward(self, x):
+        x = checkpoint(self.first, x, use_reentrant=False) if self.saving else self.first(x)
+        return self.layers[1](x)[:, :2]
+
+
+def test_gradient_checkpointing_works_twice_and_learns_the_same(tmp_path):
+    runs = [
+        TrainingRun({"network": Deep()}, replace(SETTINGS, **options), tmp_path / name)
+        for name, options in (("plain", {}), ("saving", {"gradient_checkpointing": True}))
+    ]
+    plain, saving = (train(run) for run in runs)
+    assert_same(saving, plain)
+    assert saving.modules["network"].calls == 2 * plain.modules["network"].calls
+
+
+def test_gradient_checkpointing_that_nothing_has_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="none of these modules has gradient checkpointing"):
+        make_run(tmp_path, replace(SETTINGS, gradient_checkpointing=True))
 
 
 def test_the_average_is_the_mean_of_the_weights_it_saw(tmp_path):
@@ -131,7 +224,10 @@ def test_the_rate_climbs_then_falls_to_its_final_share():
     assert rates[100] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 5, "learning_rate": 3.0}, {"steps": 5, "average": 1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"learning_rate": 3.0}, {"average": 1.0}, {"keep": 0}, {"accumulate": 0}, {"precision": "fp16"}],
+)
 def test_settings_that_cannot_train_are_refused(wrong):
-    with pytest.raises(ValueError, match="expected|at least"):
-        TrainSettings(**wrong)
+    with pytest.raises(ValueError, match="expected"):
+        TrainSettings(**{"steps": 5, **wrong})

@@ -387,6 +387,21 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
     assert f"argument {option}: takes a whole number from 1 on, not '{number}'" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("part", "option", "parts"),
+    [
+        ("vae", "--begin-from", "pyramid, flow, diffusion, gan"),
+        ("decoder", "--begin-from", "pyramid, flow, diffusion, gan"),
+        ("pyramid", "--judge-from", "vae, decoder"),
+    ],
+)
+def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):
+    folders = [word for name in ("--animations", "--run", "--out") for word in (name, str(tmp_path))]
+    assert main(["train", part, *folders, option, "0"]) == 1
+    said = capsys.readouterr().err
+    assert f"argument {option}: means something for {parts} only, not for {part}" in said and said.count("\n") == 1
+
+
 @pytest.fixture
 def empty_run(monkeypatch, workflow):
     """A workflow that passes every check and does nothing."""

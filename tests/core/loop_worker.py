@@ -1,0 +1,98 @@
+"""Training in processes of its own, for the tests: `loop_worker.py lives` and `loop_worker.py twins FOLDER`.
+
+`lives` reads jobs, one JSON line each, and gives each a forked process: imports are paid once, and a job may have
+itself killed by SIGKILL at its n-th moment. Moments are the calls and returns of Python, so they lie everywhere, also
+between the parts of a file that is being written. `twins` is one of several processes, or alone in their place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import conftest
+
+conftest.import_checkout()
+
+import torch  # noqa: E402
+from loop_toys import SETTINGS, make_run, train  # noqa: E402
+from pyramid_video.training.loop import TrainingRun  # noqa: E402
+from torch import nn  # noqa: E402
+
+ALWAYS_SAVING = replace(SETTINGS, steps=6, save_seconds=0.0)
+
+
+class Moments:
+    """Counts the moments of a life, notes those in which it saves, and ends it at one of them."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at, self.now, self.saving = kill_at, 0, []
+
+    def __call__(self, frame, event, argument) -> None:
+        self.now += 1
+        if self.now == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if frame.f_code is TrainingRun.save.__code__ and event in ("call", "return"):
+            self.saving.append(self.now)
+
+
+def live(folder: Path, kill_at: int | None) -> None:
+    moments = Moments(kill_at)
+    sys.setprofile(moments)
+    run = make_run(folder, ALWAYS_SAVING)
+    run.resume()
+    train(run)
+    sys.setprofile(None)
+    spans = list(zip(moments.saving[::2], moments.saving[1::2], strict=True))
+    (folder / "moments.json").write_text(json.dumps({"all": moments.now, "saving": spans}))
+
+
+def lives() -> None:
+    import accelerate.utils  # noqa: F401
+    import diffusers.training_utils  # noqa: F401
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if not child:
+            try:
+                live(Path(job["folder"]), job["kill_at"])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def twins(folder: Path, accumulate: int = 1) -> None:
+    """Train, be made anew, go on. Some batches have no finite loss, and some use modules and losses that others do not.
+
+    The weights that a process brings are its own; those of the first shall count.
+    """
+    settings = replace(SETTINGS, steps=12, average=0.0, accumulate=accumulate, weight_decay=0.1, save_seconds=1e9)
+    for until in (5, settings.steps):
+        own = torch.Generator().manual_seed(int(os.environ.get("RANK", 0)))
+        modules = {name: nn.Linear(4, 2) for name in ("network", "sometimes", "never")}
+        for parameter in nn.ModuleDict(modules).parameters():
+            nn.init.normal_(parameter, generator=own)
+        run = TrainingRun(modules, settings, folder)
+        run.resume()
+
+        def objective(step, generator, modules=modules):
+            x = torch.randn(16, 4, generator=generator)
+            losses = {"loss": (modules["network"](x) - x[:, :2]).square().mean()}
+            if x[0, 0] > 0:
+                losses["other"] = modules["sometimes"](x).square().mean()
+                losses["loss"] = losses["loss"] + losses["other"]
+            return losses if x[0, 1] < 1.2 else {**losses, "loss": losses["loss"] * float("inf")}
+
+        run.train(objective, until)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    lives() if sys.argv[1] == "lives" else twins(Path(sys.argv[2]))

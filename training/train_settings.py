@@ -1,0 +1,84 @@
+"""How one run learns, and which of that may change when a run goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How one run learns.
+
+    `steps` counts optimiser updates. The rate climbs in a line for `warmup` steps, then falls along a half cosine to
+    `final_rate` times `learning_rate`. `average` is the decay of the exponential moving average of the weights
+    (0 = none), which warms up so that early averages are not made of the random start. An update is the mean over
+    `accumulate` batches in each process. `precision` is "no" (float32) or "bf16". The last `keep` states stay on disk,
+    saved every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    final_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    average: float = 0.999
+    accumulate: int = 1
+    precision: str = "no"
+    save_seconds: float = 180.0
+    keep: int = 2
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected between 0 and 1, 1e-4 to 1e-3 are usual")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; expected 0 (no average) up to less than 1, usually 0.999")
+        if self.precision not in ("no", "bf16"):
+            raise ValueError(
+                f'precision is {self.precision!r}; expected "no" (float32) or "bf16": these models overflow in float16'
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step` (from 0) as a share of `learning_rate`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Compare `settings` with those that the run in `folder` was last saved with, and log what is new.
+
+    ValueError for another seed: the run would go on with batches of another run, and be neither.
+    """
+    try:
+        before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        log.warning("the settings of the run in %s cannot be compared with its earlier ones: %s", folder, error)
+        return
+    now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
+    if "seed" in changed:
+        was, new = changed["seed"]
+        raise ValueError(
+            f"the run in {folder} was begun with seed {was}, and seed {new} would draw other batches from here on. "
+            f"Go on with seed {was}, or give seed {new} a new folder"
+        )
+    if changed:
+        told = ", ".join(f"{name} {was} -> {new}" for name, (was, new) in changed.items())
+        log.warning("the run in %s goes on with other settings: %s", folder, told)
