@@ -89,6 +89,10 @@ class TrainingRun:
         OSError when a state cannot be written, ValueError when `folder` holds a run that was not resumed.
         """
         until = self.settings.steps if until is None else min(until, self.settings.steps)
+        if self._updating:
+            raise ValueError(
+                f"this run was stopped in the middle of an update: make it anew and resume() {self.folder}"
+            )
         if self.accelerator.is_main_process and not self._owns_folder and run_exists(self.folder):
             raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
         saved = time.monotonic()

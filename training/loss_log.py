@@ -33,8 +33,7 @@ class LossLog:
             file.write("".join(self._waiting).encode())
             file.flush()
             end = file.tell()
-        self._end = end
-        self._waiting.clear()
+        self._end, self._waiting = end, []  # at once, so that Ctrl-C does not fall between
 
     def rewind(self, step: int) -> None:
         """Keep the steps before `step` only: later ones were made but not saved, and will be made again."""

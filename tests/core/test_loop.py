@@ -56,6 +56,8 @@ def test_a_half_done_update_is_never_saved(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(run)
     monkeypatch.setattr(run._average, "step", step_average)
+    with pytest.raises(ValueError, match="in the middle of an update"):
+        train(run)
     again = make_run(tmp_path)
     assert again.resume() and again.step == 2
     straight = train(make_run(tmp_path / "straight"))
