@@ -12,6 +12,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
+from ..models.fingerprint import fingerprint
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise import draw_noise
@@ -163,6 +164,15 @@ class ComfyHost:
         """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
         self.vae_facts(vae)
         return vae.encode(images)
+
+    def fingerprint(self, wire: Any) -> str:
+        """A word that tells the weights of a VAE or CLIP from others."""
+        return fingerprint(wire.first_stage_model if isinstance(wire, PyramidVAE) else wire.cond_stage_model)
+
+    def free_memory(self) -> None:
+        """Take all models off the device: what follows needs it for itself."""
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
 
     def progress(self, total: int) -> Bar:
         """A bar on the running node for a piece of work of `total` steps."""

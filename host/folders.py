@@ -31,12 +31,19 @@ class ModelFolders:
     shared: Sequence[Path] = field(default=())
 
     @classmethod
-    def below(cls, root: Path | None) -> ModelFolders:
-        """The bundled models, and a user's folder laid out as ComfyUI's `models/` or holding official folders."""
+    def below(cls, root: Path | None, output: Path | None = None) -> ModelFolders:
+        """The bundled models, and a user's folder laid out as ComfyUI's `models/` or holding official folders.
+
+        What was saved to the `output` folder is found there too, as in ComfyUI.
+        """
+        saved = {kind: [] if output is None else [output / kind] for kind in KINDS}
         if root is None:
-            return cls({kind: [BUNDLED / kind] for kind in KINDS})
+            return cls({kind: [BUNDLED / kind, *saved[kind]] for kind in KINDS})
         old_names = {"diffusion_models": "unet", "text_encoders": "clip"}
-        own = {kind: [*(root / name for name in (kind, old_names.get(kind)) if name), BUNDLED / kind] for kind in KINDS}
+        own = {
+            kind: [*(root / name for name in (kind, old_names.get(kind)) if name), BUNDLED / kind, *saved[kind]]
+            for kind in KINDS
+        }
         return cls(own, (root / "pyramid_video", root))
 
     def entries(self, kind: str) -> dict[str, Path]:

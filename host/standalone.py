@@ -46,7 +46,7 @@ class StandaloneHost:
         silent: bool = False,
     ) -> None:
         named = os.environ.get(MODELS_VARIABLE)
-        self.folders = ModelFolders.below(models or (Path(named) if named else None))
+        self.folders = ModelFolders.below(models or (Path(named) if named else None), Path(output))
         self.input_roots = [
             root for root in (inputs or Path("input"), BUNDLED_INPUTS) if root.is_dir() or root == inputs
         ]
@@ -234,6 +234,15 @@ class StandaloneHost:
         """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
         chunk = 2 * self.vae_facts(vae).time_compression  # the same latents as from all at once, in less memory
         return vae.encode(images, chunk)
+
+    def fingerprint(self, wire: VAE | TextModel) -> str:
+        """A word that tells the weights of a VAE or text encoder from others."""
+        from ..models.fingerprint import fingerprint
+
+        return fingerprint(*wire.networks)
+
+    def free_memory(self) -> None:
+        """Nothing: models leave the device as soon as they are done."""
 
     def progress(self, total: int) -> Bar:
         """A bar on stderr for a piece of work of `total` steps."""

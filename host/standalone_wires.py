@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class VAE:
 
     def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device) -> None:
         self.network = network
+        self.networks = (network,)
         self.device = device
         config = network.config
         self.facts = VAEFacts(config.time_compression, config.space_compression, config.latent_channels, info.name)
@@ -97,8 +98,14 @@ class VAE:
 class TextModel:
     """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector `(1, p)`."""
 
-    def __init__(self, encode: Callable[[str], tuple[Tensor, Tensor]], most_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        encode: Callable[[str], tuple[Tensor, Tensor]],
+        networks: Sequence[nn.Module],
+        most_tokens: int | None = None,
+    ) -> None:
         self._encode = encode
+        self.networks = tuple(networks)
         self.most_tokens = most_tokens
 
     def encode(self, text: str) -> Conditioning:
@@ -114,11 +121,12 @@ def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> 
         with resident(network, device):
             return network(torch.tensor([tokenizer.encode(text)], device=device))
 
-    return TextModel(encode, tokenizer.max_tokens)
+    return TextModel(encode, [network], tokenizer.max_tokens)
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:
     """CLIP and T5 from an official folder."""
     from ..models.official_text import load_official_text
 
-    return TextModel(load_official_text(folder, device, dtype).encode)
+    official = load_official_text(folder, device, dtype)
+    return TextModel(official.encode, official.networks)

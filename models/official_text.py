@@ -74,13 +74,18 @@ class OfficialText:
         first = self.clips[0]
         return min(CLIP_TOKENS, first.tokenizer.model_max_length, first.network.config.max_position_embeddings)
 
+    @property
+    def networks(self) -> list[Any]:
+        """All networks, T5 last."""
+        return [encoder.network for encoder in (*self.clips, self.t5)]
+
     def pool(self, output: Any) -> Tensor:
         return output.pooler_output if self.kind == "official_text_miniflux" else output.text_embeds
 
     def to(self, device: torch.device | str) -> OfficialText:
         """Move all encoders in place."""
-        for encoder in (*self.clips, self.t5):
-            encoder.network.to(device)
+        for network in self.networks:
+            network.to(device)
         return self
 
 

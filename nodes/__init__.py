@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import logging
 
-FAMILIES = ("loaders", "conditioning", "schedules", "latents", "sampling", "sampling_whole", "datasets")
+FAMILIES = (
+    "loaders",
+    "conditioning",
+    "schedules",
+    "latents",
+    "sampling",
+    "sampling_whole",
+    "datasets",
+    "training",
+    "trainers",
+    "training_results",
+)
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
-from .notices import tell
+from .notices import counting, tell
 
 if TYPE_CHECKING:
-    from ..training.data import AnimationDataset, OnLoad, VideoDataset
+    from ..training.data import AnimationDataset, VideoDataset
 
 
 class Animations:
@@ -93,7 +93,7 @@ class Animations:
 
         named = [name for name in re.split(r"[,\n]", subjects) if name.strip()] or None
         dataset = AnimationDataset(
-            get_host().input_folder(folder), named, size, frames, fps, split, on_load("decoding animations")
+            get_host().input_folder(folder), named, size, frames, fps, split, counting("decoding animations")
         )
         return {"ui": tell(describe(dataset)), "result": (dataset,)}
 
@@ -177,7 +177,7 @@ class VideoFolderDataset:
         from ..training.video_folder import VideoFolder
 
         dataset = VideoFolder(
-            get_host().input_folder(folder), size, frames, fps, multiple, on_load("looking at videos")
+            get_host().input_folder(folder), size, frames, fps, multiple, counting("looking at videos")
         )
         summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
         return {"ui": tell(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
@@ -227,18 +227,6 @@ class PreviewDataset:
         videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
         images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
         return {"ui": tell(*captions), "result": (images, "\n".join(captions))}
-
-
-def on_load(words: str) -> OnLoad:
-    """Shows on the node how many files are done; the bar begins when it is known how many there are."""
-    bar = None
-
-    def update(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or get_host().progress(total)
-        bar.update(done, words)
-
-    return update
 
 
 def describe(dataset: AnimationDataset) -> str:

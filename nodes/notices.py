@@ -1,8 +1,9 @@
-"""How a block tells the artist what it did with a value that was not taken as given."""
+"""How a block tells the artist what it did with a value that was not taken as given, and how far it is."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from ..host import get_host
 
@@ -16,3 +17,15 @@ def tell(*sentences: str) -> dict[str, list[str]]:
     logging.info("Pyramid Video: %s", text)
     get_host().progress(1).update(1, text=text)
     return {"text": [text]}
+
+
+def counting(words: str) -> Callable[[int, int], None]:
+    """Shows on the node how many of how many are done; the bar begins when that is known."""
+    bar = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or get_host().progress(total)
+        bar.update(done, words)
+
+    return update

@@ -38,6 +38,15 @@ class VideoDataset(Protocol):
         """Draw `count` clips, their captions, and what they are (equal things are equal subjects of a clip)."""
         ...
 
+    @property
+    def key(self) -> str:
+        """A short word that changes with everything that its clips depend on."""
+        ...
+
+    def reword(self, label: Hashable, generator: torch.Generator) -> str:
+        """Another caption for what `sample` said a clip is; the same where there is but one."""
+        ...
+
 
 @dataclass(frozen=True)
 class AnimationDataset:
@@ -111,6 +120,19 @@ class AnimationDataset:
         combinations = [self.combinations[i] for i in chosen]
         videos = torch.stack([self.clip(combination, generator) for combination in combinations])
         return videos, [caption(combination, generator) for combination in combinations], combinations
+
+    @property
+    def key(self) -> str:
+        """A short word that changes with settings and animations."""
+        settings = (self.subjects, self.size, self.frames, self.fps, self.split)
+        digest = hashlib.sha256(repr(settings).encode())
+        for subject in self.subjects:
+            digest.update(self.sprite(subject).pixels.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def reword(self, label: Combination, generator: torch.Generator) -> str:
+        """Another caption of a combination."""
+        return caption(label, generator)
 
 
 def choose_files(folder: str | Path, subjects: Iterable[str] | None) -> dict[str, Path]:

@@ -82,6 +82,11 @@ class TrainingRun:
         """Where the modules are; batches go there."""
         return self.accelerator.device
 
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and shows things."""
+        return self.accelerator.is_main_process
+
     def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
         """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it.
 

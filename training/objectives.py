@@ -174,7 +174,8 @@ class PyramidObjective:
     """The loss of a pyramidal flow on one batch, with units drawn by `random_units`.
 
     A share `first_units` of the steps learns the first unit in every stage: it alone has nothing but the text to go by.
-    `loss` joins the errors, by default as the released models were trained.
+    Without `autoregressive` all frames are learned at once and have no history. `loss` joins the errors, by default as
+    the released models were trained.
     """
 
     stages: PyramidStages
@@ -182,6 +183,7 @@ class PyramidObjective:
     history_noise: float = HISTORY_NOISE
     frames_per_unit: int = 1
     first_units: float = 0.0
+    autoregressive: bool = True
     loss: Callable[[Sequence[Tensor], Sequence[Column]], Tensor] = pyramid_loss
 
     def __call__(
@@ -195,10 +197,7 @@ class PyramidObjective:
     ) -> dict[str, Tensor]:
         """Losses of normalised latents (b, c, T, h, w) and their texts: `loss`, and one per stage to watch."""
         draw = GeneratorDraw(generator, latent.device)
-        if float(torch.rand(1, generator=generator, device=generator.device)) < self.first_units:
-            units = (1,) * len(self.stages)
-        else:
-            units = random_units(count_units(latent.shape[2], self.frames_per_unit), generator, len(self.stages))
+        units = self.draw_units(latent.shape[2], generator)
         columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.frames_per_unit)
         answers = ask_by_stage(network, columns, text, mask, pooled)
         losses = {"loss": self.loss(answers, columns)}
@@ -211,6 +210,14 @@ class PyramidObjective:
             if own:
                 losses[f"stage_{stage}"] = pyramid_loss(*zip(*own, strict=True))
         return losses
+
+    def draw_units(self, frames: int, generator: torch.Generator) -> tuple[int, ...] | None:
+        """Units per stage of one step, for clips of so many latent frames; None: all frames at once."""
+        if not self.autoregressive:
+            return None
+        if float(torch.rand(1, generator=generator, device=generator.device)) < self.first_units:
+            return (1,) * len(self.stages)
+        return random_units(count_units(frames, self.frames_per_unit), generator, len(self.stages))
 
 
 def official_units(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -81,6 +83,10 @@ class VideoFolder:
             reasons = "; ".join(f"{source.name}: {source.dropped}" for source in sources[:3])
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
+    @cached_property
+    def _captions(self) -> dict[str, str]:
+        return {source.name: source.caption for source in self.kept}
+
     @property
     def kept(self) -> tuple[Source, ...]:
         """The files that are learned from."""
@@ -132,6 +138,19 @@ class VideoFolder:
         chosen = [alike[i] for i in torch.randint(len(alike), (count,), generator=generator).tolist()]
         videos = torch.stack([self.clip(source, generator) for source in chosen])
         return videos, [source.caption for source in chosen], [source.name for source in chosen]
+
+    @property
+    def key(self) -> str:
+        """A short word that changes with settings, captions and files (their sizes and times)."""
+        digest = hashlib.sha256(repr((self.size, self.frames, self.fps, self.multiple)).encode())
+        for source in self.kept:
+            file = (self.folder / source.name).stat()
+            digest.update(repr((source.name, source.caption, source.bucket, file.st_size, file.st_mtime_ns)).encode())
+        return digest.hexdigest()[:32]
+
+    def reword(self, label: str, generator: torch.Generator) -> str:
+        """The caption of a file; it has but one."""
+        return self._captions[label]
 
     def table(self) -> str:
         """What became of every file, one line each."""

@@ -1,0 +1,215 @@
+"""The training blocks with tiny models, without ComfyUI: from a dataset to a file that samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.models import checkpoints
+from pyramid_video.runner.registry import node_classes
+from tiny_models import MODEL, TEXT, VAE, make_models
+
+FAMILIES = {"flow": "Flow", "diffusion": "Diffusion", "gan": "GAN", "pyramid": "Pyramid"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("input")
+    (folder / "animations").mkdir()
+    for name, colour in (("ball", "red"), ("leaf", "green")):
+        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
+        for shift, picture in enumerate(pictures):
+            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
+        path = folder / "animations" / f"{name}.webp"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    return folder
+
+
+@pytest.fixture
+def host(models, inputs, tmp_path):
+    host = StandaloneHost(models, inputs, tmp_path / "output", silent=True, device="cpu")
+    use_host(host)
+    yield host
+    use_host(None)
+
+
+def run(node_id: str, **values):
+    node = node_classes()[node_id]()
+    answer = getattr(node, node.FUNCTION)(**values)
+    return answer["result"] if isinstance(answer, dict) else answer
+
+
+@pytest.fixture
+def parts(host):
+    """What every trainer is wired to."""
+    (dataset,) = run(
+        "PyramidVideoAnimationDataset", folder="animations", subjects="", size=64, frames=5, fps=8.0, split="train"
+    )
+    (vae,) = run("PyramidVideoLoadVAE", vae_name=VAE)
+    (clip,) = run("PyramidVideoLoadTextEncoder", text_encoder_name=TEXT)
+    return {"dataset": dataset, "vae": vae, "clip": clip, "clips": 3}
+
+
+def settings(steps: int = 2, **values):
+    return run("PyramidVideoTrainingSettings", **{"steps": steps, "batch": 4, "learning_rate": 1e-3, **values})[0]
+
+
+def trainee(family: str):
+    return run("PyramidVideoNewModel", family=family, size="tiny")[0]
+
+
+def train(family: str, parts, name: str = "mine", steps: int = 2, **values):
+    inputs = {"trainee": trainee(family), "run_name": name, "settings": settings(steps), **parts, **values}
+    return run(f"PyramidVideoTrain{FAMILIES[family]}", **inputs)[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_from_a_dataset_to_a_clip(host, parts, family):
+    trained = train(family, parts)
+    assert trained.run.step == 2 and trained.family.name == family
+    (model,) = run("PyramidVideoSaveTrained", run=trained, name="mine", precision="fp32")
+    assert model.facts.family.name == family and "mine.safetensors" in host.list_models("diffusion_models")
+    (positive,) = run("PyramidVideoEncodePrompt", clip=parts["clip"], text="a ball", add_quality_words=False)
+    latent = {"samples": torch.zeros(1, 8, 2, 8, 8)}
+    block = {"flow": "FlowSampler", "diffusion": "DDIMSampler", "gan": "GANSampler", "pyramid": "Sampler"}[family]
+    steps = {"flow": {"steps": 2, "cfg": 1.0}, "diffusion": {"steps": 2, "cfg": 1.0}}.get(family, {})
+    (made,) = run(f"PyramidVideo{block}", model=model, positive=positive, latent_image=latent, seed=1, **steps)
+    assert torch.isfinite(made["samples"]).all() and made["samples"].shape == latent["samples"].shape
+
+
+@pytest.mark.parametrize("family", ["flow", "gan"])
+def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
+    from pyramid_video.nodes import train_run
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, step, losses):
+        if step == 2:
+            raise Stop
+
+    straight = train(family, parts, "straight", steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_run.Watch, "__call__", stop)
+        with pytest.raises(Stop):
+            train(family, parts, "broken", steps=4)
+    again = train(family, parts, "broken", steps=4)
+    for module, state in straight.run.averaged().items():
+        for key, value in state.items():
+            assert torch.equal(again.run.averaged()[module][key], value), key
+
+
+def test_a_host_in_inference_mode_can_train(parts):
+    with torch.inference_mode():
+        trained = train("flow", parts)
+        before = trained.run.averaged()["transformer"]
+        more = train("flow", parts, steps=3)
+    assert any(not torch.equal(before[key], value) for key, value in more.run.averaged()["transformer"].items())
+
+
+def test_latents_and_texts_are_made_once(host, parts, monkeypatch):
+    train("flow", parts, "one")
+    monkeypatch.setattr(host, "encode", lambda *_: pytest.fail("clips were encoded again"))
+    monkeypatch.setattr(host, "encode_prompt", lambda *_: pytest.fail("texts were encoded again"))
+    train("diffusion", parts, "two")
+
+
+def test_validation_shows_clips_and_keeps_them(host, parts):
+    (plan,) = run("PyramidVideoValidation", prompts="a ball\n\na leaf\n", every=2, steps=1, cfg=2.0)
+    node = node_classes()["PyramidVideoTrainFlow"]()
+    answer = node.train(trainee=trainee("flow"), run_name="watched", settings=settings(3), validation=plan, **parts)
+    folder = host.output_dir / "training" / "watched" / "validation"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-0000002.webp", "step-0000003.webp"]
+    with Image.open(folder / "step-0000003.webp") as picture:
+        assert 2 <= picture.n_frames <= 5 and picture.size == (64 * 2 + 2, 64)
+    shown = answer["ui"]["images"][0]
+    assert (host.output_dir / shown["subfolder"] / shown["filename"]).is_file() and answer["ui"]["animated"] == (True,)
+
+
+def test_validation_changes_nothing_of_the_run(parts):
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=1, steps=1)
+    plain, watched = train("flow", parts, "plain"), train("flow", parts, "watched", validation=plan)
+    for key, value in plain.run.averaged()["transformer"].items():
+        assert torch.equal(watched.run.averaged()["transformer"][key], value), key
+
+
+def test_curves_are_drawn_and_handed_on(parts):
+    picture, losses = run("PyramidVideoTrainingCurves", run=train("flow", parts, steps=3))
+    assert picture.shape[0] == 1 and picture.shape[-1] == 3 and len(losses["loss"]) == 3
+
+
+def test_a_model_from_a_file_learns_on_and_may_change_its_family(host, parts):
+    path = host.find_model("diffusion_models", MODEL)
+    before = checkpoints.load_state_dict(checkpoints.inspect(path), dtype=torch.float32)
+    (same,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family="as it is")
+    assert same.family.name == "pyramid"
+    (flow,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family="flow")
+    still = run("PyramidVideoTrainingSettings", steps=1, batch=4, learning_rate=1e-7, average=0.0)[0]
+    trained = train("flow", parts, trainee=flow, settings=still)
+    assert not trained.config.use_temporal_causal
+    for key, value in trained.run.averaged()["transformer"].items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"run_name": "../mine"}, "points outside"),
+        ({"run_name": ""}, "no usable name"),
+        ({"run_name": "cache"}, "cannot be called 'cache'"),
+        ({"dataset": 3}, "this VIDEO_DATASET is a int"),
+        ({"trainee": "gan"}, "this trainer makes a flow model, but the trainee is the new tiny GAN generator"),
+        ({"times": "cubic"}, "unknown distribution of times 'cubic'"),
+        ({"vae": 3}, "VAE"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_learned(host, parts, values, words):
+    if isinstance(values.get("trainee"), str):
+        values = {"trainee": trainee(values["trainee"])}
+    with pytest.raises(ValueError, match=words):
+        node_classes()["PyramidVideoTrainFlow"]().train(
+            **{"trainee": trainee("flow"), "run_name": "mine", "settings": settings(), **parts, **values}
+        )
+    assert not (host.output_dir / "training" / "mine").exists()
+
+
+@pytest.mark.parametrize(("text", "words"), [("1, two", "whole numbers"), ("0, 0", "whole numbers"), ("", "whole")])
+def test_stage_ratios_that_are_none_are_told(parts, text, words):
+    with pytest.raises(ValueError, match=words):
+        train("pyramid", parts, stage_ratios=text)
+
+
+def test_a_batch_that_the_stages_cannot_share_is_told(parts):
+    with pytest.raises(ValueError, match="a batch of 4 does not divide into 3 columns"):
+        train("pyramid", parts, stage_ratios="1, 1, 1")
+
+
+def test_a_run_of_another_model_or_other_data_is_not_gone_on_with(parts):
+    train("flow", parts)
+    with pytest.raises(ValueError, match="its family differs"):
+        train("diffusion", parts)
+    with pytest.raises(ValueError, match="its data differs"):
+        train("flow", {**parts, "clips": 2})
+
+
+def test_a_description_says_what_is_trained(host, parts):
+    trained = train("flow", parts)
+    described = json.loads((Path(trained.run.folder) / "model.json").read_text("utf-8"))
+    assert described["family"]["name"] == "flow" and described["kind"] == "miniflux"
+
+
+@pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen", ""])
+def test_a_model_is_saved_inside_the_output_folder_only(parts, name):
+    trained = train("flow", parts)
+    with pytest.raises(ValueError, match="outside|usable name"):
+        run("PyramidVideoSaveTrained", run=trained, name=name)

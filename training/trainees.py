@@ -1,0 +1,116 @@
+"""Transformers to be trained: new ones of a few sizes, or ones from a file, for any of the four families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import checkpoints, layers
+from ..models.checkpoint_info import network_classes
+from ..models.families import ModelFamily
+from ..models.latent_format import LatentFormat
+from ..models.miniflux import MiniFluxConfig
+from ..models.video_discriminator import VideoDiscriminator
+from ..models.video_discriminator import init_weights as init_discriminator
+
+SIZES = {  # name: double blocks, single blocks, heads, features of a head
+    "tiny": (1, 2, 4, 32),
+    "small": (2, 6, 5, 32),
+    "medium": (4, 8, 8, 64),
+    "large": (6, 16, 16, 64),
+}
+ROTARY_PARTS = (2, 3, 3)  # of eight: time, rows, columns
+DISCRIMINATOR_WIDTHS = (48, 96, 96)
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A transformer before it is trained: a new one of a `size`, or the one in the file `weights`.
+
+    `family` is what it is trained to be. A new one gets its widths from the latents and texts it meets.
+    """
+
+    family: ModelFamily
+    size: str = "small"
+    weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is None and self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; expected one of {', '.join(SIZES)}")
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return (
+            f"the new {self.size} {self.family}" if self.weights is None else f"the {self.family} {self.weights.stem}"
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trainee with its networks in place; `modules["transformer"]` first, of a GAN then the discriminator."""
+
+    modules: dict[str, nn.Module]
+    kind: str  # of checkpoint
+    config: Any
+    latent_format: LatentFormat | None  # of a model from a file; a new one takes that of its latents
+
+
+def prepare(trainee: Trainee, channels: int, text_width: int, pooled_width: int, seed: int) -> Prepared:
+    """Make or read the networks of `trainee`, in float32 and ready to learn.
+
+    ValueError when a model from a file reads other latents or texts than these.
+    """
+    if trainee.weights is None:
+        config = new_config(trainee, channels, text_width, pooled_width)
+        kind, latent_format, state = "miniflux", None, None
+    else:
+        info = checkpoints.inspect(trainee.weights, checkpoints.TRANSFORMERS)
+        config, kind, latent_format = info.config, info.kind, info.latent_format
+        check_widths(trainee, config, channels, text_width, pooled_width)
+        if trainee.family.name != info.family.name:
+            config = replace(config, use_temporal_causal=trainee.family.name == "pyramid")
+        state = checkpoints.load_state_dict(info, dtype=torch.float32)
+    network = network_classes(kind)[1](config)
+    if state is None:
+        layers.init_weights(network, torch.Generator().manual_seed(seed + 3))
+    else:
+        network.load_state_dict(state)
+    modules: dict[str, nn.Module] = {"transformer": network.train()}
+    if trainee.family.name == "gan":
+        modules["discriminator"] = VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)
+        init_discriminator(modules["discriminator"], torch.Generator().manual_seed(seed + 4))
+    return Prepared(modules, kind, config, latent_format)
+
+
+def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: int) -> MiniFluxConfig:
+    """The configuration of a new transformer; only a pyramid hides later frames from earlier ones."""
+    double, single, heads, head = SIZES[trainee.size]
+    return MiniFluxConfig(
+        in_channels=4 * channels,
+        num_layers=double,
+        num_single_layers=single,
+        attention_head_dim=head,
+        num_attention_heads=heads,
+        axes_dims_rope=tuple(part * head // sum(ROTARY_PARTS) for part in ROTARY_PARTS),
+        joint_attention_dim=text_width,
+        pooled_projection_dim=pooled_width,
+        use_temporal_causal=trainee.family.name == "pyramid",
+        input_skip=True,
+    )
+
+
+def check_widths(trainee: Trainee, config: Any, channels: int, text_width: int, pooled_width: int) -> None:
+    """Raise ValueError unless a model from a file reads these latents and texts."""
+    given = (channels, text_width, pooled_width)
+    wanted = (config.latent_channels, config.joint_attention_dim, config.pooled_projection_dim)
+    if given != wanted:
+        raise ValueError(
+            f"{trainee.name} reads latents of {wanted[0]} channels and texts {wanted[1]} wide with a pooled vector "
+            f"{wanted[2]} wide; the VAE and text encoder wired here give {given[0]}, {given[1]} and {given[2]}: "
+            "load those that belong to it"
+        )

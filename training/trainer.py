@@ -1,0 +1,145 @@
+"""Train a transformer of any family on latents and texts that are made beforehand; go on exactly; save the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..models import checkpoints
+from ..models.checkpoint_info import network_classes
+from ..models.families import ModelFamily
+from ..models.files import write_beside
+from ..models.latent_format import LatentFormat
+from .loop import OnStep, TrainingRun, TrainSettings, run_exists
+from .trainees import Trainee, prepare
+
+DESCRIPTION = "model.json"
+Batch = tuple[Tensor, Tensor, Tensor | None, Tensor]  # latents in the VAE's scale, text, mask, pooled
+
+
+class Material(Protocol):
+    """What is learned: latents with texts."""
+
+    @property
+    def key(self) -> str:
+        """What tells this material from other."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Latent channels, features of a text token, features of a pooled text."""
+        ...
+
+    def draw(self, generator: torch.Generator, dropout: float) -> Batch:
+        """One batch; a share `dropout` of the texts is empty."""
+        ...
+
+    def measure_format(self) -> LatentFormat:
+        """The format that gives these latents mean 0 and deviation 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a run learns, how many clips go into a batch, and which share of the texts is left empty."""
+
+    settings: TrainSettings
+    batch: int = 32
+    text_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"a batch of {self.batch} clips; expected at least 1")
+        if not 0 <= self.text_dropout <= 1:
+            raise ValueError(f"text_dropout is {self.text_dropout}; expected a share, 0 to 1")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run with what is needed to use or save its model: what travels on a TRAINING_RUN wire."""
+
+    run: TrainingRun
+    kind: str
+    config: Any
+    family: ModelFamily
+    latent_format: LatentFormat
+
+    def network(self) -> nn.Module:
+        """A copy of the transformer with averaged weights, in eval mode, where the run is."""
+        network = network_classes(self.kind)[1](self.config)
+        network.load_state_dict(self.run.averaged()["transformer"])
+        return network.to(self.run.device).eval()
+
+    def save(self, path: Path, dtype: torch.dtype = torch.float16) -> Path:
+        """Write the transformer with averaged weights as one file that the loaders take."""
+        return checkpoints.save(
+            path,
+            self.run.averaged()["transformer"],
+            self.kind,
+            self.config,
+            latent_format=self.latent_format,
+            extra={"family": self.family.to_dict()},
+            dtype=dtype,
+        )
+
+
+def start_run(trainee: Trainee, material: Material, folder: Path, settings: TrainSettings) -> TrainedModel:
+    """A run of `trainee` in `folder`: a new one, or the one that is there, where it stopped.
+
+    ValueError when the run in `folder` trains another model, or the model does not fit latents and texts.
+    """
+    prepared = prepare(trainee, *material.widths, settings.seed)
+    begun = read_description(folder) if run_exists(folder) else {}
+    latent_format = prepared.latent_format or begun.get("latent_format") or material.measure_format()
+    description = {
+        "kind": prepared.kind,
+        "config": prepared.config.to_dict(),
+        "family": trainee.family.to_dict(),
+        "data": material.key,
+    }
+    for name, value in description.items():
+        if begun.get(name, value) != value:
+            raise ValueError(
+                f"the run in {folder} is another one: its {name} differs from that of {trainee.name} and the data "
+                "wired here. Give this run a new name, or the model, data and settings it was started with"
+            )
+    run = TrainingRun(prepared.modules, settings, folder)
+    run.resume()
+    with write_beside(Path(folder) / DESCRIPTION) as part:
+        described = {**description, "latent_format": latent_format.to_dict()}
+        part.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    return TrainedModel(run, prepared.kind, prepared.config, trainee.family, latent_format)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What the run in `folder` trains, as `start_run` wrote it."""
+    path = Path(folder) / DESCRIPTION
+    if not path.exists():
+        return {}
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return {**known, "latent_format": LatentFormat.from_dict(known["latent_format"])}
+
+
+def train(
+    trained: TrainedModel, objective: Any, material: Material, dropout: float, on_step: OnStep | None = None
+) -> TrainedModel:
+    """Take the steps that are left. `objective` is that of the family, such as `FlowObjective`.
+
+    It is called with the networks, normalised latents, texts and the generator of the step. A GAN sees every text.
+    """
+    run, networks = trained.run, list(trained.run.modules.values())
+    place = run.device
+
+    def lesson(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        latents, text, mask, pooled = material.draw(generator, dropout)
+        clean = trained.latent_format.normalize(latents.to(place))
+        return objective(*networks, clean, text.to(place), mask, pooled.to(place), generator)
+
+    run.train(lesson, on_step=on_step)
+    return trained
