@@ -16,6 +16,7 @@ FAMILIES = (
     "training",
     "trainers",
     "training_results",
+    "vae_training",
 )
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}

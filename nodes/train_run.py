@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..training.data import VideoDataset
+    from ..training.loop import TrainingRun
     from ..training.material import DatasetMaterial
     from ..training.trainees import Trainee
     from ..training.trainer import TrainedModel, TrainingPlan
@@ -48,30 +49,37 @@ def run_training(
         )
     if not callable(getattr(dataset, "sample", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
-    host, plan = get_host(), plan or TrainingPlan()
-    root = host.output_dir / "training"
-    folder = resolve_inside(root, run_name, "training run")
-    if folder.resolve() in (root.resolve(), (root / CACHE).resolve()):
-        raise ValueError(f"a training run cannot be called {run_name!r}; give it a name of its own")
+    host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False):
-        material = prepare_material(dataset, vae, clip, clips, plan, root / CACHE)
+        material = prepare_material(dataset, vae, clip, clips, plan)
         host.free_memory()
         with torch.enable_grad():
             trained = start_run(trainee, material, folder, plan.settings)
-            watch = Watch(trained, dataset, vae, clip, validation)
+            look = None if validation is None else Look(trained, dataset, vae, clip, validation)
+            watch = Watch(trained.run, look)
             train(trained, objective, material, plan.text_dropout, on_step=watch)
     watch.close()
-    return {"ui": {**tell(watch.summary()), **watch.shown()}, "result": (trained,)}
+    return {"ui": {**tell(watch.summary()), **(look.shown() if look else {})}, "result": (trained,)}
 
 
-def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: TrainingPlan, cache: Path) -> DatasetMaterial:
-    """Latents and text features, from `cache` where it has them."""
+def run_folder(name: str) -> Path:
+    """Where a run of this name is kept; ValueError for names that lead elsewhere."""
+    root = get_host().output_dir / "training"
+    folder = resolve_inside(root, name, "training run")
+    if folder.resolve() in (root.resolve(), (root / CACHE).resolve()):
+        raise ValueError(f"a training run cannot be called {name!r}; give it a name of its own")
+    return folder
+
+
+def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: TrainingPlan) -> DatasetMaterial:
+    """Latents and text features, from the cache beside the runs where it has them."""
     import torch
 
     from ..training.material import DatasetMaterial, make_latents, make_texts
 
     host, seed = get_host(), plan.settings.seed
+    cache = host.output_dir / "training" / CACHE
     host.vae_facts(vae)  # says so where it is no VAE of ours
     latents_key = f"{dataset.key[:12]}-{host.fingerprint(vae)[:12]}-{seed}"
     texts_key = host.fingerprint(clip)[:12]
@@ -101,26 +109,20 @@ def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: Trainin
 
 
 class Watch:
-    """Called after every step: moves the bar, says how it goes, and makes the clips of a validation."""
+    """Called after every step: moves the bar, says how it goes, and takes a look at what is learned when it is due."""
 
-    def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan | None) -> None:
-        host = get_host()
-        self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
-        self.total = trained.run.settings.steps
-        self.bar = host.progress(self.total)
-        self.started, self.first = time.monotonic(), trained.run.step
+    def __init__(self, run: TrainingRun, look: Look | None = None) -> None:
+        self.run, self.look = run, look
+        self.total = run.settings.steps
+        self.bar = get_host().progress(self.total)
+        self.started, self.first = time.monotonic(), run.step
         self.last: Mapping[str, float] = {}
-        self.picture: Image | None = None
-        self.file: Path | None = None
-        if plan is not None:
-            self.texts = {text: host.encode_prompt(clip, text) for text in ("", *plan.prompts)}
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
-        self.last = losses
-        preview = None
-        if self.plan is not None and self.trained.run.is_main and self.plan.due(step, self.total):
-            preview = self.picture = self.validate(step)
-        self.bar.update(step, self.words(step), preview)
+        self.last, picture = losses, None
+        if self.look is not None and self.run.is_main and self.look.plan.due(step, self.total):
+            picture = self.look.validate(step)
+        self.bar.update(step, self.words(step), picture)
 
     def words(self, step: int) -> str:
         """Step, loss, speed and time left."""
@@ -129,8 +131,28 @@ class Watch:
         speed = f"{1 / pace:.1f} steps/s" if pace < 1 else f"{pace:.1f} s/step"
         return f"step {step}/{self.total}, {loss}, {speed}, {clock((self.total - step) * pace)} left"
 
+    def summary(self) -> str:
+        """How the run stands, in a sentence."""
+        loss = f", loss {self.last['loss']:.4f}" if "loss" in self.last else ""
+        return f"{self.run.folder.name}: {self.run.step} of {self.total} steps{loss}."
+
+    def close(self) -> None:
+        """End the bar, where the host has one that ends."""
+        close = getattr(self.bar, "close", None)
+        if close is not None:
+            close()
+
+
+class Look:
+    """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
+
+    def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:
+        self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
+        self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
+        self.file: Path | None = None
+
     def validate(self, step: int) -> Image:
-        """Clips of the prompts with the averaged weights, kept as an animation; the sheet that is shown."""
+        """The sheet that is shown; the clips are kept as one animation in the run's folder."""
         import torch
 
         from ..host.direct import sample_network
@@ -154,16 +176,9 @@ class Watch:
                     plan.steps,
                 )
                 clips.append(host.decode(self.vae, latent, 2))
-        self.file = save_animation(
-            clips, trained.run.folder / FOLDER / f"step-{step:07d}.webp", getattr(self.dataset, "fps", 8.0)
-        )
+        path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
+        self.file = save_animation(clips, path, self.dataset.fps)
         return contact_sheet(clips)
-
-    def summary(self) -> str:
-        """How the run stands, in a sentence."""
-        step = self.trained.run.step
-        loss = f", loss {self.last['loss']:.4f}" if "loss" in self.last else ""
-        return f"{self.trained.run.folder.name}: {step} of {self.total} steps{loss}."
 
     def shown(self) -> dict[str, Any]:
         """The last clips as the host shows animated pictures on a node."""
@@ -172,11 +187,6 @@ class Watch:
         root = get_host().output_dir
         entry = {"filename": self.file.name, "subfolder": str(self.file.parent.relative_to(root)), "type": "output"}
         return {"images": [entry], "animated": (True,)}
-
-    def close(self) -> None:
-        close = getattr(self.bar, "close", None)
-        if close is not None:
-            close()
 
 
 def clock(seconds: float) -> str:

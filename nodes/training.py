@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..host import get_host
 from ..models.families import FAMILIES
 from ..samplers.seeds import LARGEST_SEED
-from .loaders import model_names
+from .choices import model_names
 
 FAMILY = (
     list(FAMILIES),

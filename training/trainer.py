@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from torch import Tensor, nn
 from ..models import checkpoints
 from ..models.checkpoint_info import network_classes
 from ..models.families import ModelFamily
-from ..models.files import write_beside
 from ..models.latent_format import LatentFormat
-from .loop import OnStep, TrainingRun, TrainSettings, run_exists
+from .loop import OnStep, TrainingRun, TrainSettings
+from .run_description import earlier_description, write_description
 from .trainees import Trainee, prepare
 
-DESCRIPTION = "model.json"
 Batch = tuple[Tensor, Tensor, Tensor | None, Tensor]  # latents in the VAE's scale, text, mask, pooled
 
 
@@ -95,35 +93,22 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
     ValueError when the run in `folder` trains another model, or the model does not fit latents and texts.
     """
     prepared = prepare(trainee, *material.widths, settings.seed)
-    begun = read_description(folder) if run_exists(folder) else {}
-    latent_format = prepared.latent_format or begun.get("latent_format") or material.measure_format()
     description = {
         "kind": prepared.kind,
         "config": prepared.config.to_dict(),
         "family": trainee.family.to_dict(),
         "data": material.key,
     }
-    for name, value in description.items():
-        if begun.get(name, value) != value:
-            raise ValueError(
-                f"the run in {folder} is another one: its {name} differs from that of {trainee.name} and the data "
-                "wired here. Give this run a new name, or the model, data and settings it was started with"
-            )
+    latent_format = prepared.latent_format
+    if latent_format is None:
+        known = earlier_description(folder, description).get("latent_format")
+        latent_format = LatentFormat.from_dict(known) if known else material.measure_format()
+    description["latent_format"] = latent_format.to_dict()
+    earlier_description(folder, description)
     run = TrainingRun(prepared.modules, settings, folder)
     run.resume()
-    with write_beside(Path(folder) / DESCRIPTION) as part:
-        described = {**description, "latent_format": latent_format.to_dict()}
-        part.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    write_description(folder, description)
     return TrainedModel(run, prepared.kind, prepared.config, trainee.family, latent_format)
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What the run in `folder` trains, as `start_run` wrote it."""
-    path = Path(folder) / DESCRIPTION
-    if not path.exists():
-        return {}
-    known = json.loads(path.read_text(encoding="utf-8"))
-    return {**known, "latent_format": LatentFormat.from_dict(known["latent_format"])}
 
 
 def train(

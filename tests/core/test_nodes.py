@@ -39,6 +39,9 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoSamplerObject",
     "PyramidVideoGuider",
     "PyramidVideoNewModel",
+    "PyramidVideoVAETrainee",
+    "PyramidVideoTrainVAE",
+    "PyramidVideoSaveTrainedVAE",
     "PyramidVideoLoadForTraining",
     "PyramidVideoTrainingSettings",
     "PyramidVideoTrainFlow",
@@ -206,13 +209,13 @@ def test_a_family_that_cannot_be_imported_leaves_the_others():
 
 
 def test_bundled_models_come_first(host, tmp_path, monkeypatch):
-    from pyramid_video.nodes import loaders
+    from pyramid_video.nodes import choices
 
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "ours.safetensors").touch()
-    monkeypatch.setattr(loaders, "BUNDLED", tmp_path)
+    monkeypatch.setattr(choices, "BUNDLED", tmp_path)
     monkeypatch.setattr(host, "list_models", lambda kind: ["a.safetensors", "b/vae", "ours.safetensors"])
-    assert loaders.model_names("vae") == ["ours.safetensors", "a.safetensors", "b/vae"]
+    assert choices.model_names("vae") == ["ours.safetensors", "a.safetensors", "b/vae"]
 
 
 @pytest.mark.parametrize("asked", WEIGHT_DTYPES)

@@ -213,3 +213,72 @@ def test_a_model_is_saved_inside_the_output_folder_only(parts, name):
     trained = train("flow", parts)
     with pytest.raises(ValueError, match="outside|usable name"):
         run("PyramidVideoSaveTrained", run=trained, name=name)
+
+
+def train_vae(parts, vae_name: str, name: str = "vae", steps: int = 2, decoder_only: bool = False, **values):
+    (chosen,) = run("PyramidVideoVAETrainee", vae_name=vae_name, decoder_only=decoder_only)
+    plan = settings(steps, batch=1, learning_rate=1e-3)
+    wired = {"dataset": parts["dataset"], "clips": 3, "frames": 5, **values}
+    return run("PyramidVideoTrainVAE", trainee=chosen, run_name=name, settings=plan, **wired)[0]
+
+
+@pytest.mark.parametrize("vae_name", ["new small", VAE])
+def test_a_vae_is_trained_and_gives_back_clips(host, parts, vae_name):
+    trained = train_vae(parts, vae_name, judge_from=1, pictures_every=2)
+    (vae,) = run("PyramidVideoSaveTrainedVAE", run=trained, name="mine")
+    assert "mine.safetensors" in host.list_models("vae")
+    pictures = torch.rand(5, 64, 64, 3)
+    decoded = host.decode(vae, host.encode(vae, pictures))
+    assert decoded.shape == pictures.shape and torch.isfinite(decoded).all()
+
+
+def test_training_the_decoder_alone_keeps_the_latents(host, parts):
+    (before,) = run("PyramidVideoLoadVAE", vae_name=VAE)
+    trained = train_vae(parts, VAE, decoder_only=True)
+    pictures = torch.rand(5, 64, 64, 3)
+    after = trained.run.modules["vae"].eval()
+    latent = after.encode(pictures.movedim(-1, 0)[None] * 2 - 1).mode()
+    torch.testing.assert_close(latent.detach(), host.encode(before, pictures), rtol=0, atol=1e-5)
+    assert (host.decode(before, latent.detach()) - (after.decode(latent).detach()[0].movedim(0, -1) + 1) / 2).any()
+
+
+def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
+    straight = train_vae(parts, VAE, "straight", steps=4, judge_from=1).run.averaged()["vae"]
+    from pyramid_video.nodes import train_run
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, step, losses):
+        if step == 2:
+            raise Stop
+
+    usual, train_run.Watch.__call__ = train_run.Watch.__call__, stop
+    try:
+        with pytest.raises(Stop):
+            train_vae(parts, VAE, "stopped", steps=4, judge_from=1)
+    finally:
+        train_run.Watch.__call__ = usual
+    again = train_vae(parts, VAE, "stopped", steps=4, judge_from=1).run.averaged()["vae"]
+    assert all(torch.equal(again[key], value) for key, value in straight.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"frames": 7}, "pieces of 7 frames, from clips of 5.*The nearest is 5"),
+        ({"frames": 4}, "takes 4k\\+1 frames.*The nearest is 1"),
+        ({"run_name": "../x"}, "points outside"),
+        ({"dataset": None}, "VIDEO_DATASET is a NoneType"),
+    ],
+)
+def test_bad_input_of_a_vae_run_is_told(parts, values, words):
+    (chosen,) = run("PyramidVideoVAETrainee", vae_name=VAE, decoder_only=False)
+    wired = {"trainee": chosen, "dataset": parts["dataset"], "run_name": "vae", "clips": 2, "frames": 5}
+    with pytest.raises(ValueError, match=words):
+        node_classes()["PyramidVideoTrainVAE"]().train(**{**wired, **values})
+
+
+def test_a_new_vae_has_no_decoder_to_train_alone(host):
+    with pytest.raises(ValueError, match="decoder_only keeps an encoder"):
+        run("PyramidVideoVAETrainee", vae_name="new small", decoder_only=True)

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import door_families
 import door_text
+import door_training
 import door_vae
 from door_tools import differs, refused, same
 
@@ -308,7 +309,7 @@ def check_deleted_models_are_freed(door):
 
 CHECKS = {
     name: check
-    for checks in (globals(), vars(door_families), vars(door_text), vars(door_vae))
+    for checks in (globals(), vars(door_families), vars(door_text), vars(door_training), vars(door_vae))
     for name, check in list(checks.items())
     if name.startswith("check_")
 }

@@ -1,0 +1,233 @@
+"""Blocks that train the VAE itself, and save it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..host import get_host
+from ..host.folders import resolve_inside
+from .choices import model_names
+from .notices import counting, tell
+from .train_run import Watch, run_folder
+
+if TYPE_CHECKING:
+    from ..training.data import VideoDataset
+    from ..training.trainer import TrainingPlan
+    from ..training.vae_trainer import TrainedVAE, VAETrainee
+
+NEW = ("new small", "new official")
+
+
+class VAETraineeBlock:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = "The VAE that is to be trained: a new one, or one from a file, whole or its decoder alone."
+    SEARCH_ALIASES = ["fine-tune vae", "new vae", "load vae for training", "train"]
+    RETURN_TYPES = ("VAE_TRAINEE",)
+    RETURN_NAMES = ("trainee",)
+    OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "vae_name": (
+                    [*NEW, *model_names("vae")],
+                    {
+                        "default": NEW[0],
+                        "tooltip": "A new one that knows nothing (small: 5.9 million parameters, 24 channels, 8 times "
+                        "smaller in space and 4 in time; official: the large network of Pyramid Flow), or a file.",
+                    },
+                ),
+                "decoder_only": (
+                    "BOOLEAN",
+                    {
+                        "default": False,
+                        "tooltip": "Keep what makes latents and train the way back only: models that know these "
+                        "latents go on working. For a VAE from a file.",
+                    },
+                ),
+            }
+        }
+
+    def make(self, vae_name: str, decoder_only: bool):
+        from ..training.vae_trainer import VAETrainee
+
+        if vae_name in NEW:
+            return (VAETrainee(vae_name.removeprefix("new "), None, decoder_only),)
+        return (VAETrainee(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
+
+
+class TrainVAE:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = (
+        "Trains a video VAE to give back clips and single pictures, if asked for with a discriminator that teaches it "
+        "to look real. Stop it when you like; run the graph again and it goes on."
+    )
+    SEARCH_ALIASES = ["train", "training", "autoencoder", "fine-tune vae", "vqgan"]
+    RETURN_TYPES = ("VAE_TRAINING_RUN",)
+    RETURN_NAMES = ("run",)
+    OUTPUT_TOOLTIPS = ("For 'Save trained VAE'.",)
+    FUNCTION = "train"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "trainee": ("VAE_TRAINEE", {"tooltip": "From 'VAE to train'."}),
+                "dataset": ("VIDEO_DATASET", {"tooltip": "Clips, from a dataset block; their captions are not read."}),
+                "run_name": (
+                    "STRING",
+                    {
+                        "default": "my_vae",
+                        "tooltip": "The run is kept in output/training under this name, and goes on from there when "
+                        "the graph is run again. Another name is another run.",
+                    },
+                ),
+                "clips": (
+                    "INT",
+                    {
+                        "default": 200,
+                        "min": 1,
+                        "max": 100_000,
+                        "tooltip": "Clips that are drawn from the dataset once and kept in memory as bytes.",
+                    },
+                ),
+                "frames": (
+                    "INT",
+                    {
+                        "default": 9,
+                        "min": 1,
+                        "max": 241,
+                        "tooltip": "Length of the pieces that are learned: the VAE's time compression times k, plus 1, "
+                        "and not longer than the clips. Short pieces are quick, long ones teach motion.",
+                    },
+                ),
+            },
+            "optional": {
+                "settings": (
+                    "TRAINING_SETTINGS",
+                    {"tooltip": "From 'Training settings': a batch of 2 to 8 and a learning rate of 3e-4 are usual."},
+                ),
+                "pictures_every": (
+                    "INT",
+                    {
+                        "default": 4,
+                        "min": 0,
+                        "max": 1000,
+                        "tooltip": "Every so many steps single pictures are learned, as many as the other steps have "
+                        "frames. 0: never. The first frame of every clip is coded as a picture.",
+                    },
+                ),
+                "kl": (
+                    "FLOAT",
+                    {
+                        "default": 3e-4,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 1e-6,
+                        "round": False,
+                        "tooltip": "Pull of the latents towards a unit normal. 1e-6 hardly pulls; too much blurs.",
+                    },
+                ),
+                "judge_from": (
+                    "INT",
+                    {
+                        "default": -1,
+                        "min": -1,
+                        "max": 10_000_000,
+                        "tooltip": "From this step on a discriminator (PatchGAN) teaches the VAE to look real, with an "
+                        "adaptive weight. -1: never. Let the VAE learn its colours and shapes first.",
+                    },
+                ),
+                "adversarial": (
+                    "FLOAT",
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 10.0,
+                        "step": 0.05,
+                        "tooltip": "Weight of the discriminator once it has begun. High values invent detail.",
+                    },
+                ),
+            },
+        }
+
+    def train(
+        self,
+        trainee: VAETrainee,
+        dataset: VideoDataset,
+        run_name: str,
+        clips: int,
+        frames: int,
+        settings: TrainingPlan | None = None,
+        pictures_every: int = 4,
+        kl: float = 3e-4,
+        judge_from: int = -1,
+        adversarial: float = 0.5,
+    ):
+        import torch
+
+        from ..training.loop import TrainSettings
+        from ..training.trainer import TrainingPlan
+        from ..training.vae_objective import VAELoss
+        from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
+
+        plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch=2)
+        host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
+        if not callable(getattr(dataset, "sample", None)):
+            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        with torch.inference_mode(False), torch.enable_grad():
+            pool = draw_pool(dataset, clips, plan.settings.seed, counting("drawing clips"))
+            host.free_memory()
+            key = f"{dataset.key}-{clips}-{judge_from >= 0}"
+            trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
+            watch = Watch(trained.run)
+            loss = VAELoss(kl=kl, adversarial=adversarial)
+            train_vae(trained, pool, pieces, loss, None if judge_from < 0 else judge_from, watch)
+        watch.close()
+        return {"ui": tell(watch.summary()), "result": (trained,)}
+
+
+class SaveTrainedVAE:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = "Saves the trained VAE with its averaged weights, where 'Load video VAE' finds it, and hands it on."
+    SEARCH_ALIASES = ["save vae", "export vae", "train"]
+    RETURN_TYPES = ("VAE",)
+    OUTPUT_TOOLTIPS = ("The saved VAE.",)
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "run": ("VAE_TRAINING_RUN", {"tooltip": "From 'Train VAE'."}),
+                "name": (
+                    "STRING",
+                    {
+                        "default": "my_video_vae",
+                        "tooltip": "Name of the file in output/vae; an older one is replaced.",
+                    },
+                ),
+            }
+        }
+
+    def save(self, run: TrainedVAE, name: str):
+        host = get_host()
+        place = resolve_inside(host.output_dir / "vae", name.removesuffix(".safetensors"), "VAE")
+        path = run.save(place.with_name(f"{place.name}.safetensors"))
+        return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB."), "result": (host.load_vae(path),)}
+
+
+NODES = {
+    "PyramidVideoVAETrainee": VAETraineeBlock,
+    "PyramidVideoTrainVAE": TrainVAE,
+    "PyramidVideoSaveTrainedVAE": SaveTrainedVAE,
+}
+NAMES = {
+    "PyramidVideoVAETrainee": "VAE to train",
+    "PyramidVideoTrainVAE": "Train VAE",
+    "PyramidVideoSaveTrainedVAE": "Save trained VAE",
+}

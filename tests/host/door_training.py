@@ -1,0 +1,82 @@
+"""What the door to ComfyUI promises of training: outside inference mode, cancelled at a step, gone on with exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from door_tools import same
+
+STEPS = 4
+
+
+def still_ball(door):
+    """Clips of one disc, drawn by the generator; as small as a dataset can be."""
+
+    def sample(generator, count):
+        place = door.torch.randint(8, 56, (count, 2), generator=generator)
+        rows = door.torch.arange(64)
+        videos = door.torch.full((count, 3, 5, 64, 64), -1.0)
+        for video, (y, x) in zip(videos, place.tolist(), strict=True):
+            disc = (rows[:, None] - y) ** 2 + (rows[None] - x) ** 2 < 36
+            video[:, :, disc] = 1.0
+        return videos, ["a ball"] * count, ["ball"] * count
+
+    return SimpleNamespace(
+        size=64, frames=5, fps=8.0, key="still-ball", sample=sample, reword=lambda label, generator: f"a {label}, still"
+    )
+
+
+def train(door, family, name, steps=STEPS, **more):
+    from pyramid_video.nodes import NODE_CLASS_MAPPINGS as nodes
+
+    (settings,) = nodes["PyramidVideoTrainingSettings"]().make(steps=steps, batch=4, learning_rate=1e-3)
+    (trainee,) = nodes["PyramidVideoNewModel"]().make(family=family.lower(), size="tiny")
+    block = nodes[f"PyramidVideoTrain{family}"]()
+    wired = {"dataset": still_ball(door), "vae": door.vae, "clip": door.clip, "clips": 4}
+    return block.train(trainee=trainee, run_name=name, settings=settings, **wired, **more)
+
+
+def weights(answer):
+    return answer["result"][0].run.averaged()["transformer"]
+
+
+def check_a_cancelled_run_goes_on_to_the_same_weights(door):
+    import comfy.model_management as management
+    from pyramid_video.nodes import train_run
+
+    straight = weights(train(door, "Flow", "straight"))
+    usual = train_run.Watch.__call__
+
+    def cancel(watch, step, losses):
+        if step == 2:
+            management.interrupt_current_processing()
+        usual(watch, step, losses)
+
+    train_run.Watch.__call__ = cancel
+    try:
+        train(door, "Flow", "cancelled")
+        raise AssertionError("the run was not cancelled")
+    except management.InterruptProcessingException:
+        pass
+    finally:
+        train_run.Watch.__call__ = usual
+    answer = train(door, "Flow", "cancelled")
+    for key, value in weights(answer).items():
+        same(door, value, straight[key])
+
+
+def check_a_trained_model_samples_in_the_same_graph(door):
+    import folder_paths
+    from pyramid_video.nodes import NODE_CLASS_MAPPINGS as nodes
+
+    (plan,) = nodes["PyramidVideoValidation"]().make(prompts="a ball", every=2, steps=2, cfg=2.0)
+    answer = train(door, "GAN", "watched", validation=plan)
+    shown = answer["ui"]["images"][0]
+    output = Path(folder_paths.get_output_directory())
+    assert (output / shown["subfolder"] / shown["filename"]).is_file() and answer["ui"]["animated"] == (True,)
+    (model,) = nodes["PyramidVideoSaveTrained"]().save(answer["result"][0], "watched")["result"]
+    assert "watched.safetensors" in folder_paths.get_filename_list("diffusion_models")
+    latent = door.latent()
+    (made,) = nodes["PyramidVideoGANSampler"]().sample(model, door.positive, latent, 1)
+    assert door.torch.isfinite(made["samples"]).all() and made["samples"].any()

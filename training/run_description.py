@@ -1,0 +1,34 @@
+"""What the run in a folder trains, so that it is not gone on with as something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..models.files import write_beside
+from .loop import run_exists
+
+DESCRIPTION = "model.json"
+
+
+def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written of the run in `folder`, empty when there is none; ValueError where it differs from `now`."""
+    path = Path(folder) / DESCRIPTION
+    if not run_exists(folder) or not path.exists():
+        return {}
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in json.loads(json.dumps(now)).items():
+        if before.get(name, value) != value:
+            raise ValueError(
+                f"the run in {folder} is another one: its {name} differs from what is wired here. Give this run a new "
+                "name, or the model, data and settings it was started with"
+            )
+    return before
+
+
+def write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    """Keep the description of a run beside its state."""
+    with write_beside(Path(folder) / DESCRIPTION) as part:
+        part.write_text(json.dumps(description, indent=1), encoding="utf-8")
