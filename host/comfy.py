@@ -37,7 +37,8 @@ class ComfyHost:
     def __init__(self) -> None:
         """Add the bundled weights to the host's lists, and a kind of folder for official models."""
         for kind in KINDS:
-            folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
+            if (BUNDLED / kind).is_dir():
+                folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
         folder_paths.add_model_folder_path(OWN_KIND, str(Path(folder_paths.models_dir) / OWN_KIND))
 
     @property

@@ -99,6 +99,15 @@ class StandaloneHost:
         network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
         return Model(network, info, self.device, self.suited_dtype(info) if casting else stored)
 
+    def apply_lora(self, model: Model, path: Path, strength: float) -> Model:
+        """A MODEL with a LoRA in its weights; the one that is given stays as it is."""
+        from ..models.lora import load_lora, merged
+        from .standalone_wires import Model
+
+        return expect(model, Model, "MODEL", "Load video model").with_network(
+            merged(model.network, load_lora(path), strength)
+        )
+
     def load_vae(self, path: Path) -> VAE:
         """Open a video VAE."""
         from ..models import bare_layers, checkpoints

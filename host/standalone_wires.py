@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,12 @@ class Model:
             info.name,
             info.family,
         )
+
+    def with_network(self, network: nn.Module) -> Model:
+        """The same model with another network in place of its own."""
+        changed = copy.copy(self)
+        changed.network = network
+        return changed
 
 
 class VAE:

@@ -17,6 +17,7 @@ FAMILIES = (
     "trainers",
     "training_results",
     "vae_training",
+    "lora_training",
 )
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +38,36 @@ def run_training(
     validation: ValidationPlan | None,
 ) -> dict[str, Any]:
     """Train, or go on, until the steps of `plan` are done; a node's answer with the TRAINING_RUN."""
-    import torch
-
-    from ..training.trainer import TrainingPlan, start_run, train
+    from ..training.trainer import start_run
 
     if trainee.family.name != family:
         raise ValueError(
             f"this trainer makes a {family} model, but the trainee is {trainee.name}: choose the family {family!r} in "
             "'New model' or 'Load for training', or take the trainer of that family"
         )
+
+    def start(material: DatasetMaterial, folder: Path, plan: TrainingPlan) -> TrainedModel:
+        return start_run(trainee, material, folder, plan.settings)
+
+    return run_lessons(start, objective, dataset, vae, clip, run_name, clips, plan, validation)
+
+
+def run_lessons(
+    start: Callable[[DatasetMaterial, Path, TrainingPlan], Any],
+    objective: Any,
+    dataset: VideoDataset,
+    vae,
+    clip,
+    run_name: str,
+    clips: int,
+    plan: TrainingPlan | None,
+    validation: ValidationPlan | None,
+) -> dict[str, Any]:
+    """Make latents and texts, `start` a run with them, and let it learn."""
+    import torch
+
+    from ..training.trainer import TrainingPlan, train
+
     if not callable(getattr(dataset, "sample", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
@@ -55,12 +76,23 @@ def run_training(
         material = prepare_material(dataset, vae, clip, clips, plan)
         host.free_memory()
         with torch.enable_grad():
-            trained = start_run(trainee, material, folder, plan.settings)
+            trained = start(material, folder, plan)
             look = None if validation is None else Look(trained, dataset, vae, clip, validation)
             watch = Watch(trained.run, look)
             train(trained, objective, material, plan.text_dropout, on_step=watch)
     watch.close()
     return {"ui": {**tell(watch.summary()), **(look.shown() if look else {})}, "result": (trained,)}
+
+
+SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}
+
+
+def check_run(run: Any, kind: type, block: str) -> None:
+    """Raise ValueError unless a TRAINING_RUN is of the kind that `block` saves."""
+    if not isinstance(run, kind):
+        found = type(run).__name__
+        hint = f": use '{SAVERS[found]}'" if found in SAVERS else "; wire a trainer here"
+        raise ValueError(f"'{block}' cannot save this run, a {found}{hint}")
 
 
 def run_folder(name: str) -> Path:

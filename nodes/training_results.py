@@ -8,6 +8,7 @@ from ..host import get_host
 from ..host.folders import resolve_inside
 from ..samplers.seeds import LARGEST_SEED
 from .notices import tell
+from .train_run import check_run
 
 if TYPE_CHECKING:
     from ..training.trainer import TrainedModel
@@ -155,7 +156,10 @@ class SaveTrained:
     def save(self, run: TrainedModel, name: str, precision: str = "fp16"):
         import torch
 
+        from ..training.trainer import TrainedModel
+
         host = get_host()
+        check_run(run, TrainedModel, "Save trained model")
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
         place = resolve_inside(host.output_dir / "diffusion_models", name.removesuffix(".safetensors"), "model")
         path = place.with_name(f"{place.name}.safetensors")

@@ -8,7 +8,7 @@ from ..host import get_host
 from ..host.folders import resolve_inside
 from .choices import model_names
 from .notices import counting, tell
-from .train_run import Watch, run_folder
+from .train_run import Watch, check_run, run_folder
 
 if TYPE_CHECKING:
     from ..training.data import VideoDataset
@@ -65,9 +65,9 @@ class TrainVAE:
         "to look real. Stop it when you like; run the graph again and it goes on."
     )
     SEARCH_ALIASES = ["train", "training", "autoencoder", "fine-tune vae", "vqgan"]
-    RETURN_TYPES = ("VAE_TRAINING_RUN",)
+    RETURN_TYPES = ("TRAINING_RUN",)
     RETURN_NAMES = ("run",)
-    OUTPUT_TOOLTIPS = ("For 'Save trained VAE'.",)
+    OUTPUT_TOOLTIPS = ("For 'Save trained VAE' and 'Training curves'.",)
     FUNCTION = "train"
     OUTPUT_NODE = True
 
@@ -203,7 +203,7 @@ class SaveTrainedVAE:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "run": ("VAE_TRAINING_RUN", {"tooltip": "From 'Train VAE'."}),
+                "run": ("TRAINING_RUN", {"tooltip": "From 'Train VAE'."}),
                 "name": (
                     "STRING",
                     {
@@ -215,7 +215,10 @@ class SaveTrainedVAE:
         }
 
     def save(self, run: TrainedVAE, name: str):
+        from ..training.vae_trainer import TrainedVAE
+
         host = get_host()
+        check_run(run, TrainedVAE, "Save trained VAE")
         place = resolve_inside(host.output_dir / "vae", name.removesuffix(".safetensors"), "VAE")
         path = run.save(place.with_name(f"{place.name}.safetensors"))
         return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB."), "result": (host.load_vae(path),)}

@@ -39,6 +39,26 @@ class CLIPTextEncode:
         return (get_host().encode_prompt(clip, text),)
 
 
+class LoraLoaderModelOnly:
+    DESCRIPTION = "Adds a LoRA to a model; several may follow each other."
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "load_lora_model_only"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "lora_name": (get_host().list_models("loras"),),
+                "strength_model": ("FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
+            }
+        }
+
+    def load_lora_model_only(self, model, lora_name: str, strength_model: float):
+        host = get_host()
+        return (host.apply_lora(model, host.find_model("loras", lora_name), strength_model),)
+
+
 class VAEDecode:
     DESCRIPTION = "Turns a latent video into pictures."
     RETURN_TYPES = ("IMAGE",)
@@ -265,6 +285,7 @@ NODES = {
     node.__name__: node
     for node in (
         CLIPTextEncode,
+        LoraLoaderModelOnly,
         VAEDecode,
         VAEDecodeTiled,
         VAEEncode,
@@ -282,6 +303,7 @@ NODES = {
 }
 NAMES = {
     "CLIPTextEncode": "CLIP Text Encode (Prompt)",
+    "LoraLoaderModelOnly": "Load LoRA",
     "VAEDecode": "VAE Decode",
     "VAEDecodeTiled": "VAE Decode (Tiled)",
     "VAEEncode": "VAE Encode",

@@ -26,7 +26,7 @@ def model_lines(host: StandaloneHost) -> Iterator[str]:
         entries = host.folders.entries(kind)
         for name, path in sorted(entries.items()):
             origin = "comes with the pack" if path.is_relative_to(BUNDLED) else str(path)
-            yield f"  {name}: {describe(path)} ({origin})"
+            yield f"  {name}: {describe(path, kind)} ({origin})"
         if not entries:
             yield "  none"
     yield "searched folders:"
@@ -36,12 +36,15 @@ def model_lines(host: StandaloneHost) -> Iterator[str]:
     yield f"Add a folder laid out as ComfyUI's models/ with --models DIR or the variable {MODELS_VARIABLE}."
 
 
-def describe(path: Path) -> str:
+def describe(path: Path, kind: str) -> str:
     """In a few words what a file or folder is, or what is wrong with it."""
     from ..models.checkpoints import KINDS as MEANINGS
     from ..models.checkpoints import CheckpointError, inspect
+    from ..models.lora import load_lora
 
     try:
+        if kind == "loras":
+            return f"LoRA of {len(load_lora(path))} layers, {path.stat().st_size / 1e6:,.2f} MB"
         info = inspect(path)
         size = sum(file.stat().st_size for file in info.files)
     except (CheckpointError, OSError) as error:

@@ -68,6 +68,11 @@ class TrainedModel:
     family: ModelFamily
     latent_format: LatentFormat
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What an objective is called with: the transformer, of a GAN also the discriminator."""
+        return list(self.run.modules.values())
+
     def network(self) -> nn.Module:
         """A copy of the transformer with averaged weights, in eval mode, where the run is."""
         network = network_classes(self.kind)[1](self.config)
@@ -118,7 +123,7 @@ def train(
 
     It is called with the networks, normalised latents, texts and the generator of the step. A GAN sees every text.
     """
-    run, networks = trained.run, list(trained.run.modules.values())
+    run, networks = trained.run, trained.networks
     place = run.device
 
     def lesson(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:

@@ -48,7 +48,7 @@ class VAETrainee:
 
 @dataclass(frozen=True)
 class TrainedVAE:
-    """A run that trains a VAE: what travels on a VAE_TRAINING_RUN wire."""
+    """A run that trains a VAE: it travels on a TRAINING_RUN wire."""
 
     run: TrainingRun
     config: CausalVAEConfig

@@ -165,8 +165,8 @@ def test_a_folder_that_links_to_its_parent_ends(tmp_path):
 
 
 def test_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no kind of model called 'loras'"):
-        ModelFolders.below(tmp_path).list("loras")
+    with pytest.raises(ValueError, match="no kind of model called 'hypernetworks'"):
+        ModelFolders.below(tmp_path).list("hypernetworks")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoSamplerObject",
     "PyramidVideoGuider",
     "PyramidVideoNewModel",
+    "PyramidVideoTrainLoRA",
+    "PyramidVideoSaveTrainedLoRA",
     "PyramidVideoVAETrainee",
     "PyramidVideoTrainVAE",
     "PyramidVideoSaveTrainedVAE",

@@ -282,3 +282,66 @@ def test_bad_input_of_a_vae_run_is_told(parts, values, words):
 def test_a_new_vae_has_no_decoder_to_train_alone(host):
     with pytest.raises(ValueError, match="decoder_only keeps an encoder"):
         run("PyramidVideoVAETrainee", vae_name="new small", decoder_only=True)
+
+
+def train_lora(parts, family: str = "pyramid", name: str = "lora", steps: int = 3, **values):
+    (chosen,) = run("PyramidVideoLoadForTraining", model_name=values.pop("model", MODEL), family="as it is")
+    wired = {"trainee": chosen, "run_name": name, "settings": settings(steps, learning_rate=1e-2), **parts}
+    lora = {"rank": 2, "alpha": 2.0, "targets": "all"}
+    return run("PyramidVideoTrainLoRA", **{**wired, **lora, **values})[0]
+
+
+def test_a_lora_is_trained_saved_loaded_and_changes_the_clip(host, parts):
+    base = checkpoints.load_state_dict(checkpoints.inspect(host.find_model("diffusion_models", MODEL)))
+    trained = train_lora(parts, validation=run("PyramidVideoValidation", prompts="a ball", every=3, steps=1)[0])
+    assert all(torch.equal(trained.base.state_dict()[key], value) for key, value in base.items())
+    (wire,) = run("PyramidVideoSaveTrainedLoRA", run=trained, name="mine")
+    assert "mine.safetensors" in host.list_models("loras") and all(key.startswith("diffusion_model.") for key in wire)
+
+    (model,) = run("PyramidVideoLoadModel", model_name=MODEL)
+    (positive,) = run("PyramidVideoEncodePrompt", clip=parts["clip"], text="a ball", add_quality_words=False)
+    stages, _ = run("PyramidVideoStages", first_steps=1, video_steps=1)
+
+    def clip_of(network):
+        latent = {"samples": torch.zeros(1, 8, 2, 8, 8)}
+        wired = {"positive": positive, "latent_image": latent, "seed": 1, "stages": stages}
+        return run("PyramidVideoSampler", model=network, **wired)[0]["samples"]
+
+    plain = clip_of(model)
+    (off,) = run("LoraLoaderModelOnly", model=model, lora_name="mine.safetensors", strength_model=0.0)
+    (on,) = run("LoraLoaderModelOnly", model=model, lora_name="mine.safetensors", strength_model=1.0)
+    assert torch.equal(clip_of(off), plain) and (clip_of(on) - plain).abs().max() > 1e-3
+    assert torch.equal(clip_of(model), plain)
+
+
+@pytest.mark.parametrize("family", ["flow", "diffusion"])
+def test_a_lora_of_other_families(host, parts, family):
+    run("PyramidVideoSaveTrained", run=train(family, parts), name="base")
+    trained = train_lora(parts, model="base.safetensors", targets="attention")
+    assert trained.family.name == family and any(a.up.any() for a in trained.run.modules["lora"].additions)
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("as it is", None), ("flow", "Leave the family at 'as it is'"), (None, "take 'Load for training'")],
+)
+def test_a_lora_needs_a_model_as_it_is(parts, family, words):
+    if words is None:
+        assert train_lora(parts, steps=1).run.step == 1
+        return
+    chosen = (
+        trainee("flow") if family is None else run("PyramidVideoLoadForTraining", model_name=MODEL, family=family)[0]
+    )
+    with pytest.raises(ValueError, match=words):
+        train_lora(parts, trainee=chosen)
+
+
+def test_a_run_is_sent_to_the_block_that_saves_it(parts):
+    with pytest.raises(ValueError, match="use 'Save trained LoRA'"):
+        run("PyramidVideoSaveTrained", run=train_lora(parts, steps=1), name="x")
+    with pytest.raises(ValueError, match="use 'Save trained model'"):
+        run("PyramidVideoSaveTrainedVAE", run=train("flow", parts, steps=1), name="x")
+    with pytest.raises(ValueError, match="wire a trainer here"):
+        run("PyramidVideoSaveTrainedLoRA", run=3, name="x")
+    picture, _ = run("PyramidVideoTrainingCurves", run=train_vae(parts, VAE))
+    assert picture.shape[0] == 1

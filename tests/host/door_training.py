@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from door_tools import same
 
-STEPS = 4
+STEPS, SEED = 4, 5
 
 
 def still_ball(door):
@@ -80,3 +80,42 @@ def check_a_trained_model_samples_in_the_same_graph(door):
     latent = door.latent()
     (made,) = nodes["PyramidVideoGANSampler"]().sample(model, door.positive, latent, 1)
     assert door.torch.isfinite(made["samples"]).all() and made["samples"].any()
+
+
+def check_a_trained_lora_loads_in_the_hosts_own_loader(door):
+    import comfy.sd
+    import folder_paths
+    from pyramid_video.nodes import NODE_CLASS_MAPPINGS as nodes
+
+    (settings,) = nodes["PyramidVideoTrainingSettings"]().make(steps=3, batch=4, learning_rate=1e-2)
+    (trainee,) = nodes["PyramidVideoLoadForTraining"]().load(door.path["diffusion_models"].name, "as it is")
+    wired = {"dataset": still_ball(door), "vae": door.vae, "clip": door.clip, "clips": 4}
+    lora = {"rank": 2, "alpha": 4.0, "targets": "all"}
+    answer = nodes["PyramidVideoTrainLoRA"]().train(
+        trainee=trainee, run_name="lora", settings=settings, **wired, **lora
+    )
+    run = answer["result"][0]
+    (wire,) = nodes["PyramidVideoSaveTrainedLoRA"]().save(run, "ours")["result"]
+    folder_paths.add_model_folder_path("loras", str(Path(folder_paths.get_output_directory()) / "loras"))
+    loader = door.core.LoraLoaderModelOnly()
+    (off,) = loader.load_lora_model_only(door.model, "ours.safetensors", 0.0)
+    same(door, door.sample(model=off), door.usual)
+    (on,) = loader.load_lora_model_only(door.model, "ours.safetensors", 1.0)
+    assert len(on.patches) == len(run.run.modules["lora"].names), "every layer is patched"
+    made = door.sample(model=on)
+    assert (made - door.usual).abs().max() > 1e-3
+    by_wire, _ = comfy.sd.load_lora_for_models(door.model, None, wire, 1.0, 0)
+    same(door, door.sample(model=by_wire), made)
+    same(door, door.sample(), door.usual)
+
+    from pyramid_video.host import standalone_sampling, standalone_wires
+    from pyramid_video.models import checkpoints
+    from pyramid_video.models.lora import merged
+
+    network, info = checkpoints.load(door.path["diffusion_models"], ("miniflux",), dtype=door.torch.float32)
+    changed = merged(network, run.parts(), 1.0)
+    model = standalone_wires.Model(changed, info, door.torch.device("cpu"), door.torch.float32)
+    guider = standalone_sampling.Guider(model, door.positive, door.negative, door.guidance)
+    sampler = standalone_sampling.PyramidSampler(door.sampler.stages, door.sampler.history)
+    alone = standalone_sampling.sample(guider, sampler, door.latent(), SEED, None)["samples"]
+    same(door, made, alone, 2e-4)

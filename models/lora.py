@@ -1,0 +1,179 @@
+"""LoRA: small additions to the linear layers of a transformer that stays as it is (Hu et al. 2021, arXiv 2106.09685).
+
+`y = W x + strength * alpha / rank * up(down(x))`. Files have the keys that ComfyUI's LoRA loaders take for any model,
+`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .checkpoint_files import METADATA_KEY, CheckpointError
+from .files import write_beside
+
+PREFIX = "diffusion_model."
+DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+LARGEST_RANK = 1024
+Part = tuple[Tensor, Tensor, float]  # down (rank, in), up (out, rank), scale
+BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")
+TARGETS: dict[str, Callable[[str], bool]] = {  # which linears inside the blocks
+    "attention": lambda name: ".attn." in name,
+    "mlp": lambda name: ".ff" in name or name.endswith((".proj_mlp", ".proj_out")),
+    "all": lambda name: ".norm" not in name,
+}
+
+
+@dataclass(frozen=True)
+class LoRASettings:
+    """How large the additions are and where; `alpha / rank` scales them, so that the rank may change alone."""
+
+    rank: int = 8
+    alpha: float = 8.0
+    targets: str = "attention"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= LARGEST_RANK:
+            raise ValueError(f"a LoRA of rank {self.rank}; expected 1 to {LARGEST_RANK} (4 to 64 are usual)")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}; expected a number above 0, usually the rank")
+        if self.targets not in TARGETS:
+            raise ValueError(f"unknown targets {self.targets!r}; expected one of {', '.join(TARGETS)}")
+
+
+class Addition(nn.Module):
+    """What is added to one linear layer; nothing at first."""
+
+    def __init__(self, inputs: int, outputs: int, settings: LoRASettings, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.down = nn.Parameter(torch.empty(settings.rank, inputs).uniform_(-bound, bound, generator=generator))
+        self.up = nn.Parameter(torch.zeros(outputs, settings.rank))
+        self.scale = settings.alpha / settings.rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+
+
+class LoRA(nn.Module):
+    """Additions to the chosen layers of `network`, which is frozen; while attached they take part in its forward."""
+
+    def __init__(self, network: nn.Module, settings: LoRASettings, generator: torch.Generator) -> None:
+        super().__init__()
+        self.settings = settings
+        layers = target_layers(network, settings.targets)
+        self.names = tuple(layers)
+        self.additions = nn.ModuleList(
+            Addition(layer.in_features, layer.out_features, settings, generator) for layer in layers.values()
+        )
+        network.requires_grad_(False)
+        self._hooks = [
+            layer.register_forward_hook(lambda _, inputs, output, addition=addition: output + addition(inputs[0]))
+            for layer, addition in zip(layers.values(), self.additions, strict=True)
+        ]
+
+    def parts(self, state: Mapping[str, Tensor]) -> dict[str, Part]:
+        """The additions by layer, with the numbers of `state`, a state dict of this LoRA."""
+        scale = self.settings.alpha / self.settings.rank
+        return {
+            name: (state[f"additions.{number}.down"], state[f"additions.{number}.up"], scale)
+            for number, name in enumerate(self.names)
+        }
+
+    def detach(self) -> None:
+        """Take the additions out of the network again."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+
+def target_layers(network: nn.Module, targets: str) -> dict[str, nn.Linear]:
+    """The linear layers inside the blocks that `targets`, a key of `TARGETS`, means."""
+    chosen = {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and name.startswith(BLOCKS) and TARGETS[targets](name)
+    }
+    if not chosen:
+        raise ValueError(f"this {type(network).__name__} has no layers that {targets!r} means")
+    return chosen
+
+
+def lora_state(parts: Mapping[str, Part]) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    state = {}
+    for name, (down, up, scale) in parts.items():
+        state[PREFIX + name + DOWN] = down.detach().float().cpu().contiguous()
+        state[PREFIX + name + UP] = up.detach().float().cpu().contiguous()
+        state[PREFIX + name + ALPHA] = torch.tensor(scale * len(down))
+    return state
+
+
+def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+    """Write what `lora_state` made; `about` goes into the metadata."""
+    from safetensors.torch import save_file
+
+    with write_beside(Path(path)) as part:
+        save_file(dict(state), part, metadata={METADATA_KEY: json.dumps(dict(about))})
+    return Path(path)
+
+
+def load_lora(path: Path) -> dict[str, Part]:
+    """Layer: down (rank, in), up (out, rank) and the scale alpha / rank; CheckpointError for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+    found, known = {}, set()
+    for key, down in state.items():
+        name = key.removesuffix(DOWN)
+        if name == key:
+            continue
+        up = state.get(name + UP)
+        if up is None or down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
+            raise CheckpointError(f"{path} is a damaged LoRA: its {DOWN} and {UP} of {name} do not fit each other")
+        alpha = float(state.get(name + ALPHA, torch.tensor(float(len(down)))))
+        if not (torch.isfinite(down).all() and torch.isfinite(up).all() and math.isfinite(alpha)):
+            raise CheckpointError(f"{path} holds NaN or infinite numbers in {name}")
+        found[name.removeprefix(PREFIX)] = (down.float(), up.float(), alpha / len(down))
+        known |= {key, name + UP, name + ALPHA}
+    if not found or state.keys() - known:
+        first = next(iter(state.keys() - known), "nothing")
+        raise CheckpointError(
+            f"{path} is no LoRA of a model of this pack: those hold {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}; this file "
+            f"holds {first}"
+        )
+    return found
+
+
+@torch.no_grad()
+def merged(network: nn.Module, lora: Mapping[str, Part], strength: float) -> nn.Module:
+    """A copy of `network` with a LoRA in its weights, sharing all that is not changed.
+
+    ValueError when the LoRA belongs to another model.
+    """
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    changed = copy.deepcopy(network, shared)
+    layers = dict(changed.named_modules())
+    for name, (down, up, scale) in lora.items():
+        weight = getattr(layers.get(name), "weight", None)
+        if weight is None or tuple(weight.shape) != (len(up), down.shape[1]):
+            has = "no such layer" if weight is None else f"a layer of {tuple(weight.shape)}"
+            shape = (len(up), down.shape[1])
+            raise ValueError(f"this LoRA is of another model: it changes {name} of {shape}, and this one has {has}")
+        if strength:
+            addition = strength * scale * (up @ down).to(weight.device)
+            layers[name].weight = nn.Parameter((weight.float() + addition).to(weight.dtype), requires_grad=False)
+    return changed

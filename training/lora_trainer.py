@@ -1,0 +1,88 @@
+"""Train a LoRA for a transformer from a file; the transformer itself stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import checkpoints
+from ..models.checkpoint_info import network_classes
+from ..models.families import ModelFamily
+from ..models.latent_format import LatentFormat
+from ..models.lora import LoRA, LoRASettings, Part, lora_state, merged, save_lora
+from .loop import TrainingRun, TrainSettings
+from .run_description import earlier_description, write_description
+from .trainees import Trainee, prepare
+from .trainer import Material
+
+
+@dataclass(frozen=True)
+class TrainedLoRA:
+    """A run that trains a LoRA; it can be watched and saved like a `TrainedModel`."""
+
+    run: TrainingRun
+    kind: str
+    config: Any
+    family: ModelFamily
+    latent_format: LatentFormat
+    base: nn.Module  # with the LoRA attached
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What an objective is called with."""
+        return [self.base]
+
+    def parts(self) -> dict[str, Part]:
+        """The additions by layer, from averaged weights."""
+        return self.run.modules["lora"].parts(self.run.averaged()["lora"])
+
+    def network(self) -> nn.Module:
+        """A copy of the transformer with the LoRA in its weights, in eval mode."""
+        plain = network_classes(self.kind)[1](self.config).to(self.run.device)
+        plain.load_state_dict(self.base.state_dict())
+        return merged(plain, self.parts(), 1.0).eval()
+
+    def save(self, path: Path) -> Path:
+        """Write the LoRA with averaged weights as one file that LoRA loaders take."""
+        about = {
+            "kind": "lora",
+            "base": {"kind": self.kind, "config": self.config.to_dict(), "family": self.family.to_dict()},
+            **asdict(self.run.modules["lora"].settings),
+        }
+        return save_lora(path, lora_state(self.parts()), about)
+
+
+def start_lora_run(
+    trainee: Trainee, lora: LoRASettings, material: Material, folder: Path, settings: TrainSettings
+) -> TrainedLoRA:
+    """A run of a LoRA for `trainee` in `folder`: a new one, or the one that is there, where it stopped.
+
+    ValueError when the trainee is no model from a file, or the run in `folder` is another one.
+    """
+    if trainee.weights is None:
+        raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
+    own = checkpoints.inspect(trainee.weights, checkpoints.TRANSFORMERS).family
+    if trainee.family != own or own.name == "gan":
+        raise ValueError(
+            f"a LoRA is trained as its model was; {trainee.weights.stem} is a {own}, the trainee a {trainee.family}. "
+            "Leave the family at 'as it is'; GAN generators cannot have one"
+        )
+    prepared = prepare(trainee, *material.widths, settings.seed)
+    description = {
+        "kind": "lora",
+        "base": {"kind": prepared.kind, "config": prepared.config.to_dict(), "family": own.to_dict()},
+        "lora": asdict(lora),
+        "data": material.key,
+    }
+    earlier_description(folder, description)
+    base = prepared.modules["transformer"]
+    adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
+    run = TrainingRun({"lora": adapter}, settings, folder)
+    base.to(run.device)
+    run.resume()
+    write_description(folder, description)
+    return TrainedLoRA(run, prepared.kind, prepared.config, own, prepared.latent_format, base)
