@@ -23,7 +23,7 @@ class Animations:
     SEARCH_ALIASES = ["dataset", "training data", "sprites", "emoji", "webp", "gif"]
     RETURN_TYPES = ("VIDEO_DATASET",)
     RETURN_NAMES = ("dataset",)
-    OUTPUT_TOOLTIPS = ("For 'Preview video dataset'. Training itself is the command 'pyramid-video train'.",)
+    OUTPUT_TOOLTIPS = ("For the trainers ('Train flow' and so on) and 'Preview video dataset'.",)
     FUNCTION = "open"
 
     @classmethod
@@ -108,7 +108,10 @@ class VideoFolderDataset:
     SEARCH_ALIASES = ["dataset", "training data", "clips", "load videos", "captions", "buckets"]
     RETURN_TYPES = ("VIDEO_DATASET", "STRING")
     RETURN_NAMES = ("dataset", "table")
-    OUTPUT_TOOLTIPS = ("For 'Preview video dataset'.", "One line a file: kept or dropped, and why.")
+    OUTPUT_TOOLTIPS = (
+        "For the trainers ('Train flow' and so on) and 'Preview video dataset'.",
+        "One line a file: kept or dropped, and why.",
+    )
     FUNCTION = "open"
 
     @classmethod
