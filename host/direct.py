@@ -47,6 +47,8 @@ def sample_network(
         guider = Guider(model, positive, negative, PyramidGuidance(scale, scale))
         sampler = PyramidSampler(make_stages(first_steps=steps, video_steps=steps), PyramidHistory())
         return sample(guider, sampler, latent, seed, None)["samples"]
+    if family.name == "gan":
+        prompts = (prompts[0], None, 1.0)
     return sample_whole(model, whole_sampler(family, steps), prompts, latent, seed, lambda *told: None)["samples"]
 
 

@@ -47,7 +47,7 @@ class Material(Protocol):
 class TrainingPlan:
     """How a run learns, how many clips go into a batch, and which share of the texts is left empty."""
 
-    settings: TrainSettings
+    settings: TrainSettings = TrainSettings(2000)
     batch: int = 32
     text_dropout: float = 0.1
 
@@ -121,8 +121,10 @@ def train(
 ) -> TrainedModel:
     """Take the steps that are left. `objective` is that of the family, such as `FlowObjective`.
 
-    It is called with the networks, normalised latents, texts and the generator of the step. A GAN sees every text.
+    It is called with the networks, normalised latents, texts and the generator of the step. A GAN sees every text,
+    because it has no guidance that would ask it without.
     """
+    dropout = 0.0 if trained.family.name == "gan" else dropout
     run, networks = trained.run, trained.networks
     place = run.device
 

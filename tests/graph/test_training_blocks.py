@@ -345,3 +345,36 @@ def test_a_run_is_sent_to_the_block_that_saves_it(parts):
         run("PyramidVideoSaveTrainedLoRA", run=3, name="x")
     picture, _ = run("PyramidVideoTrainingCurves", run=train_vae(parts, VAE))
     assert picture.shape[0] == 1
+
+
+def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
+    from pyramid_video.training.trainer import TrainingPlan
+
+    plan = TrainingPlan()
+    assert (plan.settings.steps, plan.batch, plan.text_dropout) == (2000, 32, 0.1)
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, step, losses):
+        assert self.total == 2000
+        raise Stop
+
+    monkeypatch.setattr("pyramid_video.nodes.train_run.Watch.__call__", stop)
+    with pytest.raises(Stop):
+        train("flow", parts, settings=None)
+
+
+@pytest.mark.parametrize(("family", "emptied"), [("gan", False), ("flow", True)])
+def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, emptied):
+    from pyramid_video.host import direct
+    from pyramid_video.training.material import DatasetMaterial
+
+    seen, asked, usual = [], [], DatasetMaterial.join_texts
+    monkeypatch.setattr(DatasetMaterial, "join_texts", lambda self, texts: seen.extend(texts) or usual(self, texts))
+    sample = direct.sample_whole
+    monkeypatch.setattr(direct, "sample_whole", lambda *args: asked.append(args[2]) or sample(*args))
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=2, steps=1, cfg=2.0)
+    train(family, parts, validation=plan, settings=settings(2, text_dropout=1.0))
+    assert ("" in seen) == emptied and all(seen) != emptied
+    assert [(negative is not None, scale) for _, negative, scale in asked] == [(True, 2.0) if emptied else (False, 1.0)]
