@@ -99,14 +99,14 @@ class StandaloneHost:
         network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
         return Model(network, info, self.device, self.suited_dtype(info) if casting else stored)
 
-    def apply_lora(self, model: Model, path: Path, strength: float) -> Model:
-        """A MODEL with a LoRA in its weights; the one that is given stays as it is."""
-        from ..models.lora import load_lora, merged
+    def apply_lora(self, model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:
+        """A MODEL with a LoRA, a file or its tensors, in its weights; the one that is given stays as it is."""
+        from ..models.lora import load_lora, lora_parts, merged
         from .standalone_wires import Model
 
-        return expect(model, Model, "MODEL", "Load video model").with_network(
-            merged(model.network, load_lora(path), strength)
-        )
+        expect(model, Model, "MODEL", "Load video model")
+        parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, "this LORA_MODEL")
+        return model.with_network(merged(model.network, parts, strength))
 
     def load_vae(self, path: Path) -> VAE:
         """Open a video VAE."""

@@ -128,7 +128,7 @@ def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any])
 
 
 def load_lora(path: Path) -> dict[str, Part]:
-    """Layer: down (rank, in), up (out, rank) and the scale alpha / rank; CheckpointError for anything else."""
+    """The additions in a file by layer; CheckpointError for anything else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -136,6 +136,11 @@ def load_lora(path: Path) -> dict[str, Part]:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+    return lora_parts(state, str(path))
+
+
+def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
+    """The additions in the tensors of a file by layer; CheckpointError names `source` where they are none."""
     found, known = {}, set()
     for key, down in state.items():
         name = key.removesuffix(DOWN)
@@ -143,16 +148,16 @@ def load_lora(path: Path) -> dict[str, Part]:
             continue
         up = state.get(name + UP)
         if up is None or down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
-            raise CheckpointError(f"{path} is a damaged LoRA: its {DOWN} and {UP} of {name} do not fit each other")
+            raise CheckpointError(f"{source} is a damaged LoRA: its {DOWN} and {UP} of {name} do not fit each other")
         alpha = float(state.get(name + ALPHA, torch.tensor(float(len(down)))))
         if not (torch.isfinite(down).all() and torch.isfinite(up).all() and math.isfinite(alpha)):
-            raise CheckpointError(f"{path} holds NaN or infinite numbers in {name}")
+            raise CheckpointError(f"{source} holds NaN or infinite numbers in {name}")
         found[name.removeprefix(PREFIX)] = (down.float(), up.float(), alpha / len(down))
         known |= {key, name + UP, name + ALPHA}
     if not found or state.keys() - known:
         first = next(iter(state.keys() - known), "nothing")
         raise CheckpointError(
-            f"{path} is no LoRA of a model of this pack: those hold {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}; this file "
+            f"{source} is no LoRA of a model of this pack: those hold {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}; this one "
             f"holds {first}"
         )
     return found

@@ -59,6 +59,25 @@ class LoraLoaderModelOnly:
         return (host.apply_lora(model, host.find_model("loras", lora_name), strength_model),)
 
 
+class LoraModelLoader:
+    DESCRIPTION = "Adds a LoRA that has just been trained to a model."
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "load_lora_model"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "lora": ("LORA_MODEL",),
+                "strength_model": ("FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
+            }
+        }
+
+    def load_lora_model(self, model, lora: dict[str, Any], strength_model: float):
+        return (get_host().apply_lora(model, lora, strength_model),)
+
+
 class VAEDecode:
     DESCRIPTION = "Turns a latent video into pictures."
     RETURN_TYPES = ("IMAGE",)
@@ -286,6 +305,7 @@ NODES = {
     for node in (
         CLIPTextEncode,
         LoraLoaderModelOnly,
+        LoraModelLoader,
         VAEDecode,
         VAEDecodeTiled,
         VAEEncode,
@@ -303,7 +323,8 @@ NODES = {
 }
 NAMES = {
     "CLIPTextEncode": "CLIP Text Encode (Prompt)",
-    "LoraLoaderModelOnly": "Load LoRA",
+    "LoraLoaderModelOnly": "LoraLoaderModelOnly",
+    "LoraModelLoader": "Load LoRA Model",
     "VAEDecode": "VAE Decode",
     "VAEDecodeTiled": "VAE Decode (Tiled)",
     "VAEEncode": "VAE Encode",

@@ -30,11 +30,11 @@ SMALL_FAMILIES = {
     "gan": ModelFamily("gan"),
 }
 TRAINING = {
-    "flow": {"steps": 8000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "diffusion": {"steps": 8000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
+    "flow": {"steps": 5000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
+    "diffusion": {"steps": 4000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
     "gan": {"steps": 2000, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
 }
-BATCH = {"flow": 64, "diffusion": 64, "gan": 32}
+BATCH = 32
 DISCRIMINATOR_WIDTHS = (48, 96, 96)
 FILES = {family: f"diffusion_models/pyramid_video_small_{family}.safetensors" for family in SMALL_FAMILIES}
 BEGINNINGS = {"flow": TRANSFORMER_FILE, "diffusion": FILES["flow"], "gan": FILES["flow"]}
@@ -48,7 +48,7 @@ def train_family(
     folder: Path,
     settings: TrainSettings,
     clips: int = 5000,
-    batch: int | None = None,
+    batch: int = BATCH,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[TrainingRun, LatentFormat]:
@@ -71,7 +71,7 @@ def train_family(
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         dropout = 0.0 if name == "gan" else TEXT_DROPOUT
-        chosen, captions = draw_batch(combinations, batch or BATCH[name], dropout, generator)
+        chosen, captions = draw_batch(combinations, batch, dropout, generator)
         with torch.no_grad():
             texts = text_encoder.encode_texts(encoder, tokenizer, captions)
         return loss(*modules.values(), latents[chosen].to(run.device), *texts, generator)

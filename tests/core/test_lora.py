@@ -146,7 +146,7 @@ def damaged(path, change):
     ("change", "words"),
     [
         (lambda state, name: state.clear() or state.update(a=torch.zeros(1)), "is no LoRA of a model of this pack"),
-        (lambda state, name: state.update({"other.weight": torch.zeros(1)}), "this file holds other.weight"),
+        (lambda state, name: state.update({"other.weight": torch.zeros(1)}), "this one holds other.weight"),
         (lambda state, name: state.pop(f"diffusion_model.{name}.lora_up.weight"), "a damaged LoRA"),
         (
             lambda state, name: state.update(

@@ -310,6 +310,8 @@ def test_a_lora_is_trained_saved_loaded_and_changes_the_clip(host, parts):
     plain = clip_of(model)
     (off,) = run("LoraLoaderModelOnly", model=model, lora_name="mine.safetensors", strength_model=0.0)
     (on,) = run("LoraLoaderModelOnly", model=model, lora_name="mine.safetensors", strength_model=1.0)
+    (by_wire,) = run("LoraModelLoader", model=model, lora=wire, strength_model=1.0)
+    assert torch.equal(clip_of(by_wire), clip_of(on))
     assert torch.equal(clip_of(off), plain) and (clip_of(on) - plain).abs().max() > 1e-3
     assert torch.equal(clip_of(model), plain)
 

@@ -14,7 +14,7 @@ from pyramid_video.runner.workflow import from_json
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 STEMS = sorted(file.stem for file in FOLDER.glob("*.json"))
 NOTES = ("Note", "MarkdownNote")  # the editor's own, they never run
-CORE = ("LoadImage", "CreateVideo", "SaveVideo")
+CORE = ("LoadImage", "CreateVideo", "SaveVideo", "SaveImage", "LoraModelLoader", "VAEEncode")
 TITLE_HEIGHT = 30  # the editor draws the title above a node's position
 every_workflow = pytest.mark.parametrize("stem", STEMS)
 
@@ -47,8 +47,22 @@ def box(node) -> tuple[float, float, float, float]:
     return x, y - TITLE_HEIGHT, x + width, y + height
 
 
-def test_the_four_workflows_are_there_in_both_formats():
-    assert STEMS == ["image_to_video", "official_miniflux", "official_sd3", "text_to_video"]
+def test_the_workflows_are_there_in_both_formats():
+    assert STEMS == [
+        "image_to_video",
+        "official_miniflux",
+        "official_sd3",
+        "text_to_video",
+        "text_to_video_ddim",
+        "text_to_video_flow",
+        "text_to_video_gan",
+        "train_diffusion",
+        "train_flow",
+        "train_gan",
+        "train_lora",
+        "train_pyramid",
+        "train_vae",
+    ]
     assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == STEMS
 
 
