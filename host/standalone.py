@@ -106,7 +106,7 @@ class StandaloneHost:
 
         expect(model, Model, "MODEL", "Load video model")
         parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, "this LORA_MODEL")
-        return model.with_network(merged(model.network, parts, strength))
+        return model.with_network(merged(model.network, parts, strength, model.dtype))
 
     def load_vae(self, path: Path) -> VAE:
         """Open a video VAE."""

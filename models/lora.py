@@ -1,7 +1,7 @@
 """LoRA: small additions to the linear layers of a transformer that stays as it is (Hu et al. 2021, arXiv 2106.09685).
 
 `y = W x + strength * alpha / rank * up(down(x))`. Files have the keys that ComfyUI's LoRA loaders take for any model,
-`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`.
+`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. Read are also PEFT's `lora_A` and `lora_B`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import JointAttention
 from .checkpoint_files import METADATA_KEY, CheckpointError
+from .checkpoints import FLOAT8
 from .files import write_beside
 
 PREFIX = "diffusion_model."
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+PEFT = {".lora_A.weight": DOWN, ".lora_B.weight": UP, ".lora_A.default.weight": DOWN, ".lora_B.default.weight": UP}
 LARGEST_RANK = 1024
 Part = tuple[Tensor, Tensor, float]  # down (rank, in), up (out, rank), scale
 BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")
@@ -98,10 +101,16 @@ class LoRA(nn.Module):
 
 def target_layers(network: nn.Module, targets: str) -> dict[str, nn.Linear]:
     """The linear layers inside the blocks that `targets`, a key of `TARGETS`, means."""
+    # The last block of an SD3 transformer has a query for text that nothing asks: an addition to it would never learn.
+    silent = {
+        f"{name}.add_q_proj"
+        for name, module in network.named_modules()
+        if isinstance(module, JointAttention) and not module.text_output
+    }
     chosen = {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and name.startswith(BLOCKS) and TARGETS[targets](name)
+        if isinstance(layer, nn.Linear) and name.startswith(BLOCKS) and name not in silent and TARGETS[targets](name)
     }
     if not chosen:
         raise ValueError(f"this {type(network).__name__} has no layers that {targets!r} means")
@@ -141,6 +150,7 @@ def load_lora(path: Path) -> dict[str, Part]:
 
 def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
     """The additions in the tensors of a file by layer; CheckpointError names `source` where they are none."""
+    state = {own_name(key): tensor for key, tensor in state.items()}
     found, known = {}, set()
     for key, down in state.items():
         name = key.removesuffix(DOWN)
@@ -163,11 +173,22 @@ def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
     return found
 
 
+def own_name(key: str) -> str:
+    """The key of a tensor as we write it."""
+    for ending, ours in PEFT.items():
+        if key.endswith(ending):
+            return key.removesuffix(ending) + ours
+    return key
+
+
 @torch.no_grad()
-def merged(network: nn.Module, lora: Mapping[str, Part], strength: float) -> nn.Module:
+def merged(
+    network: nn.Module, lora: Mapping[str, Part], strength: float, float8_to: torch.dtype = torch.bfloat16
+) -> nn.Module:
     """A copy of `network` with a LoRA in its weights, sharing all that is not changed.
 
-    ValueError when the LoRA belongs to another model.
+    float8 is too coarse for most changes: weights stored in it become `float8_to` where they change, for layers that
+    cast at use. ValueError when the LoRA belongs to another model.
     """
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     changed = copy.deepcopy(network, shared)
@@ -180,5 +201,6 @@ def merged(network: nn.Module, lora: Mapping[str, Part], strength: float) -> nn.
             raise ValueError(f"this LoRA is of another model: it changes {name} of {shape}, and this one has {has}")
         if strength:
             addition = strength * scale * (up @ down).to(weight.device)
-            layers[name].weight = nn.Parameter((weight.float() + addition).to(weight.dtype), requires_grad=False)
+            dtype = float8_to if weight.dtype in FLOAT8 else weight.dtype
+            layers[name].weight = nn.Parameter((weight.float() + addition).to(dtype), requires_grad=False)
     return changed
