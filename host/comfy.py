@@ -53,7 +53,9 @@ class ComfyHost:
     def folders(self) -> ModelFolders:
         """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
         own = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
-        shared = [folder for folders in own.values() for folder in folders if not folder.is_relative_to(BUNDLED)]
+        # Official folders are not looked for among LoRAs, of which there may be thousands.
+        models = [folder for kind, folders in own.items() if kind != "loras" for folder in folders]
+        shared = [folder for folder in models if not folder.is_relative_to(BUNDLED)]
         official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
         return ModelFolders(own, [*official, *shared])
 

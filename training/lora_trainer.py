@@ -51,7 +51,7 @@ class TrainedLoRA:
         about = {
             "kind": "lora",
             "base": {"kind": self.kind, "config": self.config.to_dict(), "family": self.family.to_dict()},
-            **asdict(self.run.modules["lora"].settings),
+            "config": asdict(self.run.modules["lora"].settings),
         }
         return save_lora(path, lora_state(self.parts()), about)
 
