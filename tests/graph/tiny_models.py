@@ -10,12 +10,14 @@ from pyramid_video.models.causal_vae import CausalVideoVAE
 from pyramid_video.models.causal_vae import init_weights as init_vae
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.latent_format import MINIFLUX
+from pyramid_video.models.lora import LoRA, LoRASettings, lora_state, save_lora
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.miniflux import init_weights as init_transformer
 from pyramid_video.models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from pyramid_video.models.text_encoder import init_weights as init_text
 
 MODEL, VAE, TEXT = "tiny.safetensors", "tiny_vae.safetensors", "tiny_text.safetensors"
+LORA = "tiny_lora.safetensors"
 TEXT_WIDTH = 24
 
 
@@ -27,13 +29,13 @@ def make_models(folder: Path) -> Path:
     return folder
 
 
-def make_transformer(path: Path, text_width: int = TEXT_WIDTH) -> None:
+def make_transformer(path: Path, text_width: int = TEXT_WIDTH, heads: int = 2) -> None:
     config = MiniFluxConfig(
         in_channels=32,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,
-        num_attention_heads=2,
+        num_attention_heads=heads,
         joint_attention_dim=text_width,
         pooled_projection_dim=text_width,
         axes_dims_rope=(4, 6, 6),
@@ -45,6 +47,16 @@ def make_transformer(path: Path, text_width: int = TEXT_WIDTH) -> None:
         if not parameter.any():  # a fresh network answers zero and lets nothing through, which would hide mistakes
             torch.nn.init.normal_(parameter, std=0.2, generator=generator)
     checkpoints.save(path, network, "miniflux", config, MINIFLUX)
+
+
+def make_lora(path: Path, model: Path, targets: str = "all") -> None:
+    """A LoRA for a transformer, on all linear layers of its blocks, that says something."""
+    network, _ = checkpoints.load(model, ("miniflux", "mmdit"), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(4)
+    lora = LoRA(network, LoRASettings(2, 1.0, targets), generator)
+    for addition in lora.additions:
+        torch.nn.init.normal_(addition.up, std=0.5, generator=generator)
+    save_lora(path, lora_state(lora.parts(lora.state_dict())), {"kind": "lora", "config": {}})
 
 
 def make_vae(path: Path, latent_channels: int = 8) -> None:

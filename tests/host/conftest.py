@@ -38,14 +38,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """ComfyUI's `models/` with our own tiny model, and a tiny one of each official kind under `pyramid_video/`."""
+    """ComfyUI's `models/`: our own tiny model, one of each official kind in `pyramid_video/`, a LoRA for each."""
     from official_folders import write_component, write_text_folders
-    from tiny_models import make_models
+    from tiny_models import LORA, MODEL, make_lora, make_models
 
     folder = make_models(tmp_path_factory.mktemp("base") / "models")
+    make_lora(folder / "loras" / LORA, folder / "diffusion_models" / MODEL)
     for kind, network, size in (("miniflux", "miniflux", "384p"), ("sd3", "mmdit", "768p")):
         top = folder / "pyramid_video" / f"pyramid-flow-{kind}"
-        write_component(top / f"diffusion_transformer_{size}", network, form="safetensors shards")
+        transformer = top / f"diffusion_transformer_{size}"
+        write_component(transformer, network, form="safetensors shards")
+        make_lora(folder / "loras" / f"{kind}.safetensors", transformer)
         write_component(top / "causal_video_vae", "causal_vae")
         write_text_folders(top, kind)
     return folder

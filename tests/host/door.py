@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import door_families
+import door_lora
 import door_text
 import door_training
 import door_vae
@@ -38,7 +39,7 @@ def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
 
     import nodes as core
 
-    for kind in ("diffusion_models", "vae", "text_encoders"):
+    for kind in ("diffusion_models", "vae", "text_encoders", "loras"):
         folder_paths.add_model_folder_path(kind, str(base / "models" / kind))
     folder_paths.set_output_directory(str(base / "output"))
     folder_paths.add_model_folder_path("diffusion_models", str(base / "output" / "diffusion_models"))  # as the server
@@ -309,7 +310,7 @@ def check_deleted_models_are_freed(door):
 
 CHECKS = {
     name: check
-    for checks in (globals(), vars(door_families), vars(door_text), vars(door_training), vars(door_vae))
+    for checks in (globals(), *map(vars, (door_families, door_lora, door_text, door_training, door_vae)))
     for name, check in list(checks.items())
     if name.startswith("check_")
 }

@@ -15,7 +15,7 @@ from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages
 from safetensors.torch import load_file
-from tiny_models import MODEL, TEXT, VAE
+from tiny_models import LORA, MODEL, TEXT, VAE
 
 PROMPT, SEED = "a tiger moves left", 7
 TINY = {
@@ -161,6 +161,23 @@ def test_parts_in_core_sampler_equal_the_one_block(comfy, base, workflow):
     report = comfy.run(save_latent(prompt, ["parts", 0]))
     assert report.status == "success", report.message
     torch.testing.assert_close(latent_of(report, base), expected, rtol=0, atol=1e-6)
+
+
+def test_a_lora_in_cores_loader_changes_the_clip_and_at_strength_zero_does_not(comfy, base, workflow):
+    prompt = workflow("text_to_video")
+    plain = sampled(comfy, base, prompt)
+    sampler = prompt[node_id(prompt, "PyramidVideoSampler")]["inputs"]
+    loader = {"model": sampler["model"], "lora_name": LORA}
+    sampler["model"] = ["lora", 0]
+
+    def with_lora(strength: float) -> torch.Tensor:
+        node = {"class_type": "LoraLoaderModelOnly", "inputs": loader | {"strength_model": strength}}
+        return sampled(comfy, base, prompt | {"lora": node})
+
+    before = (base / "log.txt").read_text().count("lora key not loaded")
+    assert (with_lora(1.0) - plain).abs().max() > 1e-3
+    assert (base / "log.txt").read_text().count("lora key not loaded") == before
+    assert torch.equal(with_lora(0.0), plain)
 
 
 def test_ksampler_is_refused_by_name(comfy, workflow):
