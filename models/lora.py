@@ -157,8 +157,8 @@ def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
     if not found or state.keys() - known:
         first = next(iter(state.keys() - known), "nothing")
         raise CheckpointError(
-            f"{source} is no LoRA of a model of this pack: those hold {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}; this one "
-            f"holds {first}"
+            f"{source} is no LoRA of a model of this pack: those hold {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}; this "
+            f"one holds {first}"
         )
     return found
 
