@@ -10,15 +10,16 @@ from torch import nn
 SAMPLES = 64  # numbers of each tensor that are looked at
 
 
-def fingerprint(*networks: nn.Module) -> str:
-    """Digest of names, shapes and evenly spaced numbers of all tensors.
+def fingerprint(*networks: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
+    """Digest of names, shapes and evenly spaced numbers of all tensors whose names begin with one of `prefixes`.
 
     Training and LoRAs change nearly every number of the tensors they touch, so a few of each tell; reading billions of
     them would take longer than what the fingerprint saves.
     """
     digest = hashlib.sha256()
     for network in networks:
-        for name, tensor in sorted(network.state_dict().items()):
+        chosen = sorted(item for item in network.state_dict().items() if item[0].startswith(prefixes))
+        for name, tensor in chosen:
             flat = tensor.detach().reshape(-1)
             places = torch.linspace(0, max(0, len(flat) - 1), min(SAMPLES, len(flat)), dtype=torch.float64).long()
             numbers = flat[places.to(flat.device)].float().cpu().contiguous()

@@ -68,7 +68,7 @@ def run_lessons(
 
     from ..training.trainer import TrainingPlan, train
 
-    if not callable(getattr(dataset, "sample", None)):
+    if not callable(getattr(dataset, "take", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
@@ -108,36 +108,30 @@ def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: Trainin
     """Latents and text features, from the cache beside the runs where it has them."""
     import torch
 
-    from ..training.material import DatasetMaterial, make_latents, make_texts
+    from ..training.latent_cache import prepare_latents
+    from ..training.material import DatasetMaterial
+    from ..training.text_cache import prepare_texts
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE
     host.vae_facts(vae)  # says so where it is no VAE of ours
-    latents_key = f"{dataset.key[:12]}-{host.fingerprint(vae)[:12]}-{seed}"
-    texts_key = host.fingerprint(clip)[:12]
+    vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
+
+    def encode(videos: Tensor) -> Tensor:
+        pictures = (videos.movedim(1, -1) + 1) / 2  # (n, t, h, w, 3)
+        return torch.cat([host.encode(vae, each) for each in pictures]).float()
 
     def encode_text(text: str) -> tuple[Tensor, Tensor]:
         ((tokens, extras),) = host.encode_prompt(clip, text)
-        return tokens, extras["pooled_output"]
-
-    with torch.no_grad():
-        buckets = make_latents(
-            dataset,
-            lambda pictures: host.encode(vae, pictures),
-            cache / "latents" / latents_key,
-            clips,
-            seed,
-            counting("encoding clips"),
-        )
-        captions = [wording for bucket in buckets for wordings in bucket.captions for wording in wordings]
-        path = cache / "texts" / f"{texts_key}.safetensors"
-        texts = make_texts(captions, encode_text, path, counting("encoding texts"))
+        return tokens[0].float(), extras["pooled_output"][0].float()
 
     def decode(latents: Tensor) -> Tensor:
         with torch.no_grad():
             return host.decode(vae, latents, 2)
 
-    return DatasetMaterial(buckets, texts, plan.batch, f"{latents_key}-{clips}-{texts_key}", decode)
+    latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, counting("encoding clips"))
+    texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, counting("encoding texts"))
+    return DatasetMaterial(latents, texts, plan.batch, f"{latents.key}-{clip_key}", decode)
 
 
 class Watch:

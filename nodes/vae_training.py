@@ -181,7 +181,7 @@ class TrainVAE:
         with torch.inference_mode(False), torch.enable_grad():
             pool = draw_pool(dataset, clips, plan.settings.seed, counting("drawing clips"))
             host.free_memory()
-            key = f"{dataset.key}-{clips}-{judge_from >= 0}"
+            key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
             trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial)

@@ -7,14 +7,15 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .animations import Sprite, draw, find_animations, load_sprite
+from .cache_files import digest
 from .captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption, subject_name
 
 OnLoad = Callable[[int, int], None]  # (done, total), after each animation
@@ -38,13 +39,22 @@ class VideoDataset(Protocol):
         """Draw `count` clips, their captions, and what they are (equal things are equal subjects of a clip)."""
         ...
 
-    @property
-    def key(self) -> str:
-        """A short word that changes with everything that its clips depend on."""
+    # What a cache asks for, see `latent_cache`:
+
+    def fingerprint(self) -> str:
+        """One word for all that clips and captions depend on: files and settings."""
         ...
 
-    def reword(self, label: Hashable, generator: torch.Generator) -> str:
-        """Another caption for what `sample` said a clip is; the same where there is but one."""
+    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+        """How many clips of each height and width make up a fixed set of about `clips`."""
+        ...
+
+    def take(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, Any]:
+        """Draw clip `index` of that share: video (3, t, h, w) in -1..1, caption, label (a plain JSON value)."""
+        ...
+
+    def caption_for(self, label: Any, generator: torch.Generator) -> str:
+        """Say what the clip of that label shows, in new words where there are any."""
         ...
 
 
@@ -121,18 +131,26 @@ class AnimationDataset:
         videos = torch.stack([self.clip(combination, generator) for combination in combinations])
         return videos, [caption(combination, generator) for combination in combinations], combinations
 
-    @property
-    def key(self) -> str:
-        """A short word that changes with settings and animations."""
-        settings = (self.subjects, self.size, self.frames, self.fps, self.split)
-        digest = hashlib.sha256(repr(settings).encode())
-        for subject in self.subjects:
-            digest.update(self.sprite(subject).pixels.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:32]
+    def fingerprint(self) -> str:
+        """One word for the animations and all settings."""
+        facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split]
+        sprites = ((name, self.sprite(name)) for name in self.subjects)
+        return digest(facts, ((name, part) for name, sprite in sprites for part in (sprite.pixels, sprite.ends)))
 
-    def reword(self, label: Combination, generator: torch.Generator) -> str:
-        """Another caption of a combination."""
-        return caption(label, generator)
+    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+        """How many clips of each height and width make up a fixed set: all are square."""
+        return {(self.size, self.size): clips}
+
+    def take(
+        self, generator: torch.Generator, shape: tuple[int, int], index: int
+    ) -> tuple[Tensor, str, dict[str, str]]:
+        """Draw any clip: video (3, t, h, w) in -1..1, caption, the words of its combination."""
+        videos, captions, combinations = self.sample(generator, 1)
+        return videos[0], captions[0], asdict(combinations[0])
+
+    def caption_for(self, label: Mapping[str, str], generator: torch.Generator) -> str:
+        """Say what a clip that `take` drew shows, in wording drawn from `generator`."""
+        return caption(Combination(**label), generator)
 
 
 def choose_files(folder: str | Path, subjects: Iterable[str] | None) -> dict[str, Path]:

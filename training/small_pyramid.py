@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,17 @@ from torch.nn.functional import mse_loss
 from ..models import checkpoints, miniflux, text_encoder
 from ..models.causal_vae import CausalVideoVAE
 from ..models.files import write_beside
+from ..models.fingerprint import fingerprint
 from ..models.latent_format import LatentFormat, fit_rgb
 from ..samplers.noise import pyramid
 from ..samplers.stages import make_stages
 from .captions import Combination, caption
 from .data import AnimationDataset
+from .latent_cache import latents_key, prepare_latents
 from .loop import OnStep, TrainingRun, TrainSettings
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions, relative_loss
 from .run_state import run_exists
-from .small_vae import ENCODING, render
+from .small_vae import ENCODING, render, to_bytes
 
 TEXT_CONFIG = {"width": 160, "layers": 2, "heads": 5, "max_tokens": 48, "summary": 4}
 VOCABULARY = 512
@@ -42,7 +44,7 @@ STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest 
 FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be foretold from the text, large enough to show the subject
-CACHE_CHUNK = 500  # clips held as pixels at once while their latents are made
+MEASURED_CLIPS = 500  # that the latents' scale and the colours of previews are taken from
 TRANSFORMER_FILE = "diffusion_models/pyramid_video_small.safetensors"
 TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
 
@@ -183,43 +185,26 @@ def cached_latents(
 
     Raises ValueError when a run that has begun in `folder` learned from other latents.
     """
-    path, key = folder / "latents.pt", cache_key(dataset, vae, clips, seed)
-    kept = torch.load(path, weights_only=True) if path.exists() else {}
+    record, draw, encoder_key = folder / "latents.json", seed + 5, fingerprint(vae, prefixes=ENCODING)
+    key = latents_key(dataset, clips, draw, encoder_key)
+    kept = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    if kept.get("key") != key and run_exists(folder):
+        raise ValueError(
+            f"the run in {folder} learned from other latents: its VAE, animations, number of clips or seed was not "
+            "this one. Give the run a new folder, or the settings it was started with"
+        )
+    cached = prepare_latents(
+        dataset, lambda videos: encode_latents(vae, to_bytes(videos)), folder / "latents", clips, draw, encoder_key
+    )
+    latents = torch.stack([row.latent for row in cached.rows])
     if kept.get("key") != key:
-        if run_exists(folder):
-            raise ValueError(
-                f"the run in {folder} learned from other latents: its VAE, animations, number of clips or seed was not "
-                "this one. Give the run a new folder, or the settings it was started with"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        generator, parts, combinations, sample = torch.Generator().manual_seed(seed + 5), [], [], None
-        for start in range(0, clips, CACHE_CHUNK):
-            videos, chosen = render(dataset, min(CACHE_CHUNK, clips - start), generator)
-            parts.append(encode_latents(vae, videos))
-            combinations += chosen
-            sample = videos if sample is None else sample
-        latents = torch.cat(parts)
+        sample, _ = render(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))
         latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae))
-        kept = {
-            "key": key,
-            "latents": latents,
-            "format": latent_format.to_dict(),
-            "combinations": [vars(c) for c in combinations],
-        }
-        with write_beside(path) as part:
-            torch.save(kept, part)
+        kept = {"key": key, "format": latent_format.to_dict()}
+        with write_beside(record) as part:
+            part.write_text(json.dumps(kept), encoding="utf-8")
     latent_format = LatentFormat.from_dict(kept["format"])
-    return latent_format.normalize(kept["latents"]), [Combination(**c) for c in kept["combinations"]], latent_format
-
-
-def cache_key(dataset: AnimationDataset, vae: CausalVideoVAE, clips: int, seed: int) -> str:
-    """What the cached latents depend on, as one short word."""
-    digest = hashlib.sha256(repr((dataset.subjects, dataset.size, dataset.frames, dataset.fps, clips, seed)).encode())
-    encoding = sorted((name, tensor) for name, tensor in vae.state_dict().items() if name.startswith(ENCODING))
-    for parts in (encoding, ((name, dataset.sprite(name).pixels) for name in dataset.subjects)):
-        for name, tensor in parts:
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return latent_format.normalize(latents), [Combination(**row.label) for row in cached.rows], latent_format
 
 
 def export_pyramid(

@@ -48,9 +48,14 @@ def render(dataset: AnimationDataset, count: int, generator: torch.Generator) ->
     videos, combinations = [], []
     for _ in range(count):
         video, _, chosen = dataset.sample(generator, 1)
-        videos.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
+        videos.append(to_bytes(video[0]))
         combinations += chosen
     return torch.stack(videos), combinations
+
+
+def to_bytes(videos: Tensor) -> Tensor:
+    """Pixels in -1..1 to the nearest of 0..255; any shape."""
+    return ((videos + 1) * 127.5).round().to(torch.uint8)
 
 
 def train_vae(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .cache_files import digest
 from .data import SMALLEST_SIZE, OnLoad
 from .footage import PICTURES, VIDEOS, Footage, probe, read_frames
 
@@ -139,18 +139,40 @@ class VideoFolder:
         videos = torch.stack([self.clip(source, generator) for source in chosen])
         return videos, [source.caption for source in chosen], [source.name for source in chosen]
 
-    @property
-    def key(self) -> str:
-        """A short word that changes with settings, captions and files (their sizes and times)."""
-        digest = hashlib.sha256(repr((self.size, self.frames, self.fps, self.multiple)).encode())
+    def fingerprint(self) -> str:
+        """One word for the kept files (name, size, time of change), their captions and all settings."""
+        facts = ["videos", self.size, self.frames, self.fps, self.multiple]
         for source in self.kept:
-            file = (self.folder / source.name).stat()
-            digest.update(repr((source.name, source.caption, source.bucket, file.st_size, file.st_mtime_ns)).encode())
-        return digest.hexdigest()[:32]
+            path = self.folder / source.name
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise ValueError(f"{path} is gone; it was there when the dataset was opened. Open it anew") from error
+            facts.append([source.name, found.st_size, found.st_mtime_ns, source.caption])
+        return digest(facts)
 
-    def reword(self, label: str, generator: torch.Generator) -> str:
-        """The caption of a file; it has but one."""
+    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+        """How many clips of each height and width make up a fixed set.
+
+        Every file gets the same number, at least 1, so that there may be a few more than `clips`.
+        """
+        kept = self.kept
+        each, files = math.ceil(clips / len(kept)), Counter(source.bucket for source in kept)
+        return {bucket: each * count for bucket, count in sorted(files.items())}
+
+    def take(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, str]:
+        """Draw clip `index` of that height and width, for which the files take turns: video, caption, file name."""
+        alike = [source for source in self.kept if source.bucket == shape]
+        source = alike[index % len(alike)]
+        return self.clip(source, generator), source.caption, source.name
+
+    def caption_for(self, label: str, generator: torch.Generator) -> str:
+        """The caption of the file `label`, always the same."""
         return self._captions[label]
+
+    @cached_property
+    def _captions(self) -> dict[str, str]:
+        return {source.name: source.caption for source in self.kept}
 
     def table(self) -> str:
         """What became of every file, one line each."""

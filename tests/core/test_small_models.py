@@ -42,10 +42,11 @@ def test_latents_are_made_once_and_have_the_deviations_asked_for(dataset, vae, t
     rest = latents[:, :, 1:]
     torch.testing.assert_close(rest.mean((0, 2, 3, 4)), torch.zeros(24), rtol=0, atol=1e-4)
     torch.testing.assert_close(rest.std((0, 2, 3, 4)), small_pyramid.channel_weights(vae), rtol=1e-3, atol=0)
-    changed = (tmp_path / "latents.pt").stat().st_mtime_ns
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    assert not [path for path in written if path.suffix not in (".safetensors", ".json")]
     again, same, _ = small_pyramid.cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
     assert torch.equal(again, latents) and same == combinations
-    assert (tmp_path / "latents.pt").stat().st_mtime_ns == changed
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == written
 
 
 @pytest.mark.parametrize("other", ["vae", "seed", "clips", "frames"])

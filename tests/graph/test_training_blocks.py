@@ -370,10 +370,10 @@ def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
 @pytest.mark.parametrize(("family", "emptied"), [("gan", False), ("flow", True)])
 def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, emptied):
     from pyramid_video.host import direct
-    from pyramid_video.training.material import DatasetMaterial
+    from pyramid_video.training.text_cache import TextSet
 
-    seen, asked, usual = [], [], DatasetMaterial.join_texts
-    monkeypatch.setattr(DatasetMaterial, "join_texts", lambda self, texts: seen.extend(texts) or usual(self, texts))
+    seen, asked, usual = [], [], TextSet.batch
+    monkeypatch.setattr(TextSet, "batch", lambda self, texts: seen.extend(texts) or usual(self, texts))
     sample = direct.sample_whole
     monkeypatch.setattr(direct, "sample_whole", lambda *args: asked.append(args[2]) or sample(*args))
     (plan,) = run("PyramidVideoValidation", prompts="a ball", every=2, steps=1, cfg=2.0)

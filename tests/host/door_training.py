@@ -13,17 +13,21 @@ STEPS, SEED = 4, 5
 def still_ball(door):
     """Clips of one disc, drawn by the generator; as small as a dataset can be."""
 
-    def sample(generator, count):
-        place = door.torch.randint(8, 56, (count, 2), generator=generator)
+    def take(generator, shape, index):
+        y, x = door.torch.randint(8, 56, (2,), generator=generator).tolist()
         rows = door.torch.arange(64)
-        videos = door.torch.full((count, 3, 5, 64, 64), -1.0)
-        for video, (y, x) in zip(videos, place.tolist(), strict=True):
-            disc = (rows[:, None] - y) ** 2 + (rows[None] - x) ** 2 < 36
-            video[:, :, disc] = 1.0
-        return videos, ["a ball"] * count, ["ball"] * count
+        video = door.torch.full((3, 5, *shape), -1.0)
+        video[:, :, (rows[:, None] - y) ** 2 + (rows[None] - x) ** 2 < 36] = 1.0
+        return video, "a ball", "ball"
 
     return SimpleNamespace(
-        size=64, frames=5, fps=8.0, key="still-ball", sample=sample, reword=lambda label, generator: f"a {label}, still"
+        size=64,
+        frames=5,
+        fps=8.0,
+        fingerprint=lambda: "still-ball",
+        shares=lambda clips: {(64, 64): clips},
+        take=take,
+        caption_for=lambda label, generator: f"a {label}, still",
     )
 
 
