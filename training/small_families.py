@@ -30,9 +30,9 @@ SMALL_FAMILIES = {
     "gan": ModelFamily("gan"),
 }
 TRAINING = {
-    "flow": {"steps": 5000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "diffusion": {"steps": 4000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "gan": {"steps": 2000, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
+    "flow": {"steps": 3000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
+    "diffusion": {"steps": 2200, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
+    "gan": {"steps": 900, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
 }
 BATCH = 32
 DISCRIMINATOR_WIDTHS = (48, 96, 96)
@@ -47,7 +47,7 @@ def train_family(
     models: Path,
     folder: Path,
     settings: TrainSettings,
-    clips: int = 5000,
+    clips: int = 8000,
     batch: int = BATCH,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,

@@ -39,7 +39,7 @@ TRANSFORMER_CONFIG = {
     "pooled_projection_dim": 160,
     "input_skip": True,
 }
-PYRAMID_TRAINING = {"steps": 10500, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
+PYRAMID_TRAINING = {"steps": 20000, "learning_rate": 1.5e-3, "warmup": 100, "average": 0.999}
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
 FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
@@ -88,7 +88,7 @@ def train_pyramid(
     vae: CausalVideoVAE,
     folder: Path,
     settings: TrainSettings,
-    clips: int = 5000,
+    clips: int = 10000,
     batch: int = 64,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
