@@ -173,8 +173,11 @@ class Look:
     """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
 
     def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:
+        import torch
+
         self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
-        self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
+        with torch.no_grad():
+            self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
         self.file: Path | None = None
 
     def validate(self, step: int) -> Image:

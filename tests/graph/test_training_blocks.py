@@ -110,10 +110,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
 
 
 def test_a_host_in_inference_mode_can_train(parts):
+    """As in ComfyUI, where the networks on the wires are made in it too."""
     with torch.inference_mode():
-        trained = train("flow", parts)
-        before = trained.run.averaged()["transformer"]
-        more = train("flow", parts, steps=3)
+        (vae,) = run("PyramidVideoLoadVAE", vae_name=VAE)
+        (clip,) = run("PyramidVideoLoadTextEncoder", text_encoder_name=TEXT)
+        (plan,) = run("PyramidVideoValidation", prompts="a ball", every=1, steps=1)
+        inside = {**parts, "vae": vae, "clip": clip, "validation": plan}
+        before = train("flow", inside).run.averaged()["transformer"]
+        more = train("flow", inside, steps=3)
+        train_vae({"dataset": parts["dataset"]}, VAE)
+        train_lora(inside)
     assert any(not torch.equal(before[key], value) for key, value in more.run.averaged()["transformer"].items())
 
 
