@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..host import get_host
-from ..host.folders import resolve_inside
-from .notices import tell
-from .train_run import check_run, run_lessons
+from .train_run import check_run, output_file, run_lessons, saved
 
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
@@ -180,9 +177,7 @@ class SaveTrainedLoRA:
         from ..training.lora_trainer import TrainedLoRA
 
         check_run(run, TrainedLoRA, "Save trained LoRA")
-        place = resolve_inside(get_host().output_dir / "loras", name.removesuffix(".safetensors"), "LoRA")
-        path = run.save(place.with_name(f"{place.name}.safetensors"))
-        return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.2f} MB."), "result": (lora_state(run.parts()),)}
+        return saved(run.save(output_file("loras", name, "LoRA")), lora_state(run.parts()))
 
 
 NODES = {"PyramidVideoTrainLoRA": TrainLoRA, "PyramidVideoSaveTrainedLoRA": SaveTrainedLoRA}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from ..samplers.seeds import LARGEST_SEED
+from .choices import LATENT, NEGATIVE, POSITIVE, SEED
 from .fitting import check_family, check_latent_fits_model, check_text_fits_model
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ STAGES = ("PYRAMID_STAGES", {"tooltip": "From 'Pyramid stages'. Left open: 3 sta
 HISTORY = ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning'. Left open: all of the past, no start image."})
 GUIDANCE = ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance'. Left open: 7 for the first frame, then 5."})
 MODEL = ("MODEL", {"tooltip": "From 'Load video model', with or without LoRAs."})
-POSITIVE = ("CONDITIONING", {"tooltip": "What to show, from 'Encode prompt'."})
-NEGATIVE = (
-    "CONDITIONING",
-    {"tooltip": "What to steer away from; an empty prompt is fine. Left open: no guidance, twice as fast, looser."},
-)
 
 
 def guider_for(model, positive: list, negative: list | None, guidance: PyramidGuidance | None):
@@ -62,18 +57,8 @@ class Sampler:
             "required": {
                 "model": MODEL,
                 "positive": POSITIVE,
-                "latent_image": ("LATENT", {"tooltip": "Size and length, from 'Empty video latent'."}),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "Same seed, same noise on any device, and on the same kind of device the same clip; "
-                        "another seed is another clip. Clip i of a batch uses seed + i.",
-                    },
-                ),
+                "latent_image": LATENT,
+                "seed": SEED,
             },
             "optional": {"negative": NEGATIVE, "stages": STAGES, "guidance": GUIDANCE, "history": HISTORY},
         }

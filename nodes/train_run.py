@@ -95,6 +95,17 @@ def check_run(run: Any, kind: type, block: str) -> None:
         raise ValueError(f"'{block}' cannot save this run, a {found}{hint}")
 
 
+def output_file(kind: str, name: str, what: str) -> Path:
+    """Where a trained file of this name goes; ValueError for names that lead elsewhere."""
+    place = resolve_inside(get_host().output_dir / kind, name.removesuffix(".safetensors"), what)
+    return place.with_name(f"{place.name}.safetensors")
+
+
+def saved(path: Path, result: Any) -> dict[str, Any]:
+    """The answer of a block that has saved `path`."""
+    return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.2f} MB."), "result": (result,)}
+
+
 def run_folder(name: str) -> Path:
     """Where a run of this name is kept; ValueError for names that lead elsewhere."""
     root = get_host().output_dir / "training"

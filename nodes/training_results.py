@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
-from ..host.folders import resolve_inside
 from ..samplers.seeds import LARGEST_SEED
-from .notices import tell
-from .train_run import check_run
+from .train_run import check_run, output_file, saved
 
 if TYPE_CHECKING:
     from ..training.trainer import TrainedModel
@@ -158,13 +156,10 @@ class SaveTrained:
 
         from ..training.trainer import TrainedModel
 
-        host = get_host()
         check_run(run, TrainedModel, "Save trained model")
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        place = resolve_inside(host.output_dir / "diffusion_models", name.removesuffix(".safetensors"), "model")
-        path = place.with_name(f"{place.name}.safetensors")
-        run.save(path, types[precision])
-        return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB."), "result": (host.load_model(path),)}
+        path = run.save(output_file("diffusion_models", name, "model"), types[precision])
+        return saved(path, get_host().load_model(path))
 
 
 NODES = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
-from ..host.folders import resolve_inside
 from .choices import model_names
 from .notices import counting, tell
-from .train_run import Watch, check_run, run_folder
+from .train_run import Watch, check_run, output_file, run_folder, saved
 
 if TYPE_CHECKING:
     from ..training.data import VideoDataset
@@ -217,11 +216,9 @@ class SaveTrainedVAE:
     def save(self, run: TrainedVAE, name: str):
         from ..training.vae_trainer import TrainedVAE
 
-        host = get_host()
         check_run(run, TrainedVAE, "Save trained VAE")
-        place = resolve_inside(host.output_dir / "vae", name.removesuffix(".safetensors"), "VAE")
-        path = run.save(place.with_name(f"{place.name}.safetensors"))
-        return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB."), "result": (host.load_vae(path),)}
+        path = run.save(output_file("vae", name, "VAE"))
+        return saved(path, get_host().load_vae(path))
 
 
 NODES = {
