@@ -14,6 +14,7 @@ from tiny_models import MODEL, TEXT, VAE
 STEPS = 6
 TINY = {
     "PyramidVideoAnimationDataset": {"folder": "animations", "subjects": "", "frames": 5},
+    "PyramidVideoFolderDataset": {"folder": "clips", "frames": 5},
     "PyramidVideoLoadModel": {"model_name": MODEL},
     "PyramidVideoLoadVAE": {"vae_name": VAE},
     "PyramidVideoLoadTextEncoder": {"text_encoder_name": TEXT},
@@ -38,13 +39,16 @@ TRAINERS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def animations(base):
-    folder = base / "input" / "animations"
-    folder.mkdir(exist_ok=True)
-    pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
+def clips(base):
+    """One rolling ball, as a transparent animation and as a clip with its caption."""
+    pictures = [Image.new("RGBA", (32, 32)) for _ in range(10)]
     for shift, picture in enumerate(pictures):
-        ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill="red")
-    pictures[0].save(folder / "ball.webp", save_all=True, append_images=pictures[1:], duration=100)
+        ImageDraw.Draw(picture).ellipse((shift, 4, 20 + shift, 24), fill="red")
+    for name in ("animations", "clips"):
+        folder = base / "input" / name
+        folder.mkdir(exist_ok=True)
+        pictures[0].save(folder / "ball.webp", save_all=True, append_images=pictures[1:], duration=100)
+        (folder / "ball.txt").write_text("a ball", encoding="utf-8")
 
 
 def workflow(stem: str, name: str, **trainer) -> dict:
