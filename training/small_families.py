@@ -31,8 +31,8 @@ SMALL_FAMILIES = {
 }
 TRAINING = {
     "flow": {"steps": 3000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "diffusion": {"steps": 2200, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "gan": {"steps": 900, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
+    "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
+    "gan": {"steps": 700, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
 }
 BATCH = 32
 DISCRIMINATOR_WIDTHS = (48, 96, 96)
