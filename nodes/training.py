@@ -218,13 +218,14 @@ class TrainingSettings:
                     "BOOLEAN",
                     {"default": False, "tooltip": "Less memory, a third more time."},
                 ),
-                "seed": (
+                "run_seed": (
                     "INT",
                     {
                         "default": 0,
                         "min": 0,
                         "max": LARGEST_SEED,
-                        "tooltip": "Weights to begin with, order of the clips, noise. Another seed is another run.",
+                        "tooltip": "Weights to begin with, order of the clips, noise. Another seed is another run, and "
+                        "is refused under the name of one that has begun.",
                     },
                 ),
             },
@@ -243,7 +244,7 @@ class TrainingSettings:
         weight_decay: float = 1e-4,
         precision: str = "no",
         gradient_checkpointing: bool = False,
-        seed: int = 0,
+        run_seed: int = 0,
     ):
         from ..training.loop import TrainSettings
         from ..training.trainer import TrainingPlan
@@ -258,7 +259,7 @@ class TrainingSettings:
             weight_decay=weight_decay,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
-            seed=seed,
+            seed=run_seed,
         )
         return (TrainingPlan(settings, batch, text_dropout),)
 

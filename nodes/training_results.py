@@ -69,7 +69,7 @@ class Validation:
                         "tooltip": "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none.",
                     },
                 ),
-                "seed": (
+                "first_seed": (
                     "INT",
                     {
                         "default": 0,
@@ -81,11 +81,11 @@ class Validation:
             },
         }
 
-    def make(self, prompts: str, every: int, steps: int = 0, cfg: float = 3.0, seed: int = 0):
+    def make(self, prompts: str, every: int, steps: int = 0, cfg: float = 3.0, first_seed: int = 0):
         from ..training.validation import ValidationPlan
 
         lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
-        return (ValidationPlan(lines, every, steps, cfg, seed),)
+        return (ValidationPlan(lines, every, steps, cfg, first_seed),)
 
 
 class TrainingCurves:
