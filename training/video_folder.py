@@ -233,7 +233,7 @@ def describe_change(found: Footage, bucket: tuple[int, int], fps: float) -> str:
     """What is done to a video so that it fits: frames, size, edges."""
     height, width = bucket
     pace = found.fps / fps
-    parts = ["every frame"] if abs(pace - 1) < 0.01 else [f"every {pace:.3g}th frame" if pace > 1 else "frames repeat"]
+    parts = ["every frame"] if abs(pace - 1) < 0.01 else [f"one frame in {pace:.3g}" if pace > 1 else "frames repeat"]
     scale = max(height / found.height, width / found.width)
     if scale > 1.01:
         parts.append(f"enlarged {scale:.2g} times")

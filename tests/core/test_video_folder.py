@@ -111,7 +111,7 @@ def test_a_clip_runs_at_the_speed_asked_for_from_anywhere_in_the_file(folder):
 
 def test_what_is_done_to_a_file_is_said(folder):
     notes = {s.name: s.note for s in VideoFolder(folder, size=64, frames=9, fps=4, multiple=64).kept}
-    assert "every 2.5th frame" in notes["square.mp4"] and "enlarged 1.3 times" in notes["square.mp4"]
+    assert "one frame in 2.5" in notes["square.mp4"] and "enlarged 1.3 times" in notes["square.mp4"]
     assert "% cut off at the edges" in notes["wide.mp4"]
     assert "frames repeat" in VideoFolder(folder, size=64, frames=9, fps=20, multiple=64).kept[0].note
 
