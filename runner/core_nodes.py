@@ -1,11 +1,11 @@
-"""The core nodes that our workflows use, under ComfyUI's ids and input names: text, latents, sampling, plain values.
+"""The core nodes that our workflows use, under ComfyUI's ids and input names: text, LoRAs, latents, sampling.
 
-Written for the runner; in ComfyUI the host's own run. `core_files` holds those that read and write files.
+Written for the runner; in ComfyUI the host's own run. `core_files` holds those that read and write files,
+`core_values` those that give plain values.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from ..host import get_host
@@ -248,58 +248,6 @@ class ImageScale:
         return (interpolate(image.movedim(-1, 1), (height, width), mode=upscale_method).movedim(1, -1).clamp(0, 1),)
 
 
-class Primitive:
-    """A value on a wire."""
-
-    DESCRIPTION = "A value that several inputs can share"
-    FUNCTION = "give"
-
-    def give(self, value: Any):
-        return (value,)
-
-
-class PrimitiveInt(Primitive):
-    RETURN_TYPES = ("INT",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {"value": ("INT", {"min": -sys.maxsize, "max": sys.maxsize, "control_after_generate": True})}
-        }
-
-
-class PrimitiveFloat(Primitive):
-    RETURN_TYPES = ("FLOAT",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("FLOAT", {"min": -sys.maxsize, "max": sys.maxsize})}}
-
-
-class PrimitiveString(Primitive):
-    RETURN_TYPES = ("STRING",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("STRING", {"default": ""})}}
-
-
-class PrimitiveStringMultiline(Primitive):
-    RETURN_TYPES = ("STRING",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("STRING", {"default": "", "multiline": True})}}
-
-
-class PrimitiveBoolean(Primitive):
-    RETURN_TYPES = ("BOOLEAN",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("BOOLEAN", {"default": False})}}
-
-
 NODES = {
     node.__name__: node
     for node in (
@@ -314,11 +262,6 @@ NODES = {
         BasicScheduler,
         SamplerCustomAdvanced,
         ImageScale,
-        PrimitiveInt,
-        PrimitiveFloat,
-        PrimitiveString,
-        PrimitiveStringMultiline,
-        PrimitiveBoolean,
     )
 }
 NAMES = {
@@ -329,9 +272,4 @@ NAMES = {
     "VAEDecodeTiled": "VAE Decode (Tiled)",
     "VAEEncode": "VAE Encode",
     "ImageScale": "Upscale Image",
-    "PrimitiveInt": "Int",
-    "PrimitiveFloat": "Float",
-    "PrimitiveString": "String",
-    "PrimitiveStringMultiline": "String (Multiline)",
-    "PrimitiveBoolean": "Boolean",
 }
