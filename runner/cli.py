@@ -123,12 +123,15 @@ def run_here(options: argparse.Namespace) -> Outcome:
     """Check everything, then run in this process."""
     from ..host import use_host
     from ..host.standalone import StandaloneHost
-    from .execute import execute
+    from .execute import Outcome, execute
+    from .ranks import is_first, own_outputs
     from .registry import node_classes, node_specs
     from .validate import validate
     from .workflow import locate, read_workflow
 
-    host = StandaloneHost(options.models, options.input, options.out, options.device, silent=options.json)
+    host = StandaloneHost(
+        options.models, options.input, options.out, options.device, silent=options.json or not is_first()
+    )
     use_host(host)
     specs = node_specs()
     workflow = read_workflow(locate(options.file), specs)
@@ -137,7 +140,9 @@ def run_here(options: argparse.Namespace) -> Outcome:
     check_writable(options.out)
     _ = host.device  # a device that is not there is better said now
     extra = {"workflow": workflow.ui} if workflow.ui else None
-    return execute(workflow.prompt, outputs, node_classes(), extra)
+    classes = node_classes()
+    outcome = execute(workflow.prompt, own_outputs(workflow.prompt, outputs, classes), classes, extra)
+    return outcome if is_first() else Outcome()
 
 
 def run_on_server(options: argparse.Namespace) -> Outcome:
