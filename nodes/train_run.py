@@ -201,7 +201,8 @@ class Look:
         host, plan, trained = get_host(), self.plan, self.trained
         facts = host.vae_facts(self.vae)
         frames = (self.dataset.frames - 1) // facts.time_compression + 1
-        side = self.dataset.size // facts.space_compression
+        shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
+        height, width = (side // facts.space_compression for side in max(shares, key=shares.get))
         network, clips = trained.network(), []
         with torch.no_grad():
             for number, prompt in enumerate(plan.prompts):
@@ -211,7 +212,7 @@ class Look:
                     trained.latent_format,
                     trained.family,
                     (self.texts[prompt], self.texts[""], plan.cfg),
-                    (1, trained.config.latent_channels, frames, side, side),
+                    (1, trained.config.latent_channels, frames, height, width),
                     plan.seed + number,
                     plan.steps,
                 )

@@ -386,3 +386,17 @@ def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, e
     train(family, parts, validation=plan, settings=settings(2, text_dropout=1.0))
     assert ("" in seen) == emptied and all(seen) != emptied
     assert [(negative is not None, scale) for _, negative, scale in asked] == [(True, 2.0) if emptied else (False, 1.0)]
+
+
+def test_validation_has_the_shape_of_the_clips(host, inputs, parts):
+    """Of wide videos the clips that are watched are wide too."""
+    folder = inputs / "wide"
+    folder.mkdir(exist_ok=True)
+    pictures = [Image.new("RGB", (96, 48), (40 * number, 0, 0)) for number in range(6)]
+    pictures[0].save(folder / "bar.webp", save_all=True, append_images=pictures[1:], duration=125)
+    (folder / "bar.txt").write_text("a bar", encoding="utf-8")
+    dataset, _ = run("PyramidVideoFolderDataset", folder="wide", size=64, frames=5, fps=8.0, multiple=32)
+    (plan,) = run("PyramidVideoValidation", prompts="a bar", every=2, steps=1)
+    trained = train("flow", {**parts, "dataset": dataset}, validation=plan)
+    with Image.open(trained.run.folder / "validation" / "step-0000002.webp") as picture:
+        assert picture.width > picture.height
