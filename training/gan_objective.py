@@ -18,6 +18,7 @@ from ..samplers.flow import TIMESTEPS
 from .objectives import GeneratorDraw
 
 GAMES = ("relativistic", "non_saturating", "hinge")
+BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 
 
 def generate(network: nn.Module, noise: Tensor, text: Tensor, mask: Tensor | None, pooled: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from ..samplers.noise_schedule import schedule_of
 from .data import AnimationDataset
 from .diffusion_objective import DiffusionObjective
 from .flow_objective import FlowObjective
-from .gan_objective import GANObjective
+from .gan_objective import BETAS, GANObjective
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .small_pyramid import TEXT_DROPOUT, TEXT_FILE, TRANSFORMER_CONFIG, TRANSFORMER_FILE, cached_latents, draw_batch
+from .trainees import DISCRIMINATOR_WIDTHS
 
 CONFIG = {**TRANSFORMER_CONFIG, "use_temporal_causal": False}
 SMALL_FAMILIES = {
@@ -32,10 +33,9 @@ SMALL_FAMILIES = {
 TRAINING = {
     "flow": {"steps": 3000, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
     "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup": 100, "average": 0.999},
-    "gan": {"steps": 700, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": (0.0, 0.99)},
+    "gan": {"steps": 700, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": BETAS},
 }
 BATCH = 32
-DISCRIMINATOR_WIDTHS = (48, 96, 96)
 FILES = {family: f"diffusion_models/pyramid_video_small_{family}.safetensors" for family in SMALL_FAMILIES}
 BEGINNINGS = {"flow": TRANSFORMER_FILE, "diffusion": FILES["flow"], "gan": FILES["flow"]}
 

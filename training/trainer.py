@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from ..models import checkpoints
 from ..models.checkpoint_info import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
+from .gan_objective import BETAS
 from .loop import OnStep, TrainingRun, TrainSettings
 from .run_description import earlier_description, write_description
 from .trainees import Trainee, prepare
@@ -110,6 +111,8 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
         latent_format = LatentFormat.from_dict(known) if known else material.measure_format()
     description["latent_format"] = latent_format.to_dict()
     earlier_description(folder, description)
+    if trainee.family.name == "gan":
+        settings = replace(settings, betas=BETAS)
     run = TrainingRun(prepared.modules, settings, folder)
     run.resume()
     write_description(folder, description)

@@ -383,8 +383,9 @@ def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, e
     sample = direct.sample_whole
     monkeypatch.setattr(direct, "sample_whole", lambda *args: asked.append(args[2]) or sample(*args))
     (plan,) = run("PyramidVideoValidation", prompts="a ball", every=2, steps=1, cfg=2.0)
-    train(family, parts, validation=plan, settings=settings(2, text_dropout=1.0))
+    trained = train(family, parts, validation=plan, settings=settings(2, text_dropout=1.0))
     assert ("" in seen) == emptied and all(seen) != emptied
+    assert (trained.run.settings.betas[0] == 0) != emptied, "a game is played without momentum"
     assert [(negative is not None, scale) for _, negative, scale in asked] == [(True, 2.0) if emptied else (False, 1.0)]
 
 
