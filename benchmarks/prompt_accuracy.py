@@ -26,12 +26,11 @@ import torch
 from generate import PyramidToVideo, TextToVideo, WholeToVideo, load_vae, only_file
 from judge import Judge, Verdict
 from PIL import Image, ImageDraw
+from pyramid_video.host.direct import whole_sampler
 from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
 from pyramid_video.samplers.guidance import PyramidGuidance
-from pyramid_video.samplers.noise_schedule import schedule_of
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.samplers.whole import DDIMSampler, FlowSampler, GANSampler
 from pyramid_video.training.captions import Combination, caption
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.small_vae import SUBJECTS
@@ -153,10 +152,8 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
         stages = make_stages(first_steps=first_steps, video_steps=video_steps)
         return PyramidToVideo(options.models, stages, PyramidGuidance(*options.guidance))
     (steps,), (scale,) = options.steps, options.guidance
-    if options.family == "diffusion":
-        schedule = schedule_of(checkpoints.inspect(only_file(options.models, "diffusion_models", "diffusion")).family)
-        return WholeToVideo(options.models, DDIMSampler(schedule, steps), scale)
-    return WholeToVideo(options.models, FlowSampler(steps) if options.family == "flow" else GANSampler(), scale)
+    family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family
+    return WholeToVideo(options.models, whole_sampler(family, steps), scale)
 
 
 def in_batches(items: Sequence, size: int, make: Callable[[Sequence, int], Tensor]) -> Tensor:

@@ -37,6 +37,9 @@ class Bar:
             say(text)
         self.host_bar.update_absolute(value, self.total, preview and ("JPEG", preview, None))
 
+    def close(self) -> None:
+        """Nothing: the host takes its bar away with the node that runs."""
+
 
 class SamplingProgress:
     """The callback of a sampler: a step of the bar per model call, with a preview where the host is set to show any."""

@@ -80,7 +80,7 @@ def run_lessons(
             look = None if validation is None else Look(trained, dataset, vae, clip, validation)
             watch = Watch(trained.run, look)
             train(trained, objective, material, plan.text_dropout, on_step=watch)
-    watch.close()
+    watch.bar.close()
     return {"ui": {**tell(watch.summary()), **(look.shown() if look else {})}, "result": (trained,)}
 
 
@@ -172,12 +172,6 @@ class Watch:
         """How the run stands, in a sentence."""
         loss = f", loss {self.last['loss']:.4f}" if "loss" in self.last else ""
         return f"{self.run.folder.name}: {self.run.step} of {self.total} steps{loss}."
-
-    def close(self) -> None:
-        """End the bar, where the host has one that ends."""
-        close = getattr(self.bar, "close", None)
-        if close is not None:
-            close()
 
 
 class Look:

@@ -185,7 +185,7 @@ class TrainVAE:
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial)
             train_vae(trained, pool, pieces, loss, None if judge_from < 0 else judge_from, watch)
-        watch.close()
+        watch.bar.close()
         return {"ui": tell(watch.summary()), "result": (trained,)}
 
 

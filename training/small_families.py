@@ -23,6 +23,7 @@ from .gan_objective import BETAS, GANObjective
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .small_pyramid import TEXT_DROPOUT, TEXT_FILE, TRANSFORMER_CONFIG, TRANSFORMER_FILE, cached_latents, draw_batch
 from .trainees import DISCRIMINATOR_WIDTHS
+from .trainer import TrainedModel
 
 CONFIG = {**TRANSFORMER_CONFIG, "use_temporal_causal": False}
 SMALL_FAMILIES = {
@@ -102,12 +103,5 @@ def new_modules(name: str, channels: int, seed: int) -> dict[str, nn.Module]:
 
 def export_family(name: str, run: TrainingRun, latent_format: LatentFormat, folder: Path) -> Path:
     """Write the averaged transformer where the loaders look, in float16."""
-    return checkpoints.save(
-        folder / FILES[name],
-        run.averaged()["transformer"],
-        "miniflux",
-        run.modules["transformer"].config,
-        latent_format=latent_format,
-        extra={"family": SMALL_FAMILIES[name].to_dict()},
-        dtype=torch.float16,
-    )
+    config = run.modules["transformer"].config
+    return TrainedModel(run, "miniflux", config, SMALL_FAMILIES[name], latent_format).save(folder / FILES[name])
