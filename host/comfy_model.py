@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
     def __init__(self, ours: LatentFormat, channels: int) -> None:
         self.ours = ours
         self.latent_channels = channels
-        factors, bias = ours.rgb_factors or false_colours(channels), ours.rgb_bias or (0.5, 0.5, 0.5)
+        factors, bias = ours.colours(channels)
         self.latent_rgb_factors = [[2 * value for value in row] for row in factors]  # the host's pictures are in -1..1
         self.latent_rgb_factors_bias = [2 * value - 1 for value in bias]
 
@@ -169,12 +168,6 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
 
     def process_out(self, latent: Tensor) -> Tensor:
         return self.ours.denormalize(latent)
-
-
-def false_colours(channels: int) -> list[list[float]]:
-    """A hue for every channel, so that a preview shows shapes and motion where the true colours are not known."""
-    turns = [[channel / channels + primary / 3 for primary in range(3)] for channel in range(channels)]
-    return [[0.3 / math.sqrt(channels) * math.cos(2 * math.pi * turn) for turn in row] for row in turns]
 
 
 def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:

@@ -1,23 +1,18 @@
-"""Progress, a line of text on the node, previews and interrupts, through what ComfyUI offers for them."""
+"""Progress, a line of text on the node, and interrupts, through what ComfyUI offers for them."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
-import latent_preview
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
-from torch.nn import functional as F
+
+from .comfy_preview import Preview
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from ..samplers.pyramid import Call
-
-SMALLEST_PREVIEW = 128  # pixels of the longer edge; the small model's latents have 8
 
 
 class Bar:
@@ -46,45 +41,11 @@ class SamplingProgress:
 
     def __init__(self, patcher: Any) -> None:
         self.bar = Bar(1)
-        self.previewer = None
-        self.find_previewer(patcher)
+        self.preview = Preview(patcher)
 
-    def find_previewer(self, patcher: Any) -> None:
-        try:
-            self.previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
-        except Exception as error:
-            logging.warning("Pyramid Video: no previews, because %s", error)
-
-    def __call__(self, step: int, clean: Tensor, x: Tensor, total: int) -> None:
-        self.bar.update(step + 1, preview=self.picture(clean), total=total)
-
-    def picture(self, clean: Tensor) -> Image | None:
-        """The first frame of the unit in work; a preview that fails is the last one, and the run goes on."""
-        if self.previewer is None:
-            return None
-        try:
-            return self.previewer.decode_latent_to_preview_image("JPEG", enlarge(clean))[1]
-        except Exception as error:
-            logging.warning("Pyramid Video: no more previews in this run, because %s", error)
-            self.previewer = None
-            return None
-
-
-def enlarge(clip: Tensor) -> Tensor:
-    """The first frame of the first clip `(b, c, t, h, w)`, large enough to be looked at."""
-    frame = clip[:1, :, 0]
-    factor = max(1, -(-SMALLEST_PREVIEW // max(frame.shape[-2:])))
-    if factor > 1:
-        frame = F.interpolate(frame, scale_factor=factor, mode="bilinear")
-    return frame.unsqueeze(2)
-
-
-def describe(call: Call) -> str:
-    """Where a run is, in words."""
-    return (
-        f"frame group {call.unit + 1} of {call.units}, resolution {call.stage + 1} of {call.stages}, "
-        f"step {call.step + 1} of {call.steps}"
-    )
+    def __call__(self, step: int, clean: Tensor, clip: Tensor, total: int) -> None:
+        """`clean` is the estimate of what is being made, `clip` all that there is so far, both normalised."""
+        self.bar.update(step + 1, preview=self.preview.show(clean, clip, last=step + 1 == total), total=total)
 
 
 def say(text: str) -> None:

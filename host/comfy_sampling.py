@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise import row_generators
-from ..samplers.pyramid import Call, sample_pyramid
+from ..samplers.pace import Pace, time_left
+from ..samplers.pyramid import Call, calls_left, sample_pyramid
 from ..samplers.stages import PyramidStages
-from .comfy_progress import describe, say
+from .comfy_progress import say
 
-Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
+# (step, estimate of the clean unit, all of the clip so far, total steps)
+Callback = Callable[[int, Tensor, Tensor, int], None]
 
 
 class PyramidSampler(comfy.samplers.Sampler):
@@ -53,10 +55,10 @@ class PyramidSampler(comfy.samplers.Sampler):
                 "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
                 "a start image goes into 'Temporal conditioning'"
             )
-        run = PyramidRun(self.stages, model_wrap, extra_args, callback, noise.shape)
         start = self.history.start
         if start is not None:
             start = model_wrap.inner_model.process_latent_in(start.to(noise))
+        run = PyramidRun(self.stages, model_wrap, extra_args, callback, noise.shape, start)
         result = sample_pyramid(
             run.velocity,
             noise,
@@ -81,6 +83,7 @@ class PyramidRun:
         extra_args: dict[str, Any],
         callback: Callback | None,
         shape: torch.Size,
+        start: Tensor | None = None,
     ) -> None:
         self.stages = stages
         self.guider = guider
@@ -91,6 +94,8 @@ class PyramidRun:
         self.conds = guider.conds  # resolved by the host for the full size
         self.stage_options: dict[str, Any] = {}
         self.total = 1
+        self.pace = Pace()
+        self.done = [] if start is None else [start.expand(shape[0], -1, -1, -1, -1)]  # what is finished of the clip
 
     def velocity(self, x: Tensor, call: Call) -> Tensor:
         if call.step == 0:
@@ -120,11 +125,18 @@ class PyramidRun:
 
     def report(self, call: Call, clean: Tensor) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        say(describe(call))
+        self.pace.step(call.stage)
+        left = self.pace.left(calls_left(self.stages, call))
+        say(
+            f"unit {call.unit + 1} of {call.units}, stage {call.stage + 1} of {call.stages}, "
+            f"step {call.step + 1} of {call.steps}{time_left(left)}"
+        )
         self.total = call.total
-        if self.callback is not None:
-            full = resize_frames(clean, self.shape[-2:])
-            self.callback(call.index, full, full, call.total)
+        unit = resize_frames(clean, self.shape[-2:])
+        if self.callback is not None and call.index + 1 < call.total:  # the last is told with the whole clip
+            self.callback(call.index, unit, torch.cat([*self.done, unit], dim=2), call.total)
+        if (call.stage + 1, call.step + 1) == (call.stages, call.steps):
+            self.done.append(unit)  # where the last step leads is the clean estimate itself
 
     def finish(self, result: Tensor) -> None:
         """Leave the whole clip as the last estimate: core's sampler hands it out as `denoised_output`."""
@@ -205,8 +217,7 @@ def times_of(frame: int, frames: int, times: int) -> slice:
 
 
 def resize_frames(clip: Tensor, size: torch.Size) -> Tensor:
-    """Resize every frame of `(b, c, t, h, w)` to `size`, smoothly."""
+    """Repeat the cells of every frame of `(b, c, t, h, w)` up to `size`: the stage's own resolution stays visible."""
     if clip.shape[-2:] == size:
         return clip
-    frames = F.interpolate(clip.movedim(2, 1).flatten(0, 1), size=tuple(size), mode="bilinear")
-    return frames.unflatten(0, (clip.shape[0], clip.shape[2])).movedim(1, 2)
+    return F.interpolate(clip, size=(clip.shape[2], *size), mode="nearest")

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..samplers.flow import TIMESTEPS
 from ..samplers.noise import row_generators
 from ..samplers.noise_schedule import NoiseSchedule, schedule_of
+from ..samplers.pace import Pace, time_left
 from ..samplers.whole import Ask, WholeSampler
 from .comfy_progress import say
 
@@ -68,14 +69,15 @@ class HostWholeSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """Make a normalised latent (b, c, t, h, w) from white `noise` of that shape."""
-        seed, options = extra_args.get("seed") or 0, extra_args.get("model_options", {})
+        seed, options, pace = extra_args.get("seed") or 0, extra_args.get("model_options", {}), Pace()
 
         def clean(x: Tensor, sigma: float | Tensor) -> Tensor:
             return model_wrap(x, x.new_ones(len(x)) * sigma, model_options=options, seed=seed)
 
         def on_call(done: int, total: int, estimate: Tensor) -> None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            say(f"call {done}/{total}")
+            pace.step()
+            say(f"all frames at once, call {done} of {total}{time_left(pace.left({None: total - done}))}")
             if callback is not None:
                 callback(done - 1, estimate, estimate, total)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PerChannel = float | tuple[float, ...]
+Factors = tuple[tuple[float, float, float], ...]
 _SCALES = ("shift", "scale", "first_shift", "first_scale")
 
 
@@ -23,7 +24,8 @@ _SCALES = ("shift", "scale", "first_shift", "first_scale")
 class LatentFormat:
     """Shift and scale of latents `(b, c, t, h, w)`, one number for all channels or one for each.
 
-    `rgb_factors` (one RGB triple per channel) and `rgb_bias` turn a normalised latent into a rough picture in 0..1.
+    `rgb_factors` (one RGB triple per channel) and `rgb_bias` turn a normalised latent into a rough picture in 0..1;
+    without them pictures have false colours.
     """
 
     name: str
@@ -31,7 +33,7 @@ class LatentFormat:
     scale: PerChannel
     first_shift: PerChannel
     first_scale: PerChannel
-    rgb_factors: tuple[tuple[float, float, float], ...] | None = None
+    rgb_factors: Factors | None = None
     rgb_bias: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -75,13 +77,16 @@ class LatentFormat:
             )
         return latent[:, :, : int(starts_clip)], latent[:, :, int(starts_clip) :]
 
-    def preview(self, frame: Tensor) -> Tensor | None:
-        """A rough picture `(b, h, w, 3)` in 0..1 of a normalised frame `(b, c, h, w)`; None without `rgb_factors`."""
+    def colours(self, channels: int) -> tuple[Factors, tuple[float, float, float]]:
+        """An RGB triple per channel and a bias: the fitted ones, or a hue for every channel where none are known."""
         if self.rgb_factors is None:
-            return None
-        factors = torch.tensor(self.rgb_factors, dtype=torch.float32, device=frame.device)  # (c, 3)
-        bias = torch.tensor(self.rgb_bias, dtype=torch.float32, device=frame.device)
-        return (frame.float().movedim(1, -1) @ factors + bias).clamp(0.0, 1.0)
+            return false_colours(channels), (0.5, 0.5, 0.5)
+        return self.rgb_factors, self.rgb_bias
+
+    def preview(self, frames: Tensor) -> Tensor:
+        """Rough pictures `(n, h, w, 3)` in 0..1 of normalised frames `(n, c, h, w)`."""
+        factors, bias = (frames.new_tensor(part, dtype=torch.float32) for part in self.colours(frames.shape[1]))
+        return (frames.float().movedim(1, -1) @ factors + bias).clamp(0.0, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, for a checkpoint's metadata."""
@@ -118,7 +123,13 @@ def latent_format_for(kind: str | Mapping[str, Any]) -> LatentFormat:
     return _BY_KIND[kind]
 
 
-def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
+def false_colours(channels: int) -> Factors:
+    """A hue for every channel, which shows shapes and motion where the true colours are not known."""
+    turns = [[channel / channels + primary / 3 for primary in range(3)] for channel in range(channels)]
+    return tuple(tuple(0.3 / math.sqrt(channels) * math.cos(2 * math.pi * turn) for turn in row) for row in turns)
+
+
+def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[Factors, tuple[float, float, float]]:
     """Fit `rgb_factors` and `rgb_bias`: normalised `latents (n, c, h, w)` to `frames (n, 3, H, W)` in -1..1."""
     pictures = F.interpolate(frames.float(), latents.shape[-2:], mode="area") / 2 + 0.5
     known = F.pad(latents.movedim(1, -1).flatten(0, -2), (0, 1), value=1.0)  # (n h w, c + 1)

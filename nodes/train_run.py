@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..host.folders import resolve_inside
+from ..samplers.pace import clock
 from .notices import counting, tell
 
 if TYPE_CHECKING:
@@ -222,10 +223,3 @@ class Look:
         root = get_host().output_dir
         entry = {"filename": self.file.name, "subfolder": str(self.file.parent.relative_to(root)), "type": "output"}
         return {"images": [entry], "animated": (True,)}
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, as people write them."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -130,6 +130,16 @@ def climb_stage(
     return x
 
 
+def calls_left(stages: PyramidStages, call: Call) -> dict[int, int]:
+    """How many calls of each stage follow `call` in its run."""
+    later = [stages.steps_for(unit) for unit in range(call.unit + 1, call.units)]
+    left = {stage: sum(steps[stage] for steps in later) for stage in range(len(stages))}
+    left[call.stage] += call.steps - call.step - 1
+    for stage in range(call.stage + 1, len(stages)):
+        left[stage] += stages.steps_for(call.unit)[stage]
+    return left
+
+
 def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:
     """The finished frames a unit may see, at every resolution, coarsest first; empty for the first unit."""
     if not done:
