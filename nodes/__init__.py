@@ -12,6 +12,7 @@ FAMILIES = (
     "latents",
     "sampling",
     "sampling_whole",
+    "viewing",
     "datasets",
     "training",
     "trainers",

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..models.files import write_beside
+from .drawing import FAINT, INK, PAPER, Pen, mix, stage_colour
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw
     from PIL.Image import Image
 
+    from ..samplers.context import Context
     from ..samplers.stages import PyramidStages
 
 WIDTH, HEIGHT = 768, 512
-SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
 LEFT, RIGHT, TOP, BOTTOM = 96, 744, 64, 356  # where noise 1 (top) to 0 (bottom) is drawn
-SQUARE = 84  # side of full resolution, in the row below
-PAPER, INK, FAINT = (20, 22, 28), (232, 234, 240), (120, 126, 140)
-COARSE, FINE = (146, 96, 230), (52, 196, 178)  # colours of the first and the last stage
+FLOOR, ROW = 456, 24  # below the squares, and from one line of text to the next
+SQUARE = 84  # side of full resolution
 FIRST_DOT, VIDEO_DOT = (255, 255, 255), (255, 205, 96)
+Table = Mapping[str, Sequence[str]]  # heading of a row -> an entry for every stage
 
 
-def draw_ladder(stages: PyramidStages) -> Image:
-    """Draw which noise each stage travels, at which size and in how many steps; `WIDTH` x `HEIGHT` pixels, RGB."""
-    from PIL import Image, ImageDraw
+def draw_ladder(stages: PyramidStages, table: Table | None = None) -> Image:
+    """Draw which noise each stage travels, at which size and in how many steps; `WIDTH` pixels wide, RGB.
 
-    picture = Image.new("RGB", (WIDTH * SMOOTH, HEIGHT * SMOOTH), PAPER)
-    pen = Pen(ImageDraw.Draw(picture))
+    `table` is written below instead of size and steps.
+    """
+    table = plain_table(stages) if table is None else table
+    pen = Pen(WIDTH, HEIGHT + ROW * (len(table) - 2))
     draw_legend(pen, stages)
     draw_scale(pen)
     columns = list(column_edges(len(stages)))
@@ -39,39 +37,34 @@ def draw_ladder(stages: PyramidStages) -> Image:
         foot = columns[index - 1][1], height_of(stages.stages[index - 1].sigma_end)
         head = columns[index][0], height_of(stages.stages[index].sigma_start)
         draw_jump(pen, foot, head)
-    return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    for row, (heading, entries) in enumerate(table.items()):
+        y = FLOOR + 18 + row * ROW
+        pen.text(LEFT - 12, y, heading, FAINT, 15, "rm")
+        for (left, right), words in zip(columns, entries, strict=True):
+            pen.text((left + right) / 2, y, words, FAINT if row else INK, 15)
+    return pen.finished()
 
 
-def save_preview(picture: Image, folder: Path) -> dict[str, str]:
-    """Write the drawing beside and rename it into place; returns what a node's `ui` says about an image."""
-    name = f"pyramid_video_ladder_{hashlib.sha256(picture.tobytes()).hexdigest()[:16]}.png"
-    with write_beside(Path(folder) / name) as part:
-        picture.save(part, format="PNG")
-    return {"filename": name, "subfolder": "", "type": "temp"}
+def plain_table(stages: PyramidStages) -> Table:
+    """What is known of a ladder alone: sizes as parts of the full one, and steps."""
+    sizes = ["full size" if stage.downscale == 1 else f"1/{stage.downscale} size" for stage in stages.stages]
+    return {"": sizes, "steps": step_counts(stages)}
 
 
-class Pen:
-    """PIL's drawing in the coordinates of the finished picture."""
+def full_table(stages: PyramidStages, contexts: Sequence[Context], cell: int) -> Table:
+    """What is known for one frame of a size: `contexts` of it, a stage each; `cell` is the edge of a latent cell."""
+    sizes = [context.made[0] for context in contexts]
+    return {
+        "pixels" if cell > 1 else "cells": [f"{size.columns * cell}x{size.rows * cell}" for size in sizes],
+        "tokens": [f"{context.tokens:,}" for context in contexts],
+        "noise": [f"{stage.sigma_start:.2f} to {stage.sigma_end:.2f}" for stage in stages.stages],
+        "timestep": [f"{stage.timestep_start:.0f} to {stage.timestep_end:.0f}" for stage in stages.stages],
+        "steps": step_counts(stages),
+    }
 
-    def __init__(self, draw: ImageDraw.ImageDraw):
-        self.draw = draw
 
-    def line(self, *points: tuple[float, float], colour, width: float = 1.5) -> None:
-        self.draw.line([(x * SMOOTH, y * SMOOTH) for x, y in points], fill=colour, width=round(width * SMOOTH))
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour, edge=None, round_by: float = 6) -> None:
-        corners = [v * SMOOTH for v in (left, top, right, bottom)]
-        radius = min(round_by, (right - left) / 2, (bottom - top) / 2) * SMOOTH
-        self.draw.rounded_rectangle(corners, radius, fill=colour, outline=edge, width=2 * SMOOTH)
-
-    def dot(self, x: float, y: float, colour, radius: float = 3.0) -> None:
-        self.draw.ellipse([v * SMOOTH for v in (x - radius, y - radius, x + radius, y + radius)], fill=colour)
-
-    def text(self, x: float, y: float, words: str, colour=INK, size: int = 17, anchor: str = "mm") -> None:
-        from PIL import ImageFont
-
-        font = ImageFont.load_default(size * SMOOTH)
-        self.draw.text((x * SMOOTH, y * SMOOTH), words, fill=colour, font=font, anchor=anchor)
+def step_counts(stages: PyramidStages) -> list[str]:
+    return [f"{first} / {video}" for first, video in zip(stages.first_steps, stages.video_steps, strict=True)]
 
 
 def height_of(sigma: float) -> float:
@@ -85,11 +78,6 @@ def column_edges(count: int) -> Iterator[tuple[float, float]]:
     gap = min(36.0, pitch * 0.3)
     for index in range(count):
         yield LEFT + index * pitch + gap / 2, LEFT + (index + 1) * pitch - gap / 2
-
-
-def mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...]:
-    """A colour between two, `share` of the way from `a` to `b`."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
 def draw_legend(pen: Pen, stages: PyramidStages) -> None:
@@ -110,20 +98,16 @@ def draw_scale(pen: Pen) -> None:
 def draw_stage(pen: Pen, stages: PyramidStages, index: int, column: tuple[float, float]) -> None:
     """The window of noise as a box, its steps as dots, and below it the resolution as a square."""
     stage, (left, right) = stages.stages[index], column
-    colour = mix(COARSE, FINE, index / max(1, len(stages) - 1))
+    colour = stage_colour(index, len(stages))
     top, bottom = height_of(stage.sigma_start), height_of(stage.sigma_end)
     pen.box(left, top, right, bottom, mix(PAPER, colour, 0.45), colour)
     both = ((0.3, FIRST_DOT, stages.first_steps[index]), (0.7, VIDEO_DOT, stages.video_steps[index]))
     for share, dot, steps in both:
         x = left + (right - left) * share
         for sigma in stages.sigmas(index, steps)[:-1]:
-            pen.dot(x, height_of(sigma * stage.sigma_start + (1 - sigma) * stage.sigma_end), dot, 2.6)
-
-    centre, side, floor = (left + right) / 2, SQUARE / stage.downscale, HEIGHT - 56
-    pen.box(centre - side / 2, floor - side, centre + side / 2, floor, colour, round_by=3)
-    size = "full size" if stage.downscale == 1 else f"1/{stage.downscale} size"
-    pen.text(centre, floor + 18, size, INK, 16)
-    pen.text(centre, floor + 40, f"{stages.first_steps[index]} / {stages.video_steps[index]} steps", FAINT, 15)
+            pen.dot(x, height_of(stage.noise_share(sigma)), dot, 2.6)
+    centre, side = (left + right) / 2, SQUARE / stage.downscale
+    pen.box(centre - side / 2, FLOOR - side, centre + side / 2, FLOOR, colour, round_by=3)
 
 
 def draw_jump(pen: Pen, start: tuple[float, float], end: tuple[float, float], dashes: int = 9) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..host import get_host
-from .ladder import draw_ladder, save_preview
+from .drawing import as_image, on_node
+from .ladder import draw_ladder
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.stages import PyramidStages
 
@@ -268,15 +266,7 @@ def with_item(items: tuple[int, ...], index: int, value: int) -> tuple[int, ...]
 def show(stages: PyramidStages):
     """Answer with the ladder and its drawing, and put the drawing on the node."""
     drawing = draw_ladder(stages)
-    return {"ui": {"images": [save_preview(drawing, get_host().temp_dir)]}, "result": (stages, as_image(drawing))}
-
-
-def as_image(picture: Image):
-    """A picture as the IMAGE wire carries it: `(1, h, w, 3)` in 0..1."""
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255).unsqueeze(0)
+    return {"ui": on_node(drawing, name="ladder"), "result": (stages, as_image(drawing))}
 
 
 NODES = {
