@@ -50,6 +50,11 @@ class ComfyHost:
         return Path(folder_paths.get_temp_directory())
 
     @property
+    def preview_colours(self) -> Path:
+        """Where the fitted colours of previews are kept."""
+        return self.output_dir / "preview_colours"
+
+    @property
     def folders(self) -> ModelFolders:
         """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
         own = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
@@ -185,7 +190,8 @@ class ComfyHost:
 def expect(facts: Any, kind: type, value: Any, wire: str, source: str) -> Any:
     """Give back the facts of what a wire carries, or say what was wired instead."""
     if not isinstance(facts, kind):
+        other = "; models of other kinds run in KSampler" if wire == "MODEL" else ""
         raise ValueError(
-            f"this {wire} is a {type(value).__name__}, not one that '{source}' makes; wire that block here"
+            f"this {wire} is a {type(value).__name__}, not one that '{source}' makes: wire that block here{other}"
         )
     return facts

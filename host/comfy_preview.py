@@ -2,7 +2,8 @@
 
 The host's own previews stand still. Its page also plays an animated picture that a node is said to have made, and takes
 that message at any time; so the clip so far goes to the temp folder, a new file each time. Other clients get a still
-picture for every step, as from the host's samplers. Both only where the host is set to show previews.
+picture for every step, as from the host's samplers (a page that gets both shows the still). Both only where the host is
+set to show previews.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.latent_format import LatentFormat
+from ..models.preview_colours import known_colours
+from . import get_host
 
 PAUSE = 2.0  # seconds between two clips, so that one can be watched
 FRAME_MS = 250  # a latent frame is 4 or 8 pictures: about real time
@@ -36,11 +38,13 @@ class Preview:
     """Shows the latents of a run as pictures. One that fails is the last, and the run goes on."""
 
     def __init__(self, patcher: Any) -> None:
-        self.latent_format: LatentFormat = patcher.model.latent_format.ours
+        self.latent_format = known_colours(get_host().preview_colours, patcher.model.latent_format.ours)
         self.on = False
+        self.plays = False
         self.due = 0.0
         self.files: deque[Path] = deque()
         try:
+            self.plays = plays_clips()
             self.on = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format) is not None
         except Exception as error:
             logging.warning("Pyramid Video: no previews, because %s", error)
@@ -50,7 +54,7 @@ class Preview:
         if not self.on:
             return None
         try:
-            if not plays_clips():
+            if not self.plays:
                 return to_picture(self.latent_format.preview(enlarge(clean[:1, :, 0], SMALLEST_STILL))[0])
             if last or time.monotonic() >= self.due:
                 self.play(clip)
@@ -80,16 +84,18 @@ class Preview:
 
 
 def plays_clips() -> bool:
-    """Whether the client of this run is the host's page, or one that speaks as it does."""
+    """Whether this run was started from the host's page, which sends its workflow along and says what it can show."""
     try:
         from comfy_api.feature_flags import supports_feature
         from server import PromptServer
     except ImportError:  # an older host, or a script that borrows its classes
         return False
-    server = getattr(PromptServer, "instance", None)
-    if server is None or get_executing_context() is None:
+    server, context = getattr(PromptServer, "instance", None), get_executing_context()
+    if server is None or context is None:
         return False
-    return supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
+    running, _ = server.prompt_queue.get_current_queue_volatile()
+    workflows = [extra.get("extra_pnginfo") for _, prompt, _, extra, *_ in running if prompt == context.prompt_id]
+    return any(workflows) and supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
 
 
 def send_animation(name: str) -> None:

@@ -61,6 +61,11 @@ class StandaloneHost:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
 
+    @property
+    def preview_colours(self) -> Path:
+        """Where the fitted colours of previews are kept."""
+        return self.output_dir / "preview_colours"
+
     @cached_property
     def device(self) -> torch.device:
         """Where the work is done: as asked, else the first accelerator there is, else the CPU."""

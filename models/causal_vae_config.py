@@ -147,14 +147,15 @@ class CausalVAEConfig:
 
     def check_latent(self, latent: Tensor) -> None:
         """Raise ValueError unless `latent` can be decoded."""
-        _check_tensor(latent, self.decoder_in_channels, "latent")
+        hint = ": decode it with the VAE of the model that made it"
+        _check_tensor(latent, self.decoder_in_channels, "latent", hint)
 
 
-def _check_tensor(x: Tensor, channels: int, what: str) -> None:
+def _check_tensor(x: Tensor, channels: int, what: str, hint: str = "") -> None:
     if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
         raise ValueError(
             f"{what} of shape {tuple(x.shape)} does not fit this VAE; "
-            f"expected (batch, {channels}, frames, rows, columns)"
+            f"expected (batch, {channels}, frames, rows, columns){hint}"
         )
     # Only on the CPU: on other devices this look at the values would wait for all work queued there.
     if x.device.type == "cpu" and not torch.isfinite(x).all():

@@ -13,6 +13,7 @@ FAMILIES = (
     "sampling",
     "sampling_whole",
     "viewing",
+    "preview_colours",
     "datasets",
     "training",
     "trainers",

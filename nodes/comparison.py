@@ -19,8 +19,8 @@ def beside_each_other(clips: Sequence[Tensor], labels: Sequence[str]) -> tuple[T
     """Join clips `(frames, h, w, c)` in 0..1 from left to right; labels may be fewer, or none.
 
     Lower clips are enlarged to the height of the highest, all to twice that or more where they are too small for
-    labels, and shorter ones stand still at their end. Returns the clip, of even width and height as video files want it,
-    and a sentence for everything that was changed.
+    labels, and shorter ones stand still at their end. Returns the clip, of even width and height as video files want
+    it, and a sentence for everything that was changed.
     """
     import torch
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
+from .literals import verdict
 from .notices import counting, tell
 
 if TYPE_CHECKING:
@@ -88,12 +89,19 @@ class Animations:
             }
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder: Any = None, subjects: Any = None):
+        from ..training.data import choose_files
+
+        return verdict(
+            lambda place, text: choose_files(get_host().input_folder(place), names(str(text))), folder, subjects
+        )
+
     def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
         from ..training.data import AnimationDataset
 
-        named = [name for name in re.split(r"[,\n]", subjects) if name.strip()] or None
         dataset = AnimationDataset(
-            get_host().input_folder(folder), named, size, frames, fps, split, counting("decoding animations")
+            get_host().input_folder(folder), names(subjects), size, frames, fps, split, counting("decoding animations")
         )
         return {"ui": tell(describe(dataset)), "result": (dataset,)}
 
@@ -173,6 +181,10 @@ class VideoFolderDataset:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, folder: Any = None):
+        return verdict(get_host().input_folder, folder)
+
+    @classmethod
     def IS_CHANGED(cls, **_):
         return float("nan")  # files may have come or gone; only headers are read again
 
@@ -230,6 +242,11 @@ class PreviewDataset:
         videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
         images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
         return {"ui": tell(*captions), "result": (images, "\n".join(captions))}
+
+
+def names(text: str) -> list[str] | None:
+    """Subjects divided by commas or lines; None where none are named."""
+    return [name for name in re.split(r"[,\n]", text) if name.strip()] or None
 
 
 def describe(dataset: AnimationDataset) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..models.families import FAMILIES, ModelFamily
+from .literals import verdict
 
 FAMILY = (
     list(FAMILIES),
@@ -52,3 +55,12 @@ def family_of(name: str, shift: float, schedule: str, prediction: str, zero_term
     if name == "diffusion":
         schedule_of(family)
     return family
+
+
+def family_verdict(family: Any, schedule: Any, prediction: Any, zero_terminal_snr: Any) -> bool | str:
+    """Whether the widgets go together; those that come over wires are seen when the block runs."""
+
+    def check(family: str, *settings: Any) -> None:
+        family_of(family, 1.0, *settings)
+
+    return verdict(check, family, schedule, prediction, zero_terminal_snr)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..host.facts import ModelFacts, VAEFacts
+    from ..samplers.history import PyramidHistory
+    from ..samplers.stages import PyramidStages
 
 
 def video_samples(latent: dict[str, Any]) -> Tensor:
@@ -19,7 +21,8 @@ def video_samples(latent: dict[str, Any]) -> Tensor:
     if samples.ndim != 5:
         raise ValueError(
             f"this latent has the shape {tuple(samples.shape)}; a video latent has five axes "
-            "(batch, channel, frame, row, column). Make one with 'Empty video latent'"
+            "(batch, channel, frame, row, column). Make one with 'Empty video latent'; latents of pictures come from "
+            "other models and do not fit"
         )
     return samples
 
@@ -48,7 +51,36 @@ def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:
     if channels != facts.latent_channels:
         raise ValueError(
             f"the latent has {channels} channels, which does not fit the VAE {facts}: "
-            "wire the VAE that belongs to the model"
+            "wire the VAE of the model that made it"
+        )
+
+
+def check_vae_fits_model(facts: ModelFacts, vae: VAEFacts) -> None:
+    """Refuse a VAE whose latents the model does not make."""
+    if vae.latent_channels != facts.latent_channels:
+        raise ValueError(f"the VAE {vae} does not belong to the model {facts}: wire the one that does")
+
+
+def check_latent_fits_stages(latent: dict[str, Any], stages: PyramidStages) -> None:
+    """Refuse a size that the ladder cannot halve as often as it wants."""
+    try:
+        stages.check_latent_size(*video_samples(latent).shape[-2:])
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Make the latent with 'Empty video latent' and wire the same 'Pyramid stages' into it: it then "
+            "takes the nearest size that fits"
+        ) from error
+
+
+def check_start_fits(latent: dict[str, Any], history: PyramidHistory | None) -> None:
+    """Refuse a start image that was fitted to another size than the video has."""
+    if history is None or history.start is None:
+        return
+    (rows, columns), (start_rows, start_columns) = video_samples(latent).shape[-2:], history.start.shape[-2:]
+    if (rows, columns) != (start_rows, start_columns):
+        raise ValueError(
+            f"the start image was fitted to {start_columns} x {start_rows} latent cells, but the video has {columns} x "
+            f"{rows}: wire the same 'Empty video latent' into 'Temporal conditioning' and into this block"
         )
 
 

@@ -20,7 +20,7 @@ MADE = (255, 255, 255)
 
 
 def draw_contexts(stages: PyramidStages, contexts: Sequence[Context]) -> Image:
-    """Draw `contexts`, all stages of all units of a clip, RGB; the colour of a frame is the resolution it is seen at."""
+    """Draw all stages of all units of a clip, RGB; the colour of a frame is the resolution it is seen at."""
     frames = max(seen.frame for seen in contexts[-1].made) + 1
     units = sorted({context.unit for context in contexts})
     cell = min(WIDEST, FIELD / frames)

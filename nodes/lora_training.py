@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .train_run import check_run, output_file, run_lessons, saved
+from .train_run import NamesFile, NamesRun, check_run, output_file, run_lessons, saved
 
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
@@ -30,7 +30,7 @@ def objective_of(family: ModelFamily) -> Any:
     return PyramidObjective(make_stages())
 
 
-class TrainLoRA:
+class TrainLoRA(NamesRun):
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
         "Trains a LoRA: a small file that teaches a model new subjects or a look, from few clips. The model itself "
@@ -148,7 +148,8 @@ class TrainLoRA:
         )
 
 
-class SaveTrainedLoRA:
+class SaveTrainedLoRA(NamesFile):
+    KIND, WHAT = "loras", "LoRA"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Saves the trained LoRA with its averaged weights, where LoRA loaders find it, and hands it on."
     SEARCH_ALIASES = ["save lora", "export lora", "train"]
@@ -177,7 +178,7 @@ class SaveTrainedLoRA:
         from ..training.lora_trainer import TrainedLoRA
 
         check_run(run, TrainedLoRA, "Save trained LoRA")
-        return saved(run.save(output_file("loras", name, "LoRA")), lora_state(run.parts()))
+        return saved(run.save(output_file(self.KIND, name, self.WHAT)), lora_state(run.parts()))
 
 
 NODES = {"PyramidVideoTrainLoRA": TrainLoRA, "PyramidVideoSaveTrainedLoRA": SaveTrainedLoRA}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ..host import get_host
 
@@ -17,6 +18,17 @@ def tell(*sentences: str) -> dict[str, list[str]]:
     logging.info("Pyramid Video: %s", text)
     get_host().progress(1).update(1, text=text)
     return {"text": [text]}
+
+
+def with_notice(asked: dict[str, Any], made: dict[str, Any]) -> tuple | dict[str, Any]:
+    """The answer of a sampler block; it says so where the LATENT that tells the size holds a picture, too."""
+    if not asked["samples"].any():
+        return (made,)
+    ui = tell(
+        "The picture in latent_image was not used, only its size and length: every frame is made from noise. To begin "
+        "with a picture, wire it into 'Temporal conditioning' of a pyramid model."
+    )
+    return {"ui": ui, "result": (made,)}
 
 
 def counting(words: str) -> Callable[[int, int], None]:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .choices import LATENT, NEGATIVE, POSITIVE, SEED
-from .fitting import check_family, check_latent_fits_model, check_text_fits_model
+from .fitting import (
+    check_family,
+    check_latent_fits_model,
+    check_latent_fits_stages,
+    check_start_fits,
+    check_text_fits_model,
+)
+from .notices import with_notice
 
 if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
@@ -74,10 +81,14 @@ class Sampler:
         guidance: PyramidGuidance | None = None,
         history: PyramidHistory | None = None,
     ):
+        from ..samplers.stages import make_stages
+
         host = get_host()
         check_latent_fits_model(host.model_facts(model), latent_image)
         guider = guider_for(model, positive, negative, guidance)
-        return (host.sample(guider, sampler_for(stages, history), latent_image, seed),)
+        check_latent_fits_stages(latent_image, stages or make_stages())
+        check_start_fits(latent_image, history)
+        return with_notice(latent_image, host.sample(guider, sampler_for(stages, history), latent_image, seed))
 
 
 class SamplerObject:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from .choices import LATENT, NEGATIVE, POSITIVE, SEED
 from .fitting import check_family, check_latent_fits_model, check_text_fits_model
+from .notices import with_notice
 
 if TYPE_CHECKING:
     from ..samplers.whole import WholeSampler
@@ -30,7 +31,7 @@ def model_of(family: str) -> tuple[str, dict[str, str]]:
 
 def sample(
     model, sampler: WholeSampler, positive: list, negative: list | None, cfg: float, latent: dict[str, Any], seed: int
-) -> tuple[dict[str, Any]]:
+) -> tuple | dict[str, Any]:
     """Let the host play `sampler`, once model, texts and latent are known to fit."""
     host = get_host()
     facts = host.model_facts(model)
@@ -39,7 +40,7 @@ def sample(
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return (host.sample_whole(model, sampler, positive, negative, cfg, latent, seed),)
+    return with_notice(latent, host.sample_whole(model, sampler, positive, negative, cfg, latent, seed))
 
 
 class FlowSampler:

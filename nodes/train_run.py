@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from ..host.folders import resolve_inside
 from ..samplers.pace import clock
+from .literals import verdict
 from .notices import counting, tell
 
 if TYPE_CHECKING:
@@ -114,6 +115,24 @@ def run_folder(name: str) -> Path:
     if folder.resolve() in (root.resolve(), (root / CACHE).resolve()):
         raise ValueError(f"a training run cannot be called {name!r}; give it a name of its own")
     return folder
+
+
+class NamesRun:
+    """A block with a `run_name`: one that leads elsewhere is refused before the graph runs."""
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, run_name: Any = None):
+        return verdict(lambda name: run_folder(str(name)), run_name)
+
+
+class NamesFile:
+    """A block that saves under a `name`; likewise."""
+
+    KIND, WHAT = "diffusion_models", "model"
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, name: Any = None):
+        return verdict(lambda name: output_file(cls.KIND, str(name), cls.WHAT), name)
 
 
 def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: TrainingPlan) -> DatasetMaterial:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .train_run import NamesRun
+
 
 def trainer_inputs(family: str, **own: tuple[Any, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What every trainer is wired to, and the widgets of its own."""
@@ -43,7 +45,7 @@ def trainer_inputs(family: str, **own: tuple[Any, dict[str, Any]]) -> dict[str, 
     }
 
 
-class Trainer:
+class Trainer(NamesRun):
     CATEGORY = "pyramid video/training"
     SEARCH_ALIASES = ["train", "training", "trainer", "fine-tune", "from scratch", "learn"]
     RETURN_TYPES = ("TRAINING_RUN",)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..host import get_host
 from ..models.families import FAMILIES
 from ..samplers.seeds import LARGEST_SEED
 from .choices import model_names
-from .family_widgets import FAMILY, FAMILY_SETTINGS, family_of
+from .family_widgets import FAMILY, FAMILY_SETTINGS, family_of, family_verdict
+
+AS_IT_IS = "as it is"
 
 
 class NewModel:
@@ -34,6 +38,12 @@ class NewModel:
             },
             "optional": FAMILY_SETTINGS,
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(
+        cls, family: Any = None, schedule: Any = "cosine", prediction: Any = "v", zero_terminal_snr: Any = True
+    ):
+        return family_verdict(family, schedule, prediction, zero_terminal_snr)
 
     def make(
         self,
@@ -70,9 +80,9 @@ class LoadForTraining:
                     {"tooltip": "The first ones come with the pack; the others lie in your models folders."},
                 ),
                 "family": (
-                    ["as it is", *FAMILIES],
+                    [AS_IT_IS, *FAMILIES],
                     {
-                        "default": "as it is",
+                        "default": AS_IT_IS,
                         "tooltip": "What it is trained to be. 'as it is' keeps the family of the file, with its "
                         "settings; another family takes the settings below.",
                     },
@@ -80,6 +90,12 @@ class LoadForTraining:
             },
             "optional": FAMILY_SETTINGS,
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(
+        cls, family: Any = None, schedule: Any = "cosine", prediction: Any = "v", zero_terminal_snr: Any = True
+    ):
+        return family == AS_IT_IS or family_verdict(family, schedule, prediction, zero_terminal_snr)
 
     def load(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
-from .train_run import check_run, output_file, saved
+from .literals import verdict
+from .train_run import NamesFile, check_run, output_file, saved
 
 if TYPE_CHECKING:
     from ..training.trainer import TrainedModel
@@ -81,11 +82,21 @@ class Validation:
             },
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, prompts: Any = None):
+        from ..training.validation import ValidationPlan
+
+        return verdict(lambda text: ValidationPlan(prompt_lines(str(text))), prompts)
+
     def make(self, prompts: str, every: int, steps: int = 0, cfg: float = 3.0, first_seed: int = 0):
         from ..training.validation import ValidationPlan
 
-        lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
-        return (ValidationPlan(lines, every, steps, cfg, first_seed),)
+        return (ValidationPlan(prompt_lines(prompts), every, steps, cfg, first_seed),)
+
+
+def prompt_lines(text: str) -> tuple[str, ...]:
+    """The prompts of a widget that takes one a line."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 class TrainingCurves:
@@ -114,7 +125,7 @@ class TrainingCurves:
         return (pixels.unsqueeze(0), {"loss": [value for _, value in curves["loss"]]})
 
 
-class SaveTrained:
+class SaveTrained(NamesFile):
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
         "Saves the trained model with its averaged weights, where 'Load video model' finds it, and hands it on for "
@@ -158,7 +169,7 @@ class SaveTrained:
 
         check_run(run, TrainedModel, "Save trained model")
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        path = run.save(output_file("diffusion_models", name, "model"), types[precision])
+        path = run.save(output_file(self.KIND, name, self.WHAT), types[precision])
         return saved(path, get_host().load_model(path))
 
 

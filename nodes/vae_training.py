@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..host import get_host
 from .choices import model_names
 from .notices import counting, tell
-from .train_run import Watch, check_run, output_file, run_folder, saved
+from .train_run import NamesFile, NamesRun, Watch, check_run, output_file, run_folder, saved
 
 if TYPE_CHECKING:
     from ..training.data import VideoDataset
@@ -57,7 +57,7 @@ class VAETraineeBlock:
         return (VAETrainee(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
 
 
-class TrainVAE:
+class TrainVAE(NamesRun):
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
         "Trains a video VAE to give back clips and single pictures, if asked for with a discriminator that teaches it "
@@ -189,7 +189,8 @@ class TrainVAE:
         return {"ui": tell(watch.summary()), "result": (trained,)}
 
 
-class SaveTrainedVAE:
+class SaveTrainedVAE(NamesFile):
+    KIND, WHAT = "vae", "VAE"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Saves the trained VAE with its averaged weights, where 'Load video VAE' finds it, and hands it on."
     SEARCH_ALIASES = ["save vae", "export vae", "train"]
@@ -217,7 +218,7 @@ class SaveTrainedVAE:
         from ..training.vae_trainer import TrainedVAE
 
         check_run(run, TrainedVAE, "Save trained VAE")
-        path = run.save(output_file("vae", name, "VAE"))
+        path = run.save(output_file(self.KIND, name, self.WHAT))
         return saved(path, get_host().load_vae(path))
 
 

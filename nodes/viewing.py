@@ -136,6 +136,7 @@ class LatentViewer:
         import torch
 
         from ..models.latent_format import LatentFormat
+        from ..models.preview_colours import known_colours
         from .contact_sheet import channel_sheet, frame_sheet, standardised
 
         latent = video_samples(samples).float()
@@ -147,7 +148,8 @@ class LatentViewer:
         else:
             facts = get_host().model_facts(model)
             check_latent_fits_model(facts, samples)
-            sheets = [frame_sheet(clip, facts.latent_format) for clip in facts.latent_format.normalize(latent)]
+            coloured = known_colours(get_host().preview_colours, facts.latent_format)
+            sheets = [frame_sheet(clip, coloured) for clip in coloured.normalize(latent)]
         return {"ui": on_node(*sheets, name="latent"), "result": (torch.cat([as_image(sheet) for sheet in sheets]),)}
 
 

@@ -1,4 +1,4 @@
-"""What every stage of every unit has before it, known before anything runs: which frames, at which size, how many tokens."""
+"""What every stage of every unit sees, known before anything runs: which frames, at which size, how many tokens."""
 
 from __future__ import annotations
 

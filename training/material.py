@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..models.latent_format import LatentFormat, fit_rgb
+from ..models.latent_format import LatentFormat
 from .latent_cache import LatentSet
 from .objectives import GeneratorDraw, drop_captions
+from .preview_colours import with_colours
 from .text_cache import NO_TEXT, TextSet
 from .trainer import Batch
 
@@ -47,9 +48,8 @@ class DatasetMaterial:
             plain = LatentFormat("trained", *statistics([part[:, :, 1:] for part in parts]), shift, scale)
         shown = parts[0][:SHOWN]
         frames = [self.decode(clip[None])[:1] for clip in shown]
-        pictures = torch.cat(frames).movedim(-1, 1).cpu() * 2 - 1
-        factors, bias = fit_rgb(plain.normalize(shown)[:, :, 0], pictures)
-        return replace(plain, rgb_factors=factors, rgb_bias=bias)
+        pictures = torch.cat(frames).movedim(-1, 1).unsqueeze(2) * 2 - 1
+        return with_colours(plain, shown[:, :, :1], pictures)
 
 
 def statistics(parts: list[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from ..models import checkpoints, miniflux, text_encoder
 from ..models.causal_vae import CausalVideoVAE
 from ..models.files import write_beside
 from ..models.fingerprint import fingerprint
-from ..models.latent_format import LatentFormat, fit_rgb
+from ..models.latent_format import LatentFormat
 from ..samplers.noise import pyramid
 from ..samplers.stages import make_stages
 from .captions import Combination, caption
@@ -23,6 +22,7 @@ from .data import AnimationDataset
 from .latent_cache import latents_key, prepare_latents
 from .loop import OnStep, TrainingRun, TrainSettings
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions, relative_loss
+from .preview_colours import pictures_of, with_colours
 from .run_state import run_exists
 from .small_vae import ENCODING, render, to_bytes
 
@@ -76,11 +76,7 @@ def measured_format(latents: Tensor, videos: Tensor, weights: Tensor, name: str 
         (part.mean((0, 2, 3, 4)).tolist(), (weights / part.std((0, 2, 3, 4))).tolist()) for part in (rest, first)
     )
     plain = LatentFormat(name, tuple(shift), tuple(scale), tuple(first_shift), tuple(first_scale))
-    shown = plain.normalize(latents).transpose(1, 2).flatten(0, 1)  # (n t, c, h, w)
-    step = (videos.shape[2] - 1) // (latents.shape[2] - 1)
-    frames = videos[:, :, ::step].transpose(1, 2).flatten(0, 1).float() / 127.5 - 1
-    factors, bias = fit_rgb(shown, frames)
-    return replace(plain, rgb_factors=factors, rgb_bias=bias)
+    return with_colours(plain, latents, pictures_of(latents, videos).float() / 127.5 - 1)
 
 
 def train_pyramid(

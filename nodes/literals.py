@@ -1,0 +1,20 @@
+"""What a block can say of its widgets before anything runs: the host asks for it when a graph is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def verdict(check: Callable[..., Any], *values: Any) -> bool | str:
+    """The answer of a VALIDATE_INPUTS: True, or what `check` says against the values.
+
+    A value that is None comes over a wire and is checked when the block runs.
+    """
+    if any(value is None for value in values):
+        return True
+    try:
+        check(*values)
+    except (ValueError, TypeError, OSError) as error:
+        return str(error)
+    return True

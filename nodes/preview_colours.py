@@ -1,0 +1,79 @@
+"""A block that teaches previews the colours of a model that does not bring them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..host import get_host
+from .notices import counting, tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..training.data import VideoDataset
+
+
+class FitPreviewColours:
+    CATEGORY = "pyramid video/view"
+    DESCRIPTION = (
+        "Previews of official models have false colours, because their files do not say what the latents look like. "
+        "This block finds the true ones from a few videos and keeps them, so that previews have them from now on."
+    )
+    SEARCH_ALIASES = ["latent rgb factors", "latent2rgb", "preview colors", "preview colours", "false colours"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("comparison",)
+    OUTPUT_TOOLTIPS = ("A clip that was not learned from, and its preview beside it.",)
+    FUNCTION = "fit"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The official model whose previews are to have true colours."}),
+                "vae": ("VAE", {"tooltip": "The VAE that belongs to it: another one would teach wrong colours."}),
+                "dataset": (
+                    "VIDEO_DATASET",
+                    {"tooltip": "Colourful videos, from a dataset block. Ten are plenty; captions are not read."},
+                ),
+                "clips": (
+                    "INT",
+                    {
+                        "default": 16,
+                        "min": 4,
+                        "max": 1000,
+                        "tooltip": "How many clips are drawn; one in four only judges. 4 is quick, above 50 little "
+                        "changes.",
+                    },
+                ),
+            }
+        }
+
+    def fit(self, model, vae, dataset: VideoDataset, clips: int):
+        from ..models.preview_colours import save_colours
+        from ..training.preview_colours import fit_preview
+        from .comparison import beside_each_other
+        from .drawing import playing_on_node
+        from .fitting import check_vae_fits_model
+
+        host = get_host()
+        facts = host.model_facts(model)
+        check_vae_fits_model(facts, host.vae_facts(vae))
+        if facts.latent_format.rgb_factors is not None:
+            raise ValueError(f"the model {facts.name} brings the colours of its previews with it; nothing is to fit")
+
+        def encode(video: Tensor) -> Tensor:
+            return host.encode(vae, (video[0].permute(1, 2, 3, 0) + 1) / 2)
+
+        fitted = fit_preview(dataset, encode, facts.latent_format, clips, counting("encoding clips"))
+        save_colours(host.preview_colours, fitted.latent_format)
+        pair, _ = beside_each_other([fitted.pictures, fitted.previews], ["clip", "preview"])
+        said = tell(
+            f"Previews of {facts.latent_format.name} models now have true colours: they show "
+            f"{max(0.0, fitted.explained):.0%} of what differs from place to place in clips that were not learned from."
+        )
+        return {"ui": {**said, **playing_on_node(pair, 4.0, name="colours")}, "result": (pair,)}
+
+
+NODES = {"PyramidVideoFitPreviewColours": FitPreviewColours}
+NAMES = {"PyramidVideoFitPreviewColours": "Fit preview colours"}
