@@ -24,9 +24,21 @@ class FittedColours:
     """A format with its colours, and how they do on clips that they were not fitted to."""
 
     latent_format: LatentFormat
-    explained: float  # share of the variance between cells that previews show; 1 is all of it
+    judged: tuple[Tensor, Tensor]  # all cells of those clips and their colours, as `cells` gives them
     pictures: Tensor  # of one such clip, (t', H, W, 3) in 0..1
     previews: Tensor  # of the same, (t', h', w', 3) in 0..1
+
+    @property
+    def explained(self) -> float:
+        return self.explained_by(self.latent_format)
+
+    def explained_by(self, latent_format: LatentFormat) -> float:
+        """Share of the variance of the colours of cells that previews show; 1 is all of it."""
+        known, wanted = self.judged
+        colours = (wanted.movedim(1, -1) + 1) / 2  # (1, 1, N, 3)
+        spread = colours - colours.mean(dim=2, keepdim=True)
+        missed = colours - latent_format.preview(known)
+        return 1 - float(missed.square().sum() / spread.square().sum().clamp_min(1e-12))
 
 
 def fit_preview(
@@ -54,7 +66,7 @@ def fit_preview(
     latent, pictures = example
     return FittedColours(
         result,
-        explained(result, *(torch.cat(parts, dim=-1) for parts in zip(*judged, strict=True))),
+        tuple(torch.cat(parts, dim=-1) for parts in zip(*judged, strict=True)),
         (pictures[0].permute(1, 2, 3, 0) + 1) / 2,
         result.preview(latent[0].movedim(1, 0)),
     )
@@ -79,11 +91,3 @@ def cells(latents: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         latents.float().cpu().movedim(1, 0).reshape(1, latents.shape[1], 1, -1),
         frames.movedim(1, 0).reshape(1, 3, 1, -1),
     )
-
-
-def explained(latent_format: LatentFormat, known: Tensor, wanted: Tensor) -> float:
-    """Share of the variance of the colours `wanted` that previews of `known` show; both as `cells` gives them."""
-    colours = (wanted.movedim(1, -1) + 1) / 2  # (1, 1, N, 3)
-    spread = colours - colours.mean(dim=2, keepdim=True)
-    missed = colours - latent_format.preview(known)
-    return 1 - float(missed.square().sum() / spread.square().sum().clamp_min(1e-12))
