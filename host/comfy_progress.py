@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Bar:
     """The bar of the node that runs, with a preview where there is one."""
 
+    shows_pictures = True
+
     def __init__(self, total: int) -> None:
         self.total = total
         self.host_bar = comfy.utils.ProgressBar(total)

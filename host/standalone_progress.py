@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 class Bar:
     """One line that says how far a node is and what it is doing; drawn from the first step on, silent when told so."""
 
+    shows_pictures = False
+
     def __init__(self, total: int, silent: bool) -> None:
         self.total = total
         self.silent = silent or total <= 1  # a bar of one step would flash by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,22 @@ def mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...]
 def stage_colour(index: int, count: int) -> tuple[int, ...]:
     """The colour of a stage, and of the resolution that it works at."""
     return mix(COARSE, FINE, index / max(1, count - 1))
+
+
+def below_each_other(pictures: Sequence[Image]) -> Image | None:
+    """Pictures as wide as the first, one under the other; None where there are none."""
+    from PIL import Image
+
+    if not pictures:
+        return None
+    width = pictures[0].width
+    fitted = [each.resize((width, round(each.height * width / each.width))) for each in pictures]
+    sheet = Image.new("RGB", (width, sum(each.height for each in fitted)))
+    top = 0
+    for each in fitted:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return sheet
 
 
 def on_node(*pictures: Image, name: str) -> dict[str, list[dict[str, str]]]:

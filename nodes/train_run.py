@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..host.folders import resolve_inside
-from ..samplers.pace import clock
 from .literals import verdict
 from .notices import counting, tell
+from .train_watch import Look, Watch
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from ..training.data import VideoDataset
-    from ..training.loop import TrainingRun
     from ..training.material import DatasetMaterial
     from ..training.trainees import Trainee
     from ..training.trainer import TrainedModel, TrainingPlan
@@ -82,8 +79,7 @@ def run_lessons(
             look = None if validation is None else Look(trained, dataset, vae, clip, validation)
             watch = Watch(trained.run, look)
             train(trained, objective, material, plan.text_dropout, on_step=watch)
-    watch.bar.close()
-    return {"ui": {**tell(watch.summary()), **(look.shown() if look else {})}, "result": (trained,)}
+    return watch.answer(trained)
 
 
 SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}
@@ -163,82 +159,3 @@ def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: Trainin
     latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, counting("encoding clips"))
     texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, counting("encoding texts"))
     return DatasetMaterial(latents, texts, plan.batch, f"{latents.key}-{clip_key}", decode)
-
-
-class Watch:
-    """Called after every step: moves the bar, says how it goes, and takes a look at what is learned when it is due."""
-
-    def __init__(self, run: TrainingRun, look: Look | None = None) -> None:
-        self.run, self.look = run, look
-        self.total = run.settings.steps
-        self.bar = get_host().progress(self.total)
-        self.started, self.first = time.monotonic(), run.step
-        self.last: Mapping[str, float] = {}
-
-    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
-        self.last, picture = losses, None
-        if self.look is not None and self.run.is_main and self.look.plan.due(step, self.total):
-            picture = self.look.validate(step)
-        self.bar.update(step, self.words(step), picture)
-
-    def words(self, step: int) -> str:
-        """Step, loss, speed and time left."""
-        pace = (time.monotonic() - self.started) / max(1, step - self.first)
-        loss = f"loss {self.last['loss']:.4f}" if "loss" in self.last else "skipped"
-        speed = f"{1 / pace:.1f} steps/s" if pace < 1 else f"{pace:.1f} s/step"
-        return f"step {step}/{self.total}, {loss}, {speed}, {clock((self.total - step) * pace)} left"
-
-    def summary(self) -> str:
-        """How the run stands, in a sentence."""
-        loss = f", loss {self.last['loss']:.4f}" if "loss" in self.last else ""
-        return f"{self.run.folder.name}: {self.run.step} of {self.total} steps{loss}."
-
-
-class Look:
-    """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
-
-    def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:
-        import torch
-
-        self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
-        with torch.no_grad():
-            self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
-        self.file: Path | None = None
-
-    def validate(self, step: int) -> Image:
-        """The sheet that is shown; the clips are kept as one animation in the run's folder."""
-        import torch
-
-        from ..host.direct import sample_network
-        from ..training.validation import FOLDER, contact_sheet, save_animation
-
-        host, plan, trained = get_host(), self.plan, self.trained
-        facts = host.vae_facts(self.vae)
-        frames = (self.dataset.frames - 1) // facts.time_compression + 1
-        shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
-        height, width = (side // facts.space_compression for side in max(shares, key=shares.get))
-        network, clips = trained.network(), []
-        with torch.no_grad():
-            for number, prompt in enumerate(plan.prompts):
-                latent = sample_network(
-                    network,
-                    trained.kind,
-                    trained.latent_format,
-                    trained.family,
-                    (self.texts[prompt], self.texts[""], plan.cfg),
-                    (1, trained.config.latent_channels, frames, height, width),
-                    plan.seed + number,
-                    plan.steps,
-                )
-                clips.append(host.decode(self.vae, latent, 2))
-        path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
-        self.file = save_animation(clips, path, self.dataset.fps)
-        return contact_sheet(clips)
-
-    def shown(self) -> dict[str, Any]:
-        """The last clips as the host shows animated pictures on a node."""
-        if self.file is None:
-            return {}
-        root = get_host().output_dir
-        entry = {"filename": self.file.name, "subfolder": str(self.file.parent.relative_to(root)), "type": "output"}
-        return {"images": [entry], "animated": (True,)}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..host import get_host
 from .choices import model_names
-from .notices import counting, tell
-from .train_run import NamesFile, NamesRun, Watch, check_run, output_file, run_folder, saved
+from .notices import counting
+from .train_run import NamesFile, NamesRun, check_run, output_file, run_folder, saved
+from .train_watch import Watch
 
 if TYPE_CHECKING:
     from ..training.data import VideoDataset
@@ -185,8 +186,7 @@ class TrainVAE(NamesRun):
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial)
             train_vae(trained, pool, pieces, loss, None if judge_from < 0 else judge_from, watch)
-        watch.bar.close()
-        return {"ui": tell(watch.summary()), "result": (trained,)}
+        return watch.answer(trained)
 
 
 class SaveTrainedVAE(NamesFile):

@@ -1,0 +1,145 @@
+"""What is seen of a run while it learns: its pace, its losses, and clips that it makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..host import get_host
+from ..samplers.pace import clock
+from .notices import tell
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..training.data import VideoDataset
+    from ..training.loop import TrainingRun
+    from ..training.trainer import TrainedModel
+    from ..training.validation import ValidationPlan
+
+CURVE_SECONDS = 5.0  # between two drawings of the losses on the node
+MOST_POINTS = 4000  # of a loss that are kept for it
+
+
+class Watch:
+    """Called after every step: moves the bar, says how it goes, draws the losses, makes clips when they are due."""
+
+    def __init__(self, run: TrainingRun, look: Look | None = None) -> None:
+        self.run, self.look = run, look
+        self.total = run.settings.steps
+        self.bar = get_host().progress(self.total)
+        self.started, self.first = time.monotonic(), run.step
+        self.last: Mapping[str, float] = {}
+        self.curves: dict[str, list[tuple[float, float]]] = {}  # losses by name, (step, value) each
+        self.sheet: Image | None = None  # of the last clips
+        self.drawn = 0.0
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
+        self.last, due = losses, False
+        if self.look is not None and self.run.is_main and self.look.plan.due(step, self.total):
+            self.sheet, due = self.look.validate(step), True
+        self.note(step, losses)
+        self.bar.update(step, self.words(step), self.picture(due))
+
+    def note(self, step: int, losses: Mapping[str, float]) -> None:
+        """Keep the losses for drawing; of a long run means of its steps, as the file is written now and then only."""
+        from ..training.report import mean_line, read_losses
+
+        if not self.curves:
+            self.curves.update(read_losses(self.run.folder))
+        for name, value in losses.items() if "skipped" not in losses else ():
+            points = self.curves.setdefault(name, [])
+            points.append((step, value))
+            if len(points) > MOST_POINTS:
+                points[:] = mean_line(points, MOST_POINTS // 2)
+
+    def picture(self, now: bool) -> Image | None:
+        """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
+        from ..training.report import draw_curves
+        from .drawing import below_each_other
+
+        if not (self.bar.shows_pictures and self.run.is_main):
+            return None
+        if not now and time.monotonic() < self.drawn + CURVE_SECONDS:
+            return None
+        self.drawn = time.monotonic()
+        losses = [draw_curves(self.curves)] if self.curves else []
+        return below_each_other([*losses, *([self.sheet] if self.sheet is not None else [])])
+
+    def answer(self, trained: Any) -> dict[str, Any]:
+        """The answer of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
+        from ..training.report import save_curves
+
+        self.bar.close()
+        shown = self.look.shown() if self.look is not None else {}
+        if not shown and (curves := save_curves(self.run.folder)) is not None:
+            shown = {"images": [output_entry(curves)]}
+        return {"ui": {**tell(self.summary()), **shown}, "result": (trained,)}
+
+    def words(self, step: int) -> str:
+        """Step, loss, speed and time left."""
+        pace = (time.monotonic() - self.started) / max(1, step - self.first)
+        loss = f"loss {self.last['loss']:.4f}" if "loss" in self.last else "skipped"
+        speed = f"{1 / pace:.1f} steps/s" if pace < 1 else f"{pace:.1f} s/step"
+        return f"step {step}/{self.total}, {loss}, {speed}, {clock((self.total - step) * pace)} left"
+
+    def summary(self) -> str:
+        """How the run stands, in a sentence."""
+        loss = f", loss {self.last['loss']:.4f}" if "loss" in self.last else ""
+        return f"{self.run.folder.name}: {self.run.step} of {self.total} steps{loss}."
+
+
+class Look:
+    """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
+
+    def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:
+        import torch
+
+        self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
+        with torch.no_grad():
+            self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
+        self.file: Path | None = None
+
+    def validate(self, step: int) -> Image:
+        """The sheet that is shown; the clips are kept as one animation in the run's folder."""
+        import torch
+
+        from ..host.direct import sample_network
+        from ..training.validation import FOLDER, contact_sheet, save_animation
+
+        host, plan, trained = get_host(), self.plan, self.trained
+        facts = host.vae_facts(self.vae)
+        frames = (self.dataset.frames - 1) // facts.time_compression + 1
+        shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
+        height, width = (side // facts.space_compression for side in max(shares, key=shares.get))
+        network, clips = trained.network(), []
+        with torch.no_grad():
+            for number, prompt in enumerate(plan.prompts):
+                latent = sample_network(
+                    network,
+                    trained.kind,
+                    trained.latent_format,
+                    trained.family,
+                    (self.texts[prompt], self.texts[""], plan.cfg),
+                    (1, trained.config.latent_channels, frames, height, width),
+                    plan.seed + number,
+                    plan.steps,
+                )
+                clips.append(host.decode(self.vae, latent, 2))
+        path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
+        self.file = save_animation(clips, path, self.dataset.fps)
+        return contact_sheet(clips)
+
+    def shown(self) -> dict[str, Any]:
+        """The last clips as the host shows animated pictures on a node."""
+        if self.file is None:
+            return {}
+        return {"images": [output_entry(self.file)], "animated": (True,)}
+
+
+def output_entry(path: Path) -> dict[str, str]:
+    """What a node's `ui` says about a file in the output folder."""
+    folder = path.parent.relative_to(get_host().output_dir).as_posix()
+    return {"filename": path.name, "subfolder": folder, "type": "output"}
