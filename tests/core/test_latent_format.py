@@ -102,11 +102,16 @@ def test_fitted_colours_give_the_pictures_back():
     torch.testing.assert_close(form.preview(x), pictures.movedim(1, -1).float(), rtol=0, atol=1e-5)
 
 
-def test_previews_stay_in_range_and_need_factors():
-    frame = 100 * latents()[:, :, 0]
-    preview = PER_CHANNEL.preview(frame)
+@pytest.mark.parametrize("form", [PER_CHANNEL, MINIFLUX], ids=["fitted", "false colours"])
+def test_previews_stay_in_range(form):
+    preview = form.preview(100 * latents()[:, :, 0])
     assert preview.shape == (2, 4, 6, 3) and preview.min() == 0 and preview.max() == 1
-    assert MINIFLUX.preview(frame) is None
+
+
+def test_false_colours_are_grey_for_nothing_and_differ_between_channels():
+    channels = torch.eye(16).view(16, 16, 1, 1)
+    assert (MINIFLUX.preview(torch.zeros(1, 16, 1, 1)) == 0.5).all()
+    assert len({tuple(pixel.tolist()) for pixel in MINIFLUX.preview(channels).flatten(0, 2)}) == 16
 
 
 def test_pixels_survive_the_round_trip_and_are_cut_not_rounded():

@@ -59,6 +59,11 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoAnimationDataset",
     "PyramidVideoDatasetPreview",
     "PyramidVideoFolderDataset",
+    "PyramidVideoStagePicture",
+    "PyramidVideoHistoryPicture",
+    "PyramidVideoLatentViewer",
+    "PyramidVideoCompareClips",
+    "PyramidVideoFitPreviewColours",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 NODES = sorted(NODE_CLASS_MAPPINGS)
