@@ -18,6 +18,7 @@ from typing import Any
 START_SECONDS, RUN_SECONDS = 240, 300
 TEXT, BINARY = 1, 2
 PREVIEW, TEXT_LINE = 1, 3  # ComfyUI's kinds of binary message
+PAGE_FLAGS = '{"type": "feature_flags", "data": {"supports_preview_metadata": true}}'
 OnEvent = Callable[[str, dict[str, Any]], None]
 
 
@@ -66,11 +67,23 @@ class Client:
             return json.loads(error.read())["node_errors"]
         raise AssertionError("the server took a prompt that it should refuse")
 
-    def run(self, prompt: dict[str, Any], sampler: str | None = None, on_event: OnEvent | None = None) -> Report:
-        """Queue a prompt and follow it to its end; progress is that of the node `sampler`."""
+    def run(
+        self,
+        prompt: dict[str, Any],
+        sampler: str | None = None,
+        on_event: OnEvent | None = None,
+        as_page: bool = False,
+    ) -> Report:
+        """Queue a prompt and follow it to its end; progress is that of the node `sampler`.
+
+        `as_page` says what ComfyUI's page says: that it knows newer previews, and the workflow that the prompt is of.
+        """
         report = Report()
-        with listen(self.port, self.name) as messages:
-            prompt_id = json.loads(self.request("/prompt", {"prompt": prompt, "client_id": self.name}))["prompt_id"]
+        body = {"prompt": prompt, "client_id": self.name}
+        if as_page:
+            body["extra_data"] = {"extra_pnginfo": {"workflow": {"nodes": [], "links": []}}}
+        with listen(self.port, self.name, PAGE_FLAGS if as_page else None) as messages:
+            prompt_id = json.loads(self.request("/prompt", body))["prompt_id"]
             for kind, payload in messages:
                 if kind == BINARY:
                     keep_binary(report, payload)
@@ -112,9 +125,12 @@ def keep_event(report: Report, kind: str, data: dict[str, Any], sampler: str | N
 
 
 class listen:
-    """The messages `(TEXT or BINARY, payload)` of the server's websocket, one after the other (RFC 6455)."""
+    """The messages `(TEXT or BINARY, payload)` of the server's websocket, one after the other (RFC 6455).
 
-    def __init__(self, port: int, name: str) -> None:
+    `first` is what the client says when it is connected.
+    """
+
+    def __init__(self, port: int, name: str, first: str | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=RUN_SECONDS)
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
@@ -125,6 +141,9 @@ class listen:
         self.stream = self.socket.makefile("rb")
         while self.stream.readline().strip():
             pass  # the answer's header
+        if first is not None:
+            payload = first.encode()  # of less than 126 bytes, masked with zeros
+            self.socket.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
 
     def __enter__(self) -> Iterator[tuple[int, bytes]]:
         return self.messages()

@@ -253,21 +253,18 @@ def check_what_a_pyramid_cannot_do_is_said(door):
 
 def check_interrupt_at_any_call_leaves_the_model_right(door):
     import comfy.model_management as management
-    import latent_preview
+    from pyramid_video.host.comfy_preview import Preview
 
     for call in (0, 5):
         seen = []
-        usual_previewer = latent_preview.get_previewer
+        usual = Preview.show
 
-        class Trip:
-            def decode_latent_to_preview_image(self, kind, clean, seen=seen, call=call):
-                seen.append(1)
-                if len(seen) > call:
-                    management.interrupt_current_processing(True)
-                return "JPEG", None, None
+        def trip(self, clean, clip, last, seen=seen, call=call):
+            seen.append(1)
+            if len(seen) > call:
+                management.interrupt_current_processing(True)
 
-        trip = Trip()
-        latent_preview.get_previewer = lambda *a, trip=trip: trip
+        Preview.show = trip
         try:
             door.sample()
         except management.InterruptProcessingException:
@@ -275,25 +272,33 @@ def check_interrupt_at_any_call_leaves_the_model_right(door):
         else:
             raise AssertionError("the run went on")
         finally:
-            latent_preview.get_previewer = usual_previewer
+            Preview.show = usual
             management.interrupt_current_processing(False)
         assert len(seen) == call + 1 and door.model.model.current_patcher is None
         same(door, door.sample(), door.usual)
 
 
 def check_failing_preview_does_not_stop_a_run(door):
+    """And is asked for no more; where the host shows none, it is not asked for at all."""
     import latent_preview
+    from pyramid_video.models.latent_format import LatentFormat
 
-    class Broken:
-        def decode_latent_to_preview_image(self, kind, clean):
-            raise RuntimeError("no preview today")
+    asked = []
 
-    usual_previewer = latent_preview.get_previewer
-    latent_preview.get_previewer = lambda *a: Broken()
+    def broken(self, frames):
+        asked.append(1)
+        raise RuntimeError("no preview today")
+
+    usual_previewer, usual_preview = latent_preview.get_previewer, LatentFormat.preview
+    LatentFormat.preview = broken
     try:
-        same(door, door.sample(), door.usual)
+        for previewer, times in ((object(), 1), (None, 0)):
+            asked.clear()
+            latent_preview.get_previewer = lambda *a, previewer=previewer: previewer
+            same(door, door.sample(), door.usual)
+            assert len(asked) == times, f"asked {len(asked)} times"
     finally:
-        latent_preview.get_previewer = usual_previewer
+        latent_preview.get_previewer, LatentFormat.preview = usual_previewer, usual_preview
 
 
 def check_deleted_models_are_freed(door):

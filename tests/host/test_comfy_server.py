@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.samplers.guidance import PyramidGuidance
@@ -88,7 +89,29 @@ def test_text_to_video_makes_a_video_and_shows_its_way(comfy, base, workflow):
     assert (base / "output" / entry["subfolder"] / entry["filename"]).read_bytes()[4:8] == b"ftyp"
     assert set(report.progress) == {(step, CALLS) for step in range(1, CALLS + 1)}
     assert len(report.previews) == len(report.progress) and all(p[:2] == b"\xff\xd8" for p in report.previews)
-    assert any("resolution 3 of 3" in line for line in report.lines)
+    assert any("unit 3 of 3, stage 3 of 3" in line for line in report.lines)
+    assert any(line.endswith(" left") for line in report.lines)
+
+
+def test_the_page_sees_the_clip_grow(comfy, base, workflow):
+    """Each animation has a name of its own, the last one all frames, and no more than two files are left."""
+    prompt, clips = workflow("text_to_video"), []
+    sampler = node_id(prompt, "PyramidVideoSampler")
+    prompt[sampler]["inputs"]["seed"] = SEED + 2  # so that nothing is cached
+
+    def watch(kind: str, data: dict) -> None:
+        if kind == "executed" and data["node"] == sampler:
+            assert data["output"]["animated"] == [True]
+            clips.extend(entry["filename"] for entry in data["output"]["images"])
+
+    report = comfy.run(prompt, sampler=sampler, on_event=watch, as_page=True)
+    assert report.status == "success", report.message
+    assert len(clips) == len(set(clips)) >= 2 and not report.previews
+    left = {path.name for path in (base / "temp").glob("pyramid_video_*.webp")}
+    assert clips[-1] in left and left == set(clips[-2:])
+    with Image.open(base / "temp" / clips[-1]) as clip:
+        assert clip.n_frames == 3 and max(clip.size) >= 256  # latent frames
+    assert sampler not in report.outputs, "previews are no result of a run"
 
 
 def test_image_to_video_keeps_its_start(comfy, workflow):
