@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.fingerprint import fingerprint
 from ..samplers.guidance import PyramidGuidance
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import draw_noise
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import WholeSampler
@@ -110,7 +110,7 @@ class ComfyHost:
         network = getattr(vae, "first_stage_model", None)
         return expect(getattr(vae, "facts", None), VAEFacts, network or vae, "VAE", "Load video VAE")
 
-    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+    def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""
         return PyramidSampler(stages, history)
 

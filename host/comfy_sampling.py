@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..samplers.guidance import PyramidGuidance
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import row_generators
-from ..samplers.pyramid import Call, sample_pyramid
+from ..samplers.pyramid import Call, count_tokens, sample_pyramid
+from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from .comfy_progress import describe, say
+from .facts import ModelFacts
 
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
 
@@ -31,9 +33,13 @@ class PyramidSampler(comfy.samplers.Sampler):
 
     family = "pyramid"  # what the guard on the MODEL looks for
 
-    def __init__(self, stages: PyramidStages, history: PyramidHistory) -> None:
-        self.stages = stages
+    def __init__(self, stages: PyramidStages | None, history: History | None) -> None:
+        self.stages = stages  # None: those that the model is sampled with as a rule
         self.history = history
+
+    def settle(self, facts: ModelFacts) -> tuple[PyramidStages, History]:
+        """The ladder and memory for a model. ValueError where those wired were made for another kind."""
+        return complete(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
 
     def sample(
         self,
@@ -53,19 +59,18 @@ class PyramidSampler(comfy.samplers.Sampler):
                 "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
                 "a start image goes into 'Temporal conditioning'"
             )
-        run = PyramidRun(self.stages, model_wrap, extra_args, callback, noise.shape)
-        start = self.history.start
-        if start is not None:
-            start = model_wrap.inner_model.process_latent_in(start.to(noise))
+        model = model_wrap.inner_model
+        stages, history = self.settle(model.facts)
+        run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape)
         result = sample_pyramid(
             run.velocity,
             noise,
-            self.stages,
+            stages,
             generators=row_generators(run.seed, noise.shape[0]),
-            history=self.history,
-            start=start,
+            history=history.normalized(lambda latent: model.process_latent_in(latent.to(noise))),
+            units=units_of(model.facts.kind),
             on_call=run.report,
-            model_dtype=computing_dtype(model_wrap.inner_model),
+            model_dtype=computing_dtype(model),
         )
         run.finish(result)
         return result
@@ -109,13 +114,15 @@ class PyramidRun:
     def enter_stage(self, x: Tensor, call: Call) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
-        self.stage_options["sample_sigmas"] = x.new_tensor(self.stages.sigmas(call.stage, call.steps))
+        sigmas = self.stages.sigmas(call.stage, call.steps, count_tokens(x))
+        self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
         cache = self.stage_options.get("easycache")
         if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
             sampling = self.guider.inner_model.model_sampling
             self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
         self.guider.conds = {
-            name: [fit_cond(cond, x, call.unit, self.shape[2]) for cond in conds] for name, conds in self.conds.items()
+            name: [fit_cond(cond, x, call.frames, self.shape[2]) for cond in conds]
+            for name, conds in self.conds.items()
         }
 
     def report(self, call: Call, clean: Tensor) -> None:
@@ -176,10 +183,10 @@ def computing_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def fit_cond(cond: dict[str, Any], x: Tensor, unit: int, frames: int) -> dict[str, Any]:
+def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[str, Any]:
     """A prompt whose mask has the size and, where it changes over time, the time of the unit `x`.
 
-    A unit is one latent frame, of `frames` in the whole clip.
+    `unit` are its latent frames, of `frames` in the whole clip.
     """
     if "area" in cond:
         raise ValueError(
@@ -193,14 +200,14 @@ def fit_cond(cond: dict[str, Any], x: Tensor, unit: int, frames: int) -> dict[st
     return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
 
 
-def times_of(frame: int, frames: int, times: int) -> slice:
-    """Which of `times` masks belong to a latent frame: those after the one of the frame before, up to its own.
+def times_of(unit: slice, frames: int, times: int) -> slice:
+    """Which of `times` masks belong to the latent frames `unit`: those after the ones before, up to its last one's.
 
-    So a mask for every picture meets the pictures that the latent frame stands for, the first of them alone.
+    So a mask for every picture meets the pictures that the latent frames stand for, the first of them alone.
     """
     step = (times - 1) / max(1, frames - 1)
-    last = round(frame * step)
-    first = min(last, round((frame - 1) * step) + 1) if frame else 0
+    last = round((unit.stop - 1) * step)
+    first = min(last, round((unit.start - 1) * step) + 1) if unit.start else 0
     return slice(first, last + 1)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..models.checkpoints import CheckpointInfo
     from ..samplers.guidance import PyramidGuidance
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
     from ..samplers.whole import WholeSampler
     from .standalone_sampling import Guider, Noise, PyramidSampler
@@ -165,7 +165,7 @@ class StandaloneHost:
 
         return Noise(seed)
 
-    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+    def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""
         from .standalone_sampling import PyramidSampler
 

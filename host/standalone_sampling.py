@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..samplers.guidance import PyramidGuidance, guide
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import draw_noise, row_generators
 from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
+from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import Ask, WholeSampler
 from ..samplers.whole import OnCall as OnWholeCall
@@ -32,8 +33,8 @@ class Noise:
 class PyramidSampler:
     """What travels on a SAMPLER wire."""
 
-    stages: PyramidStages
-    history: PyramidHistory
+    stages: PyramidStages | None  # None: those that the model is sampled with as a rule
+    history: History | None
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,22 @@ def sample(
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
+    facts = model.facts
+    stages, history = complete(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
     noise = draw_noise(shape, seed).to(model.device)
-    start = sampler.history.start
-    if start is not None:
+
+    def normalize(start: Tensor) -> Tensor:
         check_channels(model, start, "start image's latent")
-        start = model.latent_format.normalize(start.to(noise))
+        return model.latent_format.normalize(start.to(noise))
+
     with resident(model.network, model.device):
         clip = sample_pyramid(
             guider.velocity(shape[0]),
             noise,
-            sampler.stages,
+            stages,
             generators=row_generators(seed, shape[0]),
-            history=sampler.history,
-            start=start,
+            history=history.normalized(normalize),
+            units=units_of(facts.kind),
             on_call=on_call,
             model_dtype=model.dtype,
         )

@@ -33,6 +33,7 @@ class ModelFamily:
     schedule: str = "cosine"
     prediction: str = "v"
     zero_terminal_snr: bool = True
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.name not in FAMILIES:

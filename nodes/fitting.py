@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..host.facts import ModelFacts, VAEFacts
+    from ..samplers.history import History
+    from ..samplers.stages import PyramidStages
 
 
 def video_samples(latent: dict[str, Any]) -> Tensor:
@@ -40,6 +42,15 @@ def check_latent_fits_model(facts: ModelFacts, latent: dict[str, Any]) -> None:
             f"the latent has {channels} channels, which does not fit the model {facts}: "
             "wire the VAE that belongs to this model into 'Empty video latent'"
         )
+
+
+def complete_plan(
+    facts: ModelFacts, stages: PyramidStages | None, history: History | None
+) -> tuple[PyramidStages, History]:
+    """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
+    from ..samplers.recipes import complete
+
+    return complete(facts.kind, facts.family.variant, facts.name, stages, history)
 
 
 def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:

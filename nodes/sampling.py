@@ -6,22 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .choices import LATENT, NEGATIVE, POSITIVE, SEED
-from .fitting import check_family, check_latent_fits_model, check_text_fits_model
+from .fitting import check_family, check_latent_fits_model, check_text_fits_model, complete_plan
 
 if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
-STAGES = ("PYRAMID_STAGES", {"tooltip": "From 'Pyramid stages'. Left open: 3 stages, 20 steps, then 10."})
-HISTORY = ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning'. Left open: all of the past, no start image."})
-GUIDANCE = ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance'. Left open: 7 for the first frame, then 5."})
+STAGES = (
+    "PYRAMID_STAGES",
+    {
+        "tooltip": "From 'Pyramid stages'. Left open: what the model was released with, for Pyramid Flow 3 stages of "
+        "20 steps, then 10."
+    },
+)
+HISTORY = (
+    "PYRAMID_HISTORY",
+    {"tooltip": "From 'Temporal conditioning', or the one for Helios. Left open: all of the past, no start image."},
+)
+GUIDANCE = (
+    "PYRAMID_GUIDANCE",
+    {
+        "tooltip": "From 'Pyramid guidance'. Left open: what the model was released with, for Pyramid Flow 7 for the "
+        "first frame, then 5."
+    },
+)
 MODEL = ("MODEL", {"tooltip": "From 'Load video model', with or without LoRAs."})
 
 
 def guider_for(model, positive: list, negative: list | None, guidance: PyramidGuidance | None):
     """The host's GUIDER, once model and texts are known to fit."""
-    from ..samplers.guidance import PyramidGuidance
+    from ..samplers.recipes import RECIPES
 
     host = get_host()
     facts = host.model_facts(model)
@@ -29,15 +44,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return host.make_guider(model, positive, negative, guidance or PyramidGuidance())
-
-
-def sampler_for(stages: PyramidStages | None, history: PyramidHistory | None):
-    """The host's SAMPLER, with the official ladder and the whole past where nothing is wired."""
-    from ..samplers.history import PyramidHistory
-    from ..samplers.stages import make_stages
-
-    return get_host().make_sampler(stages or make_stages(), history or PyramidHistory())
+    return host.make_guider(model, positive, negative, guidance or RECIPES[facts.family.variant].guidance)
 
 
 class Sampler:
@@ -72,12 +79,13 @@ class Sampler:
         negative: list | None = None,
         stages: PyramidStages | None = None,
         guidance: PyramidGuidance | None = None,
-        history: PyramidHistory | None = None,
+        history: History | None = None,
     ):
         host = get_host()
-        check_latent_fits_model(host.model_facts(model), latent_image)
-        guider = guider_for(model, positive, negative, guidance)
-        return (host.sample(guider, sampler_for(stages, history), latent_image, seed),)
+        facts = host.model_facts(model)
+        check_latent_fits_model(facts, latent_image)
+        sampler = host.make_sampler(*complete_plan(facts, stages, history))
+        return (host.sample(guider_for(model, positive, negative, guidance), sampler, latent_image, seed),)
 
 
 class SamplerObject:
@@ -95,8 +103,8 @@ class SamplerObject:
     def INPUT_TYPES(cls):
         return {"required": {}, "optional": {"stages": STAGES, "history": HISTORY}}
 
-    def make(self, stages: PyramidStages | None = None, history: PyramidHistory | None = None):
-        return (sampler_for(stages, history),)
+    def make(self, stages: PyramidStages | None = None, history: History | None = None):
+        return (get_host().make_sampler(stages, history),)
 
 
 class Guider:

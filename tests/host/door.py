@@ -218,7 +218,7 @@ def check_masks_of_many_frames_are_spread_over_the_clip(door):
     }
     for number, expected in wanted.items():
         masks = torch.arange(float(number)).view(1, -1, 1, 1).expand(-1, -1, 16, 16)
-        seen = [fit_cond({"mask": masks}, x, unit, units)["mask"] for unit in range(units)]
+        seen = [fit_cond({"mask": masks}, x, slice(unit, unit + 1), units)["mask"] for unit in range(units)]
         assert {mask.shape for mask in seen} == {(1, 1, 8, 8)}
         assert [mask.mean().item() for mask in seen] == expected
     for number in (2, 3, 17):
