@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
 from ..samplers.noise import row_generators
-from ..samplers.pyramid import Call, count_tokens, sample_pyramid
+from ..samplers.pyramid import Call, sample_pyramid, shift_tokens
 from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from .comfy_progress import describe, say
@@ -114,7 +114,7 @@ class PyramidRun:
     def enter_stage(self, x: Tensor, call: Call) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
-        sigmas = self.stages.sigmas(call.stage, call.steps, count_tokens(x))
+        sigmas = self.stages.sigmas(call.stage, call.steps, shift_tokens(x, call.stage))
         self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
         cache = self.stage_options.get("easycache")
         if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage

@@ -107,7 +107,7 @@ def climb_stage(
     model_dtype: torch.dtype | None,
 ) -> Tensor:
     """Walk one stage of one unit with the ladder's solver; `first` is its first call, the others follow from it."""
-    tokens = count_tokens(x)
+    tokens = shift_tokens(x, first.stage)
     sigmas = stages.sigmas(first.stage, first.steps, tokens)
     timesteps = stages.timesteps(first.stage, first.steps, tokens)
     advance = STAGE_SOLVERS[stages.solver](x, sigmas)
@@ -134,9 +134,10 @@ def climb_stage(
     return x
 
 
-def count_tokens(x: Tensor) -> int:
-    """Tokens of a unit `(b, c, t, h, w)`, which dynamic shifts count."""
-    return x.shape[2] * (x.shape[3] // PATCH) * (x.shape[4] // PATCH)
+def shift_tokens(x: Tensor, stage: int) -> int:
+    """Tokens that a shift counts for a unit (b, c, t, h, w): the released code counts before it doubles the picture."""
+    rows, columns = x.shape[3] // PATCH, x.shape[4] // PATCH
+    return x.shape[2] * (rows * columns if stage == 0 else (rows // 2) * (columns // 2))
 
 
 def check_noise(noise: Tensor, stages: PyramidStages) -> None:
