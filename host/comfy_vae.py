@@ -23,7 +23,6 @@ from .facts import VAEFacts
 
 CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
 TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
-LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
 Plan = tuple["int | None", "int | None"]  # (chunk, tile): latent frames at once and pixels of a tile, None for all
 Work = Callable[["int | None", "int | None"], Tensor]  # plan -> result
 Memory = Callable[["int | None", "int | None"], float]  # plan -> bytes beside the weights
@@ -210,19 +209,11 @@ class PyramidVAE(comfy.sd.VAE):
 
     def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""
-        frames = min(shape[2], (chunk or shape[2]) + 1) * self.facts.time_compression
-        area = shape[3] * shape[4] * (self.facts.space_compression // self.config.patch_size) ** 2
-        widest = max(
-            self.config.decoder_block_out_channels[:2]
-        )  # the last block begins at full size with its input's width
-        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+        return self.config.decode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
 
     def encode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that encoding video of `shape` needs beside the weights, `chunk` frames at once."""
-        frames = min(shape[2], (chunk or shape[2]) + 1)
-        area = shape[3] * shape[4] // self.config.patch_size**2
-        widest = self.config.encoder_block_out_channels[0]
-        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+        return self.config.encode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
 
 
 def plans_within(limit: float, plans: list[Plan], memory: Memory) -> list[Plan]:

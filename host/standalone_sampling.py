@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.helios import text_window
 from ..samplers.guidance import PyramidGuidance, guide
 from ..samplers.history import History
 from ..samplers.noise import draw_noise, row_generators
@@ -17,7 +18,7 @@ from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import Ask, WholeSampler
 from ..samplers.whole import OnCall as OnWholeCall
-from .standalone_wires import Conditioning, Model, resident
+from .standalone_wires import Conditioning, Model, Text, resident
 
 Answer = Callable[[Tensor, Call], Tensor]
 
@@ -38,15 +39,6 @@ class PyramidSampler:
 
 
 @dataclass(frozen=True)
-class Text:
-    """Prompts as the network reads them, one row for each row of its batch."""
-
-    tokens: Tensor  # (rows, n, d)
-    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded
-    pooled: Tensor  # (rows, p)
-
-
-@dataclass(frozen=True)
 class Guider:
     """What travels on a GUIDER wire: a model, its prompts, and how strongly they pull."""
 
@@ -64,9 +56,8 @@ class Guider:
         def ask(x: Tensor, call: Call) -> Tensor:
             if guided and self.guidance.stands_still(call.stage, call.step):
                 return torch.zeros_like(x)
-            clips = [clip.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1) for clip in (*call.history, x)]
             timestep = torch.full((len(text.tokens),), call.timestep, device=x.device)
-            answer = model.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
+            answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timestep, call.history, text)
             return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
 
         return ask
@@ -126,9 +117,8 @@ def guided_answer(model: Model, positive: Conditioning, negative: Conditioning |
     text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
 
     def ask(x: Tensor, timestep: float) -> Tensor:
-        clip = x.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1)
-        timesteps = torch.full((len(clip),), timestep, device=x.device)
-        answer = model.network((clip,), timesteps, text.tokens, text.mask, text.pooled).to(x.dtype)
+        timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
+        answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
         return guide(*answer.chunk(2), scale) if guided else answer
 
     return ask
@@ -146,28 +136,34 @@ def check_channels(model: Model, latent: Tensor, what: str) -> None:
         )
 
 
-def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor]:
-    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch."""
+def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor | None]:
+    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch.
+
+    No vectors for a model that reads none.
+    """
     if len(conditioning) != 1:
         raise ValueError(
             f"the conditioning holds {len(conditioning)} prompts to be combined; this model takes one at a time"
         )
     tokens, extras = conditioning[0]
     pooled = extras.get("pooled_output")
-    widths = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
-    if widths != (model.facts.text_width, model.facts.pooled_width):
+    if not model.facts.reads(tokens, pooled):
+        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
         raise ValueError(
-            f"the prompt is {widths[0]} wide with a pooled vector {widths[1]} wide, but the model is {model.facts}: "
+            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.facts}: "
             "use the text encoder that belongs to it"
         )
     if batch % len(tokens):
         raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
     repeats = batch // len(tokens)
-    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1)
+    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.facts.pooled_width else None
 
 
-def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
-    """Pad the prompts to one length and stack them; the mask tells padding from words."""
+def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
+    """Pad the prompts to one length and stack them; the mask tells padding from words. Helios reads padding too."""
+    place = {"device": model.device, "dtype": model.dtype}
+    if model.facts.kind == "helios":
+        return Text(torch.cat([text_window(tokens) for tokens, _ in prompts]).to(**place), None, None)
     longest = max(tokens.shape[1] for tokens, _ in prompts)
     padded, masks = [], []
     for tokens, _ in prompts:
@@ -175,7 +171,6 @@ def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
         padded.append(torch.cat([tokens, tokens.new_zeros(rows, longest - length, width)], dim=1))
         masks.append((torch.arange(longest) < length).long().expand(rows, -1))
     even = all(tokens.shape[1] == longest for tokens, _ in prompts)
-    place = {"device": model.device, "dtype": model.dtype}
     return Text(
         torch.cat(padded).to(**place),
         None if even else torch.cat(masks),

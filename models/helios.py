@@ -21,7 +21,7 @@ from .network_config import NetworkConfig
 from .rotary import BASE
 from .transformer import check_clips
 
-__all__ = ["UNIT_FRAMES", "Grain", "HeliosConfig", "HeliosMemory", "HeliosTransformer", "init_weights"]
+__all__ = ["UNIT_FRAMES", "Grain", "HeliosConfig", "HeliosMemory", "HeliosTransformer", "init_weights", "text_window"]
 
 TEXT_TOKENS = 512  # every text is filled up with zeros to this length, and they are read like words
 
@@ -143,7 +143,7 @@ class HeliosTransformer(nn.Module):
         """Return the velocity `(b, c, t, h, w)` of the frames that are made.
 
         x: noisy latents `(b, c, t, h, w)`; they set the type of the computation. timestep: `(b,)`, 0 to 1000.
-        text: `(b, n, d)`, filled up with zeros to `TEXT_TOKENS`. memory: the past, of any size; without one the frames
+        text: `(b, n, d)`, as `text_window` makes it. memory: the past, of any size; without one the frames
         are the first of all. Raises ValueError when a shape does not fit.
         """
         memory = memory or HeliosMemory(tuple(range(x.shape[2])))
@@ -192,6 +192,16 @@ class HeliosTransformer(nn.Module):
         for what, tensor in (("text features", text), ("timesteps", timestep)):
             if len(tensor) != len(x):
                 raise ValueError(f"got {what} for {len(tensor)} rows and latents for {len(x)}; make them the same")
+
+
+def text_window(text: Tensor) -> Tensor:
+    """Bring texts `(b, n, d)` into the form that the model was trained with, `(b, TEXT_TOKENS, d)`.
+
+    The first words of each row, then zeros. Tokens that are all zero are no words, wherever they stand: text encoders
+    fill up with them, and texts that are joined then have them in the middle.
+    """
+    rows = [row[row.any(dim=-1)][:TEXT_TOKENS] for row in text]
+    return torch.stack([F.pad(row, (0, 0, 0, TEXT_TOKENS - len(row))) for row in rows])
 
 
 def tokens(patches: Tensor) -> Tensor:

@@ -140,16 +140,16 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
     """
     check_latent_fits_vae(facts, latent)
     frames, height, width = (
-        facts.time_compression * (latent["samples"].shape[2] - 1) + 1,
+        facts.frames_of(latent["samples"].shape[2]),
         facts.space_compression * latent["samples"].shape[3],
         facts.space_compression * latent["samples"].shape[4],
     )
     notices = []
-    count = (len(images) - 1) // facts.time_compression * facts.time_compression + 1
+    count = facts.frames_of(facts.latent_frames_of(len(images)))
     if count != len(images):
         notices.append(
             f"The start clip has {len(images)} frames; the first {count} are used, because the VAE takes "
-            f"{facts.time_compression}k+1 frames."
+            f"{facts.time_compression}k+1 frames{f' and {facts.unit_frames} at a time' if facts.unit else ''}."
         )
     if count >= frames:
         raise ValueError(

@@ -67,10 +67,9 @@ def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) ->
     """Refuse text features whose widths are not those the model was trained with."""
     for tokens, extras in conditioning:
         pooled = extras.get("pooled_output")
-        given = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
-        if given != (facts.text_width, facts.pooled_width):
-            pooled_words = "no pooled text" if pooled is None else f"pooled text {given[1]} wide"
+        if not facts.reads(tokens, pooled):
+            vector = "no pooled text" if pooled is None else f"pooled text {pooled.shape[-1]} wide"
             raise ValueError(
-                f"'{socket}' holds text {given[0]} wide and {pooled_words}, which does not fit the model {facts}: "
+                f"'{socket}' holds text {tokens.shape[-1]} wide and {vector}, which does not fit the model {facts}: "
                 "load the text encoder that belongs to this model and encode the prompt with 'Encode prompt'"
             )
