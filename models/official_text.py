@@ -21,6 +21,7 @@ T5_TOKENS = 128  # of Pyramid Flow: always padded to, longer text is cut
 UMT5_TOKENS = 512  # likewise of Helios
 CLIP_TOKENS = 77
 LONGEST_TEXT = 50_000  # characters; both encoders have stopped reading long before
+VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.json")  # without any of them transformers makes one up
 PARTS = {  # kind: tokenizer, encoder and class of each; T5 is the last
     "official_text_miniflux": (
         ("tokenizer", "text_encoder", "CLIPTextModel"),
@@ -145,6 +146,8 @@ def load_official_text(
     encoders = []
     for tokenizer, encoder, class_name in PARTS[kind]:
         tokenizer_class = transformers.CLIPTokenizer if class_name.startswith("CLIP") else transformers.T5TokenizerFast
+        if not any((folder / tokenizer / name).is_file() for name in VOCABULARIES):
+            raise CheckpointError(f"{folder / tokenizer} holds no vocabulary ({', '.join(VOCABULARIES)})")
         with readable(folder / tokenizer):
             reader = tokenizer_class.from_pretrained(folder / tokenizer, local_files_only=True)
         network = load_network(folder / encoder, getattr(transformers, class_name), dtype)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
+from pyramid_video.host.facts import ModelFacts
 from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, join_texts, sample
-from pyramid_video.models.families import ModelFamily
+from pyramid_video.host.standalone_wires import Model
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
@@ -44,17 +44,12 @@ PROMPT = [[torch.zeros(1, 2, 4), {"pooled_output": torch.zeros(1, 3)}]]
 
 def small_model(
     network: Callable[..., Tensor] | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> SimpleNamespace:
+) -> Model:
     """A MODEL of the standalone host around any function, as wide as `PROMPT`."""
-    return SimpleNamespace(
-        network=network,
-        dtype=dtype,
-        device=torch.device(device),
-        facts=SimpleNamespace(
-            text_width=4, pooled_width=3, latent_channels=1, kind="miniflux", name="small", family=ModelFamily()
-        ),
-        latent_format=None,
-    )
+    model = object.__new__(Model)
+    model.network, model.dtype, model.device, model.latent_format = network, dtype, torch.device(device), None
+    model.facts = ModelFacts("miniflux", 1, 4, 3, None, "small")
+    return model
 
 
 def sticky(x: Tensor, call: Call) -> Tensor:
