@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..models.helios_memory import UNIT_FRAMES, Grain, HeliosMemory
 from .history import Recall, See
+from .kinds import HELIOS
 from .noise import Generators, white_noise
-from .stages import HELIOS
 from .units import Units
 
 HELIOS_UNITS = Units(UNIT_FRAMES, UNIT_FRAMES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from .kinds import HELIOS
 from .stages import (
-    HELIOS,
     PyramidStages,
     Stage,
     Steps,

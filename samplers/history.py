@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..models.helios_memory import HeliosMemory
+from .kinds import PYRAMID_FLOW
 from .noise import Generators, pyramid, white_noise
-from .stages import PYRAMID_FLOW
 from .units import Units
 
 Past = tuple[Tensor, ...] | HeliosMemory  # as the network takes it; clips (b, c, t, h, w) are oldest first

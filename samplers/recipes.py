@@ -8,7 +8,8 @@ from .guidance import PyramidGuidance
 from .helios_history import HELIOS_UNITS, HeliosHistory
 from .helios_stages import make_helios_stages
 from .history import History, PyramidHistory
-from .stages import HELIOS, PYRAMID_FLOW, PyramidStages, Steps, make_stages
+from .kinds import HELIOS, PYRAMID_FLOW
+from .stages import PyramidStages, Steps, make_stages
 from .timetable import TokenShift
 from .units import ONE_FRAME, Units
 

@@ -15,11 +15,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .kinds import PYRAMID_FLOW
 from .stage_solvers import check_solver
 from .timetable import TRAIN_STEPS, Timetable
 
 Steps = int | Sequence[int]
-PYRAMID_FLOW, HELIOS = "Pyramid Flow", "Helios"  # whose ladders there are
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import sample_pyramid
@@ -82,6 +83,29 @@ def test_a_start_is_the_same_alone_and_in_a_batch():
     together = make(5, 2)
     for row in range(2):
         torch.testing.assert_close(together[row : row + 1], make(5 + row, 1), rtol=0, atol=1e-6)
+
+
+def test_a_clip_in_two_parts_is_the_clip_in_one():
+    """A sampler that goes on from the latent of another, as the block makes its memory of it."""
+    noise = draw_noise((1, 4, 27, 8, 8), 0)
+
+    def velocity(x, call):
+        past = sum(grain.latents.mean() * number for number, (_, grain, _) in enumerate(call.history.grains, 1))
+        return torch.sin(x) + past
+
+    def make(noise, history, before=0):
+        def renoise(unit, stage, like):
+            generator = torch.Generator().manual_seed(10 * (unit + before) + stage)
+            return torch.randn(like.shape, generator=generator)
+
+        ladder = helios_ladder(first_steps=2)
+        return sample_pyramid(velocity, noise, ladder, history=history, units=HELIOS_UNITS, renoise=renoise)
+
+    whole = make(noise, HeliosHistory())
+    first = make(noise[:, :, :9], HeliosHistory())
+    (history,) = HeliosMemory().build(previous={"samples": first})
+    rest = make(noise[:, :, 9:], history, before=1)
+    torch.testing.assert_close(torch.cat([first, rest], dim=2), whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

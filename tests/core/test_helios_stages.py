@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from pyramid_video.samplers.helios_stages import make_helios_stages
+from pyramid_video.samplers.kinds import HELIOS, PYRAMID_FLOW
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
-from pyramid_video.samplers.stages import HELIOS, PYRAMID_FLOW, make_stages
+from pyramid_video.samplers.stages import make_stages
 from pyramid_video.samplers.timetable import TokenShift
 
 diffusers = pytest.importorskip("diffusers")

@@ -59,6 +59,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoAnimationDataset",
     "PyramidVideoDatasetPreview",
     "PyramidVideoFolderDataset",
+    "PyramidVideoHeliosMemory",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 NODES = sorted(NODE_CLASS_MAPPINGS)
