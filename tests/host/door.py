@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import door_families
+import door_helios
 import door_lora
 import door_text
 import door_training
@@ -310,7 +311,7 @@ def check_deleted_models_are_freed(door):
 
 CHECKS = {
     name: check
-    for checks in (globals(), *map(vars, (door_families, door_lora, door_text, door_training, door_vae)))
+    for checks in (globals(), *map(vars, (door_families, door_helios, door_lora, door_text, door_training, door_vae)))
     for name, check in list(checks.items())
     if name.startswith("check_")
 }
