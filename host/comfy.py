@@ -149,7 +149,7 @@ class ComfyHost:
     ) -> dict[str, Any]:
         """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
-        samples = PromptGuider(model, positive, negative, scale).sample(
+        samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
             draw_noise(empty.shape, seed),
             empty,
             HostWholeSampler(sampler),

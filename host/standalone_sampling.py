@@ -105,12 +105,19 @@ def sample_whole(
     check_channels(model, latent["samples"], "latent")
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
-        ask = guided_answer(model, *prompts, shape[0])
+        ask = guided_answer(model, *prompts, shape[0], sampler.zero_star)
         clip = sampler.run(ask, noise, row_generators(seed, shape[0]), on_call)
     return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
 
 
-def guided_answer(model: Model, positive: Conditioning, negative: Conditioning | None, scale: float, batch: int) -> Ask:
+def guided_answer(
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    scale: float,
+    batch: int,
+    zero_star: bool = False,
+) -> Ask:
     """What a sampler asks; without a negative prompt, or at scale 1, the model is asked for one row a clip, not two."""
     guided = negative is not None and scale != 1
     prompts = [negative, positive] if guided else [positive]
@@ -119,7 +126,7 @@ def guided_answer(model: Model, positive: Conditioning, negative: Conditioning |
     def ask(x: Tensor, timestep: float) -> Tensor:
         timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
         answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
-        return guide(*answer.chunk(2), scale) if guided else answer
+        return guide(*answer.chunk(2), scale, zero_star) if guided else answer
 
     return ask
 

@@ -55,13 +55,16 @@ class PyramidGuidance:
 
     def combine(self, negative: Tensor, positive: Tensor, unit: int) -> Tensor:
         """The velocity that unit 0, 1, ... follows, from the answers (b, ...) to both prompts."""
-        if self.zero_star:
-            negative = nearest_multiple(negative, positive)
-        return guide(negative, positive, self.scale(unit))
+        return guide(negative, positive, self.scale(unit), self.zero_star)
 
 
-def guide(negative: Tensor, positive: Tensor, scale: float) -> Tensor:
-    """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative."""
+def guide(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:
+    """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative.
+
+    With `zero_star` the negative is scaled first (CFG-Zero*).
+    """
+    if zero_star:
+        negative = nearest_multiple(negative, positive)
     return negative + scale * (positive - negative)
 
 
