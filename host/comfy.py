@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.fingerprint import fingerprint
 from ..samplers.guidance import PyramidGuidance
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import draw_noise
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import WholeSampler
@@ -22,6 +22,7 @@ from . import comfy_model, comfy_text
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
 from .comfy_vae import PyramidVAE
+from .comfy_wan_vae import decode_units, encode_units, wan_facts
 from .comfy_whole import HostWholeSampler, PromptGuider, sampled_sigmas
 from .facts import ModelFacts, VAEFacts
 from .folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
@@ -112,10 +113,10 @@ class ComfyHost:
 
     def vae_facts(self, vae: Any) -> VAEFacts:
         """The numbers of a VAE; ValueError when something else is wired there."""
-        network = getattr(vae, "first_stage_model", None)
-        return expect(getattr(vae, "facts", None), VAEFacts, network or vae, "VAE", "Load video VAE")
+        facts = getattr(vae, "facts", None) or wan_facts(vae)
+        return expect(facts, VAEFacts, getattr(vae, "first_stage_model", None) or vae, "VAE", "Load video VAE")
 
-    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+    def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""
         return PyramidSampler(stages, history)
 
@@ -153,7 +154,7 @@ class ComfyHost:
     ) -> dict[str, Any]:
         """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
-        samples = PromptGuider(model, positive, negative, scale).sample(
+        samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
             draw_noise(empty.shape, seed),
             empty,
             HostWholeSampler(sampler),
@@ -163,19 +164,22 @@ class ComfyHost:
         )
         return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
 
-    def decode(self, vae: PyramidVAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+    def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
         self.vae_facts(vae)
-        return vae.decode(samples, chunk=chunk, tile=tile).flatten(0, 1)
+        ours = isinstance(vae, PyramidVAE)
+        video = vae.decode(samples, chunk=chunk, tile=tile) if ours else decode_units(vae, samples, tile)
+        return video.flatten(0, 1)
 
-    def encode(self, vae: PyramidVAE, images: Tensor) -> Tensor:
+    def encode(self, vae: Any, images: Tensor) -> Tensor:
         """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
         self.vae_facts(vae)
-        return vae.encode(images)
+        return vae.encode(images) if isinstance(vae, PyramidVAE) else encode_units(vae, images)
 
     def fingerprint(self, wire: Any) -> str:
         """A word that tells the weights of a VAE or CLIP from others."""
-        return fingerprint(wire.first_stage_model if isinstance(wire, PyramidVAE) else wire.cond_stage_model)
+        network = getattr(wire, "first_stage_model", None)
+        return fingerprint(wire.cond_stage_model if network is None else network)
 
     def free_memory(self) -> None:
         """Take all models off the device: what follows needs it for itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,81 +21,24 @@ from torch import Tensor
 
 from ..models import checkpoints
 from ..models.checkpoint_dtypes import asked_dtype
-from ..models.latent_format import LatentFormat
-from ..models.miniflux import MiniFluxTransformer
-from ..models.mmdit import MMDiTTransformer
+from ..models.helios import UNIT_FRAMES, text_window
+from ..models.latent_format import WAN, LatentFormat
 from ..samplers.noise_schedule import schedule_of
-from .comfy_conds import PaddedText, TextLengths, mask_of, without_padding
+from .comfy_conds import PaddedText, TextLengths, without_padding
+from .comfy_networks import NETWORKS, HostNetwork
 from .comfy_whole import level_sigmas
 from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
-FLUX_WIDTH, FLUX_MEMORY = 3072, 3.1  # the host's measured activation factor for FLUX.1; it grows with the width
+# Width and activation factor that the host measured for relatives of our networks; the factor grows with the width.
+MEASURED = {"flux": (3072, 3.1), "wan": (2222, 1.0)}
 USE_OUR_SAMPLER = {
     "pyramid": "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or "
     "the block 'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced",
     "gan": "'{name}' is the generator of a GAN and makes a clip in one step, not in several with {sampler}: use the "
     "block 'Sample GAN', or 1 step and cfg 1",
 }
-
-
-class HostNetwork:
-    """Put in front of one of our networks, gives it the call of a ComfyUI network.
-
-    The host calls with one tensor and one timestep. Of a pyramid, the clips before it and the true timestep come beside
-    it, in `transformer_options["pyramid"]`, where `PyramidSampler` puts them.
-    """
-
-    def __init__(self, network_config: Any, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
-        super().__init__(network_config, ops=operations, device=device, dtype=dtype)
-        self.dtype = dtype
-
-    def forward(
-        self,
-        x: Tensor,
-        timestep: Tensor,
-        context: Tensor | None = None,
-        transformer_options: dict | None = None,
-        **extra,
-    ) -> Tensor:
-        options = {} if transformer_options is None else transformer_options
-        wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
-        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
-        return executor.execute(x, timestep, context, transformer_options=options, **extra)
-
-    def _velocity(
-        self,
-        x: Tensor,
-        timestep: Tensor,
-        context: Tensor | None = None,
-        transformer_options: dict | None = None,
-        **extra,
-    ) -> Tensor:
-        pyramid = transformer_options.get("pyramid")
-        rows, text, history = x.shape[0], extra["text"], ()
-        if pyramid is not None:
-            # The host asks for positive and negative in one batch; both have the same past.
-            history = (repeat_rows(clip, rows).to(x) for clip in pyramid["history"])
-            timestep = pyramid["timestep"].expand(rows)
-        return super().forward(
-            (*history, x),
-            timestep,
-            text,
-            mask_of(extra["text_lengths"], text.shape[1]),
-            extra["pooled"],
-        )
-
-
-class HostMiniFlux(HostNetwork, MiniFluxTransformer):
-    pass
-
-
-class HostMMDiT(HostNetwork, MMDiTTransformer):
-    pass
-
-
-NETWORKS = {"miniflux": HostMiniFlux, "mmdit": HostMMDiT}
 
 
 class VideoModel(comfy.model_base.BaseModel):
@@ -118,6 +62,8 @@ class VideoModel(comfy.model_base.BaseModel):
     ) -> dict[str, Any]:
         """What the network gets of a CONDITIONING: its tokens, how many of them are real, and the pooled vector."""
         check_text(self.facts, cross_attn, pooled_output)
+        if self.facts.kind == "helios":
+            return {"text": comfy.conds.CONDRegular(text_window(cross_attn))}
         tokens, lengths = without_padding(cross_attn, kw.get("attention_mask"))
         return {
             "text": PaddedText(tokens),
@@ -126,11 +72,14 @@ class VideoModel(comfy.model_base.BaseModel):
         }
 
     def memory_required(self, input_shape: list[int], *args, **kw) -> float:
-        """Bytes for activations: of a pyramid one unit at a time, with a past of about 1 + 1/4 + frames/16 units."""
+        """Bytes for activations: of a pyramid one unit at a time and the past that it sees.
+
+        Of Pyramid Flow the past is about 1 + 1/4 + frames/16 units of one frame, of Helios as much as 2.5 frames.
+        """
         if self.facts.family.name != "pyramid":
             return super().memory_required(input_shape, *args, **kw)
         batch, channels, frames, *size = input_shape
-        at_once = min(2.25 + frames / 16, 2 * frames)
+        at_once = UNIT_FRAMES + 2.5 if self.facts.kind == "helios" else min(2.25 + frames / 16, 2 * frames)
         return super().memory_required([batch * at_once, channels, *size], *args, **kw)
 
     def state_dict_for_saving(self, *args, **kw) -> dict[str, Tensor]:
@@ -157,8 +106,14 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
     latent_dimensions = 3
 
     def __init__(self, ours: LatentFormat, channels: int) -> None:
-        self.ours = ours
         self.latent_channels = channels
+        if ours == WAN:  # the host knows its colours, for pictures in -1..1
+            theirs = comfy.latent_formats.Wan21()
+            factors = [[value / 2 for value in row] for row in theirs.latent_rgb_factors]
+            ours = replace(
+                ours, rgb_factors=factors, rgb_bias=[value / 2 + 0.5 for value in theirs.latent_rgb_factors_bias]
+            )
+        self.ours = ours
         factors, bias = ours.colours(channels)
         self.latent_rgb_factors = [[2 * value for value in row] for row in factors]  # the host's pictures are in -1..1
         self.latent_rgb_factors_bias = [2 * value - 1 for value in bias]
@@ -180,7 +135,8 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config = VideoConfig({"network_config": info.config})
     config.sampling_settings = {"shift": info.family.shift}
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
-    config.memory_usage_factor = FLUX_MEMORY * info.config.width / FLUX_WIDTH
+    width, memory = MEASURED["wan" if info.kind == "helios" else "flux"]
+    config.memory_usage_factor = memory * info.config.width / width
     config.set_inference_dtype(storage, compute)
     model = VideoModel(config, NETWORKS[info.kind], facts_of(info))
     # Made on the meta device, so the tensors of the file are the only copy.
@@ -200,8 +156,8 @@ def facts_of(info: checkpoints.CheckpointInfo) -> ModelFacts:
     return ModelFacts(
         kind=info.kind,
         latent_channels=info.config.latent_channels,
-        text_width=info.config.joint_attention_dim,
-        pooled_width=info.config.pooled_projection_dim,
+        text_width=info.config.text_width,
+        pooled_width=info.config.pooled_width,
         latent_format=info.latent_format,
         name=info.name,
         family=info.family,
@@ -240,19 +196,14 @@ def host_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def check_text(facts: ModelFacts, tokens: Tensor | None, pooled: Tensor | None) -> None:
     """Raise ValueError unless a prompt is as wide as the model reads it."""
-    if tokens is None or pooled is None:
+    if tokens is None or (pooled is None and facts.pooled_width):
         raise ValueError(f"{facts.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
-    given, wanted = (tokens.shape[-1], pooled.shape[-1]), (facts.text_width, facts.pooled_width)
-    if given != wanted:
+    if not facts.reads(tokens, pooled):
+        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
         raise ValueError(
-            f"the prompt has tokens {given[0]} and a pooled vector {given[1]} wide, {facts.name} reads {wanted[0]} and "
-            f"{wanted[1]}: encode it with the text encoder that belongs to this model"
+            f"the prompt has tokens {tokens.shape[-1]} wide and {vector}, but the model is {facts}: encode it with the "
+            "text encoder that belongs to this model"
         )
-
-
-def repeat_rows(clip: Tensor, rows: int) -> Tensor:
-    """The batch `(b, ...)` again and again until there are `rows`."""
-    return clip.repeat(rows // clip.shape[0], *[1] * (clip.ndim - 1))
 
 
 def json_tensor(values: dict[str, Any]) -> Tensor:

@@ -175,10 +175,14 @@ def clip_network(config: dict[str, Any], projected: bool, options: dict[str, Any
 
 
 def t5_network(config: dict[str, Any], options: dict[str, Any]) -> SDClipModel:
-    act = config.get("dense_act_fn", "gelu_new")
-    sizes = {"is_gated_act": True, **config, "dense_act_fn": HOST_GELU.get(act, act)}
-    network = comfy.text_encoders.t5.T5
+    network, sizes = comfy.text_encoders.t5.T5, t5_sizes(config)
     return SDClipModel(textmodel_json_config=sizes, model_class=network, special_tokens=T5_MARKS, **options)
+
+
+def t5_sizes(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a T5 as the host reads it."""
+    act = config.get("dense_act_fn", "gelu_new")
+    return {"is_gated_act": True, **config, "dense_act_fn": HOST_GELU.get(act, act)}
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -195,7 +199,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def first_tokens(rows: list[list[tuple]]) -> list[tuple]:
-    """The first 127 tokens of a text and its end mark, or all of a shorter one."""
+def first_tokens(rows: list[list[tuple]], count: int = T5_TOKENS) -> list[tuple]:
+    """The first `count` tokens of a text, the last of them its end mark, or all of a shorter one."""
     row = [pair for part in rows for pair in part]
-    return row if len(row) <= T5_TOKENS else [*row[: T5_TOKENS - 1], row[-1]]
+    return row if len(row) <= count else [*row[: count - 1], row[-1]]

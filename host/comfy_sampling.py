@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..samplers.guidance import PyramidGuidance
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import row_generators
 from ..samplers.pace import Pace, time_left
-from ..samplers.pyramid import Call, calls_left, sample_pyramid
+from ..samplers.pyramid import Call, calls_left, sample_pyramid, shift_tokens
+from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from .comfy_progress import say
+from .facts import ModelFacts
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -33,9 +35,13 @@ class PyramidSampler(comfy.samplers.Sampler):
 
     family = "pyramid"  # what the guard on the MODEL looks for
 
-    def __init__(self, stages: PyramidStages, history: PyramidHistory) -> None:
-        self.stages = stages
+    def __init__(self, stages: PyramidStages | None, history: History | None) -> None:
+        self.stages = stages  # None: those that the model is sampled with as a rule
         self.history = history
+
+    def settle(self, facts: ModelFacts) -> tuple[PyramidStages, History]:
+        """The ladder and memory for a model. ValueError where those wired were made for another kind."""
+        return complete(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
 
     def sample(
         self,
@@ -55,19 +61,19 @@ class PyramidSampler(comfy.samplers.Sampler):
                 "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
                 "a start image goes into 'Temporal conditioning'"
             )
-        start = self.history.start
-        if start is not None:
-            start = model_wrap.inner_model.process_latent_in(start.to(noise))
-        run = PyramidRun(self.stages, model_wrap, extra_args, callback, noise.shape, start)
+        model = model_wrap.inner_model
+        stages, history = self.settle(model.facts)
+        history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
+        run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)
         result = sample_pyramid(
             run.velocity,
             noise,
-            self.stages,
+            stages,
             generators=row_generators(run.seed, noise.shape[0]),
-            history=self.history,
-            start=start,
+            history=history,
+            units=units_of(model.facts.kind),
             on_call=run.report,
-            model_dtype=computing_dtype(model_wrap.inner_model),
+            model_dtype=computing_dtype(model),
         )
         run.finish(result)
         return result
@@ -114,13 +120,15 @@ class PyramidRun:
     def enter_stage(self, x: Tensor, call: Call) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
-        self.stage_options["sample_sigmas"] = x.new_tensor(self.stages.sigmas(call.stage, call.steps))
+        sigmas = self.stages.sigmas(call.stage, call.steps, shift_tokens(x, call.stage))
+        self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
         cache = self.stage_options.get("easycache")
         if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
             sampling = self.guider.inner_model.model_sampling
             self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
         self.guider.conds = {
-            name: [fit_cond(cond, x, call.unit, self.shape[2]) for cond in conds] for name, conds in self.conds.items()
+            name: [fit_cond(cond, x, call.frames, self.shape[2]) for cond in conds]
+            for name, conds in self.conds.items()
         }
 
     def report(self, call: Call, clean: Tensor) -> None:
@@ -136,7 +144,7 @@ class PyramidRun:
         if self.callback is not None and call.index + 1 < call.total:  # the last is told with the whole clip
             self.callback(call.index, unit, torch.cat([*self.done, unit], dim=2), call.total)
         if (call.stage + 1, call.step + 1) == (call.stages, call.steps):
-            self.done.append(unit)  # where the last step leads is the clean estimate itself
+            self.done.append(unit)  # where Euler's last step leads; other solvers end close by
 
     def finish(self, result: Tensor) -> None:
         """Leave the whole clip as the last estimate: core's sampler hands it out as `denoised_output`."""
@@ -188,10 +196,10 @@ def computing_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def fit_cond(cond: dict[str, Any], x: Tensor, unit: int, frames: int) -> dict[str, Any]:
+def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[str, Any]:
     """A prompt whose mask has the size and, where it changes over time, the time of the unit `x`.
 
-    A unit is one latent frame, of `frames` in the whole clip.
+    `unit` are its latent frames, of `frames` in the whole clip.
     """
     if "area" in cond:
         raise ValueError(
@@ -205,14 +213,14 @@ def fit_cond(cond: dict[str, Any], x: Tensor, unit: int, frames: int) -> dict[st
     return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
 
 
-def times_of(frame: int, frames: int, times: int) -> slice:
-    """Which of `times` masks belong to a latent frame: those after the one of the frame before, up to its own.
+def times_of(unit: slice, frames: int, times: int) -> slice:
+    """Which of `times` masks belong to the latent frames `unit`: those after the ones before, up to its last one's.
 
-    So a mask for every picture meets the pictures that the latent frame stands for, the first of them alone.
+    So a mask for every picture meets the pictures that the latent frames stand for, the first of them alone.
     """
     step = (times - 1) / max(1, frames - 1)
-    last = round(frame * step)
-    first = min(last, round((frame - 1) * step) + 1) if frame else 0
+    last = round((unit.stop - 1) * step)
+    first = min(last, round((unit.start - 1) * step) + 1) if unit.start else 0
     return slice(first, last + 1)
 
 

@@ -16,18 +16,22 @@ import torch
 from torch import Tensor
 
 from ..models import checkpoints
+from ..models.official_text import UMT5_TOKENS
 from ..models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from .comfy_model import json_tensor
-from .comfy_official_text import HOST_NAMES, OfficialNetworks, first_tokens, host_key, load_official
+from .comfy_official_text import OfficialNetworks, first_tokens, host_key, load_official
+from .comfy_umt5 import UMT5, load_umt5
 
 OWN = "pyramid_video"  # the name of our tokens among a CLIP's
 ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of their tokens
 
 
 def load_text_encoder(path: Path) -> comfy.sd.CLIP:
-    """Read our own text encoder, or the official folder that holds `text_encoder`, `text_encoder_2`, ..."""
-    info = checkpoints.inspect(path, ("text_encoder", *HOST_NAMES))
-    return load_own(info) if info.kind == "text_encoder" else load_official(path, info.kind)
+    """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ..."""
+    info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
+    if info.kind == "text_encoder":
+        return load_own(info)
+    return load_umt5(path) if info.kind == "official_text_helios" else load_official(path, info.kind)
 
 
 def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
@@ -100,19 +104,25 @@ class HostTokenizer:
 def encode(clip: Any, text: str) -> list[list[Any]]:
     """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length.
 
-    Also right with core's FLUX and SD3 sets, from which it takes the first 128 tokens of T5 without padding (equal to
-    padding under a mask) and the pooled vectors of CLIP's first 77: of CLIP-G projected, of CLIP-L not. That goes for
-    SD3 too: the CLIP-L file that came with it has no projection. Diffusers puts the identity there, but core leaves
-    whatever the memory held.
+    Also right with core's UMT5 of type wan: the model reads its first 512 tokens, zeros after them are padding, and
+    there is no pooled vector. And with core's FLUX and SD3 sets, from which it takes the first 128 tokens of T5 without
+    padding (equal to padding under a mask) and the pooled vectors of CLIP's first 77: of CLIP-G projected, of CLIP-L
+    not. That goes for SD3 too: the CLIP-L file that came with it has no projection. Diffusers puts the identity there,
+    but core leaves whatever the memory held.
     """
     tokens = clip.tokenize(text, disable_weights=True, tokenizer_options={"t5xxl_min_length": 0})
     names = set(tokens) if isinstance(tokens, dict) else set()
     if OWN in names or isinstance(clip.cond_stage_model, OfficialNetworks):
         return conditioning(clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True))
+    if names == {UMT5}:
+        return conditioning(
+            clip.encode_from_tokens({UMT5: [first_tokens(tokens[UMT5], UMT5_TOKENS)]}, return_dict=True)
+        )
     if names not in ({"l", "t5xxl"}, {"l", "g", "t5xxl"}):
         raise ValueError(
             f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, no text that a pyramid model knows: take "
-            "'Load text encoder', or core's DualCLIPLoader of type flux (miniFLUX) or TripleCLIPLoader (SD3)"
+            "'Load text encoder', or core's CLIPLoader of type wan (Helios), DualCLIPLoader of type flux (miniFLUX) or "
+            "TripleCLIPLoader (SD3)"
         )
     check_complete(clip, names)
     tokens = {name: rows[:1] for name, rows in tokens.items()} | {"t5xxl": [first_tokens(tokens["t5xxl"])]}

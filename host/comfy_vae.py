@@ -23,7 +23,6 @@ from .facts import VAEFacts
 
 CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
 TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
-LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
 Plan = tuple["int | None", "int | None"]  # (chunk, tile): latent frames at once and pixels of a tile, None for all
 Work = Callable[["int | None", "int | None"], Tensor]  # plan -> result
 Memory = Callable[["int | None", "int | None"], float]  # plan -> bytes beside the weights
@@ -33,7 +32,7 @@ class PyramidVAE(comfy.sd.VAE):
     """Pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` in the VAE's own scale on the other."""
 
     def __init__(self, path: Path) -> None:
-        info = checkpoints.inspect(path, ("causal_vae",))
+        info = checkpoints.inspect(path, checkpoints.VAES)
         with without_warnings():  # the host means to warn of a missing VAE; ours follows
             super().__init__(sd={})
         self.device = comfy.model_management.vae_device()
@@ -46,11 +45,12 @@ class PyramidVAE(comfy.sd.VAE):
         )
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
-        self.facts = VAEFacts(time, space, config.latent_channels, info.name)
+        self.facts = facts = VAEFacts(time, space, config.latent_channels, info.name, config.unit)
+        self.kind = info.kind
         self.latent_channels = config.latent_channels
         self.latent_dim = 3
-        self.upscale_ratio = (lambda frames: max(0, (frames - 1) * time + 1), space, space)
-        self.downscale_ratio = (lambda frames: max(0, (frames - 1) // time + 1), space, space)
+        self.upscale_ratio = (facts.frames_of, space, space)
+        self.downscale_ratio = (facts.latent_frames_of, space, space)
         self.upscale_index_formula = self.downscale_index_formula = (time, space, space)
         self.memory_used_decode = lambda shape, dtype: self.decode_memory(shape, dtype, 1)
         self.memory_used_encode = lambda shape, dtype: self.encode_memory(shape, dtype, time)
@@ -126,7 +126,7 @@ class PyramidVAE(comfy.sd.VAE):
 
     def get_sd(self) -> dict[str, Tensor]:
         """As the host saves a VAE, and its description as a tensor of JSON bytes, so that the file loads again."""
-        about = {"kind": "causal_vae", "config": self.config.to_dict()}
+        about = {"kind": self.kind, "config": self.config.to_dict()}
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
 
     def decode_one(self, latent: Tensor, chunk: int | None, tile: int | None) -> Tensor:
@@ -135,7 +135,8 @@ class PyramidVAE(comfy.sd.VAE):
         if tile is not None:
             return self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk()))
         length = chunk or latent.shape[2]
-        step, total = on_chunk(), -(-max(1, latent.shape[2] - 1) // length)
+        step = on_chunk()
+        total = -(-latent.shape[2] // self.facts.unit) if self.facts.unit else -(-max(1, latent.shape[2] - 1) // length)
         pieces = []
         for piece in self.first_stage_model.iter_decode(latent, length):
             pieces.append(self.as_images(piece))
@@ -194,8 +195,9 @@ class PyramidVAE(comfy.sd.VAE):
     def cut_to_legal(self, video: Tensor) -> Tensor:
         """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
         frames, height, width = video.shape[2:]
-        space, time = self.facts.space_compression, self.facts.time_compression
-        kept = (frames - 1) // time * time + 1, height // space * space, width // space * space
+        space = self.facts.space_compression
+        kept_frames = self.facts.frames_of(self.facts.latent_frames_of(frames))
+        kept = kept_frames, height // space * space, width // space * space
         if kept != (frames, height, width):
             logging.warning(
                 "Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d",
@@ -210,19 +212,11 @@ class PyramidVAE(comfy.sd.VAE):
 
     def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""
-        frames = min(shape[2], (chunk or shape[2]) + 1) * self.facts.time_compression
-        area = shape[3] * shape[4] * (self.facts.space_compression // self.config.patch_size) ** 2
-        widest = max(
-            self.config.decoder_block_out_channels[:2]
-        )  # the last block begins at full size with its input's width
-        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+        return self.config.decode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
 
     def encode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that encoding video of `shape` needs beside the weights, `chunk` frames at once."""
-        frames = min(shape[2], (chunk or shape[2]) + 1)
-        area = shape[3] * shape[4] // self.config.patch_size**2
-        widest = self.config.encoder_block_out_channels[0]
-        return LIVE_TENSORS * frames * area * widest * comfy.model_management.dtype_size(dtype)
+        return self.config.encode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
 
 
 def plans_within(limit: float, plans: list[Plan], memory: Memory) -> list[Plan]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..samplers.flow import TIMESTEPS
+from ..samplers.guidance import guide
 from ..samplers.noise import row_generators
 from ..samplers.noise_schedule import NoiseSchedule, schedule_of
 from ..samplers.pace import Pace, time_left
@@ -44,8 +45,15 @@ def sampled_sigmas(model: Any, sampler: WholeSampler) -> Tensor:
 class PromptGuider(comfy.samplers.CFGGuider):
     """Classifier-free guidance; without a negative, or at scale 1, one row a clip instead of two."""
 
-    def __init__(self, model: Any, positive: list, negative: list | None, scale: float) -> None:
+    def __init__(
+        self, model: Any, positive: list, negative: list | None, scale: float, zero_star: bool = False
+    ) -> None:
         super().__init__(model)
+        if zero_star:  # asked with both answers as `sigma * velocity`
+            self.model_options = {
+                **self.model_options,
+                "sampler_cfg_function": lambda answers: guide(answers["uncond"], answers["cond"], scale, True),
+            }
         self.inner_set_conds({"positive": positive, **({} if negative is None else {"negative": negative})})
         self.set_cfg(1.0 if negative is None else scale)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ..models.families import ModelFamily
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..models.latent_format import LatentFormat
 
 
@@ -15,29 +17,65 @@ if TYPE_CHECKING:
 class ModelFacts:
     """The numbers of a transformer that other blocks have to agree with."""
 
-    kind: str  # "miniflux" or "mmdit"
+    kind: str  # "miniflux", "mmdit" or "helios"
     latent_channels: int
     text_width: int  # features per text token
-    pooled_width: int  # features of the pooled text vector
+    pooled_width: int  # features of the pooled text vector, 0 where none is read
     latent_format: LatentFormat
     name: str  # file or folder it was read from
     family: ModelFamily = ModelFamily()
 
     def __str__(self) -> str:
+        pooled = f", pooled text {self.pooled_width} wide" if self.pooled_width else ""
         return (
             f"{self.name} ({self.kind}, {self.family}, {self.latent_channels} latent channels, "
-            f"text {self.text_width} wide, pooled text {self.pooled_width} wide)"
+            f"text {self.text_width} wide{pooled})"
         )
+
+    def reads(self, tokens: Tensor, pooled: Tensor | None) -> bool:
+        """Whether features `(b, n, d)` and a pooled vector `(b, p)` of a text are as wide as this model wants them."""
+        widths = tokens.shape[-1], 0 if pooled is None or not self.pooled_width else pooled.shape[-1]
+        return widths == (self.text_width, self.pooled_width)
 
 
 @dataclass(frozen=True)
 class VAEFacts:
-    """How a video VAE shrinks time and space; a clip of `time_compression * k + 1` frames has k + 1 latent frames."""
+    """How a video VAE shrinks time and space; a clip of `time_compression * k + 1` frames has k + 1 latent frames.
+
+    With a `unit`, that goes for each unit of so many latent frames: they are encoded and decoded on their own, and a
+    video is a number of whole units.
+    """
 
     time_compression: int
     space_compression: int
     latent_channels: int
     name: str
+    unit: int | None = None
+
+    @property
+    def unit_frames(self) -> int | None:
+        """Frames of a unit."""
+        return None if self.unit is None else self.time_compression * (self.unit - 1) + 1
+
+    def frames_of(self, latent_frames: int) -> int:
+        """How many frames so many latent frames are decoded to."""
+        units, rest = divmod(latent_frames, self.unit) if self.unit else (0, latent_frames)
+        return units * (self.unit_frames or 0) + (self.time_compression * (rest - 1) + 1 if rest else 0)
+
+    def latent_frames_of(self, frames: int) -> int:
+        """How many latent frames the first of `frames` frames make, as many as fit."""
+        units, rest = divmod(frames, self.unit_frames) if self.unit else (0, frames)
+        return units * (self.unit or 0) + ((rest - 1) // self.time_compression + 1 if rest else 0)
+
+    def nearest_length(self, frames: int) -> int:
+        """The nearest length that a video can have; half way goes up."""
+        first, step = (self.unit_frames, self.unit_frames) if self.unit else (1, self.time_compression)
+        return max(0, (2 * (frames - first) + step) // (2 * step)) * step + first
+
+    @property
+    def lengths(self) -> str:
+        """The lengths that a video can have, in a few signs."""
+        return f"{self.unit_frames}k" if self.unit else f"{self.time_compression}k+1"
 
     def __str__(self) -> str:
         return (

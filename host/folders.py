@@ -20,6 +20,12 @@ MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 WEIGHT_EXTENSIONS = (".safetensors", ".bin")
 # The names that libraries give to the weights of a folder with a config.json.
 PART = re.compile(r"(diffusion_pytorch_model.*|pytorch_model|model|.+-\d{5}-of-\d{5})\.\w+")
+KIND_WORDS = {  # keys of a config.json that only these kinds have
+    "joint_attention_dim": "diffusion_models",
+    "has_multi_term_memory_patch": "diffusion_models",
+    "encoder_block_out_channels": "vae",
+    "temperal_downsample": "vae",
+}
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
 
 
@@ -171,7 +177,24 @@ def _official_of(roots: Iterable[Path], kind: str) -> Iterator[tuple[str, Path]]
 
 
 def _is_official_top(folder: Path) -> bool:
-    return (folder / "text_encoder_2").is_dir() and (folder / "tokenizer_2").is_dir()
+    return folder.is_dir() and _holds_texts(folder, [entry.name for entry in folder.iterdir() if entry.is_dir()])
+
+
+def _holds_texts(folder: Path, folders: Sequence[str]) -> bool:
+    """Whether a folder is the top of an official model: CLIP and T5 of Pyramid Flow, or UMT5 of Helios."""
+    if "text_encoder_2" in folders and "tokenizer_2" in folders:
+        return True
+    alone = "text_encoder" in folders and "tokenizer" in folders
+    return alone and _config(folder / "text_encoder").get("model_type") == "umt5"
+
+
+def _config(folder: Path) -> dict:
+    """The config.json of a folder, empty where there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _parts(files: Sequence[str]) -> list[str]:
@@ -184,18 +207,7 @@ def _parts(files: Sequence[str]) -> list[str]:
 
 def _official_kind(folder: Path, folders: Sequence[str], files: Sequence[str]) -> str | None:
     """Tell the kind of a folder from its layout and the words in its config; weights are not opened."""
-    if "text_encoder_2" in folders and "tokenizer_2" in folders:
+    if _holds_texts(folder, folders):
         return "text_encoders"
-    if not _parts(files):
-        return None
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(config, dict):
-        return None
-    if "joint_attention_dim" in config:
-        return "diffusion_models"
-    if "encoder_block_out_channels" in config:
-        return "vae"
-    return None
+    config = _config(folder) if _parts(files) else {}
+    return next((kind for word, kind in KIND_WORDS.items() if word in config), None)

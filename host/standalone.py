@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..models.checkpoints import CheckpointInfo
     from ..samplers.guidance import PyramidGuidance
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
     from ..samplers.whole import WholeSampler
     from .standalone_sampling import Guider, Noise, PyramidSampler
@@ -98,7 +98,7 @@ class StandaloneHost:
         from . import standalone_layers
         from .standalone_wires import Model
 
-        info = checkpoints.inspect(path, ("miniflux", "mmdit"))
+        info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
         stored = asked_dtype(weight_dtype) or self.suited_dtype(info)
         casting = stored in checkpoints.FLOAT8
         network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
@@ -118,7 +118,7 @@ class StandaloneHost:
         from ..models import bare_layers, checkpoints
         from .standalone_wires import VAE
 
-        info = checkpoints.inspect(path, ("causal_vae",))
+        info = checkpoints.inspect(path, checkpoints.VAES)
         return VAE(checkpoints.build(info, ops=bare_layers, dtype=self.suited_dtype(info)), info, self.device)
 
     def load_text_encoder(self, path: Path) -> TextModel:
@@ -128,7 +128,7 @@ class StandaloneHost:
         from ..models import bare_layers, checkpoints
         from .standalone_wires import official_text_model, own_text_model
 
-        info = checkpoints.inspect(path, ("text_encoder", "official_text_miniflux", "official_text_sd3"))
+        info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
         if info.kind != "text_encoder":
             dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
             return official_text_model(path, self.device, dtype)
@@ -143,7 +143,10 @@ class StandaloneHost:
         return torch.bfloat16 if size >= LARGE and self.device.type != "cpu" else torch.float32
 
     def encode_prompt(self, clip: TextModel, text: str) -> Conditioning:
-        """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length."""
+        """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length.
+
+        No pooled vector for Helios.
+        """
         from .standalone_wires import TextModel
 
         return expect(clip, TextModel, "CLIP", "Load text encoder").encode(text)
@@ -170,7 +173,7 @@ class StandaloneHost:
 
         return Noise(seed)
 
-    def make_sampler(self, stages: PyramidStages, history: PyramidHistory) -> PyramidSampler:
+    def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""
         from .standalone_sampling import PyramidSampler
 

@@ -22,6 +22,11 @@ class Conv2d(bare_layers.Conv2d):
         return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
 
 
+class Conv3d(bare_layers.Conv3d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
+
+
 class LayerNorm(bare_layers.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, at_use(self.weight, x), at_use(self.bias, x), self.eps)

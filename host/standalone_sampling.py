@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.helios import text_window
 from ..samplers.guidance import PyramidGuidance, guide
-from ..samplers.history import PyramidHistory
+from ..samplers.history import History
 from ..samplers.noise import draw_noise, row_generators
 from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
+from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import Ask, WholeSampler
 from ..samplers.whole import OnCall as OnWholeCall
-from .standalone_wires import Conditioning, Model, resident
+from .standalone_wires import Conditioning, Model, Text, resident
 
 Answer = Callable[[Tensor, Call], Tensor]
 
@@ -32,17 +34,8 @@ class Noise:
 class PyramidSampler:
     """What travels on a SAMPLER wire."""
 
-    stages: PyramidStages
-    history: PyramidHistory
-
-
-@dataclass(frozen=True)
-class Text:
-    """Prompts as the network reads them, one row for each row of its batch."""
-
-    tokens: Tensor  # (rows, n, d)
-    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded
-    pooled: Tensor  # (rows, p)
+    stages: PyramidStages | None  # None: those that the model is sampled with as a rule
+    history: History | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +56,8 @@ class Guider:
         def ask(x: Tensor, call: Call) -> Tensor:
             if guided and self.guidance.stands_still(call.stage, call.step):
                 return torch.zeros_like(x)
-            clips = [clip.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1) for clip in (*call.history, x)]
             timestep = torch.full((len(text.tokens),), call.timestep, device=x.device)
-            answer = model.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
+            answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timestep, call.history, text)
             return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
 
         return ask
@@ -77,19 +69,22 @@ def sample(
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
+    facts = model.facts
+    stages, history = complete(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
     noise = draw_noise(shape, seed).to(model.device)
-    start = sampler.history.start
-    if start is not None:
+
+    def normalize(start: Tensor) -> Tensor:
         check_channels(model, start, "start image's latent")
-        start = model.latent_format.normalize(start.to(noise))
+        return model.latent_format.normalize(start.to(noise))
+
     with resident(model.network, model.device):
         clip = sample_pyramid(
             guider.velocity(shape[0]),
             noise,
-            sampler.stages,
+            stages,
             generators=row_generators(seed, shape[0]),
-            history=sampler.history,
-            start=start,
+            history=history.normalized(normalize),
+            units=units_of(facts.kind),
             on_call=on_call,
             model_dtype=model.dtype,
         )
@@ -110,22 +105,28 @@ def sample_whole(
     check_channels(model, latent["samples"], "latent")
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
-        ask = guided_answer(model, *prompts, shape[0])
+        ask = guided_answer(model, *prompts, shape[0], sampler.zero_star)
         clip = sampler.run(ask, noise, row_generators(seed, shape[0]), on_call)
     return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
 
 
-def guided_answer(model: Model, positive: Conditioning, negative: Conditioning | None, scale: float, batch: int) -> Ask:
+def guided_answer(
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    scale: float,
+    batch: int,
+    zero_star: bool = False,
+) -> Ask:
     """What a sampler asks; without a negative prompt, or at scale 1, the model is asked for one row a clip, not two."""
     guided = negative is not None and scale != 1
     prompts = [negative, positive] if guided else [positive]
     text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
 
     def ask(x: Tensor, timestep: float) -> Tensor:
-        clip = x.to(model.dtype).repeat(len(prompts), 1, 1, 1, 1)
-        timesteps = torch.full((len(clip),), timestep, device=x.device)
-        answer = model.network((clip,), timesteps, text.tokens, text.mask, text.pooled).to(x.dtype)
-        return guide(*answer.chunk(2), scale) if guided else answer
+        timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
+        answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
+        return guide(*answer.chunk(2), scale, zero_star) if guided else answer
 
     return ask
 
@@ -142,28 +143,34 @@ def check_channels(model: Model, latent: Tensor, what: str) -> None:
         )
 
 
-def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor]:
-    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch."""
+def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor | None]:
+    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch.
+
+    No vectors for a model that reads none.
+    """
     if len(conditioning) != 1:
         raise ValueError(
             f"the conditioning holds {len(conditioning)} prompts to be combined; this model takes one at a time"
         )
     tokens, extras = conditioning[0]
     pooled = extras.get("pooled_output")
-    widths = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
-    if widths != (model.facts.text_width, model.facts.pooled_width):
+    if not model.facts.reads(tokens, pooled):
+        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
         raise ValueError(
-            f"the prompt is {widths[0]} wide with a pooled vector {widths[1]} wide, but the model is {model.facts}: "
+            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.facts}: "
             "use the text encoder that belongs to it"
         )
     if batch % len(tokens):
         raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
     repeats = batch // len(tokens)
-    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1)
+    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.facts.pooled_width else None
 
 
-def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
-    """Pad the prompts to one length and stack them; the mask tells padding from words."""
+def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
+    """Pad the prompts to one length and stack them; the mask tells padding from words. Helios reads padding too."""
+    place = {"device": model.device, "dtype": model.dtype}
+    if model.facts.kind == "helios":
+        return Text(torch.cat([text_window(tokens) for tokens, _ in prompts]).to(**place), None, None)
     longest = max(tokens.shape[1] for tokens, _ in prompts)
     padded, masks = [], []
     for tokens, _ in prompts:
@@ -171,7 +178,6 @@ def join_texts(prompts: list[tuple[Tensor, Tensor]], model: Model) -> Text:
         padded.append(torch.cat([tokens, tokens.new_zeros(rows, longest - length, width)], dim=1))
         masks.append((torch.arange(longest) < length).long().expand(rows, -1))
     even = all(tokens.shape[1] == longest for tokens, _ in prompts)
-    place = {"device": model.device, "dtype": model.dtype}
     return Text(
         torch.cat(padded).to(**place),
         None if even else torch.cat(masks),

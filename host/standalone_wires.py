@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def release_memory(device: torch.device) -> None:
         backend.empty_cache()
 
 
+@dataclass(frozen=True)
+class Text:
+    """Prompts as the network reads them, one row for each row of its batch."""
+
+    tokens: Tensor  # (rows, n, d)
+    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded, or padding is read too
+    pooled: Tensor | None  # (rows, p)
+
+
 class Model:
     """A transformer with the numbers that belong to it."""
 
@@ -51,12 +61,29 @@ class Model:
         self.facts = ModelFacts(
             info.kind,
             config.latent_channels,
-            config.joint_attention_dim,
-            config.pooled_projection_dim,
+            config.text_width,
+            config.pooled_width,
             info.latent_format,
             info.name,
             info.family,
         )
+
+    def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text) -> Tensor:
+        """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
+
+        `history` is what the network remembers: clips, oldest first, or a `HeliosMemory`; its rows are repeated to `b`.
+        """
+        rows, place = len(x), {"device": x.device, "dtype": self.dtype}
+
+        def placed(clip: Tensor) -> Tensor:
+            return clip.to(**place).repeat(rows // len(clip), 1, 1, 1, 1)
+
+        noisy = x.to(self.dtype)
+        if self.facts.kind == "helios":
+            memory = history.each(placed) if history else None
+            return self.network(noisy, timestep, text.tokens, memory).to(x.dtype)
+        clips = (*map(placed, history), noisy)
+        return self.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
 
     def with_network(self, network: nn.Module) -> Model:
         """The same model with another network in place of its own."""
@@ -66,14 +93,16 @@ class Model:
 
 
 class VAE:
-    """A causal video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
+    """A video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
 
     def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device) -> None:
         self.network = network
         self.networks = (network,)
         self.device = device
         config = network.config
-        self.facts = VAEFacts(config.time_compression, config.space_compression, config.latent_channels, info.name)
+        self.facts = VAEFacts(
+            config.time_compression, config.space_compression, config.latent_channels, info.name, config.unit
+        )
 
     def decode(
         self, samples: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
@@ -103,11 +132,11 @@ class VAE:
 
 
 class TextModel:
-    """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector `(1, p)`."""
+    """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector, if any."""
 
     def __init__(
         self,
-        encode: Callable[[str], tuple[Tensor, Tensor]],
+        encode: Callable[[str], tuple[Tensor, Tensor | None]],
         networks: Sequence[nn.Module],
         most_tokens: int | None = None,
     ) -> None:
@@ -118,7 +147,7 @@ class TextModel:
     def encode(self, text: str) -> Conditioning:
         """CONDITIONING of one text."""
         tokens, pooled = self._encode(text)
-        return [[tokens.float().cpu(), {"pooled_output": pooled.float().cpu()}]]
+        return [[tokens.float().cpu(), {} if pooled is None else {"pooled_output": pooled.float().cpu()}]]
 
 
 def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> TextModel:
@@ -132,7 +161,7 @@ def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> 
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:
-    """CLIP and T5 from an official folder."""
+    """CLIP and T5, or UMT5, from an official folder."""
     from ..models.official_text import load_official_text
 
     official = load_official_text(folder, device, dtype)

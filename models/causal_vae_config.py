@@ -22,6 +22,7 @@ _FIXED = {
     "add_post_quant_conv": True,
     "interpolate": False,
 }
+LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
 # Official keys that change nothing here: bookkeeping, a scale that is never used, and sizes that follow from the flags.
 _HARMLESS = {"sample_size", "scaling_factor", "downsample_scale"}
 
@@ -126,9 +127,24 @@ class CausalVAEConfig:
         """Frames per latent frame, after the first."""
         return 2 ** sum(self.encoder_temporal_down_sample)
 
+    unit = None  # a clip is encoded and decoded as one, not in units of so many latent frames
+
+    def decode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
+        """Numbers alive at once while latents of `shape` are decoded, `chunk` frames at a time, beside the weights."""
+        frames = min(shape[2], (chunk or shape[2]) + 1) * self.time_compression
+        area = shape[3] * shape[4] * (self.space_compression // self.patch_size) ** 2
+        # The last block begins at full size with the width of its input.
+        return LIVE_TENSORS * frames * area * max(self.decoder_block_out_channels[:2])
+
+    def encode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
+        """Numbers alive at once while video of `shape` is encoded, `chunk` frames at a time, beside the weights."""
+        frames = min(shape[2], (chunk or shape[2]) + 1)
+        area = shape[3] * shape[4] // self.patch_size**2
+        return LIVE_TENSORS * frames * area * self.encoder_block_out_channels[0]
+
     def check_video(self, video: Tensor) -> None:
         """Raise ValueError unless `video` can be encoded; says the nearest legal length and size."""
-        _check_tensor(video, self.encoder_in_channels, "video")
+        check_tensor(video, self.encoder_in_channels, "video")
         frames, height, width = video.shape[2:]
         step = self.time_compression
         if (frames - 1) % step:
@@ -148,10 +164,11 @@ class CausalVAEConfig:
     def check_latent(self, latent: Tensor) -> None:
         """Raise ValueError unless `latent` can be decoded."""
         hint = ": decode it with the VAE of the model that made it"
-        _check_tensor(latent, self.decoder_in_channels, "latent", hint)
+        check_tensor(latent, self.decoder_in_channels, "latent", hint)
 
 
-def _check_tensor(x: Tensor, channels: int, what: str, hint: str = "") -> None:
+def check_tensor(x: Tensor, channels: int, what: str, hint: str = "") -> None:
+    """Raise ValueError unless `x` is a clip of so many channels and holds numbers; `hint` ends the sentence."""
     if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
         raise ValueError(
             f"{what} of shape {tuple(x.shape)} does not fit this VAE; "

@@ -25,6 +25,7 @@ from .checkpoint_kinds import (
     wanted,
 )
 from .families import ModelFamily
+from .helios_variant import helios_variant
 from .latent_format import LatentFormat, latent_format_for
 
 # The official loader gives these whatever config.json says; the file for SD3 lacks some of them.
@@ -41,11 +42,19 @@ ADDED_BY_THE_LOADER = {
     "causal_vae": {"interpolate": False},
 }
 MINIFLUX_AXES = [16, 24, 24]  # likewise, where they fit the head
-OFFICIAL_CLASSES = {"PyramidFluxTransformer", "PyramidDiffusionMMDiT", "CausalVideoVAE"}
+OFFICIAL_CLASSES = {
+    "PyramidFluxTransformer",
+    "PyramidDiffusionMMDiT",
+    "CausalVideoVAE",
+    "HeliosTransformer3DModel",
+    "AutoencoderKLWan",
+}
 NETWORKS = {  # kind: module, config class, network class
     "miniflux": ("miniflux", "MiniFluxConfig", "MiniFluxTransformer"),
     "mmdit": ("mmdit", "MMDiTConfig", "MMDiTTransformer"),
+    "helios": ("helios", "HeliosConfig", "HeliosTransformer"),
     "causal_vae": ("causal_vae", "CausalVAEConfig", "CausalVideoVAE"),
+    "wan_vae": ("wan_vae", "WanVAEConfig", "WanVAE"),
     "text_encoder": ("text_encoder", "TextEncoderConfig", "TextEncoder"),
 }
 
@@ -84,7 +93,8 @@ def looks_like_component_folder(path: Path) -> bool:
 
 def looks_like_official_root(path: Path) -> bool:
     """Tell cheaply whether a folder is the top of an official model with its text encoders."""
-    return any((path / name).is_dir() for name in ("text_encoder_2", "tokenizer_2"))
+    pairs = ("text_encoder_2", "tokenizer_2"), ("text_encoder", "tokenizer")
+    return any((path / name).is_dir() for name in pairs[0]) or all((path / name).is_dir() for name in pairs[1])
 
 
 def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> CheckpointInfo:
@@ -111,7 +121,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
         kind=kind,
         config=read_config(path, kind, weights, keys),
         latent_format=read_latent_format(path, kind, weights),
-        family=read_family(path, weights),
+        family=read_family(path, kind, weights),
         metadata=weights.metadata,
         prefix=found[kind],
         dtype=stored_dtype(weights, keys.values()),
@@ -175,10 +185,13 @@ def read_latent_format(path: Path, kind: str, weights: WeightFiles) -> LatentFor
         raise CheckpointError(f"the description of {path} has a damaged latent format: {error}") from error
 
 
-def read_family(path: Path, weights: WeightFiles) -> ModelFamily:
+def read_family(path: Path, kind: str, weights: WeightFiles) -> ModelFamily:
     """What the file says of its training; files that say nothing hold pyramids."""
+    values = weights.metadata.get("family") or {}
+    if kind == "helios" and not values:
+        values = {"variant": helios_variant(path)}
     try:
-        return ModelFamily.from_dict(weights.metadata.get("family") or {})
+        return ModelFamily.from_dict(values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the description of {path} has a damaged family: {error}") from error
 

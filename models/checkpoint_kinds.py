@@ -17,20 +17,27 @@ Shapes = Mapping[str, tuple[int, ...]]
 KINDS = {  # kind: what people call it
     "miniflux": "Pyramid Flow transformer (miniFLUX)",
     "mmdit": "Pyramid Flow transformer (SD3 MMDiT)",
+    "helios": "Helios transformer",
     "causal_vae": "causal video VAE",
+    "wan_vae": "Wan video VAE",
     "text_encoder": "text encoder of Pyramid Video",
     "official_text_miniflux": "set of official text encoders (CLIP-L and T5)",
     "official_text_sd3": "set of official text encoders (CLIP-L, CLIP-G and T5)",
+    "official_text_helios": "official text encoder of Helios (UMT5)",
 }
-TRANSFORMERS = {"miniflux", "mmdit"}
-TEXT_KINDS = {"text_encoder", "official_text_miniflux", "official_text_sd3"}
+TRANSFORMERS = {"miniflux", "mmdit", "helios"}
+TRAINABLE = {"miniflux", "mmdit"}
+VAES = {"causal_vae", "wan_vae"}
+TEXT_KINDS = {"text_encoder", "official_text_miniflux", "official_text_sd3", "official_text_helios"}
 WANTED = (  # kinds, and what belongs where they are taken
     (
-        TRANSFORMERS,
+        TRAINABLE,
         "a Pyramid Flow transformer: a folder such as diffusion_transformer_768p with config.json and weights,"
         " or one safetensors file of it",
     ),
+    ({"helios"}, "a Helios transformer: the folder transformer with config.json and shards, or one safetensors file"),
     ({"causal_vae"}, "a causal video VAE: the folder causal_video_vae, or one safetensors file of it"),
+    ({"wan_vae"}, "the folder vae of Helios (in ComfyUI the file wan_2.1_vae goes into core's 'Load VAE')"),
     (
         TEXT_KINDS,
         "a text encoder saved by Pyramid Video, or the official top folder with text_encoder, text_encoder_2"
@@ -40,9 +47,12 @@ WANTED = (  # kinds, and what belongs where they are taken
 TELLING = {  # kind: keys that no other model has together
     "miniflux": ("x_embedder.weight", "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"),
     "mmdit": ("pos_embed.proj.weight", "transformer_blocks.0.attn.norm_add_q.weight"),
+    "helios": ("patch_short.weight", "patch_long.weight", "condition_embedder.time_embedder.linear_1.weight"),
+    "wan_vae": ("encoder.conv_in.weight", "decoder.mid_block.attentions.0.norm.gamma", "post_quant_conv.weight"),
     "causal_vae": ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight", "quant_conv.conv.weight"),
     "text_encoder": ("tokens.weight", "positions.weight", "layers.0.qkv.weight", "pool.weight"),
 }
+HELIOS_HEAD = 128  # features of an attention head in all released models
 WRAPPINGS = {"dit", "vae", "model", "diffusion_model", "module", "_orig_mod", "transformer", "first_stage_model"}
 PASSENGERS = ("vae.", "text_encoder", "dit.", "loss.", "first_stage_model.", "cond_stage_model.", "model_ema.")
 STRANGERS = (  # a pattern of a key, and what has such keys; the first match speaks
@@ -54,7 +64,7 @@ STRANGERS = (  # a pattern of a key, and what has such keys; the first match spe
     (r"double_blocks\.0\.img_attn\.qkv\.", "a FLUX.1 transformer in its original layout"),
     (r"double_blocks\.0\.img_attn_qkv\.", "a HunyuanVideo transformer"),
     (r"joint_blocks\.0\.", "a Stable Diffusion 3 checkpoint in its original layout"),
-    (r"blocks\.0\.self_attn\.norm_q\.|blocks\.0\.cross_attn\.k_img\.", "a Wan transformer"),
+    (r"blocks\.0\.self_attn\.norm_q\.|condition_embedder\.time_embedder\.", "a Wan transformer"),
     (r"(patchify_proj|transformer_blocks\.0\.scale_shift_table)", "an LTX-Video or PixArt transformer"),
     (r"blocks\.0\.attn\.qkv_x\.", "a Mochi transformer"),
     (r"transformer_blocks\.0\.attn1\.norm_q\.", "a CogVideoX transformer"),
@@ -167,6 +177,24 @@ def read_miniflux(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def read_helios(shapes: Shapes) -> dict[str, Any]:
+    width, channels = shapes["patch_embedding.weight"][:2]
+    scales = shapes.get("blocks.0.attn1.history_key_scale", (0,))[0]
+    if width % HELIOS_HEAD:
+        raise CheckpointError(f"a Helios transformer {width} wide needs its config.json, which tells the heads")
+    return {
+        "num_layers": count(shapes, "blocks."),
+        "num_attention_heads": width // HELIOS_HEAD,
+        "attention_head_dim": HELIOS_HEAD,
+        "in_channels": channels,
+        "out_channels": channels,
+        "text_dim": shapes["condition_embedder.text_embedder.linear_1.weight"][1],
+        "ffn_dim": shapes["blocks.0.ffn.net.0.proj.weight"][0],
+        "is_amplify_history": scales > 0,
+        "history_scale_mode": "scalar" if scales == 1 < width // HELIOS_HEAD else "per_head",
+    }
+
+
 def read_mmdit(shapes: Shapes) -> dict[str, Any]:
     width, channels, patch, _ = shapes["pos_embed.proj.weight"]
     return read_transformer(shapes) | {
@@ -182,6 +210,10 @@ def read_mmdit(shapes: Shapes) -> dict[str, Any]:
         "add_temp_pos_embed": True,
         "use_t5_mask": True,
     }
+
+
+def read_wan_vae(shapes: Shapes) -> dict[str, Any]:
+    return {"base_dim": shapes["encoder.conv_in.weight"][0], "z_dim": shapes["post_quant_conv.weight"][0]}
 
 
 def read_vae(shapes: Shapes) -> dict[str, Any]:
@@ -226,6 +258,8 @@ def read_text_encoder(shapes: Shapes) -> dict[str, Any]:
 READERS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "miniflux": read_miniflux,
     "mmdit": read_mmdit,
+    "helios": read_helios,
+    "wan_vae": read_wan_vae,
     "causal_vae": read_vae,
     "text_encoder": read_text_encoder,
 }

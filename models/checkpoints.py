@@ -23,13 +23,17 @@ from .checkpoint_info import (
     looks_like_official_root,
     network_classes,
 )
-from .checkpoint_kinds import KINDS, TRANSFORMERS
+from .checkpoint_kinds import KINDS, TEXT_KINDS, TRAINABLE, TRANSFORMERS, VAES
 from .files import write_beside
 from .text_encoder import Tokenizer
 
 __all__ = [
     "KINDS",
     "METADATA_KEY",
+    "TEXT_KINDS",
+    "TRAINABLE",
+    "TRANSFORMERS",
+    "VAES",
     "CheckpointError",
     "CheckpointInfo",
     "build",
@@ -63,14 +67,16 @@ def load_state_dict(
     """Read the weights under the network's own keys, floats cast to `dtype` (None: each as it is stored).
 
     float8 is for matrices only; norms, biases and position tables are small and need precision: they become bfloat16.
+    What a network says must stay in float32 does, whatever `dtype` is.
     Large files stay memory-mapped where nothing has to be cast or moved. Checkpoints below 1 GB are copied out, so that
     the file may change later, and searched for NaN and infinity; in larger ones the sampler finds those.
     """
     small = sum(file.stat().st_size for file in info.files) < SMALL
     own = {name: key for key, name in info.keys.items()}
+    exact = getattr(network_classes(info.kind)[1], "KEEPS_FLOAT32", ())
     state = {}
     for name, stored in read_tensors(info.weights, list(own)):
-        tensor = stored.to(kept_dtype(own[name], stored, dtype))
+        tensor = stored.to(kept_dtype(own[name], stored, dtype, exact))
         if small:
             check_finite(stored, tensor, name, info.path)
             tensor = tensor.clone() if tensor is stored else tensor
@@ -78,9 +84,13 @@ def load_state_dict(
     return state
 
 
-def kept_dtype(key: str, stored: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    """The type one tensor is cast to."""
-    if dtype is None or not stored.is_floating_point():
+def kept_dtype(key: str, stored: Tensor, dtype: torch.dtype | None, exact: Iterable[str] = ()) -> torch.dtype:
+    """The type one tensor is cast to; keys with a part in `exact` become float32."""
+    if not stored.is_floating_point():
+        return stored.dtype
+    if any(part in key for part in exact):
+        return torch.float32
+    if dtype is None:
         return stored.dtype
     matrix = stored.ndim == 2 and key.endswith(".weight")
     return torch.bfloat16 if dtype in FLOAT8 and not matrix else dtype

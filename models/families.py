@@ -12,6 +12,7 @@ FAMILIES = {  # family: what people call a model of it
     "diffusion": "diffusion model",
     "gan": "GAN generator",
 }
+VARIANTS = ("", "base", "mid", "distilled")  # of Helios; other models come in one
 SAMPLERS = {  # family: the block that samples it
     "pyramid": "Sample pyramid",
     "flow": "Sample flow",
@@ -24,8 +25,9 @@ SAMPLERS = {  # family: the block that samples it
 class ModelFamily:
     """How a transformer was trained, and so how it must be asked; the default is what official checkpoints are.
 
-    `shift` is that of the noise levels of a flow. The rest is the noise schedule of a diffusion model, as
-    `noise_schedule.make_schedule` takes it. ValueError on a family that there is not.
+    `shift` is that of the noise levels of a flow. Then comes the noise schedule of a diffusion model, as
+    `noise_schedule.make_schedule` takes it. `variant` is which of the released Helios models a pyramid is, "" for all
+    others. ValueError on a family or variant that there is not.
     """
 
     name: str = "pyramid"
@@ -33,12 +35,15 @@ class ModelFamily:
     schedule: str = "cosine"
     prediction: str = "v"
     zero_terminal_snr: bool = True
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.name not in FAMILIES:
             raise ValueError(f"unknown family {self.name!r}; expected one of {', '.join(FAMILIES)}")
         if not isinstance(self.shift, int | float) or not self.shift > 0:
             raise ValueError(f"the shift of a flow is {self.shift!r}; expected a number above 0")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"unknown variant {self.variant!r}; expected one of {', '.join(VARIANTS[1:])}, or none")
 
     def __str__(self) -> str:
         return FAMILIES[self.name]

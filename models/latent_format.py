@@ -111,11 +111,25 @@ def _column(value: PerChannel, like: Tensor) -> float | Tensor:
 
 MINIFLUX = LatentFormat("miniflux", shift=-0.2343, scale=1 / 3.0986, first_shift=-0.04, first_scale=1 / 1.8726)
 SD3 = LatentFormat("sd3", shift=-0.2343, scale=1 / 3.0986, first_shift=0.1490, first_scale=1 / 1.8415)
-_BY_KIND = {"miniflux": MINIFLUX, "mmdit": SD3}  # the official numbers for each kind of transformer checkpoint
+WAN_MEAN = (
+    *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
+    *(0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
+)
+WAN_DEVIATION = (
+    *(2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
+    *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
+)
+WAN_SCALE = tuple(1 / deviation for deviation in WAN_DEVIATION)
+WAN = LatentFormat("wan", shift=WAN_MEAN, scale=WAN_SCALE, first_shift=WAN_MEAN, first_scale=WAN_SCALE)
+_BY_KIND = {
+    "miniflux": MINIFLUX,
+    "mmdit": SD3,
+    "helios": WAN,
+}  # the official numbers for each kind of transformer checkpoint
 
 
 def latent_format_for(kind: str | Mapping[str, Any]) -> LatentFormat:
-    """The format for a kind of transformer checkpoint ("miniflux", "mmdit"), or from the dict in a checkpoint."""
+    """The format for a kind of transformer checkpoint ("miniflux", "helios"), or from the dict in a checkpoint."""
     if isinstance(kind, Mapping):
         return LatentFormat.from_dict(kind)
     if kind not in _BY_KIND:

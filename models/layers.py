@@ -50,15 +50,17 @@ def timestep_features(timestep: Tensor) -> Tensor:
 
 
 class TwoLinears(nn.Module):
-    """Linear, SiLU, Linear."""
+    """Linear, SiLU (or GELU in its tanh form), Linear."""
 
-    def __init__(self, inputs: int, width: int, ops, **factory) -> None:
+    def __init__(self, inputs: int, width: int, ops, gelu: bool = False, **factory) -> None:
         super().__init__()
+        self.gelu = gelu
         self.linear_1 = ops.Linear(inputs, width, **factory)
         self.linear_2 = ops.Linear(width, width, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(x)))
+        inside = self.linear_1(x)
+        return self.linear_2(F.gelu(inside, approximate="tanh") if self.gelu else F.silu(inside))
 
 
 class Conditioning(nn.Module):
@@ -114,13 +116,13 @@ class GELULinear(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The MLP of a block, four times as wide inside."""
+    """The MLP of a block, `inner` wide inside."""
 
-    def __init__(self, width: int, ops, **factory) -> None:
+    def __init__(self, width: int, inner: int, ops, **factory) -> None:
         super().__init__()
         # Named as in the checkpoints, where entry 1 is a dropout.
         self.net = nn.ModuleDict(
-            {"0": GELULinear(width, 4 * width, ops, **factory), "2": ops.Linear(4 * width, width, **factory)}
+            {"0": GELULinear(width, inner, ops, **factory), "2": ops.Linear(inner, width, **factory)}
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,9 +142,9 @@ class DoubleBlock(nn.Module):
         )
         self.attn = JointAttention(width, heads, eps, text_norm, ops, text_output, **factory)
         self.norm2 = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory)
-        self.ff = FeedForward(width, ops, **factory)
+        self.ff = FeedForward(width, 4 * width, ops, **factory)
         if text_output:
-            self.ff_context = FeedForward(width, ops, **factory)
+            self.ff_context = FeedForward(width, 4 * width, ops, **factory)
 
     def forward(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> tuple[Tensor, Tensor | None]:
         shift, scale, gate, *mlp = self.norm1.vectors(steer)

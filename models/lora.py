@@ -1,7 +1,8 @@
 """LoRA: small additions to the linear layers of a transformer that stays as it is (Hu et al. 2021, arXiv 2106.09685).
 
 `y = W x + strength * alpha / rank * up(down(x))`. Files have the keys that ComfyUI's LoRA loaders take for any model,
-`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. Read are also PEFT's `lora_A` and `lora_B`.
+`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. Read are also PEFT's `lora_A` and `lora_B`,
+and diffusers' prefix `transformer.`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .checkpoints import FLOAT8
 from .files import write_beside
 
 PREFIX = "diffusion_model."
+DIFFUSERS_PREFIX = "transformer."
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 PEFT = {".lora_A.weight": DOWN, ".lora_B.weight": UP, ".lora_A.default.weight": DOWN, ".lora_B.default.weight": UP}
 LARGEST_RANK = 1024
@@ -174,7 +176,9 @@ def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
 
 
 def own_name(key: str) -> str:
-    """The key of a tensor as we write it."""
+    """The key of a tensor as we write it, from that or from diffusers' form."""
+    if key.startswith(DIFFUSERS_PREFIX):
+        key = PREFIX + key.removeprefix(DIFFUSERS_PREFIX)
     for ending, ours in PEFT.items():
         if key.endswith(ending):
             return key.removesuffix(ending) + ours

@@ -39,9 +39,11 @@ class MiniFluxConfig(TransformerConfig):
     use_t5_mask: bool = True  # text padding is left out
     interp_condition_pos: bool = True  # history clips span the grid of the last clip
 
+    MODEL: ClassVar[str] = "miniFLUX"
     HARMLESS: ClassVar[frozenset[str]] = TransformerConfig.HARMLESS | {"patch_size"}  # says 1, means nothing
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.in_channels % 4:
             raise ValueError(f"in_channels is {self.in_channels}; expected 4 times the latent channels (2x2 patches)")
         sizes = self.axes_dims_rope

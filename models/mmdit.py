@@ -47,6 +47,7 @@ class MMDiTConfig(TransformerConfig):
     use_t5_mask: bool = True  # text padding is left out
     interp_condition_pos: bool = True  # history clips span the grid of the last clip
 
+    MODEL: ClassVar[str] = "SD3"
     FIXED: ClassVar[dict[str, object]] = {
         "patch_size": PATCH,
         "qk_norm": "rms_norm",
@@ -55,9 +56,12 @@ class MMDiTConfig(TransformerConfig):
     }
 
     def __post_init__(self) -> None:
-        for key, value in {**self.FIXED, "caption_projection_dim": self.width}.items():
-            if getattr(self, key) != value:
-                raise ValueError(f"the SD3 transformer's {key} is {getattr(self, key)!r}; only {value!r} is known here")
+        super().__post_init__()
+        if self.caption_projection_dim != self.width:
+            raise ValueError(
+                f"the SD3 transformer's caption_projection_dim is {self.caption_projection_dim}; "
+                f"only its width {self.width} is known here"
+            )
         if self.attention_head_dim % 2 or self.width % 4:
             raise ValueError(
                 f"attention_head_dim {self.attention_head_dim} must be even and the width {self.width} divisible by 4"

@@ -1,11 +1,12 @@
 """The official text encoders, read from their folders by transformers: CLIP for one vector per text, T5 for its tokens.
 
-miniFLUX takes CLIP-L's unprojected vector; SD3 takes the projected vectors of CLIP-L and CLIP-G, joined. Nothing is
-downloaded, no pickle is opened and no code of a checkpoint is run.
+miniFLUX takes CLIP-L's unprojected vector; SD3 takes the projected vectors of CLIP-L and CLIP-G, joined; Helios takes
+the tokens of UMT5 alone. Nothing is downloaded, no pickle is opened and no code of a checkpoint is run.
 """
 
 from __future__ import annotations
 
+import html
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from .checkpoint_files import CheckpointError, read_json
 
-T5_TOKENS = 128  # always padded to, longer text is cut
+T5_TOKENS = 128  # of Pyramid Flow: always padded to, longer text is cut
+UMT5_TOKENS = 512  # likewise of Helios
 CLIP_TOKENS = 77
 LONGEST_TEXT = 50_000  # characters; both encoders have stopped reading long before
+VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.json")  # without any of them transformers makes one up
 PARTS = {  # kind: tokenizer, encoder and class of each; T5 is the last
     "official_text_miniflux": (
         ("tokenizer", "text_encoder", "CLIPTextModel"),
@@ -29,6 +32,12 @@ PARTS = {  # kind: tokenizer, encoder and class of each; T5 is the last
         ("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection"),
         ("tokenizer_3", "text_encoder_3", "T5EncoderModel"),
     ),
+    "official_text_helios": (("tokenizer", "text_encoder", "UMT5EncoderModel"),),
+}
+MODELS = {  # kind: what people call the model that reads such texts
+    "official_text_miniflux": "Pyramid Flow miniFLUX",
+    "official_text_sd3": "Pyramid Flow SD3",
+    "official_text_helios": "Helios",
 }
 
 
@@ -55,15 +64,19 @@ class OfficialText:
     t5: Encoder
 
     @torch.no_grad()
-    def encode(self, text: str) -> tuple[Tensor, Tensor]:
-        """Return T5 features of the real tokens `(1, n, d)`, n up to 128, and the pooled vector `(1, p)`.
+    def encode(self, text: str) -> tuple[Tensor, Tensor | None]:
+        """Return T5 features of the real tokens `(1, n, d)` and the pooled vector `(1, p)`, None without any CLIP.
 
-        T5 runs on all 128 positions with their mask, as officially, so that even rounding is the same; what it makes of
-        padding is left out. CLIP gets no mask.
+        T5 runs on all 128 positions (UMT5 on 512) with their mask, as officially, so that even rounding is the same;
+        what it makes of padding is left out. CLIP gets no mask.
         """
         text = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
-        ids, mask = self.t5.ids(text, T5_TOKENS)
+        if self.kind == "official_text_helios":
+            text = " ".join(html.unescape(html.unescape(text)).split())
+        ids, mask = self.t5.ids(text, UMT5_TOKENS if self.kind == "official_text_helios" else T5_TOKENS)
         tokens = self.t5.network(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()][None]
+        if not self.clips:
+            return tokens, None
         length = self.clip_tokens
         pooled = [self.pool(clip.network(input_ids=clip.ids(text, length)[0])) for clip in self.clips]
         return tokens, torch.cat(pooled, dim=-1)
@@ -91,22 +104,27 @@ class OfficialText:
 
 def check_folders(folder: Path) -> str:
     """Return the kind of an official top folder; CheckpointError names the folder that is missing or wrong."""
-    second = folder / "text_encoder_2" / "config.json"
-    second_is_clip = second.is_file() and str(read_json(second).get("model_type", "")).startswith("clip")
+    first, second = (model_type(folder / name / "config.json") for name in ("text_encoder", "text_encoder_2"))
     third = any((folder / name).is_dir() for name in ("text_encoder_3", "tokenizer_3"))
-    kind = "official_text_sd3" if second_is_clip or third else "official_text_miniflux"
+    kind = "official_text_sd3" if second.startswith("clip") or third else "official_text_miniflux"
+    if first == "umt5":
+        kind = "official_text_helios"
     needed = [name for tokenizer, encoder, _ in PARTS[kind] for name in (tokenizer, encoder)]
     if missing := [name for name in needed if not (folder / name).is_dir()]:
-        what = "SD3" if kind == "official_text_sd3" else "miniFLUX"
         raise CheckpointError(
-            f"{folder} lacks {', '.join(missing)}; the text of Pyramid Flow {what} needs {', '.join(needed)}"
+            f"{folder} lacks {', '.join(missing)}; the text of {MODELS[kind]} needs {', '.join(needed)}"
         )
     for _, encoder, class_name in PARTS[kind]:
         config = folder / encoder / "config.json"
-        given, wanted = str(read_json(config).get("model_type", "")), class_name[:2].lower()
+        given, wanted = model_type(config), class_name[:2].lower()
         if not given.startswith(wanted):
             raise CheckpointError(f"{config} is of a {given or 'unnamed'} model; a {class_name} belongs here")
     return kind
+
+
+def model_type(config: Path) -> str:
+    """What a config.json calls its network, "" where there is none."""
+    return str(read_json(config).get("model_type", "")) if config.is_file() else ""
 
 
 def load_official_text(
@@ -127,7 +145,9 @@ def load_official_text(
         ) from error
     encoders = []
     for tokenizer, encoder, class_name in PARTS[kind]:
-        tokenizer_class = transformers.T5TokenizerFast if class_name.startswith("T5") else transformers.CLIPTokenizer
+        tokenizer_class = transformers.CLIPTokenizer if class_name.startswith("CLIP") else transformers.T5TokenizerFast
+        if not any((folder / tokenizer / name).is_file() for name in VOCABULARIES):
+            raise CheckpointError(f"{folder / tokenizer} holds no vocabulary ({', '.join(VOCABULARIES)})")
         with readable(folder / tokenizer):
             reader = tokenizer_class.from_pretrained(folder / tokenizer, local_files_only=True)
         network = load_network(folder / encoder, getattr(transformers, class_name), dtype)

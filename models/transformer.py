@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, TokenLayout, frame_ends, plan_text
 from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, unpatchify
+from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
-
-Config = TypeVar("Config", bound="TransformerConfig")
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`.
+class TransformerConfig(NetworkConfig):
+    """Sizes and rules of a Pyramid Flow transformer.
 
     `input_skip` is ours: the noisy clip is added to the answer, each patch feature times a gain that the timestep and
     the text steer. A narrow network then need not carry the noise through all blocks only to give it back.
@@ -33,25 +31,15 @@ class TransformerConfig:
         {"use_flash_attn", "use_gradient_checkpointing", "gradient_checkpointing_ratio", "max_num_frames"}
     )
 
-    @classmethod
-    def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-        """Read a config, leaving out keys that change no result; a ValueError names a key not known here."""
-        known = {each.name for each in fields(cls)}
-        kept = {key: value for key, value in values.items() if key not in cls.HARMLESS and not key.startswith("_")}
-        for key in kept.keys() - known:
-            near = get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{cls.__name__} does not know the config key {key!r}{hint}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON knows it; `from_dict` reads it back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+    @property
+    def text_width(self) -> int:
+        """Features of a token of text."""
+        return self.joint_attention_dim
 
     @property
-    def width(self) -> int:
-        """Features of a token inside the network."""
-        return self.num_attention_heads * self.attention_head_dim
+    def pooled_width(self) -> int:
+        """Features of the vector that sums up a text."""
+        return self.pooled_projection_dim
 
 
 class PyramidTransformer(nn.Module):

@@ -8,7 +8,9 @@ import logging
 FAMILIES = (
     "loaders",
     "conditioning",
+    "memory",
     "schedules",
+    "guidance",
     "latents",
     "sampling",
     "sampling_whole",

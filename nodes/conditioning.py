@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from .fitting import check_latent_fits_vae
 from .notices import tell
+from .pictures import fill
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,16 +141,16 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
     """
     check_latent_fits_vae(facts, latent)
     frames, height, width = (
-        facts.time_compression * (latent["samples"].shape[2] - 1) + 1,
+        facts.frames_of(latent["samples"].shape[2]),
         facts.space_compression * latent["samples"].shape[3],
         facts.space_compression * latent["samples"].shape[4],
     )
     notices = []
-    count = (len(images) - 1) // facts.time_compression * facts.time_compression + 1
+    count = facts.frames_of(facts.latent_frames_of(len(images)))
     if count != len(images):
         notices.append(
             f"The start clip has {len(images)} frames; the first {count} are used, because the VAE takes "
-            f"{facts.time_compression}k+1 frames."
+            f"{facts.time_compression}k+1 frames{f' and {facts.unit_frames} at a time' if facts.unit else ''}."
         )
     if count >= frames:
         raise ValueError(
@@ -162,20 +163,6 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
             f"cut out to fill {width}x{height}."
         )
     return fill(images[:count, ..., :3], width, height), notices
-
-
-def fill(images: Tensor, width: int, height: int) -> Tensor:
-    """Resize pictures `(n, h, w, c)` so that they cover `width` x `height`, cutting off what sticks out evenly."""
-    from torch.nn.functional import interpolate
-
-    h, w = images.shape[1:3]
-    if (w, h) == (width, height):
-        return images
-    kept_h, kept_w = min(h, max(1, round(w * height / width))), min(w, max(1, round(h * width / height)))
-    top, left = (h - kept_h) // 2, (w - kept_w) // 2
-    centre = images[:, top : top + kept_h, left : left + kept_w].movedim(-1, 1)  # (n, c, h, w)
-    resized = interpolate(centre, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-    return resized.movedim(1, -1).clamp(0, 1)
 
 
 NODES = {"PyramidVideoEncodePrompt": EncodePrompt, "PyramidVideoHistory": History}

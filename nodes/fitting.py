@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..host.facts import ModelFacts, VAEFacts
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
 
@@ -45,6 +45,15 @@ def check_latent_fits_model(facts: ModelFacts, latent: dict[str, Any]) -> None:
         )
 
 
+def complete_plan(
+    facts: ModelFacts, stages: PyramidStages | None, history: History | None
+) -> tuple[PyramidStages, History]:
+    """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
+    from ..samplers.recipes import complete
+
+    return complete(facts.kind, facts.family.variant, facts.name, stages, history)
+
+
 def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the VAE cannot read."""
     channels = video_samples(latent).shape[1]
@@ -72,9 +81,9 @@ def check_latent_fits_stages(latent: dict[str, Any], stages: PyramidStages) -> N
         ) from error
 
 
-def check_start_fits(latent: dict[str, Any], history: PyramidHistory | None) -> None:
+def check_start_fits(latent: dict[str, Any], history: History) -> None:
     """Refuse a start image that was fitted to another size than the video has."""
-    if history is None or history.start is None:
+    if history.start is None:
         return
     (rows, columns), (start_rows, start_columns) = video_samples(latent).shape[-2:], history.start.shape[-2:]
     if (rows, columns) != (start_rows, start_columns):
@@ -88,10 +97,9 @@ def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) ->
     """Refuse text features whose widths are not those the model was trained with."""
     for tokens, extras in conditioning:
         pooled = extras.get("pooled_output")
-        given = (tokens.shape[-1], None if pooled is None else pooled.shape[-1])
-        if given != (facts.text_width, facts.pooled_width):
-            pooled_words = "no pooled text" if pooled is None else f"pooled text {given[1]} wide"
+        if not facts.reads(tokens, pooled):
+            vector = "no pooled text" if pooled is None else f"pooled text {pooled.shape[-1]} wide"
             raise ValueError(
-                f"'{socket}' holds text {given[0]} wide and {pooled_words}, which does not fit the model {facts}: "
+                f"'{socket}' holds text {tokens.shape[-1]} wide and {vector}, which does not fit the model {facts}: "
                 "load the text encoder that belongs to this model and encode the prompt with 'Encode prompt'"
             )

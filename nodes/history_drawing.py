@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .drawing import FAINT, INK, PAPER, Pen, mix, stage_colour
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..samplers.context import Context
-    from ..samplers.stages import PyramidStages
 
 FIELD, GAP, MARGIN, NUMBERS = 300, 24, 24, 64  # widths: the cells of a stage, between stages, around, token counts
 HEAD, FOOT = 104, 44
@@ -19,21 +18,18 @@ WIDEST, TALLEST, LINE = 60, 40, 14  # of a cell, and a line of text: where rows 
 MADE = (255, 255, 255)
 
 
-def draw_contexts(stages: PyramidStages, contexts: Sequence[Context]) -> Image:
-    """Draw all stages of all units of a clip, RGB; the colour of a frame is the resolution it is seen at."""
+def draw_contexts(stages: int, contexts: Sequence[Context]) -> Image:
+    """Draw all `stages` of all units of a clip, RGB; the colour of a frame is the resolution it is seen at."""
     frames = max(seen.frame for seen in contexts[-1].made) + 1
     units = sorted({context.unit for context in contexts})
     cell = min(WIDEST, FIELD / frames)
     line = min(TALLEST, max(cell, min(LINE, FIELD / len(units))))
     height = line * len(units)
-    pen = Pen(round(2 * MARGIN + len(stages) * (FIELD + NUMBERS + GAP)), round(HEAD + height + FOOT))
-    full_rows = contexts[-1].made[0].rows
-    colours = {
-        full_rows // rung.downscale: (stage_colour(index, len(stages)), rung.downscale)
-        for index, rung in enumerate(stages.stages)
-    }
-    draw_legend(pen, list(colours.values()))
-    for stage in range(len(stages)):
+    pen = Pen(round(2 * MARGIN + stages * (FIELD + NUMBERS + GAP)), round(HEAD + height + FOOT))
+    sizes = sorted({seen.downscale for context in contexts for seen in (*context.made, *context.past)}, reverse=True)
+    colours = {size: stage_colour(index, len(sizes)) for index, size in enumerate(sizes)}
+    draw_legend(pen, colours)
+    for stage in range(stages):
         left = MARGIN + stage * (FIELD + NUMBERS + GAP)
         mine = [context for context in contexts if context.stage == stage]
         pen.text(left, 84, f"stage {stage + 1}", size=17, anchor="lm")
@@ -43,9 +39,9 @@ def draw_contexts(stages: PyramidStages, contexts: Sequence[Context]) -> Image:
             for frame in range(frames):
                 draw_cell(pen, left + frame * cell, top, cell, line, mix(PAPER, FAINT, 0.2))
             for seen in context.past:
-                draw_cell(pen, left + seen.frame * cell, top, cell, line, colours[seen.rows][0])
+                draw_cell(pen, left + seen.frame * cell, top, cell, line, colours[seen.downscale])
             for seen in context.made:
-                draw_cell(pen, left + seen.frame * cell, top, cell, line, colours[seen.rows][0], MADE)
+                draw_cell(pen, left + seen.frame * cell, top, cell, line, colours[seen.downscale], MADE)
             if row % -(-LINE // line) == 0:
                 pen.text(left + cell * frames + 8, top + line / 2, f"{context.tokens:,}", INK, 13, "lm")
         most = max(context.tokens for context in mine)
@@ -53,10 +49,10 @@ def draw_contexts(stages: PyramidStages, contexts: Sequence[Context]) -> Image:
     return pen.finished()
 
 
-def draw_legend(pen: Pen, sizes: Sequence[tuple[tuple[int, ...], int]]) -> None:
+def draw_legend(pen: Pen, colours: Mapping[int, tuple[int, ...]]) -> None:
     """Which colour is which size, and what the white frame means."""
     x = MARGIN
-    entries = [(colour, None, "full size" if part == 1 else f"1/{part}") for colour, part in sizes]
+    entries = [(colour, None, "full size" if part == 1 else f"1/{part}") for part, colour in colours.items()]
     for colour, edge, words in (*entries, (PAPER, MADE, "being made"), (mix(PAPER, FAINT, 0.2), None, "not seen")):
         pen.box(x, 18, x + 18, 36, colour, edge, 3)
         pen.text(x + 26, 27, words, FAINT, 15, "lm")

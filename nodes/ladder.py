@@ -10,7 +10,6 @@ from .drawing import FAINT, INK, PAPER, Pen, mix, stage_colour
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..samplers.context import Context
     from ..samplers.stages import PyramidStages
 
 WIDTH, HEIGHT = 768, 512
@@ -51,12 +50,14 @@ def plain_table(stages: PyramidStages) -> Table:
     return {"": sizes, "steps": step_counts(stages)}
 
 
-def full_table(stages: PyramidStages, contexts: Sequence[Context], cell: int) -> Table:
-    """What is known for one frame of a size: `contexts` of it, a stage each; `cell` is the edge of a latent cell."""
-    sizes = [context.made[0] for context in contexts]
+def full_table(stages: PyramidStages, rows: int, columns: int, cell: int) -> Table:
+    """What is known for a latent frame of `rows` x `columns` cells, each `cell` pixels wide (1: sizes are cells)."""
+    from ..samplers.context import tokens_of
+
+    sizes = [(rows // stage.downscale, columns // stage.downscale) for stage in stages.stages]
     return {
-        "pixels" if cell > 1 else "cells": [f"{size.columns * cell}x{size.rows * cell}" for size in sizes],
-        "tokens": [f"{context.tokens:,}" for context in contexts],
+        "pixels" if cell > 1 else "cells": [f"{w * cell}x{h * cell}" for h, w in sizes],
+        "tokens": [f"{tokens_of(*size):,}" for size in sizes],
         "noise": [f"{stage.sigma_start:.2f} to {stage.sigma_end:.2f}" for stage in stages.stages],
         "timestep": [f"{stage.timestep_start:.0f} to {stage.timestep_end:.0f}" for stage in stages.stages],
         "steps": step_counts(stages),

@@ -122,11 +122,11 @@ class EmptyLatent:
         facts = get_host().vae_facts(vae)
         multiple = (stages or make_stages()).size_multiple(facts.space_compression)
         wanted = round(seconds * fps) + 1 if length_unit == "seconds" else frames  # 5 s at 24 fps are 121 frames
-        legal = (nearest(width, multiple), nearest(height, multiple), nearest_length(wanted, facts.time_compression))
+        legal = (nearest(width, multiple), nearest(height, multiple), facts.nearest_length(wanted))
         samples = torch.zeros(
             batch_size,
             facts.latent_channels,
-            (legal[2] - 1) // facts.time_compression + 1,
+            facts.latent_frames_of(legal[2]),
             legal[1] // facts.space_compression,
             legal[0] // facts.space_compression,
         )
@@ -136,7 +136,7 @@ class EmptyLatent:
         if legal[:2] != (width, height):
             sentences.append(f"Asked for {width}x{height}; sizes are multiples of {multiple}.")
         if legal[2] != wanted:
-            sentences.append(f"Asked for {wanted} frames; lengths are {facts.time_compression}k+1.")
+            sentences.append(f"Asked for {wanted} frames; lengths are {facts.lengths}.")
         return {"ui": tell(*sentences), "result": ({"samples": samples}, legal[2], float(fps))}
 
 
@@ -190,11 +190,6 @@ class Decode:
 def nearest(size: int, multiple: int) -> int:
     """The nearest positive multiple; half way goes up."""
     return max(multiple, (2 * size + multiple) // (2 * multiple) * multiple)
-
-
-def nearest_length(frames: int, time_compression: int) -> int:
-    """The nearest length `time_compression * k + 1`; half way goes up."""
-    return max(0, (2 * (frames - 1) + time_compression) // (2 * time_compression)) * time_compression + 1
 
 
 NODES = {"PyramidVideoEmptyLatent": EmptyLatent, "PyramidVideoDecode": Decode}

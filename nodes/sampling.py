@@ -12,23 +12,39 @@ from .fitting import (
     check_latent_fits_stages,
     check_start_fits,
     check_text_fits_model,
+    complete_plan,
 )
 from .notices import with_notice
 
 if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
-STAGES = ("PYRAMID_STAGES", {"tooltip": "From 'Pyramid stages'. Left open: 3 stages, 20 steps, then 10."})
-HISTORY = ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning'. Left open: all of the past, no start image."})
-GUIDANCE = ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance'. Left open: 7 for the first frame, then 5."})
+STAGES = (
+    "PYRAMID_STAGES",
+    {
+        "tooltip": "From 'Pyramid stages'. Left open: what the model was released with, for Pyramid Flow 3 stages of "
+        "20 steps, then 10."
+    },
+)
+HISTORY = (
+    "PYRAMID_HISTORY",
+    {"tooltip": "From 'Temporal conditioning', or the one for Helios. Left open: all of the past, no start image."},
+)
+GUIDANCE = (
+    "PYRAMID_GUIDANCE",
+    {
+        "tooltip": "From 'Pyramid guidance'. Left open: what the model was released with, for Pyramid Flow 7 for the "
+        "first frame, then 5."
+    },
+)
 MODEL = ("MODEL", {"tooltip": "From 'Load video model', with or without LoRAs."})
 
 
 def guider_for(model, positive: list, negative: list | None, guidance: PyramidGuidance | None):
     """The host's GUIDER, once model and texts are known to fit."""
-    from ..samplers.guidance import PyramidGuidance
+    from ..samplers.recipes import RECIPES
 
     host = get_host()
     facts = host.model_facts(model)
@@ -36,15 +52,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return host.make_guider(model, positive, negative, guidance or PyramidGuidance())
-
-
-def sampler_for(stages: PyramidStages | None, history: PyramidHistory | None):
-    """The host's SAMPLER, with the official ladder and the whole past where nothing is wired."""
-    from ..samplers.history import PyramidHistory
-    from ..samplers.stages import make_stages
-
-    return get_host().make_sampler(stages or make_stages(), history or PyramidHistory())
+    return host.make_guider(model, positive, negative, guidance or RECIPES[facts.family.variant].guidance)
 
 
 class Sampler:
@@ -79,16 +87,16 @@ class Sampler:
         negative: list | None = None,
         stages: PyramidStages | None = None,
         guidance: PyramidGuidance | None = None,
-        history: PyramidHistory | None = None,
+        history: History | None = None,
     ):
-        from ..samplers.stages import make_stages
-
         host = get_host()
-        check_latent_fits_model(host.model_facts(model), latent_image)
-        guider = guider_for(model, positive, negative, guidance)
-        check_latent_fits_stages(latent_image, stages or make_stages())
+        facts = host.model_facts(model)
+        check_latent_fits_model(facts, latent_image)
+        stages, history = complete_plan(facts, stages, history)
+        check_latent_fits_stages(latent_image, stages)
         check_start_fits(latent_image, history)
-        return with_notice(latent_image, host.sample(guider, sampler_for(stages, history), latent_image, seed))
+        guider = guider_for(model, positive, negative, guidance)
+        return with_notice(latent_image, host.sample(guider, host.make_sampler(stages, history), latent_image, seed))
 
 
 class SamplerObject:
@@ -106,8 +114,8 @@ class SamplerObject:
     def INPUT_TYPES(cls):
         return {"required": {}, "optional": {"stages": STAGES, "history": HISTORY}}
 
-    def make(self, stages: PyramidStages | None = None, history: PyramidHistory | None = None):
-        return (sampler_for(stages, history),)
+    def make(self, stages: PyramidStages | None = None, history: History | None = None):
+        return (get_host().make_sampler(stages, history),)
 
 
 class Guider:

@@ -92,6 +92,24 @@ class FlowSampler:
                         "stays noisy longer (layout), below 1 hurries to detail.",
                     },
                 ),
+                "guidance_rule": (
+                    ["plain", "CFG-Zero*"],
+                    {
+                        "default": "plain",
+                        "tooltip": "How cfg combines the two answers. CFG-Zero* first corrects the length of the "
+                        "negative one: it helps where cfg burns colours.",
+                    },
+                ),
+                "zero_steps": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 100,
+                        "tooltip": "With CFG-Zero*: steps at the start that stand still. 0 only corrects the length, 1 "
+                        "of 10 is usual; more leaves less of the way to go.",
+                    },
+                ),
             },
         }
 
@@ -106,11 +124,15 @@ class FlowSampler:
         negative: list | None = None,
         solver: str = "euler",
         shift: float = 0.0,
+        guidance_rule: str = "plain",
+        zero_steps: int = 0,
     ):
         from ..samplers.whole import FlowSampler as Sampler
 
         shift = shift or get_host().model_facts(model).family.shift
-        return sample(model, Sampler(steps, solver, shift), positive, negative, cfg, latent_image, seed)
+        zero_star = guidance_rule == "CFG-Zero*" and negative is not None and cfg != 1
+        sampler = Sampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
+        return sample(model, sampler, positive, negative, cfg, latent_image, seed)
 
 
 class DDIMSampler:

@@ -1,28 +1,28 @@
-"""Blocks that plan the climb: the ladder of resolutions, its steps, and how strongly the prompt pulls."""
+"""Blocks that plan the climb: the ladder of resolutions and its steps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..samplers.kinds import HELIOS, PYRAMID_FLOW
 from .drawing import as_image, on_node
 from .ladder import draw_ladder
 
 if TYPE_CHECKING:
-    from ..samplers.guidance import PyramidGuidance
     from ..samplers.stages import PyramidStages
 
 FIRST_STEPS = {
     "min": 1,
     "max": 200,
-    "tooltip": "Steps per stage for the first frame, on which all others build. "
-    "1 is a rough sketch; 20 is the official choice; far above it little changes.",
+    "tooltip": "Steps per stage for the first frame, on which all others build (Helios: the first chunk). "
+    "1 is a rough sketch; 20 is the official choice (Helios Distilled 4); far above it little changes.",
 }
 VIDEO_STEPS = {
     "min": 1,
     "max": 200,
     "tooltip": "Steps per stage for everything after the first frame, where most of the time goes. "
-    "1 smears motion; 10 is the official choice; twice as many take twice as long. "
+    "1 smears motion; 10 is the official choice (Helios Distilled 2); twice as many take twice as long. "
     "With a start image only these count.",
 }
 
@@ -83,14 +83,47 @@ class Stages:
                         "all released models; near 0 the fresh noise is white and the jump larger.",
                     },
                 ),
+                "made_for": (
+                    [PYRAMID_FLOW, HELIOS],
+                    {
+                        "default": PYRAMID_FLOW,
+                        "tooltip": "Whose noise levels these are. Models that you train here are Pyramid Flow. Helios "
+                        "shifts its levels by the size of the video, so 'shift' stays at 1.",
+                    },
+                ),
+                "solver": (
+                    ["euler", "unipc", "dmd"],
+                    {
+                        "default": "euler",
+                        "tooltip": "How a stage is walked. euler is what Pyramid Flow was released with; unipc (Helios "
+                        "Base and Mid) needs fewer steps for the same; dmd is for distilled models, Helios Distilled.",
+                    },
+                ),
             },
         }
 
-    def build(self, first_steps: int, video_steps: int, stage_count: int = 3, shift: float = 1.0, gamma: float = 1 / 3):
+    def build(
+        self,
+        first_steps: int,
+        video_steps: int,
+        stage_count: int = 3,
+        shift: float = 1.0,
+        gamma: float = 1 / 3,
+        made_for: str = PYRAMID_FLOW,
+        solver: str = "euler",
+    ):
+        from ..samplers.recipes import helios_ladder
         from ..samplers.stages import make_stages
 
+        if made_for == HELIOS:
+            if shift != 1.0:
+                raise ValueError(
+                    f"shift is {shift}, but a Helios model shifts its levels by the size of the video: set shift to 1"
+                )
+            return show(helios_ladder(stage_count, first_steps, video_steps, solver, exact_third(gamma)))
+        gamma = exact_third(gamma)
         return show(
-            make_stages(stage_count, shift, exact_third(gamma), first_steps=first_steps, video_steps=video_steps)
+            make_stages(stage_count, shift, gamma, first_steps=first_steps, video_steps=video_steps, solver=solver)
         )
 
 
@@ -136,124 +169,6 @@ class StageSteps:
         )
 
 
-class Guidance:
-    CATEGORY = "pyramid video/schedule"
-    DESCRIPTION = "How strongly the prompt pulls: once for the first frame, once for the motion that follows."
-    SEARCH_ALIASES = ["cfg", "classifier-free guidance", "guidance scale"]
-    RETURN_TYPES = ("PYRAMID_GUIDANCE",)
-    RETURN_NAMES = ("guidance",)
-    OUTPUT_TOOLTIPS = ("For the sampler or the guider.",)
-    FUNCTION = "build"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "first_frame_scale": (
-                    "FLOAT",
-                    {
-                        "default": 7.0,
-                        "min": 0.0,
-                        "max": 30.0,
-                        "step": 0.1,
-                        "tooltip": "Pull on the first frame. 0 turns guidance off for the whole clip (twice as fast); "
-                        "7 to 9 is official; high values burn colours.",
-                    },
-                ),
-                "video_scale": (
-                    "FLOAT",
-                    {
-                        "default": 5.0,
-                        "min": 0.0,
-                        "max": 30.0,
-                        "step": 0.1,
-                        "tooltip": "Pull on all later frames. 0 follows the negative prompt alone, 1 the prompt alone; "
-                        "low moves freely and may wander off; 5 is official (4 from a start image); high is stiff "
-                        "and flickers.",
-                    },
-                ),
-            },
-            "optional": {
-                "linear": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "tooltip": "Off: the two strengths above. On: start at first_frame_scale and drop a little "
-                        "with each latent frame; video_scale is then not read.",
-                    },
-                ),
-                "linear_drop": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 5.0,
-                        "step": 0.05,
-                        "tooltip": "With linear on: the drop per latent frame. 0 keeps the strength, 5 is at the "
-                        "minimum after a frame or two.",
-                    },
-                ),
-                "linear_minimum": (
-                    "FLOAT",
-                    {
-                        "default": 2.0,
-                        "min": 0.0,
-                        "max": 30.0,
-                        "step": 0.1,
-                        "tooltip": "With linear on: the drop ends here. 0 lets the end of a long clip follow the "
-                        "negative prompt alone, low frees it, as high as first_frame_scale means no drop.",
-                    },
-                ),
-            },
-        }
-
-    def build(
-        self,
-        first_frame_scale: float,
-        video_scale: float,
-        linear: bool = False,
-        linear_drop: float = 0.5,
-        linear_minimum: float = 2.0,
-    ):
-        from ..samplers.guidance import PyramidGuidance
-
-        return (PyramidGuidance(first_frame_scale, video_scale, linear, linear_drop, linear_minimum),)
-
-
-class GuidanceZero:
-    CATEGORY = "pyramid video/schedule"
-    DESCRIPTION = (
-        "CFG-Zero*: guidance that corrects the length of the negative answer, and lets the first steps of each frame "
-        "rest. It helps where guidance burns colours or the first steps go astray."
-    )
-    SEARCH_ALIASES = ["cfg zero star", "cfgzerostar", "zero init", "guidance"]
-    RETURN_TYPES = ("PYRAMID_GUIDANCE",)
-    RETURN_NAMES = ("guidance",)
-    OUTPUT_TOOLTIPS = ("The same strengths, combined in another way.",)
-    FUNCTION = "build"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "guidance": ("PYRAMID_GUIDANCE", {"tooltip": "From 'Pyramid guidance': its strengths are kept."}),
-                "zero_steps": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 0,
-                        "max": 100,
-                        "tooltip": "Steps at the start of each frame that stand still. 0 only corrects the length; 1 "
-                        "or 2 of 20 are usual; as many as there are steps leaves the first stage at pure noise.",
-                    },
-                ),
-            }
-        }
-
-    def build(self, guidance: PyramidGuidance, zero_steps: int):
-        return (replace(guidance, zero_star=True, zero_steps=zero_steps),)
-
-
 def exact_third(gamma: float) -> float:
     """A widget cannot hold one third; what is meant as one third is one third."""
     return 1 / 3 if abs(gamma - 1 / 3) < 1e-3 else gamma
@@ -272,12 +187,8 @@ def show(stages: PyramidStages):
 NODES = {
     "PyramidVideoStages": Stages,
     "PyramidVideoStageSteps": StageSteps,
-    "PyramidVideoGuidance": Guidance,
-    "PyramidVideoGuidanceZero": GuidanceZero,
 }
 NAMES = {
     "PyramidVideoStages": "Pyramid stages",
     "PyramidVideoStageSteps": "Steps of one stage",
-    "PyramidVideoGuidance": "Pyramid guidance",
-    "PyramidVideoGuidanceZero": "CFG-Zero* guidance",
 }

@@ -111,7 +111,7 @@ class Look:
 
         host, plan, trained = get_host(), self.plan, self.trained
         facts = host.vae_facts(self.vae)
-        frames = (self.dataset.frames - 1) // facts.time_compression + 1
+        frames = facts.latent_frames_of(self.dataset.frames)
         shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
         height, width = (side // facts.space_compression for side in max(shares, key=shares.get))
         network, clips = trained.network(), []

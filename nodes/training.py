@@ -110,7 +110,7 @@ class LoadForTraining:
         from ..training.trainees import Trainee
 
         path = get_host().find_model("diffusion_models", model_name)
-        own = checkpoints.inspect(path, checkpoints.TRANSFORMERS).family
+        own = checkpoints.inspect(path, checkpoints.TRAINABLE).family
         asked = family_of(family, shift, schedule, prediction, zero_terminal_snr) if family in FAMILIES else own
         return (Trainee(asked, weights=path),)
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .drawing import as_image, on_node
-from .fitting import check_latent_fits_model, check_latent_fits_vae, video_samples
+from .fitting import check_latent_fits_model, check_latent_fits_stages, check_latent_fits_vae, video_samples
 from .notices import tell
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..samplers.history import PyramidHistory
+    from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
 SIZE = ("LATENT", {"tooltip": "From 'Empty video latent': it tells the size and the length."})
@@ -44,8 +44,6 @@ class StagePicture:
         }
 
     def draw(self, stages: PyramidStages, latent_image: dict[str, Any], vae=None):
-        from ..samplers.context import plan_contexts
-        from ..samplers.history import PyramidHistory
         from .ladder import draw_ladder, full_table
 
         rows, columns = video_samples(latent_image).shape[-2:]
@@ -53,8 +51,8 @@ class StagePicture:
         if vae is not None:
             check_latent_fits_vae(get_host().vae_facts(vae), latent_image)
             cell = get_host().vae_facts(vae).space_compression
-        contexts = plan_contexts(stages, PyramidHistory(), 1, rows, columns)
-        picture = draw_ladder(stages, full_table(stages, contexts, cell))
+        check_latent_fits_stages(latent_image, stages)
+        picture = draw_ladder(stages, full_table(stages, rows, columns, cell))
         return {"ui": on_node(picture, name="stages"), "result": (as_image(picture),)}
 
 
@@ -75,7 +73,7 @@ class HistoryPicture:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "history": ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning'."}),
+                "history": ("PYRAMID_HISTORY", {"tooltip": "From 'Temporal conditioning', or the one for Helios."}),
                 "latent_image": SIZE,
             },
             "optional": {
@@ -83,14 +81,16 @@ class HistoryPicture:
             },
         }
 
-    def draw(self, history: PyramidHistory, latent_image: dict[str, Any], stages: PyramidStages | None = None):
+    def draw(self, history: History, latent_image: dict[str, Any], stages: PyramidStages | None = None):
         from ..samplers.context import plan_contexts
-        from ..samplers.stages import make_stages
+        from ..samplers.recipes import usual_for
         from .history_drawing import draw_contexts
 
-        stages = stages or make_stages()
-        contexts = plan_contexts(stages, history, *video_samples(latent_image).shape[-3:])
-        picture = draw_contexts(stages, contexts)
+        usual, units = usual_for(history)
+        stages = stages or usual
+        check_latent_fits_stages(latent_image, stages)
+        contexts = plan_contexts(stages, history, units, *video_samples(latent_image).shape[-3:])
+        picture = draw_contexts(len(stages), contexts)
         return {"ui": on_node(picture, name="history"), "result": (as_image(picture),)}
 
 

@@ -2,69 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .history import PyramidHistory, history_clips
-from .pyramid import newest, plan_units
+from ..models.helios_memory import HeliosMemory
+from .history import History, Past
+from .noise import row_generators
+from .pyramid import PATCH
 from .stages import PyramidStages
+from .units import Units
 
-PATCH = 2  # latent cells per edge of a token
+BEFORE = -1.0  # stands for frames that come before the clip; 0 is no frame at all, n is frame n - 1
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A latent frame in front of the network, at the size it has there."""
+    """A latent frame in front of the network, so many times coarser than at full size."""
 
     frame: int  # of the clip
-    rows: int  # latent cells
-    columns: int
-
-    @property
-    def tokens(self) -> int:
-        return (self.rows // PATCH) * (self.columns // PATCH)
+    downscale: int
 
 
 @dataclass(frozen=True)
 class Context:
-    """One stage of one unit: the frames it makes, and what it sees of the past, oldest first."""
+    """One stage of one unit: the frames it makes, and those of the clip that it sees of the past, coarsest first.
+
+    `tokens` are those of pictures in one call; those of the prompt come on top, and guidance asks for all twice.
+    """
 
     unit: int
     stage: int
     made: tuple[Seen, ...]
     past: tuple[Seen, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Picture tokens in one call; those of the prompt come on top, guidance asks for all of them twice."""
-        return sum(seen.tokens for seen in (*self.made, *self.past))
+    tokens: int
 
 
 def plan_contexts(
-    stages: PyramidStages, history: PyramidHistory, frames: int, rows: int, columns: int, frames_per_unit: int = 1
+    stages: PyramidStages, history: History, units: Units, frames: int, rows: int, columns: int
 ) -> list[Context]:
     """The contexts of a clip of so many latent frames and cells, in the order they are worked on.
 
-    Found by letting the sampler's own rules cut frames that hold nothing but their number. Raises ValueError on sizes
-    and lengths that do not fit.
+    Found by letting the history cut frames that hold nothing but their number. Raises ValueError on sizes and lengths
+    that do not fit.
     """
-    stages.check_latent_size(rows, columns, PATCH)
+    stages.check_latent_size(rows, columns)
     known = 0 if history.start is None else history.start.shape[2]
-    side = stages.stages[0].downscale  # the smallest frame that every stage can halve
-    numbers = torch.arange(frames, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(-1, -1, -1, side, side)
-
-    def seen(clip: Tensor) -> tuple[Seen, ...]:
-        size = rows * clip.shape[-2] // side, columns * clip.shape[-1] // side
-        return tuple(Seen(round(number), *size) for number in clip[0, 0, :, 0, 0].tolist())
-
+    plan = units.plan(frames, known)
+    numbers = 1 + torch.arange(frames, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(-1, -1, -1, rows, columns)
+    clean = replace(history, noise=(0.0, 0.0) if isinstance(history.noise, tuple) else 0.0)
+    numbered = clean.normalized(lambda latent: torch.full((1, 1, latent.shape[2], rows, columns), BEFORE))
+    recall = numbered.begin(numbers, len(stages), units, row_generators(0, 1))
     contexts = []
-    for unit, where in plan_units(frames, known, frames_per_unit):
-        past = newest([numbers[:, :, : where.start]] if where.start else [], history.depth, len(stages))
+    for unit, where in plan:
+        see = recall([numbers[:, :, : where.start]] if where.start else [])
         for stage, rung in enumerate(stages.stages):
-            clips = history_clips(past, stage, frames_per_unit) if past else ()
-            size = rows // rung.downscale, columns // rung.downscale
-            made = tuple(Seen(frame, *size) for frame in range(where.start, where.stop))
-            contexts.append(Context(unit, stage, made, tuple(each for clip in clips for each in seen(clip))))
+            past = see(stage)
+            made = tuple(Seen(frame, rung.downscale) for frame in range(where.start, where.stop))
+            tokens = len(made) * tokens_of(rows // rung.downscale, columns // rung.downscale)
+            tokens += sum(count for _, _, count in parts(past, rows))
+            seen = [
+                Seen(round(number) - 1, downscale)
+                for clip, downscale, _ in parts(past, rows)
+                for number in clip[0, 0, :, 0, 0].tolist()
+                if round(number) > 0
+            ]
+            contexts.append(Context(unit, stage, made, tuple(sorted(seen, key=lambda each: -each.downscale)), tokens))
     return contexts
+
+
+def parts(past: Past, rows: int) -> Iterator[tuple[Tensor, int, int]]:
+    """The clips of a past, how much coarser they are than frames of so many `rows`, and their tokens."""
+    if isinstance(past, HeliosMemory):
+        for _, grain, size in past.grains:  # of full size, in patches of `size` frames and `size` x 2 x 2 cells
+            t, h, w = grain.latents.shape[2:]
+            yield grain.latents, size, -(-t // size) * -(-h // (PATCH * size)) * -(-w // (PATCH * size))
+        return
+    for clip in past:
+        yield clip, rows // clip.shape[3], clip.shape[2] * tokens_of(*clip.shape[3:])
+
+
+def tokens_of(rows: int, columns: int) -> int:
+    """Tokens of a latent frame."""
+    return (rows // PATCH) * (columns // PATCH)

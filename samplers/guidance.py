@@ -14,7 +14,8 @@ class PyramidGuidance:
     """Guidance strength of the first unit and of all later ones, or falling in a line over the units.
 
     With `linear` the strength of unit u is `max(first - alpha * u, minimum)` and `video` is not read. `first` at 0
-    turns guidance off for the whole clip, as in the released code: the model is then asked for one row, not two.
+    turns guidance off for the whole clip, as in the released code, and so does 1 for all units, which is the positive
+    answer alone: the model is then asked for one row, not two.
 
     With `zero_star` guidance is CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the negative answer is first scaled to
     come as near to the positive one as it can (section 3.2), and the first `zero_steps` steps of each unit stand still,
@@ -40,7 +41,7 @@ class PyramidGuidance:
     @property
     def enabled(self) -> bool:
         """Whether the negative prompt is asked at all."""
-        return self.first > 0
+        return self.first > 0 and (self.linear or not self.first == self.video == 1)
 
     def scale(self, unit: int) -> float:
         """Strength in unit 0, 1, ...; units after start frames count on, so image to video uses `video` throughout."""
@@ -54,13 +55,16 @@ class PyramidGuidance:
 
     def combine(self, negative: Tensor, positive: Tensor, unit: int) -> Tensor:
         """The velocity that unit 0, 1, ... follows, from the answers (b, ...) to both prompts."""
-        if self.zero_star:
-            negative = nearest_multiple(negative, positive)
-        return guide(negative, positive, self.scale(unit))
+        return guide(negative, positive, self.scale(unit), self.zero_star)
 
 
-def guide(negative: Tensor, positive: Tensor, scale: float) -> Tensor:
-    """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative."""
+def guide(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:
+    """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative.
+
+    With `zero_star` the negative is scaled first (CFG-Zero*).
+    """
+    if zero_star:
+        negative = nearest_multiple(negative, positive)
     return negative + scale * (positive - negative)
 
 

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
+from ..models.helios_memory import HeliosMemory
+from .kinds import PYRAMID_FLOW
+from .noise import Generators, pyramid, white_noise
+from .units import Units
+
+Past = tuple[Tensor, ...] | HeliosMemory  # as the network takes it; clips (b, c, t, h, w) are oldest first
+See = Callable[[int], Past]  # stage -> what the unit in work sees there
+Recall = Callable[[Sequence[Tensor]], See]  # finished latent frames -> what the next unit sees
 WhiteNoise = Callable[[Tensor], Tensor]  # clip -> white noise of its shape, device and dtype
+
+
+class History(Protocol):
+    """A policy of temporal conditioning: what of the past every stage of every unit is shown."""
+
+    made_for: str  # the kind of model, as `PyramidStages.made_for`
+
+    @property
+    def start(self) -> Tensor | None:
+        """Latent frames (b, c, t, h, w) that open the clip itself."""
+        ...
+
+    def normalized(self, normalize: Callable[[Tensor], Tensor]) -> History:
+        """The same policy with the latents it holds brought from the VAE's scale to the transformer's."""
+        ...
+
+    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> Recall:
+        """Start a run that makes latents in shape, device and dtype of `like` over `levels` resolutions."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
 class PyramidHistory:
     """How much of the past later units see, how clean it is, and a past given by the user."""
+
+    made_for: ClassVar[str] = PYRAMID_FLOW
 
     depth: int | None = None  # newest latent frames seen; None = all
     noise: float = 0.0  # share of noise mixed into the past, 0 = clean, as the released models expect
@@ -29,6 +60,31 @@ class PyramidHistory:
             raise ValueError(
                 f"start frames have shape {tuple(self.start.shape)}; expected (batch, channel, frame, row, column)"
             )
+
+    def normalized(self, normalize: Callable[[Tensor], Tensor]) -> PyramidHistory:
+        return self if self.start is None else replace(self, start=normalize(self.start))
+
+    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> Recall:
+        def recall(done: Sequence[Tensor]) -> See:
+            past = newest(done, self.depth, levels)
+
+            def see(stage: int) -> tuple[Tensor, ...]:
+                clips = history_clips(past, stage, units.later) if past else ()
+                if self.noise > 0:
+                    clips = corrupt_clips(clips, self.noise, lambda clip: white_noise(clip, generators))
+                return clips
+
+            return see
+
+        return recall
+
+
+def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:
+    """The finished frames a unit may see, at every resolution, coarsest first; empty for the first unit."""
+    if not done:
+        return ()
+    frames = torch.cat(list(done), dim=2)
+    return pyramid(frames if depth is None else frames[:, :, -depth:], levels)
 
 
 def history_clips(levels: Sequence[Tensor], stage: int, frames_per_unit: int = 1) -> tuple[Tensor, ...]:

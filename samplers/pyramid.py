@@ -6,16 +6,17 @@ history in turn and knows nothing of networks: what answers it is a callable, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .history import PyramidHistory, corrupt_clips, history_clips
-from .noise import Generators, block_noise, double, noise_pyramid, pyramid, white_noise
-from .solvers import euler_step
+from .history import History, Past, PyramidHistory
+from .noise import Generators, block_noise, double, noise_pyramid
+from .stage_solvers import STAGE_SOLVERS
 from .stages import PyramidStages
+from .units import ONE_FRAME, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Call:
     """One question to the model."""
 
     unit: int
+    frames: slice  # of the clip's latent frames, those of this unit
     stage: int
     step: int
     index: int  # of all calls of this run
@@ -33,7 +35,7 @@ class Call:
     sigma: float  # inside the stage, 1 -> 0
     next_sigma: float
     timestep: float  # 0..1000, what the network is told
-    history: tuple[Tensor, ...]  # (b, c, t, h, w) each, oldest first, normalised
+    history: Past  # what the unit sees of the past, normalised
 
 
 Velocity = Callable[[Tensor, Call], Tensor]  # (noisy unit, call) -> velocity of the same shape
@@ -41,6 +43,7 @@ OnCall = Callable[[Call, Tensor], None]  # (call, estimate of the clean unit); m
 Renoise = Callable[[int, int, Tensor], Tensor]  # (unit, stage, like) -> block noise
 
 WHOLE_CLEAN_PAST = PyramidHistory()
+PATCH = 2  # latent rows and columns of a token
 
 
 @torch.no_grad()
@@ -50,9 +53,8 @@ def sample_pyramid(
     stages: PyramidStages,
     *,
     generators: Generators = (),
-    history: PyramidHistory = WHOLE_CLEAN_PAST,
-    start: Tensor | None = None,
-    frames_per_unit: int = 1,
+    history: History = WHOLE_CLEAN_PAST,
+    units: Units = ONE_FRAME,
     renoise: Renoise | None = None,
     on_call: OnCall | None = None,
     model_dtype: torch.dtype | None = None,
@@ -60,14 +62,14 @@ def sample_pyramid(
     """Make a normalised latent clip from white `noise` (b, c, T, h, w), which has its full size and length.
 
     `generators` (one per row, `noise.row_generators`) supply the noise of the jumps and of the history; `renoise`
-    replaces the former. `start` (1 or b, c, k, h, w) holds known first frames, normalised; they come back untouched
-    in front of the T - k frames made. The first unit of a clip is one latent frame, later ones are `frames_per_unit`.
+    replaces the former. `history` holds normalised latents; its `start` (1 or b, c, k, h, w) opens the clip, and comes
+    back untouched in front of the T - k frames made. `units` says how many latent frames are made at once.
     Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity; it then names
     `model_dtype`, the type that the network computes in, by default that of its answers.
     """
     check_noise(noise, stages)
-    known = 0 if start is None else check_start(start, noise)
-    plan = plan_units(noise.shape[2], known, frames_per_unit)
+    known = 0 if history.start is None else check_start(history.start, noise)
+    plan = units.plan(noise.shape[2], known)
     if renoise is None:
 
         def renoise(unit: int, stage: int, like: Tensor) -> Tensor:
@@ -75,21 +77,21 @@ def sample_pyramid(
 
     noise = noise.to(torch.promote_types(noise.dtype, torch.float32))  # small steps vanish in 16 bits
     coarse_noise = noise_pyramid(noise, len(stages))[0]
-    done = [] if start is None else [start.to(noise).expand(len(noise), -1, -1, -1, -1)]
+    recall = history.begin(noise, len(stages), units, generators)
+    done = [] if history.start is None else [history.start.to(noise).expand(len(noise), -1, -1, -1, -1)]
     total = sum(sum(stages.steps_for(unit)) for unit, _ in plan)
     index = 0
     for unit, frames in plan:
-        past = newest(done, history.depth, len(stages))
+        see = recall(done)
         x = coarse_noise[:, :, frames.start - known : frames.stop - known]
         for stage, steps in enumerate(stages.steps_for(unit)):
             if stage > 0:
                 alpha, beta = stages.jump(stage)
                 x = double(x)
                 x = alpha * x + beta * renoise(unit, stage, x)
-            clips = history_clips(past, stage, frames_per_unit) if past else ()
-            if history.noise > 0:
-                clips = corrupt_clips(clips, history.noise, lambda clip: white_noise(clip, generators))
-            first = Call(unit, stage, 0, index, total, plan[-1][0] + 1, len(stages), steps, 1.0, 0.0, 0.0, clips)
+            first = Call(
+                unit, frames, stage, 0, index, total, plan[-1][0] + 1, len(stages), steps, 1.0, 0.0, 0.0, see(stage)
+            )
             x = climb_stage(velocity, x, stages, first, on_call, model_dtype)
             index += steps
         done.append(x)
@@ -104,9 +106,11 @@ def climb_stage(
     on_call: OnCall | None,
     model_dtype: torch.dtype | None,
 ) -> Tensor:
-    """Integrate one stage of one unit with Euler steps; `first` is its first call, the others follow from it."""
-    sigmas = stages.sigmas(first.stage, first.steps)
-    timesteps = stages.timesteps(first.stage, first.steps)
+    """Walk one stage of one unit with the ladder's solver; `first` is its first call, the others follow from it."""
+    tokens = shift_tokens(x, first.stage)
+    sigmas = stages.sigmas(first.stage, first.steps, tokens)
+    timesteps = stages.timesteps(first.stage, first.steps, tokens)
+    advance = STAGE_SOLVERS[stages.solver](x, sigmas)
     rung = stages.stages[first.stage]
     for step, timestep in enumerate(timesteps):
         call = replace(
@@ -120,7 +124,7 @@ def climb_stage(
         v = velocity(x, call)
         if on_call is not None:
             on_call(call, rung.clean_estimate(x, v, call.sigma))
-        x = euler_step(x, v, call.sigma, call.next_sigma)
+        x = advance(step, x, v)
     if not torch.isfinite(x).all():  # asked once per stage, because the answer makes a GPU wait
         dtype = str(model_dtype or v.dtype).removeprefix("torch.")
         raise ValueError(
@@ -140,29 +144,10 @@ def calls_left(stages: PyramidStages, call: Call) -> dict[int, int]:
     return left
 
 
-def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:
-    """The finished frames a unit may see, at every resolution, coarsest first; empty for the first unit."""
-    if not done:
-        return ()
-    frames = torch.cat(list(done), dim=2)
-    return pyramid(frames if depth is None else frames[:, :, -depth:], levels)
-
-
-def plan_units(frames: int, known: int, frames_per_unit: int = 1) -> list[tuple[int, slice]]:
-    """Number and latent frames of every unit still to be made; the first of a clip is one frame."""
-    for name, length in (("clip", frames), ("start", known or 1)):
-        if (length - 1) % frames_per_unit:
-            near = 1 + round((length - 1) / frames_per_unit) * frames_per_unit
-            raise ValueError(
-                f"a {name} of {length} latent frames; expected 1 plus a multiple of {frames_per_unit}, nearest {near}"
-            )
-    if known >= frames:
-        raise ValueError(
-            f"the start already has {known} latent frames and the clip only {frames}; "
-            "ask for a longer clip or give a shorter start"
-        )
-    later = [slice(at, at + frames_per_unit) for at in range(1, frames, frames_per_unit)]
-    return [(unit, where) for unit, where in enumerate([slice(0, 1), *later]) if where.start >= known]
+def shift_tokens(x: Tensor, stage: int) -> int:
+    """Tokens that a shift counts for a unit (b, c, t, h, w): the released code counts before it doubles the picture."""
+    rows, columns = x.shape[3] // PATCH, x.shape[4] // PATCH
+    return x.shape[2] * (rows * columns if stage == 0 else (rows // 2) * (columns // 2))
 
 
 def check_noise(noise: Tensor, stages: PyramidStages) -> None:

@@ -15,7 +15,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-TRAIN_STEPS = 1000  # the grid of noise levels, of timesteps, and of every stage's own table
+from .kinds import PYRAMID_FLOW
+from .stage_solvers import check_solver
+from .timetable import TRAIN_STEPS, Timetable
+
 Steps = int | Sequence[int]
 
 
@@ -26,7 +29,7 @@ class Stage:
     downscale: int  # 4, 2, 1 from the first rung to the last
     sigma_start: float  # share of noise where the stage starts, after the jump
     sigma_end: float  # share of noise where it ends, before the next jump
-    timestep_start: float  # what the network is told at both ends, 0..1000
+    timestep_start: float  # what the network is told at sigma 1 and 0 inside the stage, 0..1000
     timestep_end: float
 
     def __post_init__(self) -> None:
@@ -56,7 +59,8 @@ class PyramidStages:
     """All rungs, the block-noise correlation `gamma` of the jumps between them, and the steps spent on each.
 
     `first_steps` belong to the first unit of a clip, `video_steps` to all later ones; one number per stage, coarsest
-    first.
+    first. `solver` (a name of `STAGE_SOLVERS`) walks each stage, along the levels of `timetable`. `made_for` is the
+    kind of model whose ladder this is.
     """
 
     stages: tuple[Stage, ...]
@@ -64,9 +68,13 @@ class PyramidStages:
     shift: float
     first_steps: tuple[int, ...]
     video_steps: tuple[int, ...]
+    solver: str = "euler"
+    timetable: Timetable = Timetable()
+    made_for: str = PYRAMID_FLOW
 
     def __post_init__(self) -> None:
         check_gamma(self.gamma)
+        check_solver(self.solver)
         for name, steps in (("first_steps", self.first_steps), ("video_steps", self.video_steps)):
             if len(steps) != len(self.stages) or any(type(n) is not int or n < 1 for n in steps):
                 raise ValueError(
@@ -80,15 +88,15 @@ class PyramidStages:
         """Steps per stage of unit 0, 1, ..."""
         return self.first_steps if unit == 0 else self.video_steps
 
-    def sigmas(self, stage: int, steps: int) -> tuple[float, ...]:
-        """The `steps + 1` noise levels inside a stage, 1 to 0; the last but one is the end of the training table."""
-        last = 1 / TRAIN_STEPS
-        line = (1.0 - (1.0 - last) * i / (steps - 1) for i in range(1, steps))
-        return (1.0, *line, 0.0)
+    def sigmas(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
+        """The `steps + 1` noise levels inside a stage of `tokens` tokens, down to 0."""
+        spare = self.solver == "dmd"  # the distilled model has a row more, and never stands on the last
+        return (*self.timetable.sigmas(steps + spare, tokens)[:steps], 0.0)
 
-    def timesteps(self, stage: int, steps: int) -> tuple[float, ...]:
-        """What the network is told in each of the `steps` steps of a stage, 0..1000."""
-        return tuple(self.stages[stage].timestep(sigma) for sigma in self.sigmas(stage, steps)[:-1])
+    def timesteps(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
+        """What the network is told in each of the `steps` steps of a stage of `tokens` tokens, 0..1000."""
+        rung = self.stages[stage]
+        return tuple(self.timetable.told(rung.timestep(sigma)) for sigma in self.sigmas(stage, steps, tokens)[:-1])
 
     def training_sigma(self, stage: int, index: Tensor) -> Tensor:
         """Noise level inside the stage, float32, for table rows `index` (long, 0..999)."""
@@ -128,8 +136,9 @@ def make_stages(
     ranges: Sequence[float] | None = None,
     first_steps: Steps = 20,
     video_steps: Steps = 10,
+    solver: str = "euler",
 ) -> PyramidStages:
-    """Build the ladder of `count` stages.
+    """Build the ladder of Pyramid Flow in `count` stages.
 
     `ranges` are the `count + 1` borders of the stages on the grid of noise levels, 0 (all noise) to 1 (none); equal
     parts when None. `shift` moves the grid towards noise. Steps are one number for all stages, or one per stage.
@@ -144,7 +153,7 @@ def make_stages(
     starts = [1.0] + [start_after_jump(q, gamma) for q in ends[:-1]]
     timesteps = timestep_windows(starts, ends, grid)
     stages = tuple(Stage(2 ** (count - 1 - s), starts[s], ends[s], *timesteps[s]) for s in range(count))
-    return PyramidStages(stages, gamma, shift, per_stage(first_steps, count), per_stage(video_steps, count))
+    return PyramidStages(stages, gamma, shift, per_stage(first_steps, count), per_stage(video_steps, count), solver)
 
 
 def check_gamma(gamma: float) -> None:
@@ -188,11 +197,15 @@ def timestep_windows(
     starts: Sequence[float], ends: Sequence[float], grid: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Share out the timesteps 1000..0 in proportion to the noise that each stage travels."""
+    # The network was told float32 timesteps.
+    return list(pairwise(torch.tensor(window_levels(starts, ends, grid)).mul(TRAIN_STEPS).tolist()))
+
+
+def window_levels(starts: Sequence[float], ends: Sequence[float], grid: Sequence[float]) -> list[float]:
+    """The noise levels of `grid` that bound the windows of timesteps; the last is row 999, not 0."""
     lengths = [start - end for start, end in zip(starts, ends, strict=True)]
     shares = [sum(lengths[:s]) / sum(lengths) for s in range(len(lengths))] + [1.0]
-    # The network was told float32 timesteps; the last grid point is index 999, not 0.
-    knots = torch.tensor([grid[min(int(share * TRAIN_STEPS), TRAIN_STEPS - 1)] for share in shares]).mul(TRAIN_STEPS)
-    return list(pairwise(knots.tolist()))
+    return [grid[min(int(share * TRAIN_STEPS), TRAIN_STEPS - 1)] for share in shares]
 
 
 def training_line(start: float, end: float) -> Tensor:

@@ -26,6 +26,7 @@ class WholeSampler(Protocol):
     """A way to make a normalised clip (b, c, t, h, w) from white noise of its shape."""
 
     family: ClassVar[str]  # of the models it can ask
+    zero_star: bool  # whether guidance is CFG-Zero*
 
     @property
     def calls(self) -> int:
@@ -42,32 +43,43 @@ class WholeSampler(Protocol):
 
 @dataclass(frozen=True)
 class FlowSampler:
-    """Follow a flow along `steps + 1` noise levels, shifted, with one of `solvers.SOLVERS`."""
+    """Follow a flow along `steps + 1` noise levels, shifted, with one of `solvers.SOLVERS`.
+
+    `zero_star` is guidance by CFG-Zero*, in which the first `zero_steps` steps stand still: the noise is taken for a
+    sample of a later level.
+    """
 
     steps: int = 10
     solver: str = "euler"
     shift: float = 1.0
+    zero_star: bool = False
+    zero_steps: int = 0
 
     family: ClassVar[str] = "flow"
 
     def __post_init__(self) -> None:
-        flow_sigmas(self.steps, self.shift)
-        count_calls(self.solver, self.steps)
+        count_calls(self.solver, len(self.sigmas) - 1)
+        if not 0 <= self.zero_steps < self.steps:
+            raise ValueError(f"{self.zero_steps} of {self.steps} steps at rest; expected 0 or more, and one step to go")
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The noise levels that are travelled."""
+        return flow_sigmas(self.steps, self.shift)[self.zero_steps if self.zero_star else 0 :]
 
     @property
     def calls(self) -> int:
-        return count_calls(self.solver, self.steps)
+        return count_calls(self.solver, len(self.sigmas) - 1)
 
     @property
     def timesteps(self) -> tuple[float, ...]:
-        return tuple(TIMESTEPS * sigma for sigma in flow_sigmas(self.steps, self.shift)[:-1])
+        return tuple(TIMESTEPS * sigma for sigma in self.sigmas[:-1])
 
     def run(self, ask: Ask, noise: Tensor, generators: Generators, on_call: OnCall) -> Tensor:
         def told(call: FlowCall, clean: Tensor) -> None:
             on_call(call.index + 1, call.total, clean)
 
-        sigmas = flow_sigmas(self.steps, self.shift)
-        return sample_flow(lambda x, call: ask(x, TIMESTEPS * call.sigma), noise, sigmas, self.solver, told)
+        return sample_flow(lambda x, call: ask(x, TIMESTEPS * call.sigma), noise, self.sigmas, self.solver, told)
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,7 @@ class DDIMSampler:
     eta: float = 0.0
 
     family: ClassVar[str] = "diffusion"
+    zero_star: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         ddim_levels(self.steps)
@@ -112,6 +125,7 @@ class GANSampler:
     """Ask a generator once, at pure noise: what it answers is the velocity of one whole step."""
 
     family: ClassVar[str] = "gan"
+    zero_star: ClassVar[bool] = False
     calls: ClassVar[int] = 1
     timesteps: ClassVar[tuple[float, ...]] = (TIMESTEPS,)
 

@@ -65,7 +65,7 @@ def start_lora_run(
     """
     if trainee.weights is None:
         raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
-    own = checkpoints.inspect(trainee.weights, checkpoints.TRANSFORMERS).family
+    own = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE).family
     if trainee.family != own or own.name == "gan":
         raise ValueError(
             f"a LoRA is trained as its model was; {trainee.weights.stem} is a {own}, the trainee a {trainee.family}. "

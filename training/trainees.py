@@ -69,7 +69,7 @@ def prepare(trainee: Trainee, channels: int, text_width: int, pooled_width: int,
         config = new_config(trainee, channels, text_width, pooled_width)
         kind, latent_format, state = "miniflux", None, None
     else:
-        info = checkpoints.inspect(trainee.weights, checkpoints.TRANSFORMERS)
+        info = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE)
         config, kind, latent_format = info.config, info.kind, info.latent_format
         check_widths(trainee, config, channels, text_width, pooled_width)
         if trainee.family.name != info.family.name:
@@ -107,7 +107,7 @@ def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: i
 def check_widths(trainee: Trainee, config: Any, channels: int, text_width: int, pooled_width: int) -> None:
     """Raise ValueError unless a model from a file reads these latents and texts."""
     given = (channels, text_width, pooled_width)
-    wanted = (config.latent_channels, config.joint_attention_dim, config.pooled_projection_dim)
+    wanted = (config.latent_channels, config.text_width, config.pooled_width)
     if given != wanted:
         raise ValueError(
             f"{trainee.name} reads latents of {wanted[0]} channels and texts {wanted[1]} wide with a pooled vector "

@@ -8,25 +8,26 @@ import pytest
 import torch
 from pyramid_video.samplers import pace
 from pyramid_video.samplers.context import plan_contexts
+from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
+from pyramid_video.samplers.helios_stages import make_helios_stages
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import row_generators
 from pyramid_video.samplers.pyramid import calls_left, sample_pyramid
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.samplers.units import ONE_FRAME, Units
 
 ROWS, COLUMNS = 8, 16
 STAGES = make_stages(3, first_steps=(3, 1, 2), video_steps=(1, 2, 1))
 
 
-def run(stages, history, frames, frames_per_unit=1):
+def run(stages, history, frames, units=ONE_FRAME):
     """The calls of a real run whose finished frames hold their own number everywhere."""
     calls = []
 
     def velocity(x, call):
         calls.append((call, x.shape))
-        first = 0 if call.unit == 0 else 1 + (call.unit - 1) * frames_per_unit
-        numbers = torch.arange(first, first + x.shape[2], dtype=x.dtype).view(1, 1, -1, 1, 1)
-        # In the last stage the way to the numbers is straight: sigma 1 is reached from here, sigma 0 is the number.
-        return (x - numbers) / call.sigma
+        numbers = torch.arange(call.frames.start, call.frames.stop, dtype=x.dtype).view(1, 1, -1, 1, 1)
+        return (x - numbers) / call.sigma  # so that every stage ends at the numbers
 
     noise = torch.zeros(1, 1, frames, ROWS, COLUMNS)
     sample_pyramid(
@@ -35,8 +36,7 @@ def run(stages, history, frames, frames_per_unit=1):
         stages,
         generators=row_generators(0, 1),
         history=history,
-        start=history.start,
-        frames_per_unit=frames_per_unit,
+        units=units,
     )
     return calls
 
@@ -46,35 +46,53 @@ def numbered(frames):
 
 
 @pytest.mark.parametrize(
-    ("history", "frames", "frames_per_unit"),
+    ("history", "frames", "units"),
     [
-        (PyramidHistory(), 6, 1),
-        (PyramidHistory(depth=2), 6, 1),
-        (PyramidHistory(depth=3, start=numbered(2)), 5, 1),
-        (PyramidHistory(), 7, 3),
+        (PyramidHistory(), 6, ONE_FRAME),
+        (PyramidHistory(depth=2), 6, ONE_FRAME),
+        (PyramidHistory(depth=3, start=numbered(2)), 5, ONE_FRAME),
+        (PyramidHistory(), 7, Units(1, 3)),
     ],
     ids=["all", "two", "three and a start", "units of three"],
 )
-def test_the_plan_is_what_the_model_sees(history, frames, frames_per_unit):
-    contexts = plan_contexts(STAGES, history, frames, ROWS, COLUMNS, frames_per_unit)
-    seen = [(call, shape) for call, shape in run(STAGES, history, frames, frames_per_unit) if call.step == 0]
+def test_the_plan_is_what_the_model_sees(history, frames, units):
+    contexts = plan_contexts(STAGES, history, units, frames, ROWS, COLUMNS)
+    seen = [(call, shape) for call, shape in run(STAGES, history, frames, units) if call.step == 0]
     assert [(context.unit, context.stage) for context in contexts] == [(call.unit, call.stage) for call, _ in seen]
     for context, (call, shape) in zip(contexts, seen, strict=True):
         past = [
-            (round(float(clip[0, 0, t].mean())), *clip.shape[-2:])
+            (round(float(clip[0, 0, t].mean())), ROWS // clip.shape[3])
             for clip in call.history
             for t in range(clip.shape[2])
         ]
-        assert [(frame.frame, frame.rows, frame.columns) for frame in context.past] == past
-        assert len(context.made) == shape[2]
-        assert {(frame.rows, frame.columns) for frame in context.made} == {tuple(shape[-2:])}
+        assert [(seen.frame, seen.downscale) for seen in context.past] == past
+        assert [seen.frame for seen in context.made] == list(range(call.frames.start, call.frames.stop))
+        assert {seen.downscale for seen in context.made} == {ROWS // shape[3]}
         cells = sum(clip.shape[2:].numel() for clip in call.history) + shape[2:].numel()
         assert context.tokens == cells // 4  # a token is 2 x 2 cells
 
 
+@pytest.mark.parametrize("start", [None, torch.randn(1, 1, 3, ROWS, COLUMNS)], ids=["nothing", "a start"])
+def test_the_plan_is_what_helios_sees(start):
+    """It remembers 16, 2 and 1 frames in patches of 4, 2 and 1 of the usual ones, and its first frame for ever."""
+    stages = make_helios_stages(3, first_steps=1, video_steps=1, solver="euler")
+    history = HeliosHistory(None if start is None else start[:, :, :1], start, noise=(0.1, 0.2))
+    contexts = plan_contexts(stages, history, HELIOS_UNITS, 27, ROWS, COLUMNS)
+    calls = run(stages, history, 27, HELIOS_UNITS)
+    assert [(context.unit, context.stage) for context in contexts] == [(call.unit, call.stage) for call, _ in calls]
+    grains = ((16, 4), (2, 2), (2, 1))  # the finest holds the first frame, too
+    memory = sum(-(-t // size) * -(-ROWS // (2 * size)) * -(-COLUMNS // (2 * size)) for t, size in grains)
+    for context, (call, shape) in zip(contexts, calls, strict=True):
+        assert context.tokens == memory + shape[2:].numel() // 4
+        end = call.frames.start
+        newest = [(end - back, 1 if back == 1 else 2 if back < 4 else 4) for back in range(19, 0, -1) if back <= end]
+        kept = [(0, 1)] if start is None and end else []
+        assert sorted((seen.frame, seen.downscale) for seen in context.past) == sorted(newest + kept)
+
+
 def test_a_size_that_the_stages_cannot_halve_is_refused():
     with pytest.raises(ValueError, match="nearest size is 8 x 16"):
-        plan_contexts(STAGES, PyramidHistory(), 1, 9, 16)
+        plan_contexts(STAGES, PyramidHistory(), ONE_FRAME, 1, 9, 16)
 
 
 def test_calls_left_count_down_to_what_really_follows():

@@ -84,7 +84,7 @@ def test_impossible_formats_are_refused(change, words):
 
 
 def test_unknown_kinds_and_shapes_are_refused():
-    with pytest.raises(ValueError, match="known kinds are miniflux, mmdit"):
+    with pytest.raises(ValueError, match="known kinds are helios, miniflux, mmdit"):
         latent_format_for("causal_vae")
     with pytest.raises(ValueError, match="missing keys \\['first_scale'"):
         latent_format_for({"name": "x", "shift": 0.0})

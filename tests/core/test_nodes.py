@@ -18,7 +18,7 @@ from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
 from pyramid_video.nodes.ladder import HEIGHT, WIDTH, draw_ladder
-from pyramid_video.nodes.latents import nearest, nearest_length
+from pyramid_video.nodes.latents import nearest
 from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.stages import make_stages
 
@@ -64,6 +64,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoLatentViewer",
     "PyramidVideoCompareClips",
     "PyramidVideoFitPreviewColours",
+    "PyramidVideoHeliosMemory",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 NODES = sorted(NODE_CLASS_MAPPINGS)
@@ -283,8 +284,17 @@ def test_nearest_legal_sizes_and_lengths():
             assert abs(legal - size) <= multiple / 2 or legal == multiple
     for compression in (4, 8):
         for frames in range(0, 100):
-            legal = nearest_length(frames, compression)
+            facts = VAEFacts(compression, 8, 16, "VAE")
+            legal = facts.nearest_length(frames)
             assert legal % compression == 1 and (abs(legal - frames) <= compression / 2 or legal == 1)
+            assert facts.frames_of(facts.latent_frames_of(legal)) == legal
+            facts = VAEFacts(compression, 8, 16, "VAE in units", unit=9)  # Helios: 9 latent frames, 33 pictures
+            unit = 8 * compression + 1
+            legal = facts.nearest_length(frames)
+            assert legal % unit == 0 and (abs(legal - frames) <= unit / 2 or legal == unit)
+            assert facts.frames_of(facts.latent_frames_of(legal)) == legal
+            assert facts.latent_frames_of(legal) == 9 * legal // unit
+            assert 0 <= frames - facts.frames_of(facts.latent_frames_of(frames)) < compression
 
 
 def empty_latent(**changes):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
+from pyramid_video.host.facts import ModelFacts
 from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, join_texts, sample
+from pyramid_video.host.standalone_wires import Model
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
-from pyramid_video.samplers.pyramid import Call, plan_units, sample_pyramid
+from pyramid_video.samplers.pyramid import Call, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages, make_stages
+from pyramid_video.samplers.units import Units
 from torch import Tensor
 
 FEW = make_stages(first_steps=2, video_steps=1)
@@ -42,15 +44,12 @@ PROMPT = [[torch.zeros(1, 2, 4), {"pooled_output": torch.zeros(1, 3)}]]
 
 def small_model(
     network: Callable[..., Tensor] | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> SimpleNamespace:
+) -> Model:
     """A MODEL of the standalone host around any function, as wide as `PROMPT`."""
-    return SimpleNamespace(
-        network=network,
-        dtype=dtype,
-        device=torch.device(device),
-        facts=SimpleNamespace(text_width=4, pooled_width=3, latent_channels=1),
-        latent_format=None,
-    )
+    model = object.__new__(Model)
+    model.network, model.dtype, model.device, model.latent_format = network, dtype, torch.device(device), None
+    model.facts = ModelFacts("miniflux", 1, 4, 3, None, "small")
+    return model
 
 
 def sticky(x: Tensor, call: Call) -> Tensor:
@@ -72,7 +71,7 @@ def test_a_model_that_knows_the_clip_makes_the_clip(count, gamma, steps, known):
         noise,
         stages,
         generators=row_generators(0, len(noise)),
-        start=clip[:, :, :known] if known else None,
+        history=PyramidHistory(start=clip[:, :, :known] if known else None),
     )
     torch.testing.assert_close(made, clip, rtol=0, atol=1e-9)
 
@@ -86,7 +85,7 @@ def test_units_of_several_frames_are_made_together():
         asked.append((call.unit, x.shape[2]))
         return field(x, call)
 
-    made = sample_pyramid(velocity, noise, FEW, generators=row_generators(0, 1), frames_per_unit=3)
+    made = sample_pyramid(velocity, noise, FEW, generators=row_generators(0, 1), units=Units(1, 3))
     torch.testing.assert_close(made, clip, rtol=0, atol=1e-4)
     assert sorted(set(asked)) == [(0, 1), (1, 3), (2, 3)]
 
@@ -94,12 +93,12 @@ def test_units_of_several_frames_are_made_together():
 @pytest.mark.parametrize("history_noise", (0.0, 0.2))
 @pytest.mark.parametrize("with_start", (False, True))
 def test_a_clip_is_the_same_alone_and_in_a_batch(history_noise, with_start):
-    history = PyramidHistory(noise=history_noise)
     start = torch.randn(3, 4, 1, 8, 8) if with_start else None
 
     def make(seed: int, batch: int, start: Tensor | None) -> Tensor:
         noise, generators = draw_noise((batch, 4, 3, 8, 8), seed), row_generators(seed, batch)
-        return sample_pyramid(sticky, noise, FEW, generators=generators, history=history, start=start)
+        history = PyramidHistory(noise=history_noise, start=start)
+        return sample_pyramid(sticky, noise, FEW, generators=generators, history=history)
 
     together = make(5, 3, start)
     for row in range(3):
@@ -120,7 +119,7 @@ def test_a_seed_is_a_clip():
 def test_start_frames_come_back_bit_by_bit_for_every_row():
     start = torch.randn(1, 4, 2, 8, 8)
     noise = draw_noise((2, 4, 3, 8, 8), 0)
-    made = sample_pyramid(sticky, noise, FEW, generators=row_generators(0, 2), start=start)
+    made = sample_pyramid(sticky, noise, FEW, generators=row_generators(0, 2), history=PyramidHistory(start=start))
     assert made.shape == noise.shape
     for row in made:
         assert torch.equal(row[:, :2], start[0])
@@ -131,7 +130,8 @@ def test_units_after_a_start_read_the_noise_from_its_first_frame():
     noise, start = draw_noise((1, 4, 3, 8, 8), 0), torch.randn(1, 4, 1, 8, 8)
     other = noise.clone()
     other[:, :, -1] = 100.0
-    made = [sample_pyramid(sticky, n, FEW, generators=row_generators(0, 1), start=start) for n in (noise, other)]
+    history = PyramidHistory(start=start)
+    made = [sample_pyramid(sticky, n, FEW, generators=row_generators(0, 1), history=history) for n in (noise, other)]
     assert torch.equal(*made)
 
 
@@ -210,8 +210,7 @@ def test_history_noise_leaves_the_clip_itself_clean():
         draw_noise((1, 1, 2, 8, 8), 0),
         FEW,
         generators=row_generators(0, 1),
-        start=start,
-        history=PyramidHistory(noise=0.25),
+        history=PyramidHistory(noise=0.25, start=start),
     )
     assert torch.equal(made[:, :, :1], start)
     assert shown[-1].std().item() == pytest.approx(0.25, rel=0.3)
@@ -308,7 +307,7 @@ def test_what_does_not_fit_is_refused_before_the_first_question(shape, start, wo
             torch.zeros(shape),
             FEW,
             generators=row_generators(0, shape[0]),
-            start=None if start is None else torch.zeros(start),
+            history=PyramidHistory(start=None if start is None else torch.zeros(start)),
         )
     assert not asked
 
@@ -317,15 +316,16 @@ def test_what_does_not_fit_is_refused_before_the_first_question(shape, start, wo
 @pytest.mark.parametrize("later", (0, 1, 4))
 def test_units_cover_the_clip_without_gaps(frames_per_unit, later):
     frames = 1 + later * frames_per_unit
-    plan = plan_units(frames, 0, frames_per_unit)
+    units = Units(1, frames_per_unit)
+    plan = units.plan(frames)
     assert [unit for unit, _ in plan] == list(range(later + 1))
     assert [frame for _, where in plan for frame in range(where.start, where.stop)] == list(range(frames))
     if later:
-        assert plan_units(frames, 1, frames_per_unit) == plan[1:]
+        assert units.plan(frames, 1) == plan[1:]
 
 
 def test_a_length_between_units_names_the_nearest():
     with pytest.raises(ValueError, match="clip of 6 latent frames.* nearest 7"):
-        plan_units(6, 0, 3)
+        Units(1, 3).plan(6)
     with pytest.raises(ValueError, match="start of 2 latent frames"):
-        plan_units(7, 2, 3)
+        Units(1, 3).plan(7, 2)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import block_noise, pyramid, row_generators
 from pyramid_video.samplers.pyramid import sample_pyramid
 from pyramid_video.samplers.solvers import euler_step
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.samplers.units import Units
 from pyramid_video.training.objectives import official_units, pyramid_batch, pyramid_loss
 from reference_case import MANIFESTS, REFERENCE, Case, build_network, latent_format
 from torch import Tensor
@@ -133,8 +135,8 @@ def check_generation(case: Case) -> None:
         velocity,
         case["in.initial_noise"],
         stages,
-        start=start,
-        frames_per_unit=arguments["frame_per_unit"],
+        history=PyramidHistory(start=start),
+        units=Units(1, arguments["frame_per_unit"]),
         renoise=renoise,
     )
 

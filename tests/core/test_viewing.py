@@ -17,6 +17,7 @@ from pyramid_video.nodes.ladder import full_table
 from pyramid_video.samplers.context import plan_contexts
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.samplers.units import ONE_FRAME
 
 RANDOM = torch.Generator().manual_seed(0)
 
@@ -47,7 +48,7 @@ def video_latent(frames=5, batch=1, channels=16):
 
 def test_the_table_of_a_ladder_adds_up():
     stages = make_stages(3)
-    table = full_table(stages, plan_contexts(stages, PyramidHistory(), 1, 48, 80), 8)
+    table = full_table(stages, 48, 80, 8)
     assert table["pixels"] == ["160x96", "320x192", "640x384"] and table["tokens"] == ["60", "240", "960"]
     assert table["noise"][0].startswith("1.00") and table["noise"][-1].endswith("0.00")
     assert table["timestep"][0].startswith("1000 to") and table["steps"] == ["20 / 10"] * 3
@@ -68,7 +69,7 @@ def test_pictures_are_on_the_node_and_on_the_wire(host, count):
 
 def test_a_frame_has_the_colour_of_the_resolution_that_it_is_seen_at():
     stages = make_stages(3)
-    picture = draw_contexts(stages, plan_contexts(stages, PyramidHistory(), 5, 8, 8))
+    picture = draw_contexts(3, plan_contexts(stages, PyramidHistory(), ONE_FRAME, 5, 8, 8))
     field, cell, line = 300 + 64 + 24, 60, 40  # of the last stage: its left edge is two fields further
     last_row = [
         picture.getpixel((MARGIN + 2 * field + frame * cell + cell // 2, HEAD + 4 * line + line // 2))

@@ -290,7 +290,7 @@ def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 8, 1, 4, 4, generator=generator)
     past = torch.randn(2, 8, 1, 2, 2, generator=generator)
-    call = Call(1, 1, 0, 0, 1, 2, 3, 1, 1.0, 0.0, 500.0, (past,))
+    call = Call(1, slice(1, 2), 1, 0, 0, 1, 2, 3, 1, 1.0, 0.0, 500.0, (past,))
 
     def alone(conditioning):
         tokens, extras = conditioning[0]

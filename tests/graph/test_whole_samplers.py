@@ -101,6 +101,35 @@ def test_one_step_of_a_flow_is_the_guided_velocity(model, texts):
     torch.testing.assert_close(network.latent_format.normalize(generated), noise - answer(positive), atol=1e-4, rtol=0)
 
 
+def test_cfg_zero_star_scales_the_negative_answer_and_rests_at_the_start(model, texts):
+    """Two steps of which one rests: the noise is walked from the second level on (arXiv 2503.18886)."""
+    positive, negative = texts
+    network = model("flow")
+    noise = draw_noise((1, 8, 2, 8, 8), 3)
+
+    def answer(conditioning):
+        tokens, extras = conditioning[0]
+        return network.network((noise,), torch.tensor([500.0]), tokens, None, extras["pooled_output"])
+
+    with torch.no_grad():
+        wanted, other = answer(positive), answer(negative)
+        other = other * (wanted * other).sum() / other.square().sum()
+        expected = noise - 0.5 * (other + 3.0 * (wanted - other))
+    made = sample("flow", network, positive, negative=negative, steps=2, guidance_rule="CFG-Zero*", zero_steps=1)
+    torch.testing.assert_close(network.latent_format.normalize(made), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_cfg_zero_star_is_nothing_without_guidance(model, texts):
+    network = model("flow")
+    plain = sample("flow", network, texts[0])
+    assert torch.equal(plain, sample("flow", network, texts[0], guidance_rule="CFG-Zero*", zero_steps=1))
+
+
+def test_a_flow_that_only_rests_is_refused(model, texts):
+    with pytest.raises(ValueError, match="3 of 3 steps at rest"):
+        sample("flow", model("flow"), texts[0], negative=texts[1], guidance_rule="CFG-Zero*", zero_steps=3)
+
+
 def test_a_flow_takes_the_shift_of_its_model(model, texts):
     shifted, plain = model("flow", shift=3.0), texts[0]
     assert torch.equal(sample("flow", shifted, plain), sample("flow", shifted, plain, shift=3.0))

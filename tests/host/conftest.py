@@ -38,8 +38,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """ComfyUI's `models/`: our own tiny model, one of each official kind in `pyramid_video/`, a LoRA for each."""
+    """ComfyUI's `models/`: our own tiny model, one of each official kind in `pyramid_video/`, LoRAs for them."""
     from official_folders import write_component, write_text_folders
+    from official_helios import write_helios
     from tiny_models import LORA, MODEL, make_lora, make_models
 
     folder = make_models(tmp_path_factory.mktemp("base") / "models")
@@ -51,6 +52,7 @@ def models(tmp_path_factory) -> Path:
         make_lora(folder / "loras" / f"{kind}.safetensors", transformer)
         write_component(top / "causal_video_vae", "causal_vae")
         write_text_folders(top, kind)
+    write_helios(folder / "pyramid_video" / "Helios-Mid", "mid")
     return folder
 
 

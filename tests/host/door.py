@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import door_families
+import door_helios
 import door_lora
 import door_text
 import door_training
@@ -218,7 +219,7 @@ def check_masks_of_many_frames_are_spread_over_the_clip(door):
     }
     for number, expected in wanted.items():
         masks = torch.arange(float(number)).view(1, -1, 1, 1).expand(-1, -1, 16, 16)
-        seen = [fit_cond({"mask": masks}, x, unit, units)["mask"] for unit in range(units)]
+        seen = [fit_cond({"mask": masks}, x, slice(unit, unit + 1), units)["mask"] for unit in range(units)]
         assert {mask.shape for mask in seen} == {(1, 1, 8, 8)}
         assert [mask.mean().item() for mask in seen] == expected
     for number in (2, 3, 17):
@@ -315,7 +316,7 @@ def check_deleted_models_are_freed(door):
 
 CHECKS = {
     name: check
-    for checks in (globals(), *map(vars, (door_families, door_lora, door_text, door_training, door_vae)))
+    for checks in (globals(), *map(vars, (door_families, door_helios, door_lora, door_text, door_training, door_vae)))
     for name, check in list(checks.items())
     if name.startswith("check_")
 }

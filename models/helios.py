@@ -1,0 +1,209 @@
+"""The Helios transformer: the velocity of nine latent frames, given the past in three grains and a text.
+
+Helios (arXiv 2603.04379) is Wan 2.1 14B made autoregressive. State-dict keys are those of the official checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attention
+from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
+from .helios_memory import UNIT_FRAMES, Grain, HeliosMemory, memory_rotation, whole_patches
+from .layers import PATCH, TIMESTEP_FEATURES, init_weights, patch_grid, unpatchify
+from .network_config import NetworkConfig
+from .rotary import BASE
+from .transformer import check_clips
+
+__all__ = ["UNIT_FRAMES", "Grain", "HeliosConfig", "HeliosMemory", "HeliosTransformer", "init_weights", "text_window"]
+
+TEXT_TOKENS = 512  # every text is filled up with zeros to this length, and they are read like words
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeliosConfig(NetworkConfig):
+    """Sizes and rules under the names of the official `config.json`; the defaults are those of the released models."""
+
+    patch_size: tuple[int, ...] = (1, PATCH, PATCH)
+    num_attention_heads: int = 40
+    attention_head_dim: int = 128
+    in_channels: int = 16
+    out_channels: int | None = 16  # None: as many as go in
+    text_dim: int = 4096
+    freq_dim: int = TIMESTEP_FEATURES
+    ffn_dim: int = 13824
+    num_layers: int = 40
+    cross_attn_norm: bool = True
+    qk_norm: str = "rms_norm_across_heads"
+    eps: float = 1e-6
+    added_kv_proj_dim: int | None = None
+    rope_dim: tuple[int, ...] = (44, 42, 42)  # features of a head that turn with time, row, column
+    rope_theta: float = BASE
+    guidance_cross_attn: bool = True  # only what is made reads the text, the past does not
+    zero_history_timestep: bool = True  # the past is told that it is clean, not the noise level of what is made
+    has_multi_term_memory_patch: bool = True  # there is a memory
+    is_amplify_history: bool = False  # keys of the past have a learned loudness ...
+    history_scale_mode: str = "per_head"  # ... one for each head, or "scalar" for one
+
+    MODEL: ClassVar[str] = "Helios"
+    FIXED: ClassVar[dict[str, object]] = {
+        "patch_size": (1, PATCH, PATCH),
+        "freq_dim": TIMESTEP_FEATURES,
+        "cross_attn_norm": True,
+        "qk_norm": "rms_norm_across_heads",
+        "added_kv_proj_dim": None,
+        "rope_theta": BASE,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.rope_dim
+        if len(sizes) != 3 or any(size % 2 for size in sizes) or sum(sizes) != self.attention_head_dim:
+            raise ValueError(
+                f"rope_dim is {list(sizes)}; expected three even numbers that add up to "
+                f"attention_head_dim = {self.attention_head_dim}"
+            )
+        if self.out_channels not in (None, self.in_channels):
+            raise ValueError(f"out_channels is {self.out_channels}; expected in_channels = {self.in_channels}")
+        if self.history_scale_mode not in ("per_head", "scalar"):
+            raise ValueError(f"history_scale_mode is {self.history_scale_mode!r}; expected 'per_head' or 'scalar'")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> HeliosConfig:
+        """Read a config as the official loader does: a key that it does not know is logged and left out."""
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(key for key in values.keys() - known if not key.startswith("_")):
+            log.warning("Helios: keys of its config.json that are not known are left out: %s", ", ".join(unknown))
+        return super().from_dict({key: value for key, value in values.items() if key in known})
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that go in and come out."""
+        return self.in_channels
+
+    @property
+    def text_width(self) -> int:
+        """Features of a token of text."""
+        return self.text_dim
+
+    @property
+    def pooled_width(self) -> int:
+        """No vector sums up the text."""
+        return 0
+
+    @property
+    def block_rules(self) -> BlockRules:
+        """What every block is made by."""
+        scales = {"per_head": self.num_attention_heads, "scalar": 1}
+        return BlockRules(
+            width=self.width,
+            heads=self.num_attention_heads,
+            inner=self.ffn_dim,
+            eps=self.eps,
+            past_reads_text=not self.guidance_cross_attn,
+            history_key_scale=scales[self.history_scale_mode] if self.is_amplify_history else None,
+        )
+
+
+class HeliosTransformer(nn.Module):
+    """Predict velocities as `HeliosTransformer3DModel` does; `attention` may be any function `(q, k, v) -> out`."""
+
+    name = "Helios"
+    KEEPS_FLOAT32: ClassVar[tuple[str, ...]] = ("time_embedder", "scale_shift_table", "norm2", "history_key_scale")
+
+    def __init__(self, config: HeliosConfig, ops=nn, device=None, dtype=None) -> None:
+        super().__init__()
+        factory = {"device": device, "dtype": dtype}
+        self.config = config
+        self.attention: Attention = F.scaled_dot_product_attention
+        self.patch_embedding = self.patches(1, ops, factory)
+        if config.has_multi_term_memory_patch:
+            self.patch_short = self.patches(1, ops, factory)
+            self.patch_mid = self.patches(2, ops, factory)
+            self.patch_long = self.patches(4, ops, factory)
+        self.condition_embedder = HeliosConditioning(config.text_dim, config.width, ops, **factory)
+        self.blocks = nn.ModuleList(HeliosBlock(config.block_rules, ops, **factory) for _ in range(config.num_layers))
+        self.norm_out = HeliosOutputNorm(config.width, config.eps, device)
+        self.proj_out = ops.Linear(config.width, config.latent_channels * PATCH**2, **factory)
+
+    def patches(self, size: int, ops, factory: dict[str, Any]) -> nn.Module:
+        """The convolution that makes tokens of patches, `size` times the finest 1x2x2."""
+        shape = (size, PATCH * size, PATCH * size)
+        return ops.Conv3d(self.config.in_channels, self.config.width, kernel_size=shape, stride=shape, **factory)
+
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory | None = None) -> Tensor:
+        """Return the velocity `(b, c, t, h, w)` of the frames that are made.
+
+        x: noisy latents `(b, c, t, h, w)`; they set the type of the computation. timestep: `(b,)`, 0 to 1000.
+        text: `(b, n, d)`, as `text_window` makes it. memory: the past, of any size; without one the frames
+        are the first of all. Raises ValueError when a shape does not fit.
+        """
+        memory = memory or HeliosMemory(tuple(range(x.shape[2])))
+        self.check(x, timestep, text, memory)
+        dtype, grid = x.dtype, patch_grid(x)
+
+        made = tokens(self.patch_embedding(x))
+        past = made[:, :0]
+        places = [(memory.frames, *grid[1:], 1)]
+        if memory.grains:
+            embedders = {"short": self.patch_short, "mid": self.patch_mid, "long": self.patch_long}
+            past = torch.cat(
+                [
+                    tokens(embedders[name](whole_patches(grain.latents.to(dtype), size)))
+                    for name, grain, size in memory.grains
+                ],
+                dim=1,
+            )
+            places = [(grain.frames, *patch_grid(grain.latents)[1:], size) for _, grain, size in memory.grains] + places
+        rotation = memory_rotation(tuple(places), self.config.rope_dim, x.device)
+
+        # The past is clean: its own noise level, 0, is asked for in the same batch.
+        level, steer = self.condition_embedder(torch.cat((timestep, timestep.new_zeros(1))), dtype)
+        level, now, clean = level[:-1], steer[:-1], steer[-1:]
+        steers = (clean if self.config.zero_history_timestep else now, now)
+        text = self.condition_embedder.text_embedder(text.to(dtype))
+
+        streams = (past, made)
+        for block in self.blocks:
+            streams = block(streams, steers, text, rotation, self.attention)
+        return unpatchify(self.proj_out(self.norm_out(streams[1], level)), grid)
+
+    def check(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory) -> None:
+        """Raise a ValueError that says what this model takes."""
+        config, past = self.config, [grain.latents for _, grain, _ in memory.grains]
+        check_clips(self.name, [*past, x], config.in_channels)
+        if len(memory.frames) != x.shape[2]:
+            raise ValueError(f"a memory for {len(memory.frames)} frames was given with {x.shape[2]} frames to make")
+        if past and not config.has_multi_term_memory_patch:
+            raise ValueError("this Helios model has no memory (its config says has_multi_term_memory_patch: false)")
+        if text.ndim != 3 or text.shape[-1] != config.text_dim:
+            raise ValueError(
+                f"this Helios model expects text features {config.text_dim} wide, got the shape {tuple(text.shape)}: "
+                "wire a UMT5-XXL text encoder (core's CLIPLoader of type wan, or the official folder)"
+            )
+        for what, tensor in (("text features", text), ("timesteps", timestep)):
+            if len(tensor) != len(x):
+                raise ValueError(f"got {what} for {len(tensor)} rows and latents for {len(x)}; make them the same")
+
+
+def text_window(text: Tensor) -> Tensor:
+    """Bring texts `(b, n, d)` into the form that the model was trained with, `(b, TEXT_TOKENS, d)`.
+
+    The first words of each row, then zeros. Tokens that are all zero are no words, wherever they stand: text encoders
+    fill up with them, and texts that are joined then have them in the middle.
+    """
+    rows = [row[row.any(dim=-1)][:TEXT_TOKENS] for row in text]
+    return torch.stack([F.pad(row, (0, 0, 0, TEXT_TOKENS - len(row))) for row in rows])
+
+
+def tokens(patches: Tensor) -> Tensor:
+    """(b, width, t, h, w) -> (b, t h w, width)"""
+    return patches.flatten(2).transpose(1, 2)

@@ -1,0 +1,155 @@
+"""The block that says what Helios remembers: how a clip begins from a picture, from a clip, or from a latent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..host import get_host
+from .fitting import check_latent_fits_vae, video_samples
+from .notices import tell
+from .pictures import fill
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..host.facts import VAEFacts
+
+SEEN_UNITS = 3  # of the newest: 27 latent frames, of which 19 are seen
+
+
+class HeliosMemory:
+    CATEGORY = "pyramid video/condition"
+    DESCRIPTION = (
+        "Temporal conditioning of Helios: what comes before the clip. A picture to begin from, a clip to go on from, "
+        "or the latent of a clip made before. What is made goes on from there and does not contain it."
+    )
+    SEARCH_ALIASES = ["helios", "image to video", "video to video", "i2v", "v2v", "start image", "extend video"]
+    RETURN_TYPES = ("PYRAMID_HISTORY",)
+    RETURN_NAMES = ("history",)
+    OUTPUT_TOOLTIPS = ("For the sampler.",)
+    FUNCTION = "build"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        share = {"min": 0.0, "max": 0.9, "step": 0.001, "round": False}
+        return {
+            "required": {},
+            "optional": {
+                "vae": ("VAE", {"tooltip": "The video VAE; needed with a start image."}),
+                "start_image": (
+                    "IMAGE",
+                    {"tooltip": "One picture to begin from, or at least 33 frames of a clip to go on from."},
+                ),
+                "latent_image": (
+                    "LATENT",
+                    {"tooltip": "The same 'Empty video latent' as for the sampler: it tells the size."},
+                ),
+                "previous": (
+                    "LATENT",
+                    {
+                        "tooltip": "In place of a start image: a clip that 'Sample pyramid' made, remembered as it is, "
+                        "without noise. Chain several samplers to watch the first part while the next is made."
+                    },
+                ),
+                "least_noise": (
+                    "FLOAT",
+                    {
+                        "default": 0.111,
+                        **share,
+                        "tooltip": "The start is seen with this much noise at least; each frame draws its share. 0 "
+                        "trusts it fully and moves little; 0.111 is official; high values let it go.",
+                    },
+                ),
+                "most_noise": (
+                    "FLOAT",
+                    {
+                        "default": 0.135,
+                        **share,
+                        "tooltip": "And this much at most. 0.135 is official; not below least_noise.",
+                    },
+                ),
+            },
+        }
+
+    def build(
+        self,
+        vae=None,
+        start_image=None,
+        latent_image=None,
+        previous=None,
+        least_noise: float = 0.111,
+        most_noise: float = 0.135,
+    ):
+        from ..samplers.helios_history import HeliosHistory
+
+        noise = (least_noise, most_noise)
+        if previous is not None:
+            if start_image is not None:
+                raise ValueError("both 'start_image' and 'previous' are wired: a clip has one beginning, keep one")
+            clip = video_samples(previous)
+            return (HeliosHistory(clip[:, :, :1], clip, (0.0, 0.0)),)
+        if start_image is None:
+            return (HeliosHistory(noise=noise),)
+        if vae is None or latent_image is None:
+            missing = " and ".join(
+                name for name, wire in (("vae", vae), ("latent_image", latent_image)) if wire is None
+            )
+            raise ValueError(
+                f"a start image also needs {missing}: wire the video VAE into 'vae' and the sampler's "
+                "'Empty video latent' into 'latent_image', which tells the size to fit to"
+            )
+        images, units, notices = fit_units(start_image, get_host().vae_facts(vae), latent_image)
+        history = HeliosHistory(*encode_start(vae, images, units), noise)
+        return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
+
+
+def encode_start(vae, first: Tensor, units: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Latents of the frame that is kept and of what came before the clip.
+
+    Of a picture that is the last latent frame of a still video, as in the released code.
+    """
+    import torch
+
+    host = get_host()
+    latents = torch.cat([host.encode(vae, unit) for unit in units], dim=2)
+    still = all(bool((unit == first).all()) for unit in units)
+    return host.encode(vae, first), latents[:, :, -1:] if still else latents
+
+
+def fit_units(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[Tensor, list[Tensor], list[str]]:
+    """Bring start pictures `(n, h, w, c)` to the video's size, and cut them into the units that the VAE encodes.
+
+    A single picture becomes one still unit, of a clip the newest units are used. Returns the very first picture, the
+    units, and a sentence for all that was changed.
+    """
+    check_latent_fits_vae(facts, latent)
+    length = facts.unit_frames
+    if length is None:
+        raise ValueError(
+            f"the VAE {facts} is not that of Helios: wire the Wan VAE into 'vae', or use 'Temporal conditioning' for "
+            "Pyramid Flow"
+        )
+    if 1 < len(images) < length:
+        raise ValueError(
+            f"the start clip has {len(images)} frames; Helios goes on from {length} or more (units of {length}), or "
+            "begins from a single picture"
+        )
+    height, width = (facts.space_compression * side for side in latent["samples"].shape[3:])
+    notices = []
+    if tuple(images.shape[1:3]) != (height, width):
+        notices.append(
+            f"The start image is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
+            f"cut out to fill {width}x{height}."
+        )
+    first = fill(images[:1, ..., :3], width, height)
+    if len(images) == 1:
+        return first, [first.expand(length, -1, -1, -1)], notices
+    count = min(SEEN_UNITS, len(images) // length)
+    if count * length < len(images):
+        notices.append(f"Of {len(images)} frames the last {count * length} are remembered, and the very first.")
+    newest = images[len(images) - count * length :]
+    return first, [fill(unit[..., :3], width, height) for unit in newest.split(length)], notices
+
+
+NODES = {"PyramidVideoHeliosMemory": HeliosMemory}
+NAMES = {"PyramidVideoHeliosMemory": "Temporal conditioning (Helios)"}

@@ -1,0 +1,144 @@
+"""The ladder and solvers of Helios: diffusers' schedulers are the judge. Solvers: exact where the answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pyramid_video.samplers.helios_stages import make_helios_stages
+from pyramid_video.samplers.kinds import HELIOS, PYRAMID_FLOW
+from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
+from pyramid_video.samplers.stages import make_stages
+from pyramid_video.samplers.timetable import TokenShift
+
+diffusers = pytest.importorskip("diffusers")
+
+TOKENS = (100, 540, 4000, 8640)
+SHIFTS = (None, "exponential", "linear")
+
+
+def mu_of(tokens: int) -> float:
+    return 0.5 + (1.15 - 0.5) / (4096 - 256) * (tokens - 256)
+
+
+def scheduler_for(solver: str, shift: str | None, stages: int):
+    options = dict(stages=stages, use_dynamic_shifting=shift is not None)
+    if solver == "dmd":
+        return diffusers.HeliosDMDScheduler(time_shift_type=shift or "linear", **options)
+    return diffusers.HeliosScheduler(time_shift_type=shift or "exponential", scheduler_type=solver, **options)
+
+
+@pytest.mark.parametrize("solver", STAGE_SOLVERS)
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("steps", (1, 2, 3, 10, 20))
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_levels_timesteps_and_steps_are_those_of_diffusers(solver, shift, steps, tokens):
+    scheduler = scheduler_for(solver, shift, 3)
+    ladder = make_helios_stages(video_steps=steps, solver=solver, shift=shift and TokenShift(shift))
+    for stage in range(3):
+        scheduler.set_timesteps(steps, stage, mu=mu_of(tokens))
+        sigmas = ladder.sigmas(stage, steps, tokens)
+        assert sigmas == pytest.approx(scheduler.sigmas.tolist(), abs=1e-12)
+        # Their pipeline cuts timesteps to whole numbers before it asks the network.
+        assert list(ladder.timesteps(stage, steps, tokens)) == scheduler.timesteps.long().tolist()
+
+        start = torch.randn(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(steps))
+        advance = STAGE_SOLVERS[solver](start, sigmas)
+        ours = theirs = start
+        for step, timestep in enumerate(scheduler.timesteps):
+            ours = advance(step, ours, torch.sin(3 * ours) + step)
+            theirs = scheduler.step(
+                torch.sin(3 * theirs) + step,
+                timestep,
+                theirs,
+                return_dict=False,
+                **beside(solver, scheduler, start, step),
+            )[0]
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+def beside(solver: str, scheduler, start, step: int) -> dict:
+    """What the scheduler of the distilled model wants to know besides."""
+    if solver != "dmd":
+        return {}
+    times = scheduler.timesteps
+    told = dict(dmd_sigmas=scheduler.sigmas, dmd_timesteps=times, all_timesteps=times)
+    return dict(cur_sampling_step=step, dmd_noisy_tensor=start, **told)
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("steps", (1, 2, 50))
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_the_one_stage_of_base_is_that_of_diffusers(shift, steps, tokens):
+    scheduler = scheduler_for("unipc", shift, 1)
+    scheduler.set_timesteps(steps, sigmas=np.linspace(0.999, 0.0, steps + 1)[:-1], mu=mu_of(tokens))
+    ladder = make_helios_stages(1, video_steps=steps, shift=shift and TokenShift(shift))
+    assert ladder.sigmas(0, steps, tokens) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-12)
+    assert ladder.timesteps(0, steps, tokens) == pytest.approx(scheduler.timesteps.tolist(), abs=1e-9)
+
+
+def test_jumps_between_stages_are_those_of_diffusers():
+    scheduler, ladder = diffusers.HeliosScheduler(), make_helios_stages()
+    for stage in (1, 2):
+        signal = 1 - scheduler.ori_start_sigmas[stage]
+        alpha = 1 / (math.sqrt(1 + 1 / scheduler.gamma) * (1 - signal) + signal)
+        assert ladder.jump(stage) == pytest.approx((alpha, alpha * (1 - signal) / math.sqrt(scheduler.gamma)))
+        assert ladder.stages[stage].sigma_start == pytest.approx(scheduler.start_sigmas[stage])
+
+
+def line(steps: int, top: float) -> list[float]:
+    return [top * (1 - step / steps) for step in range(steps)] + [0.0]
+
+
+@pytest.mark.parametrize("solver", STAGE_SOLVERS)
+@pytest.mark.parametrize("top", (1.0, 0.999))
+@pytest.mark.parametrize("steps", (1, 2, 7))
+def test_a_field_that_knows_the_clean_end_is_walked_exactly(solver, top, steps):
+    """On the straight line between noise and data every solver arrives at the data."""
+    noise, data = torch.randn(2, 1, 2, 3, 4, 4, dtype=torch.float64)
+    sigmas = line(steps, top)
+    x = top * noise + (1 - top) * data
+    advance = STAGE_SOLVERS[solver](x, sigmas)
+    for step in range(steps):
+        x = advance(step, x, (x - data) / sigmas[step])
+    torch.testing.assert_close(x, data, rtol=0, atol=1e-7)
+
+
+def error_on_gaussian(solver: str, steps: int, top: float) -> float:
+    """Data of variance 1/4 under a flow: the true velocity is linear in x and the true way is known."""
+    sigmas = [top * (1 - step / (steps + 1)) for step in range(steps + 1)]
+    spread = lambda sigma: math.sqrt(sigma**2 + (1 - sigma) ** 2 / 4)  # noqa: E731
+    x = torch.full((1, 1, 1, 1, 1), spread(top), dtype=torch.float64)
+    advance = STAGE_SOLVERS[solver](x, [*sigmas, 0.0])
+    for step, sigma in enumerate(sigmas[:-1]):
+        x = advance(step, x, x * (sigma - (1 - sigma) / 4) / spread(sigma) ** 2)
+    return abs(x.item() - spread(sigmas[-1]))
+
+
+@pytest.mark.parametrize("top", (1.0, 0.999))
+def test_unipc_is_of_a_higher_order_than_euler(top):
+    """Twice the steps: half the error for Euler, a quarter or less for UniPC."""
+    for solver, least, most in (("euler", 1.7, 2.3), ("unipc", 3.2, 12.0)):
+        gains = [error_on_gaussian(solver, n, top) / error_on_gaussian(solver, 2 * n, top) for n in (40, 80)]
+        assert all(least < gain < most for gain in gains), (solver, gains)
+
+
+def test_a_ladder_says_whose_it_is():
+    assert (make_stages().made_for, make_helios_stages().made_for) == (PYRAMID_FLOW, HELIOS)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: make_helios_stages(0), "Helios Base has 1 stage"),
+        (lambda: make_helios_stages(gamma=0.5), "0 to 1/3"),
+        (lambda: make_helios_stages(solver="rk4"), "expected one of euler, unipc, dmd"),
+        (lambda: make_helios_stages(first_steps=(1, 2)), "3 of them"),
+        (lambda: TokenShift("quadratic"), "exponential, linear"),
+    ],
+)
+def test_what_there_is_not_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
