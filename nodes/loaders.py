@@ -57,8 +57,10 @@ class LoadVAE:
             "required": {
                 "vae_name": (
                     model_names("vae"),
-                    {"tooltip": "Take the one that belongs to the model: the pack's own, causal_video_vae of Pyramid "
-                        "Flow, or vae of Helios."},
+                    {
+                        "tooltip": "Take the one that belongs to the model: the pack's own, causal_video_vae of "
+                        "Pyramid Flow, or vae of Helios."
+                    },
                 )
             }
         }
