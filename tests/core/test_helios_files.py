@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +133,27 @@ def test_strangers_and_wrong_places_are_refused_in_one_sentence(tmp_path):
     (path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
     with pytest.raises(CheckpointError, match="lacks"):
         inspect(path)
+
+
+def mapped(path) -> list[tuple[int, int]]:
+    """Where files below `path` lie in this process's memory, not copied."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = (line.split()[0].split("-") for line in lines if str(path) in line)
+    return [(int(start, 16), int(end, 16)) for start, end in spans]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is in memory")
+def test_weights_are_in_memory_once(tmp_path, monkeypatch):
+    """As stored, matrices are the file itself; cast, nothing of the file is kept."""
+    monkeypatch.setattr(checkpoints, "SMALL", 0)  # tiny files are copied out
+    folder = write_transformer(tmp_path / "transformer", dtype=torch.bfloat16)
+    kept, _ = load(folder, ["helios"], dtype=torch.bfloat16)
+    spans = mapped(tmp_path)
+    for name, weight in kept.named_parameters():
+        inside = any(start <= weight.data_ptr() and weight.data_ptr() + weight.nbytes <= end for start, end in spans)
+        assert inside == (weight.ndim == 2 and weight.dtype == torch.bfloat16), name
+    del kept, weight
+    gc.collect()
+    assert not mapped(tmp_path)
+    cast, _ = load(folder, ["helios"], standalone_layers, dtype=torch.float8_e4m3fn)
+    assert not mapped(tmp_path) and sum(weight.nbytes for weight in cast.parameters())
