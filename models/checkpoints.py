@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 SMALL = 1_000_000_000  # bytes; smaller checkpoints are copied out of the file and searched for NaN
+SAVED = tuple(kind for kind in KINDS if not kind.startswith("official"))
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -171,8 +172,8 @@ def save(
     from safetensors.torch import save_file
 
     path = Path(path)
-    if kind not in KINDS or kind.startswith("official"):
-        raise ValueError(f"{kind!r} is no kind that is saved; those are miniflux, mmdit, causal_vae and text_encoder")
+    if kind not in SAVED:
+        raise ValueError(f"{kind!r} is no kind that is saved; those are {', '.join(SAVED)}")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors")
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights

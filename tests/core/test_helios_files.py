@@ -16,6 +16,7 @@ from pyramid_video.models.checkpoints import CheckpointError, inspect, load
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.latent_format import WAN
+from pyramid_video.models.lora import load_lora, merged
 from safetensors.torch import save_file
 
 
@@ -157,3 +158,25 @@ def test_weights_are_in_memory_once(tmp_path, monkeypatch):
     assert not mapped(tmp_path)
     cast, _ = load(folder, ["helios"], standalone_layers, dtype=torch.float8_e4m3fn)
     assert not mapped(tmp_path) and sum(weight.nbytes for weight in cast.parameters())
+
+
+def test_a_lora_as_diffusers_saves_it_goes_into_the_weights(tmp_path):
+    """`transformer.<layer>.lora_A` and `lora_B`: the weights become W + strength * B A, and nothing else changes."""
+    network, _ = load(write_transformer(tmp_path / "transformer"), ["helios"], dtype=torch.float32)
+    layers = ("blocks.0.attn1.to_q", "blocks.1.attn2.to_out.0", "blocks.1.ffn.net.2")
+    parts, weights = {}, network.state_dict()
+    for number, layer in enumerate(layers):
+        outputs, inputs = weights[f"{layer}.weight"].shape
+        generator = torch.Generator().manual_seed(number)
+        parts[layer] = torch.randn(3, inputs, generator=generator), torch.randn(outputs, 3, generator=generator)
+    state = {
+        f"transformer.{layer}.lora_{name}.weight": part
+        for layer, pair in parts.items()
+        for name, part in zip("AB", pair, strict=True)
+    }
+    save_file(state, tmp_path / "lora.safetensors")
+    changed = merged(network, load_lora(tmp_path / "lora.safetensors"), strength=0.5).state_dict()
+    for key, weight in weights.items():
+        down, up = parts.get(key.removesuffix(".weight"), (None, None))
+        expected = weight if down is None else weight + 0.5 * up @ down
+        torch.testing.assert_close(changed[key], expected, msg=key)

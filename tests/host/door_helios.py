@@ -157,6 +157,7 @@ def features_of(door, clip, text):
 
 
 def check_the_official_vae_gives_the_numbers_of_diffusers(door):
+    import comfy.utils
     from diffusers import AutoencoderKLWan
 
     torch = door.torch
@@ -175,6 +176,9 @@ def check_the_official_vae_gives_the_numbers_of_diffusers(door):
     ]
     same(door, encoded, torch.cat(wanted, dim=2).float(), 1e-5)
     assert door.core.VAEDecodeTiled().decode(vae, {"samples": latent}, 64, 16, 8, 4)[0].shape == (66, 32, 32, 3)
+    path = door.path["vae"].parent / "saved_wan.safetensors"
+    comfy.utils.save_torch_file({key: value.contiguous() for key, value in vae.get_sd().items()}, path)
+    same(door, door.host.decode(door.host.load_vae(path), latent), expected, 1e-5)
 
 
 def check_cores_wan_vae_works_unit_by_unit(door):
