@@ -83,10 +83,6 @@ class VideoFolder:
             reasons = "; ".join(f"{source.name}: {source.dropped}" for source in sources[:3])
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
-    @cached_property
-    def _captions(self) -> dict[str, str]:
-        return {source.name: source.caption for source in self.kept}
-
     @property
     def kept(self) -> tuple[Source, ...]:
         """The files that are learned from."""
@@ -95,7 +91,7 @@ class VideoFolder:
     def _judge(self, name: str, path: Path, caption: str | None, buckets: Iterable[tuple[int, int]]) -> Source:
         caption = own_caption(path) if caption is None else " ".join(caption.split())
         if not caption:
-            return Source(name, dropped=f"no caption; write {path.stem}.txt beside it")
+            return Source(name, dropped=f"no caption; write one into {path.stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:
             return Source(name, dropped=f"a caption of {len(caption)} characters; at most {LONGEST_CAPTION}")
         try:
@@ -175,8 +171,8 @@ class VideoFolder:
         return {source.name: source.caption for source in self.kept}
 
     def table(self) -> str:
-        """What became of every file, one line each."""
-        return "\n".join(source.row() for source in self.sources)
+        """What became of every file, one line each; those that are left out come first, where they are seen."""
+        return "\n".join(source.row() for source in sorted(self.sources, key=lambda source: not source.dropped))
 
 
 def find_files(folder: Path) -> list[Path]:
