@@ -19,6 +19,7 @@ from .data import SMALLEST_SIZE, OnLoad
 from .footage import PICTURES, VIDEOS, Footage, probe, read_frames
 
 WIDEST = 3.0  # aspect ratio of the widest bucket; the tallest is its inverse
+AREA_RANGE = 1.5  # buckets have at most so many times the area that was asked for, or one so many times smaller
 LONGEST_CAPTION = 4000  # characters
 
 
@@ -40,7 +41,7 @@ class Source:
         found = self.footage
         height, width = self.bucket
         return (
-            f"kept     {self.name}: {found.width}x{found.height}, {found.seconds:.1f} s at {found.fps:g} fps "
+            f"kept     {self.name}: {found.width}x{found.height}, {found.seconds:.1f} s at {found.fps:.4g} fps "
             f"-> {width}x{height}, {self.note}"
         )
 
@@ -216,7 +217,9 @@ def make_buckets(size: int, multiple: int) -> list[tuple[int, int]]:
     """Heights and widths of about `size` x `size` pixels, sides divisible by `multiple`, up to 3 to 1."""
     sides = range(multiple, int(size * math.sqrt(WIDEST)) + multiple, multiple)
     pairs = {(max(multiple, round(size * size / width / multiple) * multiple), width) for width in sides}
-    fitting = {(h, w) for h, w in pairs if 1 / WIDEST <= w / h <= WIDEST}
+    misfits = {(h, w): abs(math.log(h * w / size**2)) for h, w in pairs if 1 / WIDEST <= w / h <= WIDEST}
+    most = max(min(misfits.values()), math.log(AREA_RANGE))  # a coarse `multiple` may leave nothing nearer
+    fitting = {pair for pair, misfit in misfits.items() if misfit <= most}
     return sorted(fitting | {(w, h) for h, w in fitting})
 
 

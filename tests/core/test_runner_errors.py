@@ -459,3 +459,12 @@ def test_success_prints_the_paths_only(capsys, tmp_path, monkeypatch, empty_run)
     report = json.loads(said.out)
     assert report.pop("seconds") >= 0
     assert report == {"status": "success", "files": [str(tmp_path / "a.mp4")], "notes": ["node 1: hello"]}
+
+
+@pytest.mark.parametrize("option", ["--run", "--out"])
+def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option):
+    (tmp_path / "file").touch()
+    folders = {"--animations": tmp_path / "none", "--run": tmp_path / "run", "--out": tmp_path / "out"}
+    folders[option] = tmp_path / "file"
+    assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
+    assert f"the output folder {tmp_path / 'file'} cannot be written: File exists" in capsys.readouterr().err

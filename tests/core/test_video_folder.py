@@ -203,6 +203,8 @@ def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
         assert height % multiple == width % multiple == 0 and 1 / 3 <= width / height <= 3
         if size >= 4 * multiple:
             assert height * width == pytest.approx(size * size, rel=0.35)
+        elif size >= multiple:
+            assert 2 / 3 <= height * width / size**2 <= 3 / 2
     assert nearest_bucket(300, 100, buckets)[0] >= nearest_bucket(100, 100, buckets)[0]
 
 
