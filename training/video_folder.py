@@ -90,7 +90,10 @@ class VideoFolder:
         return tuple(source for source in self.sources if not source.dropped)
 
     def _judge(self, name: str, path: Path, caption: str | None, buckets: Iterable[tuple[int, int]]) -> Source:
-        caption = own_caption(path) if caption is None else " ".join(caption.split())
+        try:
+            caption = own_caption(path) if caption is None else " ".join(caption.split())
+        except OSError as error:
+            return Source(name, dropped=f"its caption cannot be read ({error.strerror or error})")
         if not caption:
             return Source(name, dropped=f"no caption; write one into {path.stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:

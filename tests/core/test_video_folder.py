@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +63,20 @@ def test_frames_are_those_shown_at_their_times(tmp_path, name):
     times = [0.0, 0.11, 0.19, 0.42, 0.78, 0.95, 1.7]
     shown = read_frames(path, times).float().mean((1, 2, 3)) / 255
     torch.testing.assert_close(shown, torch.linspace(0.1, 0.9, count)[indices], rtol=0, atol=0.02)
+
+
+def test_a_caption_that_cannot_be_read_costs_one_file_and_not_the_folder(folder, monkeypatch):
+    read = Path.read_text
+
+    def locked(path, *given, **named):
+        if path.name == "wide.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", locked)
+    dataset = VideoFolder(folder, size=64, frames=17, fps=FPS, multiple=16)
+    assert "dropped  wide.mp4: its caption cannot be read (Permission denied)" in dataset.table()
+    assert {source.name for source in dataset.kept} == {"square.mp4", "sub/tall.webp"}
 
 
 @pytest.mark.parametrize("ending", ("gif", "webp", "png"))
