@@ -106,9 +106,7 @@ def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
         path = resolve_inside(root, name, what)
         if path.is_file():
             return path
-    known = list_files(roots)
-    folders = " or ".join(str(root) for root in roots)
-    raise FileNotFoundError(f"no {what} is called {name!r} in {folders}{_did_you_mean(str(name), known)}")
+    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{_did_you_mean(str(name), list_files(roots))}")
 
 
 def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
@@ -118,8 +116,7 @@ def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
         if path.is_dir():
             return path
     known = sorted(entry.name for root in roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
-    folders = " or ".join(str(root) for root in roots)
-    raise FileNotFoundError(f"no {what} is called {name!r} in {folders}{_did_you_mean(str(name), known)}")
+    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{_did_you_mean(str(name), known)}")
 
 
 def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -> list[str]:
@@ -132,6 +129,11 @@ def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -
         if entry.is_file() and (extensions is None or entry.suffix.lower() in extensions)
     }
     return sorted(names)
+
+
+def _place(roots: Sequence[Path]) -> str:
+    """Where a user's own files belong: the first of `roots`. The pack's own folder, behind it, is not for them."""
+    return f" in {roots[0].absolute()}{'' if roots[0].is_dir() else ', a folder that is still to be made'}"
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

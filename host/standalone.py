@@ -47,12 +47,10 @@ class StandaloneHost:
     ) -> None:
         named = os.environ.get(MODELS_VARIABLE)
         self.folders = ModelFolders.below(models or (Path(named) if named else None), Path(output))
-        self.input_roots = [
-            root for root in (inputs or Path("input"), BUNDLED_INPUTS) if root.is_dir() or root == inputs
-        ]
+        self.input_roots = [inputs or Path("input"), BUNDLED_INPUTS]
         self.output_dir = Path(output)
         self._device_name = device
-        self._silent = silent
+        self.silent = silent
 
     @cached_property
     def temp_dir(self) -> Path:
@@ -263,7 +261,7 @@ class StandaloneHost:
 
     def progress(self, total: int) -> Bar:
         """A bar on stderr for a piece of work of `total` steps."""
-        return Bar(total, self._silent)
+        return Bar(total, self.silent)
 
 
 def expect(value: Any, kind: type, wire: str, source: str) -> Any:

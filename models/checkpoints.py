@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 SMALL = 1_000_000_000  # bytes; smaller checkpoints are copied out of the file and searched for NaN
+SAVED = tuple(kind for kind in KINDS if not kind.startswith("official"))
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -68,8 +69,9 @@ def load_state_dict(
 
     float8 is for matrices only; norms, biases and position tables are small and need precision: they become bfloat16.
     What a network says must stay in float32 does, whatever `dtype` is.
-    Large files stay memory-mapped where nothing has to be cast or moved. Checkpoints below 1 GB are copied out, so that
-    the file may change later, and searched for NaN and infinity; in larger ones the sampler finds those.
+    Matrices of large files stay memory-mapped where nothing has to be cast or moved; a file whose matrices are cast is
+    let go. Checkpoints below 1 GB are copied out, so that the file may change later, and searched for NaN and infinity;
+    in larger ones the sampler finds those.
     """
     small = sum(file.stat().st_size for file in info.files) < SMALL
     own = {name: key for key, name in info.keys.items()}
@@ -79,7 +81,8 @@ def load_state_dict(
         tensor = stored.to(kept_dtype(own[name], stored, dtype, exact))
         if small:
             check_finite(stored, tensor, name, info.path)
-            tensor = tensor.clone() if tensor is stored else tensor
+        if tensor is stored and (small or tensor.ndim != 2):  # one bias left in the map would keep all of it in memory
+            tensor = tensor.clone()
         state[own[name]] = tensor.to(device or "cpu")
     return state
 
@@ -169,8 +172,8 @@ def save(
     from safetensors.torch import save_file
 
     path = Path(path)
-    if kind not in KINDS or kind.startswith("official"):
-        raise ValueError(f"{kind!r} is no kind that is saved; those are miniflux, mmdit, causal_vae and text_encoder")
+    if kind not in SAVED:
+        raise ValueError(f"{kind!r} is no kind that is saved; those are {', '.join(SAVED)}")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors")
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights

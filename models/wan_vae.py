@@ -102,7 +102,8 @@ class WanVAE(nn.Module):
             raise ImportError("the Wan VAE needs diffusers 0.33 or newer: pip install -U diffusers") from error
         self.config = config
         with torch.device(device or torch.get_default_device()):
-            self.network = AutoencoderKLWan(**config.to_dict()).to(dtype)
+            self.network = AutoencoderKLWan(**config.to_dict())
+        nn.Module.to(self.network, dtype)  # diffusers' own `to` warns of layers that this network has not
 
     def state_dict(self, *args, **kw) -> dict[str, Tensor]:
         """Under the official keys."""

@@ -36,8 +36,8 @@ class EncodePrompt:
                         "default": "",
                         "multiline": True,
                         "dynamicPrompts": True,
-                        "tooltip": "Empty lets the model choose. Official models read about 90 words (128 tokens), "
-                        "the small one a sentence or two (48 tokens); the rest is cut.",
+                        "tooltip": "Empty lets the model choose. Pyramid Flow reads about 90 words (128 tokens), "
+                        "Helios 350 (512 tokens), the small model a sentence or two (48 tokens); the rest is cut.",
                     },
                 ),
             },

@@ -164,7 +164,7 @@ class Decode:
                         "min": 0,
                         "max": 64,
                         "tooltip": "Latent frames decoded at once. 1 needs the least memory, more is a little faster, "
-                        "0 is all at once. The pictures are the same.",
+                        "0 is all at once. The pictures are the same. Helios is always decoded 9 at a time.",
                     },
                 ),
                 "tile_size": (

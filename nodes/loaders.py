@@ -10,10 +10,10 @@ from .choices import model_names
 class LoadModel:
     CATEGORY = "pyramid video/load"
     DESCRIPTION = (
-        "Opens the network that makes the video. The small model comes with the pack; official Pyramid Flow "
-        "weights (miniFLUX or SD3, a folder or a single file) are found in the models folders."
+        "Opens the network that makes the video. The small model comes with the pack; official weights of "
+        "Pyramid Flow (miniFLUX or SD3) and Helios, a folder or a single file, are found in the models folders."
     )
-    SEARCH_ALIASES = ["pyramid flow", "checkpoint", "diffusion model", "unet loader", "text to video"]
+    SEARCH_ALIASES = ["pyramid flow", "helios", "checkpoint", "diffusion model", "unet loader", "text to video"]
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The video model. LoRA, compile and merge nodes may follow.",)
     FUNCTION = "load"
@@ -46,7 +46,7 @@ class LoadModel:
 class LoadVAE:
     CATEGORY = "pyramid video/load"
     DESCRIPTION = "Opens the causal video VAE that turns pictures into latents and back. It belongs to its model."
-    SEARCH_ALIASES = ["pyramid flow vae", "causal vae", "video vae"]
+    SEARCH_ALIASES = ["pyramid flow vae", "causal vae", "video vae", "wan vae", "helios"]
     RETURN_TYPES = ("VAE",)
     OUTPUT_TOOLTIPS = ("The video VAE. The core VAE nodes accept it too.",)
     FUNCTION = "load"
@@ -57,7 +57,10 @@ class LoadVAE:
             "required": {
                 "vae_name": (
                     model_names("vae"),
-                    {"tooltip": "Take the one that belongs to the model: the pack's own, or causal_video_vae."},
+                    {
+                        "tooltip": "Take the one that belongs to the model: the pack's own, causal_video_vae of "
+                        "Pyramid Flow, or vae of Helios."
+                    },
                 )
             }
         }
@@ -70,7 +73,7 @@ class LoadVAE:
 class LoadTextEncoder:
     CATEGORY = "pyramid video/load"
     DESCRIPTION = "Opens what reads your prompt. It belongs to its model: another one speaks another language."
-    SEARCH_ALIASES = ["clip loader", "t5", "pyramid flow text"]
+    SEARCH_ALIASES = ["clip loader", "t5", "umt5", "pyramid flow text"]
     RETURN_TYPES = ("CLIP",)
     OUTPUT_TOOLTIPS = ("The text encoder, for 'Encode prompt'.",)
     FUNCTION = "load"
@@ -83,7 +86,7 @@ class LoadTextEncoder:
                     model_names("text_encoders"),
                     {
                         "tooltip": "The pack's own file for the small model; for official weights the folder "
-                        "that holds text_encoder, text_encoder_2 and their tokenizers."
+                        "that holds text_encoder, text_encoder_2 and their tokenizers (Helios has one of each)."
                     },
                 )
             }

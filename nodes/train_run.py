@@ -101,7 +101,9 @@ def output_file(kind: str, name: str, what: str) -> Path:
 
 def saved(path: Path, result: Any) -> dict[str, Any]:
     """The answer of a block that has saved `path`."""
-    return {"ui": tell(f"{path.name}, {path.stat().st_size / 1e6:.2f} MB."), "result": (result,)}
+    output = get_host().output_dir
+    place = Path(output.name) / path.relative_to(output)
+    return {"ui": tell(f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."), "result": (result,)}
 
 
 def run_folder(name: str) -> Path:

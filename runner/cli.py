@@ -9,6 +9,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .errors import RunnerError, WorkflowError
+from .errors import RunnerError, WorkflowError, nearest
 from .train import add_parser as add_train_parser
 
 if TYPE_CHECKING:
@@ -41,10 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     options = argparse.Namespace(debug=False, json="--json" in words)  # until they are read
     try:
-        options = make_parser().parse_args(words)
-        return options.command(options)
+        options, unknown = make_parser().parse_known_args(words)
+        refuse(unknown, options.parser)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return complain(options, "interrupted", "interrupted", [])  # nothing half written is left behind
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        return 1
     except Exception as error:
         if options.debug:
             traceback.print_exc()
@@ -69,7 +76,7 @@ def complain(options: argparse.Namespace, status: str, message: str, problems: S
 
 def make_parser() -> Parser:
     parser = Parser(prog="pyramid-video", description="Make video from text with workflow files.")
-    parser.set_defaults(command=lambda options: parser.print_help() or 0, debug=False)
+    parser.set_defaults(command=lambda options: parser.print_help() or 0, parser=parser, debug=False)
     commands = parser.add_subparsers(metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a workflow file here, or on a ComfyUI server")
@@ -103,7 +110,19 @@ def make_parser() -> Parser:
     run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
     for command in (run, nodes, models, add_train_parser(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(parser=command)
     return parser
+
+
+def refuse(unknown: Sequence[str], parser: Parser) -> None:
+    """Raise RunnerError for the first word that a command does not take; of an option it names the nearest."""
+    if not unknown:
+        return
+    if not unknown[0].startswith("-"):
+        parser.error(f"{unknown[0]!r} belongs to no option; put text of several words in quotes")
+    word = unknown[0].partition("=")[0]
+    known = re.findall(r"--[\w-]+", parser.format_usage())
+    parser.error(f"there is no option {word}{nearest(word, known)}")
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -114,7 +133,6 @@ def run_command(options: argparse.Namespace) -> int:
         report = {"status": "success", "files": [str(path) for path in outcome.files], "notes": outcome.notes}
         print(json.dumps({**report, "seconds": round(time.monotonic() - started, 2)}))
     else:
-        print(*outcome.notes, sep="\n", end="\n" * bool(outcome.notes), file=sys.stderr)
         print(*outcome.files, sep="\n")
     return 0
 
@@ -141,8 +159,14 @@ def run_here(options: argparse.Namespace) -> Outcome:
     _ = host.device  # a device that is not there is better said now
     extra = {"workflow": workflow.ui} if workflow.ui else None
     classes = node_classes()
-    outcome = execute(workflow.prompt, own_outputs(workflow.prompt, outputs, classes), classes, extra)
+    wanted = own_outputs(workflow.prompt, outputs, classes)
+    outcome = execute(workflow.prompt, wanted, classes, extra, None if host.silent else print_note)
     return outcome if is_first() else Outcome()
+
+
+def print_note(text: str) -> None:
+    """Show what a node has to say; stdout is for the paths of the files."""
+    print(text, file=sys.stderr)
 
 
 def run_on_server(options: argparse.Namespace) -> Outcome:
@@ -161,7 +185,11 @@ def run_on_server(options: argparse.Namespace) -> Outcome:
     workflow = read_workflow(path, specs)
     change(workflow, specs, options)
     check_writable(options.out)
-    return server.run(workflow, specs)
+    outcome = server.run(workflow, specs)
+    if not options.json:
+        for note in outcome.notes:
+            print_note(note)
+    return outcome
 
 
 def change(workflow: Workflow, specs, options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,26 @@ class Outcome:
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what nodes had to say
+    on_note: Callable[[str], None] | None = None  # told each of them at once: long work may follow
+
+    def note(self, text: str) -> None:
+        """Add what a node said."""
+        self.notes.append(text)
+        if self.on_note is not None:
+            self.on_note(text)
 
 
 def execute(
-    prompt: Prompt, outputs: list[str], classes: Mapping[str, type], extra_pnginfo: dict[str, Any] | None = None
+    prompt: Prompt,
+    outputs: list[str],
+    classes: Mapping[str, type],
+    extra_pnginfo: dict[str, Any] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run `outputs` and all that they need; NodeError names the node that failed."""
     import torch
 
-    outcome = Outcome()
+    outcome = Outcome(on_note=on_note)
     order = list(dict.fromkeys(node_id for output in outputs for node_id in needed_order(prompt, output)))
     waiting = Counter(source for node_id in order for source in sources(prompt, node_id))
     results: dict[str, tuple[Any, ...]] = {}
@@ -91,7 +102,8 @@ def run_node(
 
 def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:
     """Note the files and the text that a node shows."""
-    outcome.notes.extend(f"{label}: {text}" for text in ui.get("text", ()))
+    for text in ui.get("text", ()):
+        outcome.note(f"{label}: {text}")
     for entries in ui.values():
         for entry in entries:
             if isinstance(entry, dict) and entry.get("type") == "output":

@@ -38,6 +38,7 @@ def model_lines(host: StandaloneHost) -> Iterator[str]:
 
 def describe(path: Path, kind: str) -> str:
     """In a few words what a file or folder is, or what is wrong with it."""
+    from ..models.checkpoint_kinds import TRANSFORMERS
     from ..models.checkpoints import KINDS as MEANINGS
     from ..models.checkpoints import CheckpointError, inspect
     from ..models.lora import load_lora
@@ -51,4 +52,5 @@ def describe(path: Path, kind: str) -> str:
         return f"unusable, {error}"
     except Exception as error:  # a file that breaks the reader in a way nobody thought of must not hide the others
         return f"unusable, {type(error).__name__}: {' '.join(str(error).split())}"
-    return MEANINGS[info.kind] + (f", {size / 1e6:,.1f} MB" if size else "")
+    family = "" if info.kind not in TRANSFORMERS or info.family.name == "pyramid" else f", {info.family}"
+    return MEANINGS[info.kind] + family + (f", {size / 1e6:,.1f} MB" if size else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from .specs import NodeSpec, spec_of_class
 
@@ -13,17 +13,23 @@ from .specs import NodeSpec, spec_of_class
 def node_classes() -> Mapping[str, type]:
     """Class of every known node by id; the pack's ids carry a prefix, so none hides a core node."""
     from ..nodes import NODE_CLASS_MAPPINGS
-    from . import core_files, core_nodes, core_values
 
-    return MappingProxyType({**core_nodes.NODES, **core_files.NODES, **core_values.NODES, **NODE_CLASS_MAPPINGS})
+    core = {id_: node for module in core_modules() for id_, node in module.NODES.items()}
+    return MappingProxyType({**core, **NODE_CLASS_MAPPINGS})
+
+
+def core_modules() -> tuple[ModuleType, ...]:
+    """Where the core nodes are that can run without ComfyUI."""
+    from . import core_files, core_loaders, core_nodes, core_values
+
+    return core_nodes, core_files, core_loaders, core_values
 
 
 def node_specs() -> dict[str, NodeSpec]:
     """What every known node takes and gives; read anew each time, as lists of files change."""
     from ..nodes import NODE_DISPLAY_NAME_MAPPINGS
-    from . import core_files, core_nodes, core_values
 
-    names = {**core_nodes.NAMES, **core_files.NAMES, **core_values.NAMES, **NODE_DISPLAY_NAME_MAPPINGS}
+    names = {id_: name for module in core_modules() for id_, name in module.NAMES.items()} | NODE_DISPLAY_NAME_MAPPINGS
     return {
         class_type: spec_of_class(class_type, node, names.get(class_type))
         for class_type, node in node_classes().items()

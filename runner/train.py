@@ -64,10 +64,14 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
+    from .cli import check_writable
+
     for option, parts in ONLY_FOR.items():
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
+    for folder in (options.run, options.out):
+        check_writable(folder)
     with ending_as_ctrl_c():
         print(*train_part(options), sep="\n")
     return 0

@@ -48,9 +48,9 @@ def vae(seed: int = 1) -> nn.Module:
     return randomize(AutoencoderKLWan(**VAE), seed)
 
 
-def write_transformer(folder: Path, seed: int = 0, shard: str = "1MB", **changes) -> Path:
+def write_transformer(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> Path:
     """Write `folder`, in shards."""
-    transformer(seed, **changes).save_pretrained(folder, max_shard_size=shard)
+    nn.Module.to(transformer(seed, **changes), dtype).save_pretrained(folder, max_shard_size="1MB")
     return folder
 
 

@@ -56,7 +56,7 @@ def probe_video(path: Path) -> Footage:
             next(container.decode(stream), None)  # a header alone proves nothing
             return Footage(stream.width, stream.height, fps, seconds)
     except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"cannot be read as a video ({error})") from error
+        raise ValueError(f"cannot be read as a video ({error.strerror or error})") from error
 
 
 def probe_picture(path: Path) -> Footage:
@@ -76,6 +76,7 @@ def picture_frames(path: Path):
         with Image.open(path) as file:
             end = 0.0
             for frame in ImageSequence.Iterator(file):
+                frame.load()  # webp says how long a frame is shown when it is decoded, and not before
                 end += frame.info.get("duration", 0) / 1000 or DEFAULT_FRAME_SECONDS
                 yield frame, end
     except (UnidentifiedImageError, OSError, EOFError, SyntaxError, ValueError) as error:
@@ -113,7 +114,7 @@ def video_at(path: Path, times: Sequence[float]) -> list[np.ndarray]:
                 raise ValueError("holds no frame that can be decoded")
             return shown + [last.to_ndarray(format="rgb24")] * len(wanted)
     except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"cannot be decoded ({error})") from error
+        raise ValueError(f"cannot be decoded ({error.strerror or error})") from error
 
 
 def picture_at(path: Path, times: Sequence[float]) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from .data import SMALLEST_SIZE, OnLoad
 from .footage import PICTURES, VIDEOS, Footage, probe, read_frames
 
 WIDEST = 3.0  # aspect ratio of the widest bucket; the tallest is its inverse
+AREA_RANGE = 1.5  # buckets have at most so many times the area that was asked for, or one so many times smaller
 LONGEST_CAPTION = 4000  # characters
 
 
@@ -40,7 +41,7 @@ class Source:
         found = self.footage
         height, width = self.bucket
         return (
-            f"kept     {self.name}: {found.width}x{found.height}, {found.seconds:.1f} s at {found.fps:g} fps "
+            f"kept     {self.name}: {found.width}x{found.height}, {found.seconds:.1f} s at {found.fps:.4g} fps "
             f"-> {width}x{height}, {self.note}"
         )
 
@@ -83,19 +84,18 @@ class VideoFolder:
             reasons = "; ".join(f"{source.name}: {source.dropped}" for source in sources[:3])
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
-    @cached_property
-    def _captions(self) -> dict[str, str]:
-        return {source.name: source.caption for source in self.kept}
-
     @property
     def kept(self) -> tuple[Source, ...]:
         """The files that are learned from."""
         return tuple(source for source in self.sources if not source.dropped)
 
     def _judge(self, name: str, path: Path, caption: str | None, buckets: Iterable[tuple[int, int]]) -> Source:
-        caption = own_caption(path) if caption is None else " ".join(caption.split())
+        try:
+            caption = own_caption(path) if caption is None else " ".join(caption.split())
+        except OSError as error:
+            return Source(name, dropped=f"its caption cannot be read ({error.strerror or error})")
         if not caption:
-            return Source(name, dropped=f"no caption; write {path.stem}.txt beside it")
+            return Source(name, dropped=f"no caption; write one into {path.stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:
             return Source(name, dropped=f"a caption of {len(caption)} characters; at most {LONGEST_CAPTION}")
         try:
@@ -175,8 +175,8 @@ class VideoFolder:
         return {source.name: source.caption for source in self.kept}
 
     def table(self) -> str:
-        """What became of every file, one line each."""
-        return "\n".join(source.row() for source in self.sources)
+        """What became of every file, one line each; those that are left out come first, where they are seen."""
+        return "\n".join(source.row() for source in sorted(self.sources, key=lambda source: not source.dropped))
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -220,7 +220,9 @@ def make_buckets(size: int, multiple: int) -> list[tuple[int, int]]:
     """Heights and widths of about `size` x `size` pixels, sides divisible by `multiple`, up to 3 to 1."""
     sides = range(multiple, int(size * math.sqrt(WIDEST)) + multiple, multiple)
     pairs = {(max(multiple, round(size * size / width / multiple) * multiple), width) for width in sides}
-    fitting = {(h, w) for h, w in pairs if 1 / WIDEST <= w / h <= WIDEST}
+    misfits = {(h, w): abs(math.log(h * w / size**2)) for h, w in pairs if 1 / WIDEST <= w / h <= WIDEST}
+    most = max(min(misfits.values()), math.log(AREA_RANGE))  # a coarse `multiple` may leave nothing nearer
+    fitting = {pair for pair, misfit in misfits.items() if misfit <= most}
     return sorted(fitting | {(w, h) for h, w in fitting})
 
 

@@ -202,3 +202,27 @@ def test_input_files_are_looked_up_in_order_and_listed_once(tmp_path):
     assert find_file([first, second], "only.png", "input file") == second / "only.png"
     with pytest.raises(FileNotFoundError, match="nearest is 'only.png'"):
         find_file([first, second], "olny.png", "input file")
+
+
+def test_a_missing_input_folder_is_to_be_made_where_the_user_works(tmp_path, monkeypatch):
+    """The pack's own inputs are searched too, but nobody should put clips into an installed package."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        StandaloneHost().input_folder("clips")
+    assert f"in {tmp_path / 'input'}, a folder that is still to be made" in str(caught.value)
+    assert "workflows" not in str(caught.value)
+    (tmp_path / "input" / "clips").mkdir(parents=True)
+    assert StandaloneHost().input_folder("clips").samefile(tmp_path / "input" / "clips")
+    with pytest.raises(FileNotFoundError, match=r"input; the nearest is 'clips'"):
+        StandaloneHost().input_folder("clip")
+
+
+def test_the_list_of_models_says_how_each_makes_clips():
+    said = {line.split(":")[0].strip(): line for line in model_lines(StandaloneHost())}
+    for name, family in (
+        ("_flow", "flow matching model"),
+        ("_diffusion", "diffusion model"),
+        ("_gan", "GAN generator"),
+    ):
+        assert f"Pyramid Flow transformer (miniFLUX), {family}" in said[f"pyramid_video_small{name}.safetensors"]
+    assert "miniFLUX), 8.8 MB" in said["pyramid_video_small.safetensors"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from pyramid_video.models.checkpoints import CheckpointError, inspect, load
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.latent_format import WAN
+from pyramid_video.models.lora import load_lora, merged
 from safetensors.torch import save_file
 
 
@@ -131,3 +134,49 @@ def test_strangers_and_wrong_places_are_refused_in_one_sentence(tmp_path):
     (path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
     with pytest.raises(CheckpointError, match="lacks"):
         inspect(path)
+
+
+def mapped(path) -> list[tuple[int, int]]:
+    """Where files below `path` lie in this process's memory, not copied."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = (line.split()[0].split("-") for line in lines if str(path) in line)
+    return [(int(start, 16), int(end, 16)) for start, end in spans]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is in memory")
+def test_weights_are_in_memory_once(tmp_path, monkeypatch):
+    """As stored, matrices are the file itself; cast, nothing of the file is kept."""
+    monkeypatch.setattr(checkpoints, "SMALL", 0)  # tiny files are copied out
+    folder = write_transformer(tmp_path / "transformer", dtype=torch.bfloat16)
+    kept, _ = load(folder, ["helios"], dtype=torch.bfloat16)
+    spans = mapped(tmp_path)
+    for name, weight in kept.named_parameters():
+        inside = any(start <= weight.data_ptr() and weight.data_ptr() + weight.nbytes <= end for start, end in spans)
+        assert inside == (weight.ndim == 2 and weight.dtype == torch.bfloat16), name
+    del kept, weight
+    gc.collect()
+    assert not mapped(tmp_path)
+    cast, _ = load(folder, ["helios"], standalone_layers, dtype=torch.float8_e4m3fn)
+    assert not mapped(tmp_path) and sum(weight.nbytes for weight in cast.parameters())
+
+
+def test_a_lora_as_diffusers_saves_it_goes_into_the_weights(tmp_path):
+    """`transformer.<layer>.lora_A` and `lora_B`: the weights become W + strength * B A, and nothing else changes."""
+    network, _ = load(write_transformer(tmp_path / "transformer"), ["helios"], dtype=torch.float32)
+    layers = ("blocks.0.attn1.to_q", "blocks.1.attn2.to_out.0", "blocks.1.ffn.net.2")
+    parts, weights = {}, network.state_dict()
+    for number, layer in enumerate(layers):
+        outputs, inputs = weights[f"{layer}.weight"].shape
+        generator = torch.Generator().manual_seed(number)
+        parts[layer] = torch.randn(3, inputs, generator=generator), torch.randn(outputs, 3, generator=generator)
+    state = {
+        f"transformer.{layer}.lora_{name}.weight": part
+        for layer, pair in parts.items()
+        for name, part in zip("AB", pair, strict=True)
+    }
+    save_file(state, tmp_path / "lora.safetensors")
+    changed = merged(network, load_lora(tmp_path / "lora.safetensors"), strength=0.5).state_dict()
+    for key, weight in weights.items():
+        down, up = parts.get(key.removesuffix(".weight"), (None, None))
+        expected = weight if down is None else weight + 0.5 * up @ down
+        torch.testing.assert_close(changed[key], expected, msg=key)

@@ -178,6 +178,13 @@ def test_a_run_gives_nodes_their_values_and_hidden_inputs():
     assert outcome.notes == [f"node 4 (The end): {thing}"]
 
 
+def test_what_a_node_says_is_told_before_the_next_one_runs():
+    prompt, told = good_prompt(), []
+    prompt["5"] = {"class_type": "Keep", "inputs": {"thing": ["2", 0]}}
+    execute(prompt, ["4", "5"], CLASSES, None, lambda note: told.append((note[:6], len(Keep.kept))))
+    assert told == [("node 4", 1), ("node 5", 2)]
+
+
 def test_a_failing_node_is_named_in_one_line():
     prompt = good_prompt()
     prompt["3"]["inputs"]["suffix"] = "fail"
@@ -365,7 +372,9 @@ def test_json_lists_all_problems(capsys, workflow):
         (["--models", "nowhere"], "--models: there is no folder nowhere"),
         (["--input", "nowhere"], "--input: there is no folder nowhere"),
         (["--seed", "x"], "--seed: invalid int value: 'x'"),
-        (["--sed", "1"], "unrecognized arguments: --sed 1"),
+        (["--sed", "1"], "there is no option --sed; the nearest is '--seed'; see pyramid-video run --help"),
+        (["--promt=a pig"], "there is no option --promt; the nearest is '--prompt'"),
+        (["--prompt", "a", "pig"], "'pig' belongs to no option; put text of several words in quotes"),
     ],
 )
 def test_wrong_options_are_told(capsys, workflow, arguments, words):
@@ -437,10 +446,25 @@ def test_ctrl_c_is_130_without_a_traceback(capsys, tmp_path, monkeypatch, empty_
 
 def test_success_prints_the_paths_only(capsys, tmp_path, monkeypatch, empty_run):
     outcome = SimpleNamespace(files=[tmp_path / "a.mp4"], notes=["node 1: hello"])
-    monkeypatch.setattr("pyramid_video.runner.execute.execute", lambda *_: outcome)
+
+    def execute(*given):
+        if given[-1] is not None:
+            given[-1](*outcome.notes)
+        return outcome
+
+    monkeypatch.setattr("pyramid_video.runner.execute.execute", execute)
     code, said = run(capsys, empty_run, "--out", tmp_path)
     assert (code, said.out, said.err) == (0, f"{tmp_path / 'a.mp4'}\n", "node 1: hello\n")
     _, said = run(capsys, empty_run, "--out", tmp_path, "--json")
     report = json.loads(said.out)
     assert report.pop("seconds") >= 0
     assert report == {"status": "success", "files": [str(tmp_path / "a.mp4")], "notes": ["node 1: hello"]}
+
+
+@pytest.mark.parametrize("option", ["--run", "--out"])
+def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option):
+    (tmp_path / "file").touch()
+    folders = {"--animations": tmp_path / "none", "--run": tmp_path / "run", "--out": tmp_path / "out"}
+    folders[option] = tmp_path / "file"
+    assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
+    assert f"the output folder {tmp_path / 'file'} cannot be written: File exists" in capsys.readouterr().err

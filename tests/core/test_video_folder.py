@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +65,30 @@ def test_frames_are_those_shown_at_their_times(tmp_path, name):
     torch.testing.assert_close(shown, torch.linspace(0.1, 0.9, count)[indices], rtol=0, atol=0.02)
 
 
+def test_a_caption_that_cannot_be_read_costs_one_file_and_not_the_folder(folder, monkeypatch):
+    read = Path.read_text
+
+    def locked(path, *given, **named):
+        if path.name == "wide.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", locked)
+    dataset = VideoFolder(folder, size=64, frames=17, fps=FPS, multiple=16)
+    assert "dropped  wide.mp4: its caption cannot be read (Permission denied)" in dataset.table()
+    assert {source.name for source in dataset.kept} == {"square.mp4", "sub/tall.webp"}
+
+
+@pytest.mark.parametrize("ending", ("gif", "webp", "png"))
+def test_animated_pictures_keep_their_own_speed(tmp_path, ending):
+    """Pictures of 40 ms are 25 a second, in whatever format; the clip that starts at 0 shows them where they belong."""
+    write_pictures(tmp_path / f"quick.{ending}", count=20, milliseconds=40)
+    found = probe(tmp_path / f"quick.{ending}")
+    assert (found.fps, found.seconds) == (pytest.approx(25), pytest.approx(0.8))
+    shown = read_frames(tmp_path / f"quick.{ending}", [0.0, 0.1, 0.42, 0.79]).float().mean((1, 2, 3)) / 255
+    torch.testing.assert_close(shown, torch.linspace(0.1, 0.9, 20)[[0, 2, 10, 19]], rtol=0, atol=0.02)
+
+
 def test_every_file_is_in_the_table_with_its_reason(folder):
     (folder / "wordless.mp4").write_bytes((folder / "wide.mp4").read_bytes())
     (folder / "broken.mp4").write_bytes(b"not a video at all")
@@ -76,10 +102,12 @@ def test_every_file_is_in_the_table_with_its_reason(folder):
     dropped = {source.name: source.dropped for source in dataset.sources if source.dropped}
     assert {source.name for source in dataset.kept} == {"wide.mp4", "square.mp4", "sub/tall.webp"}
     assert "0.80 s long; 17 frames at 10 fps take 1.60 s" in dropped["short.mp4"]
-    assert "write wordless.txt beside it" in dropped["wordless.mp4"] and "no caption" in dropped["empty.mp4"]
+    assert "write one into wordless.txt beside it" in dropped["wordless.mp4"] and "no caption" in dropped["empty.mp4"]
     assert "cannot be read as a video" in dropped["broken.mp4"] and "cut.mp4" in dropped
     assert "not an animation" in dropped["still.png"] and "at most 4000" in dropped["chatty.mp4"]
-    assert len(dataset.table().splitlines()) == len(dataset.sources) == 10
+    rows = dataset.table().splitlines()
+    assert len(rows) == len(dataset.sources) == 10
+    assert [row.split()[0] for row in rows] == ["dropped"] * 7 + ["kept"] * 3  # what is missing is seen first
 
 
 def test_clips_keep_their_aspect_and_carry_their_own_caption(folder):
@@ -191,6 +219,8 @@ def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
         assert height % multiple == width % multiple == 0 and 1 / 3 <= width / height <= 3
         if size >= 4 * multiple:
             assert height * width == pytest.approx(size * size, rel=0.35)
+        elif size >= multiple:
+            assert 2 / 3 <= height * width / size**2 <= 3 / 2
     assert nearest_bucket(300, 100, buckets)[0] >= nearest_bucket(100, 100, buckets)[0]
 
 

@@ -404,6 +404,21 @@ def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host, size):
     assert pictures.shape == (5, 96, 96, 3) and torch.isfinite(pictures).all()
 
 
+def test_a_reader_that_has_seen_enough_hears_no_complaint():
+    """`pyramid-video models | head -1` closes the pipe before all is written."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import conftest
+conftest.import_checkout()
+from pyramid_video.runner.cli import main
+sys.exit(main(["models"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
 def test_a_run_imports_neither_diffusers_nor_transformers_nor_the_compiler(models, tmp_path):
     words = ["run", FILE, "--models", str(models), "--out", str(tmp_path), *set_options(FAST)]
     program = f"""

@@ -8,13 +8,28 @@ from pathlib import Path
 
 import pytest
 from pyramid_video.host import use_host
+from pyramid_video.nodes.guidance import Guidance
+from pyramid_video.nodes.schedules import Stages
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.workflow import from_json
+from pyramid_video.samplers.recipes import RECIPES
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 STEMS = sorted(file.stem for file in FOLDER.glob("*.json"))
 NOTES = ("Note", "MarkdownNote")  # the editor's own, they never run
-CORE = ("LoadImage", "CreateVideo", "SaveVideo", "SaveImage", "LoraModelLoader", "VAEEncode")
+CORE = (
+    "CLIPLoader",
+    "CreateVideo",
+    "GetVideoComponents",
+    "LoadImage",
+    "LoadVideo",
+    "LoraModelLoader",
+    "SaveImage",
+    "SaveVideo",
+    "VAEEncode",
+    "VAELoader",
+)
+HELIOS = ("helios_image_to_video", "helios_text_to_video", "helios_video_to_video")
 TITLE_HEIGHT = 30  # the editor draws the title above a node's position
 every_workflow = pytest.mark.parametrize("stem", STEMS)
 
@@ -49,6 +64,7 @@ def box(node) -> tuple[float, float, float, float]:
 
 def test_the_workflows_are_there_in_both_formats():
     assert STEMS == [
+        *HELIOS,
         "image_to_video",
         "official_miniflux",
         "official_sd3",
@@ -159,3 +175,28 @@ def test_official_workflows_keep_the_official_settings(stem):
     assert (guidance["first_frame_scale"], guidance["video_scale"], guidance["linear"]) == (7.0, 5.0, False)
     # The official code appends its quality words to the prompt and not to the negative prompt.
     assert [prompt["add_quality_words"] for prompt in inputs["PyramidVideoEncodePrompt"]] == [True, False]
+
+
+@pytest.mark.parametrize("stem", HELIOS)
+def test_helios_workflows_are_those_of_pyramid_flow_with_other_numbers(stem):
+    """The same blocks between loaders and file; a memory of its own where something comes before the clip."""
+    ours, plain = api_of(stem), api_of("text_to_video")
+    kinds = [{node["class_type"] for node in graph.values()} for graph in (ours, plain)]
+    assert kinds[1] - kinds[0] == {"PyramidVideoLoadVAE", "PyramidVideoLoadTextEncoder"}  # the host's own loaders serve
+    assert all(kind.startswith(("PyramidVideoHelios", "Load", "Get", "VAE", "CLIP")) for kind in kinds[0] - kinds[1])
+    inputs = {node["class_type"]: node["inputs"] for node in ours.values()}
+    stages = Stages().build(**inputs["PyramidVideoStages"])["result"][0]
+    (guidance,) = Guidance().build(**inputs["PyramidVideoGuidance"])
+    assert (stages, guidance) == (RECIPES["distilled"].stages, RECIPES["distilled"].guidance)
+    assert inputs["PyramidVideoEmptyLatent"]["frames"] % 33 == 0
+
+
+@pytest.mark.parametrize("stem", HELIOS)
+def test_missing_models_are_told_by_name_folder_and_address(stem):
+    told = {}
+    for node in ui_of(stem)["nodes"]:
+        for model in node["properties"].get("models", ()):
+            assert model["name"] in node["widgets_values"] and model["url"].endswith("/" + model["name"])
+            assert model["url"].startswith("https://huggingface.co/")
+            told[node["type"]] = model["directory"]
+    assert told == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}

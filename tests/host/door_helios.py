@@ -157,6 +157,7 @@ def features_of(door, clip, text):
 
 
 def check_the_official_vae_gives_the_numbers_of_diffusers(door):
+    import comfy.utils
     from diffusers import AutoencoderKLWan
 
     torch = door.torch
@@ -175,6 +176,9 @@ def check_the_official_vae_gives_the_numbers_of_diffusers(door):
     ]
     same(door, encoded, torch.cat(wanted, dim=2).float(), 1e-5)
     assert door.core.VAEDecodeTiled().decode(vae, {"samples": latent}, 64, 16, 8, 4)[0].shape == (66, 32, 32, 3)
+    path = door.path["vae"].parent / "saved_wan.safetensors"
+    comfy.utils.save_torch_file({key: value.contiguous() for key, value in vae.get_sd().items()}, path)
+    same(door, door.host.decode(door.host.load_vae(path), latent), expected, 1e-5)
 
 
 def check_cores_wan_vae_works_unit_by_unit(door):
@@ -215,3 +219,26 @@ def check_the_wire_is_in_the_scale_of_the_vae(door):
     same(door, ours.process_in(latent), theirs.process_in(latent), 1e-5)
     same(door, ours.process_out(latent), theirs.process_out(latent), 1e-5)
     assert ours.latent_rgb_factors == theirs.latent_rgb_factors
+
+
+def check_a_helios_clip_is_the_one_made_without_the_host(door):
+    """Two units of the model's own ladder, guided, and loaded in parts."""
+    from pyramid_video.host.standalone import StandaloneHost
+    from pyramid_video.samplers.guidance import PyramidGuidance
+
+    torch, top = door.torch, door.official / TOP
+    alone = StandaloneHost(models=top, device="cpu", silent=True)
+    latent = {"samples": torch.zeros(1, 16, 18, 8, 8)}
+    guidance = PyramidGuidance(5.0, 5.0)
+
+    def clip(host, model):
+        text = host.load_text_encoder(top)
+        prompts = [host.encode_prompt(text, words) for words in ("a tiger in the snow", "")]
+        guider = host.make_guider(model, *prompts, guidance)
+        return host.sample(guider, host.make_sampler(None, None), latent, 3)["samples"]
+
+    patcher = load(door)
+    patcher.load(torch.device("cpu"), lowvram_model_memory=patcher.model_size() // 3)
+    made, expected = clip(door.host, patcher), clip(alone, alone.load_model(top / "transformer", "fp32"))
+    assert made.shape == (1, 16, 18, 8, 8) and made.std() > 0.1
+    same(door, made, expected, 1e-3 * expected.abs().max().item())
