@@ -284,7 +284,9 @@ def choose_device(name: str | None) -> torch.device:
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
     there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
     if name is None:
-        return torch.device(there[0])
+        # Processes that were started together on one computer have a card each.
+        local = "" if there[0] == "cpu" or "LOCAL_RANK" not in os.environ else f":{os.environ['LOCAL_RANK']}"
+        return torch.device(there[0] + local)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

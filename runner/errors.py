@@ -23,6 +23,18 @@ class NodeError(RunnerError):
     """A node that failed while it ran; the cause is chained."""
 
 
+class ServerError(RunnerError):
+    """A server that is gone or forgot a prompt; the prompt itself may be right, and run elsewhere."""
+
+
+def sentence(error: Exception) -> str:
+    """What the user reads. Errors nobody foresaw say so."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (RunnerError, ValueError, OSError)) and text:
+        return text
+    return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that names the known word nearest to `name`, or nothing when none is known."""
     words = sorted(str(word) for word in known)

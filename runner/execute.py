@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..host import get_host
 from .errors import NodeError, node_label
-from .links import sources
+from .links import needed_order, sources
+from .memory import Memory
 from .workflow import Prompt, is_link
 
 
@@ -37,18 +38,26 @@ def execute(
     classes: Mapping[str, type],
     extra_pnginfo: dict[str, Any] | None = None,
     on_note: Callable[[str], None] | None = None,
+    memory: Memory | None = None,
 ) -> Outcome:
-    """Run `outputs` and all that they need; NodeError names the node that failed."""
+    """Run `outputs` and all that they need; NodeError names the node that failed.
+
+    `memory` has what an earlier run gave, and takes in what the next one will need.
+    """
     import torch
 
     outcome = Outcome(on_note=on_note)
-    order = list(dict.fromkeys(node_id for output in outputs for node_id in needed_order(prompt, output)))
+    order = list(needed_order(prompt, outputs))
+    words = {} if memory is None else memory.begin(prompt, order, classes)
     waiting = Counter(source for node_id in order for source in sources(prompt, node_id))
     results: dict[str, tuple[Any, ...]] = {}
     try:
         with torch.inference_mode():
             for node_id in order:
-                results[node_id] = run_node(prompt, node_id, classes, results, extra_pnginfo, outcome)
+                known = memory.recall(words[node_id]) if node_id in words else None
+                results[node_id] = known or run_node(prompt, node_id, classes, results, extra_pnginfo, outcome)
+                if node_id in words:
+                    memory.store(words[node_id], results[node_id])
                 waiting.subtract(sources(prompt, node_id))
                 for done in [kept for kept in results if waiting[kept] <= 0]:
                     del results[done]
@@ -56,21 +65,6 @@ def execute(
         results.clear()
         gc.collect()
     return outcome
-
-
-def needed_order(prompt: Prompt, output: str) -> Iterator[str]:
-    """`output` and all that it needs, what is needed first."""
-    seen: set[str] = set()
-    steps = [(output, sources(prompt, output))]
-    while steps:
-        node_id, rest = steps[-1]
-        source = next(rest, None)
-        if source is None:
-            steps.pop()
-            yield node_id
-        elif source not in seen:
-            seen.add(source)
-            steps.append((source, sources(prompt, source)))
 
 
 def run_node(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -107,13 +107,18 @@ def sources(prompt: Prompt, node_id: str) -> Iterator[str]:
     return (value[0] for value in prompt[node_id]["inputs"].values() if is_link(value))
 
 
-def ancestors(prompt: Prompt, outputs: list[str]) -> set[str]:
-    """The output nodes and all that they need."""
-    needed: set[str] = set()
-    waiting = list(outputs)
-    while waiting:
-        node_id = waiting.pop()
-        if node_id not in needed:
-            needed.add(node_id)
-            waiting.extend(sources(prompt, node_id))
-    return needed
+def needed_order(prompt: Prompt, outputs: Iterable[str]) -> Iterator[str]:
+    """`outputs` and all that they need, each node once, what is needed first."""
+    seen: set[str] = set()
+    for output in outputs:
+        steps = [] if output in seen else [(output, sources(prompt, output))]
+        seen.add(output)
+        while steps:
+            node_id, rest = steps[-1]
+            source = next(rest, None)
+            if source is None:
+                steps.pop()
+                yield node_id
+            elif source not in seen:
+                seen.add(source)
+                steps.append((source, sources(prompt, source)))

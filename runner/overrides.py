@@ -1,4 +1,4 @@
-"""Changes a workflow from the command line: --prompt, --negative, --seed, --set."""
+"""Reads and changes what a workflow is asked for: --prompt, --negative, --seed, --set, and the lines of --prompts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ TEXT_NAMES = ("text", "prompt", "value")  # of the inputs that hold a prompt, mo
 
 def set_text(workflow: Workflow, specs: Mapping[str, NodeSpec], side: str, text: str) -> None:
     """Set the prompt that feeds every `positive` or `negative` input, wherever upstream it is written."""
-    starts = [node["inputs"][side][0] for node in workflow.prompt.values() if is_link(node.get("inputs", {}).get(side))]
-    places = {place for start in starts for place in text_places(workflow, specs, start)}
+    places = side_places(workflow, specs, side)
     option = "--prompt" if side == "positive" else "--negative"
     if not places:
         raise RunnerError(f"{option}: no node with a text feeds an input called {side!r}; use --set NODE.INPUT=TEXT")
     for node_id, name in places:
         workflow.set_value(node_id, name, text)
+
+
+def get_text(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> str | None:
+    """The prompt of a workflow: the first one, where it has several."""
+    texts = [workflow.prompt[node_id]["inputs"][name] for node_id, name in side_places(workflow, specs, "positive")]
+    return texts[0] if texts else None
+
+
+def side_places(workflow: Workflow, specs: Mapping[str, NodeSpec], side: str) -> list[tuple[str, str]]:
+    """Where the texts are written that feed the inputs called `side`, each once."""
+    starts = [node["inputs"][side][0] for node in workflow.prompt.values() if is_link(node.get("inputs", {}).get(side))]
+    return list(dict.fromkeys(place for start in starts for place in text_places(workflow, specs, start)))
 
 
 def text_places(workflow: Workflow, specs: Mapping[str, NodeSpec], start: str) -> Iterator[tuple[str, str]]:
@@ -56,13 +67,24 @@ def text_input(node: dict[str, Any], spec: NodeSpec | None) -> str | None:
 
 def set_seed(workflow: Workflow, seed: int) -> None:
     """Set every seed of the workflow."""
-    found = [
-        (node_id, name) for node_id, node in workflow.prompt.items() for name in node["inputs"] if name in SEED_NAMES
-    ]
+    found = seed_places(workflow)
     if not found:
         raise RunnerError("--seed: no node of this workflow has a seed")
     for node_id, name in found:
         assign(workflow, node_id, name, seed)
+
+
+def get_seed(workflow: Workflow) -> int | None:
+    """The seed of a workflow: the first one, where it has several; None without one."""
+    places = (typed_in(workflow, *place) for place in seed_places(workflow))
+    values = (workflow.prompt[node_id]["inputs"].get(name) for node_id, name in places)
+    return next((value for value in values if isinstance(value, int)), None)
+
+
+def seed_places(workflow: Workflow) -> list[tuple[str, str]]:
+    return [
+        (node_id, name) for node_id, node in workflow.prompt.items() for name in node["inputs"] if name in SEED_NAMES
+    ]
 
 
 def set_input(workflow: Workflow, specs: Mapping[str, NodeSpec], assignment: str) -> None:
@@ -71,14 +93,19 @@ def set_input(workflow: Workflow, specs: Mapping[str, NodeSpec], assignment: str
     wanted, dot, name = target.rpartition(".")
     if not (equals and dot and wanted and name):
         raise RunnerError(f"--set takes NODE.INPUT=VALUE, not {assignment!r}")
+    node_id, kind = find_input(workflow, specs, wanted, name)
+    assign(workflow, node_id, name, text if kind == "STRING" else parse(text))
+
+
+def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, name: str) -> tuple[str, str]:
+    """The id of the node that `wanted` names, and the type of its input `name`."""
     node_id = find_node(workflow, wanted)
     node = workflow.prompt[node_id]
     spec = specs.get(node["class_type"])
     known = spec.inputs if spec else node["inputs"]
     if name not in known:
         raise RunnerError(f"--set: {node_label(workflow.prompt, node_id)} has no input {name!r}{nearest(name, known)}")
-    kind = spec.inputs[name].type if spec else "*"
-    assign(workflow, node_id, name, text if kind == "STRING" else parse(text))
+    return node_id, spec.inputs[name].type if spec else "*"
 
 
 def find_node(workflow: Workflow, wanted: str) -> str:
@@ -98,7 +125,12 @@ def find_node(workflow: Workflow, wanted: str) -> str:
 
 
 def assign(workflow: Workflow, node_id: str, name: str, value: Any) -> None:
-    """Set a value where it is typed in: behind a link to a primitive node, that node's own value."""
+    """Set a value where it is typed in."""
+    workflow.set_value(*typed_in(workflow, node_id, name), value)
+
+
+def typed_in(workflow: Workflow, node_id: str, name: str) -> tuple[str, str]:
+    """Where a value is typed in: behind a link to a primitive node, that node's own value."""
     passed: set[str] = set()
     while is_link(current := workflow.prompt[node_id]["inputs"].get(name)) and node_id not in passed:
         source = workflow.prompt.get(current[0])
@@ -106,7 +138,7 @@ def assign(workflow: Workflow, node_id: str, name: str, value: Any) -> None:
             break
         passed.add(node_id)
         node_id, name = current[0], "value"
-    workflow.set_value(node_id, name, value)
+    return node_id, name
 
 
 def parse(text: str) -> Any:

@@ -1,16 +1,20 @@
-"""Several processes on one graph, as `accelerate launch` and torchrun start them: the first does it all, others train.
+"""Several processes, as `accelerate launch` and torchrun start them.
 
-A trainer splits its work among them. What comes after it, files and clips, is made once.
+On one graph the first does it all and the others train: a trainer splits its work among them, and what comes after
+it, files and clips, is made once. The prompts of a file are dealt out among all of them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
+from .errors import RunnerError
 from .workflow import Prompt
 
 TRAINED = "TRAINING_RUN"
+T = TypeVar("T")
 
 
 def is_first() -> bool:
@@ -22,4 +26,23 @@ def own_outputs(prompt: Prompt, outputs: list[str], classes: Mapping[str, type])
     """Which output nodes this process runs: all of them, or only trainers."""
     if is_first():
         return outputs
-    return [node_id for node_id in outputs if TRAINED in classes[prompt[node_id]["class_type"]].RETURN_TYPES]
+    return [node_id for node_id in outputs if trains(prompt, node_id, classes)]
+
+
+def trains(prompt: Prompt, node_id: str, classes: Mapping[str, type]) -> bool:
+    return TRAINED in classes[prompt[node_id]["class_type"]].RETURN_TYPES
+
+
+def own_share(items: Sequence[T]) -> Sequence[T]:
+    """Every n-th of the items, for n processes; the same ones each time."""
+    return items[int(os.environ.get("RANK", "0")) :: process_count()]
+
+
+def process_count() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def refuse_shared_training(prompt: Prompt, classes: Mapping[str, type]) -> None:
+    """Raise RunnerError where several processes have prompts of their own: a trainer needs all of them at once."""
+    if process_count() > 1 and any(trains(prompt, node_id, classes) for node_id in prompt):
+        raise RunnerError("this workflow trains, and several processes cannot train and split --prompts; train first")

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from ..host import get_host
-from ..host.standalone_progress import Bar
 from .core_files import save_as
-from .errors import NodeError, RunnerError, WorkflowError, node_label
+from .errors import RunnerError, ServerError, WorkflowError, node_label
 from .execute import Outcome
 from .links import check_links
 from .registry import node_classes
+from .server_reports import Progress, raise_failure, refusals
 from .specs import NodeSpec, spec_of_info
 from .validate import check_types
 from .websocket import Listener
@@ -29,15 +30,18 @@ from .workflow import Workflow
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0  # how long a server may not answer in the middle of a run
+GONE = (502, 503, 504)  # what a proxy answers for a server that is not there
+T = TypeVar("T")
 
 
 class Server:
-    """One ComfyUI server and this client of it."""
+    """One ComfyUI server; several threads may run workflows on it."""
 
     def __init__(self, url: str, silent: bool = False) -> None:
         self.url = (url if "://" in url else f"http://{url}").rstrip("/")
-        self.client_id = uuid.uuid4().hex
         self.silent = silent
+        self.stopped = threading.Event()  # set, it interrupts all runs, as Ctrl-C does in the main thread
+        self.uploaded: dict[str, str] = {}  # names of input files here and there
 
     def specs(self) -> dict[str, NodeSpec]:
         """What every node on the server takes and gives; those that run here too are known to be closed."""
@@ -45,23 +49,40 @@ class Server:
         return {name: spec_of_info(name, info, name in known) for name, info in self.get("/object_info").items()}
 
     def run(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Outcome:
-        """Queue the workflow, wait for its end, save its files; an interrupt here interrupts it there."""
-        check_types(workflow.prompt, specs)
-        check_links(workflow.prompt, specs)
+        """Queue the workflow, wait for its end, save its files; an interrupt here interrupts it there.
+
+        ServerError when the server is gone or forgot the workflow; no file was saved then.
+        """
+        self.check(workflow, specs)
         self.upload_inputs(workflow, specs)
-        listener = self.listen()
-        prompt_id = self.queue(workflow)
+        client_id = uuid.uuid4().hex
+        listener = self.listen(client_id)
         try:
-            entry = self.follow(prompt_id, workflow, listener)
-        except KeyboardInterrupt:
-            with suppress(RunnerError):  # a server that is gone runs nothing any more
-                self.cancel(prompt_id)
-            raise
+            prompt_id = self.queue(workflow, client_id)
+            try:
+                entry = self.follow(prompt_id, workflow, listener)
+            except KeyboardInterrupt:
+                with suppress(RunnerError):  # a server that is gone runs nothing any more
+                    self.cancel(prompt_id)
+                raise
         finally:
             if listener is not None:
                 listener.close()
         raise_failure(entry, workflow)
         return self.fetch(entry, workflow)
+
+    def check(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
+        """Raise WorkflowError for what can be known to be wrong before anything is sent."""
+        check_types(workflow.prompt, specs)
+        check_links(workflow.prompt, specs)
+
+    def answers(self) -> bool:
+        """Whether the server is there, or comes back within a short while."""
+        try:
+            self.patiently(lambda: self.get("/queue"))
+        except RunnerError:
+            return False
+        return True
 
     def upload_inputs(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
         """Send the input files that the workflow names, the server lacks, and this machine has.
@@ -79,7 +100,9 @@ class Server:
                 except (ValueError, FileNotFoundError):
                     continue  # the server says what it lacks
                 folder = PurePosixPath(value.replace("\\", "/")).parent.as_posix()
-                workflow.set_value(node_id, name, self.upload(path, "" if folder == "." else folder))
+                if value not in self.uploaded:
+                    self.uploaded[value] = self.upload(path, "" if folder == "." else folder)
+                workflow.set_value(node_id, name, self.uploaded[value])
 
     def upload(self, path: Path, subfolder: str) -> str:
         """Put one file into a folder below the server's input folder; returns the name it has there."""
@@ -99,10 +122,10 @@ class Server:
         stored = decode(answer, self.url)
         return "/".join(filter(None, (stored.get("subfolder"), stored["name"])))
 
-    def queue(self, workflow: Workflow) -> str:
+    def queue(self, workflow: Workflow, client_id: str) -> str:
         """Hand the graph over; WorkflowError with the server's own complaints."""
-        extra = {"extra_pnginfo": {"workflow": workflow.ui}} if workflow.ui else {}
-        body = {"prompt": workflow.prompt, "client_id": self.client_id, "extra_data": extra}
+        extra = {"extra_pnginfo": workflow.extra_pnginfo} if workflow.extra_pnginfo else {}
+        body = {"prompt": workflow.prompt, "client_id": client_id, "extra_data": extra}
         try:
             answer = self.post("/prompt", body)
         except HTTPError as error:
@@ -112,10 +135,10 @@ class Server:
             raise WorkflowError(refusals(answer, workflow))
         return answer["prompt_id"]
 
-    def listen(self) -> Listener | None:
+    def listen(self, client_id: str) -> Listener | None:
         """A connection for live progress, or None where the server or a proxy has none; the run is polled anyway."""
         try:
-            return Listener(f"{self.url}/ws?clientId={self.client_id}")
+            return Listener(f"{self.url}/ws?clientId={client_id}")
         except OSError:
             return None
 
@@ -126,27 +149,32 @@ class Server:
         try:
             while True:
                 if listener is None:
-                    time.sleep(POLL_SECONDS)
+                    self.pause()
                 else:
+                    self.pause(0)
                     try:
                         ended = progress.hear(listener.next_text(POLL_SECONDS), prompt_id)
                     except OSError:
                         listener, ended = None, False
                     if not ended and time.monotonic() - polled < POLL_SECONDS:
                         continue
-                entry = self.patiently(f"/history/{prompt_id}").get(prompt_id)
+                entry = self.entry(prompt_id)
                 polled = time.monotonic()
                 if entry is not None:
                     return entry
-                if not self.is_queued(prompt_id) and prompt_id not in self.patiently(f"/history/{prompt_id}"):
-                    raise RunnerError(
+                if not self.is_queued(prompt_id) and self.entry(prompt_id) is None:
+                    raise ServerError(
                         f"the server at {self.url} no longer knows this prompt; was it restarted or cleared?"
                     )
         finally:
             progress.close()
 
+    def entry(self, prompt_id: str) -> dict[str, Any] | None:
+        """What the server's history says about a prompt; None while it is not done."""
+        return self.patiently(lambda: self.get(f"/history/{prompt_id}")).get(prompt_id)
+
     def is_queued(self, prompt_id: str) -> bool:
-        queue = self.patiently("/queue")
+        queue = self.patiently(lambda: self.get("/queue"))
         return any(item[1] == prompt_id for key in ("queue_running", "queue_pending") for item in queue.get(key, ()))
 
     def cancel(self, prompt_id: str) -> None:
@@ -157,34 +185,43 @@ class Server:
             self.post("/interrupt", {"prompt_id": prompt_id})
 
     def fetch(self, entry: Mapping[str, Any], workflow: Workflow) -> Outcome:
-        """Save every output file under its own prefix in our output folder."""
-        outcome = Outcome()
+        """Save every output file under its own prefix in our output folder, once all of them have arrived."""
+        outcome, arrived = Outcome(), []
         for node_id, output in entry.get("outputs", {}).items():
             label = node_label(workflow.prompt, node_id)
             outcome.notes += [f"{label}: {text}" for text in output.get("text", ()) if isinstance(text, str)]
             for item in (item for items in output.values() if isinstance(items, list) for item in items):
                 if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
-                    outcome.files.append(self.fetch_file(item))
+                    query = urlencode({key: item.get(key, "") for key in ("filename", "subfolder", "type")})
+                    arrived.append((item, self.patiently(lambda query=query: self.call(f"/view?{query}"))))
+        outcome.files = [self.save(item, data) for item, data in arrived]
         return outcome
 
-    def fetch_file(self, item: Mapping[str, str]) -> Path:
-        data = self.call(f"/view?{urlencode({key: item.get(key, '') for key in ('filename', 'subfolder', 'type')})}")
-        stem, _, suffix = item["filename"].rpartition(".")
+    def save(self, item: Mapping[str, str], data: bytes) -> Path:
+        """Write one file; the name is the server's, so it is looked at as one from a stranger."""
+        stem, _, suffix = str(item["filename"]).rpartition(".")
+        if not re.fullmatch(r"\w{1,9}", suffix):
+            raise RunnerError(f"the server at {self.url} names a file {item['filename']!r}, which is no name for one")
         prefix = re.sub(r"_\d+_?$", "", stem)  # our own number follows, so nothing is overwritten
         folder = get_host().output_dir
         saved = save_as(folder, f"{item.get('subfolder') or '.'}/{prefix}", suffix, lambda path: path.write_bytes(data))
         return folder / saved["subfolder"] / saved["filename"]
 
-    def patiently(self, path: str) -> dict[str, Any]:
-        """GET that outlasts a short silence of the server."""
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Ask in a way that outlasts a short silence of the server."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self.get(path)
-            except RunnerError:
+                return ask()
+            except ServerError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(POLL_SECONDS)
+                self.pause()
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Wait a moment; KeyboardInterrupt when the runs on this server have been stopped."""
+        if self.stopped.wait(POLL_SECONDS if seconds is None else seconds):
+            raise KeyboardInterrupt
 
     def get(self, path: str) -> Any:
         return decode(self.call(path), self.url)
@@ -201,70 +238,13 @@ class Server:
         except HTTPError as error:
             if error.code == 400:
                 raise
-            raise RunnerError(f"the server at {self.url} answers {error.code} ({error.reason}) to {path}") from error
+            kind = ServerError if error.code in GONE else RunnerError
+            raise kind(f"the server at {self.url} answers {error.code} ({error.reason}) to {path}") from error
         except IncompleteRead as error:
-            raise RunnerError(f"no ComfyUI answers at {self.url}: the answer broke off") from error
+            raise ServerError(f"no ComfyUI answers at {self.url}: the answer broke off") from error
         except (URLError, OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise RunnerError(f"no ComfyUI answers at {self.url}: {reason}") from error
-
-
-class Progress:
-    """The bar of the node that is running on the server."""
-
-    def __init__(self, workflow: Workflow, silent: bool) -> None:
-        self.workflow = workflow
-        self.silent = silent
-        self.node: str | None = None
-        self.bar: Bar | None = None
-
-    def hear(self, text: str | None, prompt_id: str) -> bool:
-        """Take in one event; True when it says that the prompt has ended."""
-        if text is None:
-            return False
-        event = json.loads(text)
-        data = event.get("data") or {}
-        if data.get("prompt_id") != prompt_id:
-            return False
-        if event.get("type") == "progress":
-            if self.bar is None or (self.node, self.bar.total) != (data.get("node"), data["max"]):
-                self.close()
-                self.node, self.bar = data.get("node"), Bar(data["max"], self.silent)
-            self.bar.update(data["value"], node_label(self.workflow.prompt, str(self.node)))
-        ends = ("execution_success", "execution_error", "execution_interrupted")
-        return event.get("type") in ends or (event.get("type") == "executing" and data.get("node") is None)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def raise_failure(entry: Mapping[str, Any], workflow: Workflow) -> None:
-    """Raise what the history says went wrong, if anything did."""
-    status = entry.get("status") or {}
-    if status.get("status_str") != "error":
-        return
-    for event, data in status.get("messages", ()):
-        if event == "execution_error":
-            message = " ".join(str(data.get("exception_message")).split()) or str(data.get("exception_type"))
-            raise NodeError(f"{node_label(workflow.prompt, str(data.get('node_id')))}: {message}")
-        if event == "execution_interrupted":
-            raise RunnerError("the run was interrupted on the server")
-    raise RunnerError("the run failed on the server, which does not say why")
-
-
-def refusals(answer: Mapping[str, Any], workflow: Workflow) -> list[str]:
-    """The server's complaints about a graph, one sentence each."""
-    sentences = [
-        f"{node_label(workflow.prompt, node_id)}: {fault.get('message')}"
-        + (f" ({fault['details']})" if fault.get("details") else "")
-        for node_id, problems in (answer.get("node_errors") or {}).items()
-        for fault in problems.get("errors", ())
-    ]
-    general = answer.get("error") or {}
-    if isinstance(general, str):
-        general = {"message": general}
-    return sentences or [f"the server refuses the workflow: {general.get('message', 'it does not say why')}"]
+            raise ServerError(f"no ComfyUI answers at {self.url}: {reason}") from error
 
 
 def quoted(name: str) -> str:
@@ -276,4 +256,4 @@ def decode(data: bytes, url: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise RunnerError(f"what answers at {url} is not ComfyUI") from error
+        raise ServerError(f"what answers at {url} is not ComfyUI") from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .errors import WorkflowError, nearest, node_label
-from .links import ancestors, check_links
+from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
 
@@ -29,7 +29,7 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
     if not outputs:
         raise WorkflowError("the workflow writes nothing: add a node such as Save Video (SaveVideo)")
     check_links(prompt, specs)
-    needed = ancestors(prompt, outputs)
+    needed = set(needed_order(prompt, outputs))
     problems = [
         problem for node_id in prompt if node_id in needed for problem in value_problems(prompt, specs, node_id)
     ]

@@ -32,6 +32,13 @@ class Workflow:
     prompt: Prompt
     ui: dict[str, Any] | None = None
     places: dict[tuple[str, str], ValuePlace] = field(default_factory=dict)  # where the UI form holds a value
+    made_for: dict[str, Any] | None = None  # prompt and seed, which a batch writes into its files in plain form
+
+    @property
+    def extra_pnginfo(self) -> dict[str, Any] | None:
+        """What goes into the metadata of files beside the graph that ran."""
+        extra = {"workflow": self.ui, "pyramid_video": self.made_for}
+        return {key: value for key, value in extra.items() if value} or None
 
     def set_value(self, node_id: str, name: str, value: Any) -> None:
         """Give one input a literal value, in both forms."""

@@ -1,0 +1,104 @@
+"""The lines of a file of prompts: what each wants of the workflow."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import RunnerError, nearest
+from .naming import name_files
+from .overrides import assign, find_input, get_seed, get_text, set_seed, set_text
+from .specs import NodeSpec
+from .workflow import Workflow
+
+WORDS = ("prompt", "negative", "seed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line. What it leaves out stays as the workflow and the command line have it."""
+
+    line: int
+    text: str  # of the line
+    wishes: Mapping[str, Any] = field(default_factory=dict)  # the WORDS, and NODE.INPUT
+    fault: str = ""  # why the line cannot be read
+
+    def changed(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Workflow:
+        """A copy of the workflow that does what the line wants, its files named after prompt and seed.
+
+        RunnerError when the line cannot be read or the workflow has no place for its wishes.
+        """
+        if self.fault:
+            raise RunnerError(self.fault)
+        workflow = copy.deepcopy(workflow)
+        for side, word in (("positive", "prompt"), ("negative", "negative")):
+            if word in self.wishes:
+                set_text(workflow, specs, side, self.wishes[word])
+        if "seed" in self.wishes:
+            set_seed(workflow, self.wishes["seed"])
+        for target, value in self.wishes.items():
+            if target not in WORDS:
+                wanted, _, name = target.rpartition(".")
+                assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
+        name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))
+        return workflow
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """The jobs of a file, one for each line that is not empty; a line that cannot be read has its `fault`.
+
+    A `.txt` file has a prompt in each line. A `.jsonl` file has an object with any of `prompt`, `negative`, `seed`
+    and `NODE.INPUT`, which mean what the options `--prompt`, `--negative`, `--seed` and `--set` mean. Of lines that
+    want the same only the first is taken. Raises RunnerError for other files.
+    """
+    if path.suffix.lower() not in (".txt", ".jsonl"):
+        raise RunnerError(f"--prompts takes a .txt with a prompt in each line or a .jsonl with an object, not {path}")
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise RunnerError(f"--prompts: there is no file {path}") from error
+    except UnicodeDecodeError as error:
+        raise RunnerError(f"--prompts: {path} is not text in UTF-8") from error
+    read = read_object if path.suffix.lower() == ".jsonl" else read_text
+    jobs: dict[str, Job] = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line:
+            job = read(number, line)
+            jobs.setdefault(line if job.fault else json.dumps(job.wishes, sort_keys=True), job)
+    if not jobs:
+        raise RunnerError(f"--prompts: {path} has no prompts in it")
+    return list(jobs.values())
+
+
+def read_text(number: int, line: str) -> Job:
+    return Job(number, line, {"prompt": line})
+
+
+def read_object(number: int, line: str) -> Job:
+    """One line of a `.jsonl` file."""
+    try:
+        wishes = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Job(number, line, fault=f"this is not valid JSON: {error}")
+    return (
+        Job(number, line, wishes, fault=fault_of(wishes))
+        if isinstance(wishes, dict)
+        else Job(number, line, fault='a line is an object such as {"prompt": "a tiger", "seed": 3}')
+    )
+
+
+def fault_of(wishes: Mapping[str, Any]) -> str:
+    """What is wrong with an object, or nothing."""
+    for word, value in wishes.items():
+        wanted, dot, name = word.rpartition(".")
+        if word not in WORDS and not (wanted and dot and name):
+            return f"{word!r} means nothing here{nearest(word, WORDS)}; inputs are named NODE.INPUT"
+        if word in ("prompt", "negative") and not isinstance(value, str):
+            return f"{word!r} takes text, not {json.dumps(value)[:60]}"
+        if word == "seed" and (isinstance(value, bool) or not isinstance(value, int)):
+            return f"'seed' takes a whole number, not {json.dumps(value)[:60]}"
+    return ""

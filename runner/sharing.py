@@ -1,0 +1,133 @@
+"""Shares the jobs of a batch over servers: each has a few in its queue, and what a dead one had goes to the others."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .errors import RunnerError, ServerError, sentence
+from .jobs import Job
+from .results import key_of
+from .run import check_writable, open_on_server
+from .server import Server
+from .specs import NodeSpec
+from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+QUEUED_AT_ONCE = 2  # at each server: one runs, and the next begins while the files of the first are fetched
+MOST_TRIES = 3  # a job that kills servers is not handed on for ever
+
+
+class Work:
+    """The jobs that are to be done, for several threads: one that is given back is done by whoever is next."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.waiting = deque(jobs)
+        self.running = 0
+        self.tries: Counter[int] = Counter()  # of lines
+        self.stopped = False
+        self.changed = threading.Condition()
+
+    def take(self) -> Job | None:
+        """The next job; None when all are done, which is known only when nobody can give one back any more."""
+        with self.changed:
+            while not self.waiting and self.running and not self.stopped:
+                self.changed.wait()
+            if not self.waiting or self.stopped:
+                return None
+            self.running += 1
+            return self.waiting.popleft()
+
+    def finish(self) -> None:
+        with self.changed:
+            self.running -= 1
+            self.changed.notify_all()
+
+    def give_back(self, job: Job) -> bool:
+        """Put a job to the front again, unless it was tried often enough; says whether it was put there."""
+        with self.changed:
+            self.running -= 1
+            self.tries[job.line] += 1
+            again = self.tries[job.line] < MOST_TRIES
+            if again:
+                self.waiting.appendleft(job)
+            self.changed.notify_all()
+            return again
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+
+
+def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Do all jobs on the servers; those that no server could do are reported as failed."""
+    work, opened = Work(jobs), []
+    gone: dict[str, str] = {}  # server and what was the matter
+    for url in dict.fromkeys(options.server):
+        try:
+            server, base, specs = open_on_server(options, url, silent=True)
+        except ServerError as error:
+            gone[url] = sentence(error)
+            continue
+        server.check(base, specs)  # one that lacks a node would fail every job that it gets
+        opened.append((server, base, specs))
+    threads = [
+        threading.Thread(target=serve, args=(*place, work, batch, gone), daemon=True)
+        for place in opened
+        for _ in range(QUEUED_AT_ONCE)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # without a limit Ctrl-C would wait, too
+    except KeyboardInterrupt:
+        work.stop()
+        for server, *_ in opened:
+            server.stopped.set()
+        for thread in threads:
+            thread.join()
+        raise
+    batch.gone += [f"a server was left out: {reason}" for reason in gone.values()]
+    for job in work.waiting:
+        batch.fail(job, RunnerError(f"no server is left for it: {'; '.join(gone.values())}"))
+
+
+def serve(
+    server: Server,
+    base: Workflow,
+    specs: Mapping[str, NodeSpec],
+    work: Work,
+    batch: Batch,
+    gone: dict[str, str],
+) -> None:
+    """Do one job after the other on a server for as long as it answers."""
+    while (job := work.take()) is not None:
+        try:
+            workflow = job.changed(base, specs)
+            key = key_of(workflow)
+            if not batch.skips(key):
+                check_writable(batch.results.folder)
+                batch.deliver(job, key, workflow, server.run(workflow, specs))
+        except ServerError as error:
+            if not work.give_back(job):
+                batch.fail(job, RunnerError(f"given up after {MOST_TRIES} tries: {sentence(error)}"))
+            if not server.answers():
+                gone[server.url] = sentence(error)
+                return
+        except KeyboardInterrupt:
+            work.finish()
+            return
+        except Exception as error:
+            batch.fail(job, error, server.url)
+            work.finish()
+        else:
+            work.finish()
