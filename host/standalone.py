@@ -281,15 +281,22 @@ def choose_device(name: str | None) -> torch.device:
     """The device called `name`, or the best there is; ValueError names what there is instead."""
     import torch
 
-    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
-    there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    there = [*accelerators(), "cpu"]
     if name is None:
         # Processes that were started together on one computer have a card each.
-        local = "" if there[0] == "cpu" or "LOCAL_RANK" not in os.environ else f":{os.environ['LOCAL_RANK']}"
-        return torch.device(there[0] + local)
+        card = f":{os.environ['LOCAL_RANK']}" if there[0] in ("cuda", "xpu") and "LOCAL_RANK" in os.environ else ""
+        return torch.device(there[0] + card)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"the device {name!r} cannot be used here; there is {', '.join(there)}") from error
     return device
+
+
+def accelerators() -> list[str]:
+    """The kinds of accelerator that can be used here, the fastest first."""
+    import torch
+
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    return [kind for kind, backend in backends.items() if backend.is_available()]

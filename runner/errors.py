@@ -26,6 +26,8 @@ class NodeError(RunnerError):
 class ServerError(RunnerError):
     """A server that is gone or forgot a prompt; the prompt itself may be right, and run elsewhere."""
 
+    begun = False  # whether the prompt was running, so that it may be the reason
+
 
 def sentence(error: Exception) -> str:
     """What the user reads. Errors nobody foresaw say so."""

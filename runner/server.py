@@ -30,6 +30,7 @@ from .workflow import Workflow
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0  # how long a server may not answer in the middle of a run
+RUNNING, PENDING = "queue_running", "queue_pending"  # ComfyUI's names of its queues
 GONE = (502, 503, 504)  # what a proxy answers for a server that is not there
 T = TypeVar("T")
 
@@ -148,10 +149,8 @@ class Server:
         polled = 0.0
         try:
             while True:
-                if listener is None:
-                    self.pause()
-                else:
-                    self.pause(0)
+                self.pause(POLL_SECONDS if listener is None else 0)
+                if listener is not None:
                     try:
                         ended = progress.hear(listener.next_text(POLL_SECONDS), prompt_id)
                     except OSError:
@@ -162,10 +161,15 @@ class Server:
                 polled = time.monotonic()
                 if entry is not None:
                     return entry
-                if not self.is_queued(prompt_id) and self.entry(prompt_id) is None:
+                queue = self.queue_of(prompt_id)
+                progress.begun |= queue == RUNNING
+                if queue is None and self.entry(prompt_id) is None:
                     raise ServerError(
                         f"the server at {self.url} no longer knows this prompt; was it restarted or cleared?"
                     )
+        except ServerError as error:
+            error.begun = progress.begun
+            raise
         finally:
             progress.close()
 
@@ -173,15 +177,16 @@ class Server:
         """What the server's history says about a prompt; None while it is not done."""
         return self.patiently(lambda: self.get(f"/history/{prompt_id}")).get(prompt_id)
 
-    def is_queued(self, prompt_id: str) -> bool:
-        queue = self.patiently(lambda: self.get("/queue"))
-        return any(item[1] == prompt_id for key in ("queue_running", "queue_pending") for item in queue.get(key, ()))
+    def queue_of(self, prompt_id: str) -> str | None:
+        """Which of the server's queues a prompt is in."""
+        queues = self.patiently(lambda: self.get("/queue"))
+        found = [key for key in (RUNNING, PENDING) if any(item[1] == prompt_id for item in queues.get(key, ()))]
+        return found[0] if found else None
 
     def cancel(self, prompt_id: str) -> None:
         """Take a prompt out of the queue, or interrupt it when it runs; others are left alone."""
         self.post("/queue", {"delete": [prompt_id]})
-        running = self.get("/queue").get("queue_running", ())
-        if any(item[1] == prompt_id for item in running):
+        if self.queue_of(prompt_id) == RUNNING:
             self.post("/interrupt", {"prompt_id": prompt_id})
 
     def fetch(self, entry: Mapping[str, Any], workflow: Workflow) -> Outcome:
@@ -216,11 +221,11 @@ class Server:
             except ServerError:
                 if time.monotonic() > deadline:
                     raise
-                self.pause()
+                self.pause(POLL_SECONDS)
 
-    def pause(self, seconds: float | None = None) -> None:
+    def pause(self, seconds: float) -> None:
         """Wait a moment; KeyboardInterrupt when the runs on this server have been stopped."""
-        if self.stopped.wait(POLL_SECONDS if seconds is None else seconds):
+        if self.stopped.wait(seconds):
             raise KeyboardInterrupt
 
     def get(self, path: str) -> Any:

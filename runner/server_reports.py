@@ -19,6 +19,7 @@ class Progress:
         self.silent = silent
         self.node: str | None = None
         self.bar: Bar | None = None
+        self.begun = False
 
     def hear(self, text: str | None, prompt_id: str) -> bool:
         """Take in one event; True when it says that the prompt has ended."""
@@ -28,6 +29,7 @@ class Progress:
         data = event.get("data") or {}
         if data.get("prompt_id") != prompt_id:
             return False
+        self.begun = True
         if event.get("type") == "progress":
             if self.bar is None or (self.node, self.bar.total) != (data.get("node"), data["max"]):
                 self.close()

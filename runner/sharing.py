@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .errors import RunnerError, ServerError, sentence
+from .errors import RunnerError, ServerError, WorkflowError, sentence
 from .jobs import Job
 from .results import key_of
 from .run import check_writable, open_on_server
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 QUEUED_AT_ONCE = 2  # at each server: one runs, and the next begins while the files of the first are fetched
-MOST_TRIES = 3  # a job that kills servers is not handed on for ever
+# A job that kills servers is not handed on for ever. One that only waited behind another may be lost more often.
+MOST_LOSSES, LOST_RUNNING = 9, 3
 
 
 class Work:
@@ -29,7 +30,7 @@ class Work:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.waiting = deque(jobs)
         self.running = 0
-        self.tries: Counter[int] = Counter()  # of lines
+        self.losses: Counter[int] = Counter()  # of lines
         self.stopped = False
         self.changed = threading.Condition()
 
@@ -48,12 +49,12 @@ class Work:
             self.running -= 1
             self.changed.notify_all()
 
-    def give_back(self, job: Job) -> bool:
-        """Put a job to the front again, unless it was tried often enough; says whether it was put there."""
+    def give_back(self, job: Job, begun: bool) -> bool:
+        """Put a lost job to the front again, unless it was lost too often; says whether it was put there."""
         with self.changed:
             self.running -= 1
-            self.tries[job.line] += 1
-            again = self.tries[job.line] < MOST_TRIES
+            self.losses[job.line] += LOST_RUNNING if begun else 1
+            again = self.losses[job.line] < MOST_LOSSES
             if again:
                 self.waiting.appendleft(job)
             self.changed.notify_all()
@@ -76,7 +77,10 @@ def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> Non
         except ServerError as error:
             gone[url] = sentence(error)
             continue
-        server.check(base, specs)  # one that lacks a node would fail every job that it gets
+        try:
+            server.check(base, specs)  # one that lacks a node would fail every job that it gets
+        except WorkflowError as error:
+            raise WorkflowError([f"{problem} (on {server.url})" for problem in error.problems]) from error
         opened.append((server, base, specs))
     threads = [
         threading.Thread(target=serve, args=(*place, work, batch, gone), daemon=True)
@@ -118,8 +122,8 @@ def serve(
                 check_writable(batch.results.folder)
                 batch.deliver(job, key, workflow, server.run(workflow, specs))
         except ServerError as error:
-            if not work.give_back(job):
-                batch.fail(job, RunnerError(f"given up after {MOST_TRIES} tries: {sentence(error)}"))
+            if not work.give_back(job, error.begun):
+                batch.fail(job, RunnerError(f"given up, as servers go down with it: {sentence(error)}"))
             if not server.answers():
                 gone[server.url] = sentence(error)
                 return
