@@ -14,7 +14,7 @@ from .errors import sentence
 from .execute import Outcome, execute
 from .jobs import Job, read_jobs
 from .memory import Memory
-from .ranks import own_share, refuse_shared_training
+from .ranks import own_share, refuse_shared_training, wait_for_all
 from .results import Results, key_of
 from .run import check_writable, open_here
 from .workflow import Workflow
@@ -94,7 +94,9 @@ def run_batch(options: argparse.Namespace) -> dict[str, Any]:
         share(batch, jobs, options)
     else:
         run_all_here(batch, jobs, options)
-    return batch.report()
+    report = batch.report()
+    wait_for_all()
+    return report
 
 
 def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from .errors import RunnerError
 from .workflow import Prompt
 
 TRAINED = "TRAINING_RUN"
+LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than another
 T = TypeVar("T")
 
 
@@ -36,6 +38,14 @@ def trains(prompt: Prompt, node_id: str, classes: Mapping[str, type]) -> bool:
 def own_share(items: Sequence[T]) -> Sequence[T]:
     """Every n-th of the items, for n processes; the same ones each time."""
     return items[int(os.environ.get("RANK", "0")) :: process_count()]
+
+
+def wait_for_all() -> None:
+    """Come back when all processes are here: one that ends with an error makes the launcher end the others."""
+    if process_count() > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=True, timeout=LONGEST_WAIT).wait_for_everyone()
 
 
 def process_count() -> int:

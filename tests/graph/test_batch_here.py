@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from pyramid_video.host import standalone, use_host
 from pyramid_video.host.standalone import StandaloneHost, choose_device
 from pyramid_video.host.video import read_clip, read_metadata
@@ -99,6 +102,7 @@ def test_a_clip_says_what_it_was_made_for(run, prompts):
 
 
 def test_processes_split_the_prompts_and_any_number_of_them_goes_on(run, prompts, monkeypatch):
+    monkeypatch.setattr("pyramid_video.runner.batch.wait_for_all", lambda: None)  # they run one after the other here
     parts = []
     for rank in range(2):
         monkeypatch.setenv("WORLD_SIZE", "2")
@@ -111,6 +115,21 @@ def test_processes_split_the_prompts_and_any_number_of_them_goes_on(run, prompts
     monkeypatch.delenv("WORLD_SIZE"), monkeypatch.delenv("RANK")
     _, rest = run("--prompts", prompts)
     assert rest["files"] == parts[1][1]["files"][:1] and rest["skipped"] == 3
+
+
+def test_a_process_that_fails_does_not_end_the_others(models, tmp_path):
+    lines = [{"seed": -1}, {"prompt": "a tiger"}, {"seed": -2}, {"prompt": "a rabbit"}]  # the first has nothing to do
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    worker = tmp_path / "worker.py"
+    start = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import conftest; conftest.import_checkout()"
+    worker.write_text(f"{start}\nfrom pyramid_video.runner.cli import main\nsys.exit(main())\n")
+    words = ["run", "text_to_video.json", "--prompts", tmp_path / "p.jsonl", "--models", models, "--device", "cpu"]
+    sets = [word for value in FAST for word in ("--set", value)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", worker]
+    done = subprocess.run([*launch, *words, "--out", tmp_path / "out", *sets], capture_output=True, text=True)
+    assert done.returncode == 1 and "line 1: node 9" in done.stderr and "line 3: node 9" in done.stderr
+    made = [path.name.split("_")[3] for path in (tmp_path / "out").rglob("*.mp4")]
+    assert sorted(made) == ["a-rabbit", "a-tiger"]
 
 
 def test_several_processes_do_not_split_the_prompts_of_a_training(monkeypatch):

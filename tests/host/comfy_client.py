@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 START_SECONDS, RUN_SECONDS = 240, 300
@@ -48,16 +47,6 @@ class Client:
 
     def get(self, path: str) -> Any:
         return json.loads(self.request(path))
-
-    def wait_until_ready(self, alive: Callable[[], bool], log: Path) -> None:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end and alive():
-            try:
-                self.get("/system_stats")
-                return
-            except OSError:
-                time.sleep(0.3)
-        raise AssertionError(f"ComfyUI did not start:\n{log.read_text()[-3000:]}")
 
     def refusal(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The `node_errors` with which the server refuses a prompt."""
@@ -167,9 +156,3 @@ class listen:
             parts.append(payload)
             if first & 128:
                 yield kind, b"".join(parts)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -15,17 +15,10 @@ import pytest
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS / "graph"))  # tiny_models
+sys.path.append(str(ROOT / "benchmarks"))
 
-from comfy_client import Client, free_port  # noqa: E402
-
-COMFYUI = os.environ.get("COMFYUI_DIR")
-PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-CPU_ONE_THREAD = {
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-}
+from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, running  # noqa: E402
+from comfy_client import Client  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -70,21 +63,16 @@ def base(models) -> Path:
 
 
 @pytest.fixture(scope="session")
-def comfy(base):
-    """A running server; ends with the tests."""
-    port = free_port()
-    command = [PYTHON, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
-    command += ["--database-url", f"sqlite:///{base}/user/comfyui.db", "--preview-method", "auto"]
-    command += ["--disable-auto-launch", "--disable-api-nodes"]
-    with (base / "log.txt").open("w") as log:
-        server = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=os.environ | CPU_ONE_THREAD)
-    client = Client(port)
-    try:
-        client.wait_until_ready(lambda: server.poll() is None, base / "log.txt")
-        yield client
-    finally:
-        server.terminate()
-        server.wait(30)
+def server(base):
+    """Port and process id of a running server; it ends with the tests."""
+    with running(base) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def comfy(server):
+    """A client of the running server."""
+    return Client(server[0])
 
 
 @pytest.fixture(scope="session")
