@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -26,6 +27,8 @@ KIND_WORDS = {  # keys of a config.json that only these kinds have
     "encoder_block_out_channels": "vae",
     "temperal_downsample": "vae",
 }
+LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
+LONGEST_PATH = 1000  # characters below a root
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
 
 
@@ -90,8 +93,10 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     """
     text = str(name).replace("\\", "/")
     parts = PurePosixPath(text).parts
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"the {what} has no usable name: {name!r}")
+    if not text.strip() or any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError(f"the {what} has no usable name: {str(name)[:60]!r}")
+    if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in parts) or len(text) > LONGEST_PATH:
+        raise ValueError(f"the {what} {text[:40]!r}... is too long; a name may have {LONGEST_NAME} bytes")
     if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
     path = root.joinpath(*parts)
@@ -140,7 +145,7 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return " (there are none)"
-    near = get_close_matches(name, known, n=1, cutoff=0.0)
+    near = get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.0)
     return f"; the nearest is {near[0]!r}" if near else ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 
+from .bounds import bounded
+
 FAMILIES = (
     "loaders",
     "conditioning",
@@ -37,7 +39,7 @@ for _family in FAMILIES:
             error,
         )
         continue
-    NODE_CLASS_MAPPINGS.update(_module.NODES)
+    NODE_CLASS_MAPPINGS.update({name: bounded(node) for name, node in _module.NODES.items()})
     NODE_DISPLAY_NAME_MAPPINGS.update(_module.NAMES)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

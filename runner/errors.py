@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+MOST_PROBLEMS = 100  # that are looked for in one graph
+LONGEST_SENTENCE = 600  # characters
+LONGEST_NAME = 100  # characters that are compared with known names
 
 
 class RunnerError(Exception):
     """Something in the workflow, the options or the surroundings that the user can put right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 class WorkflowError(RunnerError):
     """A file that is no workflow, or a workflow that cannot run; `problems` has one sentence for each fault."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = list(map(plain, [problems] if isinstance(problems, str) else problems))
         more = len(self.problems) - 1
         super().__init__(self.problems[0] + (f" (and {more} more: --json lists them all)" if more else ""))
 
@@ -37,10 +47,28 @@ def sentence(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
 
+def plain(text: str) -> str:
+    """A text from a file of a stranger as a terminal may show it: without control characters, and of some length."""
+    if len(text) > LONGEST_SENTENCE:
+        text = f"{text[: LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 2 :]}"
+    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+
+
+def first(problems: Iterable[str]) -> list[str]:
+    """As many problems as anybody reads; a graph of a million faults is not looked through to its end."""
+    return list(islice(problems, MOST_PROBLEMS))
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value[:LONGEST_NAME] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that names the known word nearest to `name`, or nothing when none is known."""
     words = sorted(str(word) for word in known)
-    near = get_close_matches(str(name), words, n=1, cutoff=0.0)
+    near = get_close_matches(str(name)[:LONGEST_NAME], words, n=1, cutoff=0.0)
     return f"; the nearest is {near[0]!r}" if near else ""
 
 
@@ -48,4 +76,4 @@ def node_label(prompt: dict, node_id: str) -> str:
     """How a sentence calls a node: its id and the title people see."""
     node = prompt.get(node_id, {})
     title = (node.get("_meta") or {}).get("title") or node.get("class_type") or "?"
-    return f"node {node_id} ({title})"
+    return plain(f"node {node_id[:LONGEST_NAME]} ({title[:LONGEST_NAME]})")

@@ -16,6 +16,9 @@ from .links import needed_order, sources
 from .memory import Memory
 from .workflow import Prompt, is_link
 
+# What torch says, as a RuntimeError, of a tensor that no memory holds.
+TOO_LARGE = ("can't allocate memory", "Storage size calculation overflowed")
+
 
 @dataclass
 class Outcome:
@@ -110,7 +113,7 @@ def explain(error: Exception) -> str:
 
     if isinstance(error, torch.OutOfMemoryError):
         return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LARGE):
         return "the computer ran out of memory; make the video smaller or shorter"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "there is no space left on the disk of the output folder"

@@ -13,7 +13,7 @@ from .errors import RunnerError, nearest
 from .naming import name_files
 from .overrides import assign, find_input, get_seed, get_text, set_seed, set_text
 from .specs import NodeSpec
-from .workflow import Workflow
+from .workflow import Workflow, parse
 
 WORDS = ("prompt", "negative", "seed")
 
@@ -81,7 +81,7 @@ def read_text(number: int, line: str) -> Job:
 def read_object(number: int, line: str) -> Job:
     """One line of a `.jsonl` file."""
     try:
-        wishes = json.loads(line)
+        wishes = parse(line)
     except (ValueError, RecursionError) as error:
         return Job(number, line, fault=f"this is not valid JSON: {error}")
     return (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from .errors import WorkflowError, nearest, node_label
+from .errors import LONGEST_NAME, WorkflowError, first, nearest, node_label, shown
 from .specs import NodeSpec
 from .workflow import Prompt, is_link
 
@@ -17,7 +17,7 @@ MISSPELT = 0.7  # likeness of two names from which on one is taken for the other
 
 def check_links(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> None:
     """Raise WorkflowError for misspelt input names, links that lead nowhere or carry another type, and cycles."""
-    problems = [problem for node_id in prompt for problem in link_problems(prompt, specs, node_id)]
+    problems = first(problem for node_id in prompt for problem in link_problems(prompt, specs, node_id))
     if problems := problems or list(cycle_problems(prompt)):
         raise WorkflowError(problems)
 
@@ -28,22 +28,22 @@ def link_problems(prompt: Prompt, specs: Mapping[str, NodeSpec], node_id: str) -
     spec = specs[node["class_type"]]
     for name, value in node["inputs"].items():
         if name not in spec.inputs and is_mistake(name, node["inputs"], spec):
-            yield f"{label} has no input {name!r}{nearest(name, spec.inputs)}"
+            yield f"{label} has no input {shown(name)}{nearest(name, spec.inputs)}"
             continue
         if not is_link(value):
             continue
         source, slot = value
         if source not in prompt:
-            yield f"{label}, input {name!r}, is linked to node {source}, which does not exist"
+            yield f"{label}, input {shown(name)}, is linked to node {source[:LONGEST_NAME]}, which does not exist"
             continue
         origin, from_label = specs[prompt[source]["class_type"]], node_label(prompt, source)
         taken = spec.inputs[name].type if name in spec.inputs else "*"
         if not has_output(origin, slot):
             count = len(origin.outputs)
             words = f"{count} output{'s' * (count != 1)}" if count else "no outputs"
-            yield f"{label}, input {name!r}, is linked to output {slot} of {from_label}, which has {words}"
+            yield f"{label}, input {shown(name)}, is linked to output {slot} of {from_label}, which has {words}"
         elif slot < len(origin.outputs) and not types_match(origin.outputs[slot], taken):
-            yield f"{label}, input {name!r}, takes {taken}, but {from_label} gives {origin.outputs[slot]}"
+            yield f"{label}, input {shown(name)}, takes {taken}, but {from_label} gives {origin.outputs[slot]}"
 
 
 def is_mistake(name: str, given: Mapping[str, Any], spec: NodeSpec) -> bool:
@@ -55,7 +55,7 @@ def is_mistake(name: str, given: Mapping[str, Any], spec: NodeSpec) -> bool:
     if spec.is_closed:
         return True
     left_out = [known for known in spec.inputs if known not in given]
-    near = get_close_matches(name, left_out, n=1, cutoff=MISSPELT)
+    near = get_close_matches(name[:LONGEST_NAME], left_out, n=1, cutoff=MISSPELT)
     return bool(near) and "." not in name and without_digits(near[0]) != without_digits(name)
 
 
@@ -85,20 +85,21 @@ def cycle_problems(prompt: Prompt) -> Iterator[str]:
     """One sentence for the first cycle, with the nodes on it in order."""
     finished: set[str] = set()
     for root in prompt:
-        trail: list[str] = []
+        trail: dict[str, None] = {}  # in order
         steps = [iter([root])]
         while steps:
             node_id = next(steps[-1], None)
             if node_id is None:
                 steps.pop()
                 if trail:
-                    finished.add(trail.pop())
+                    finished.add(trail.popitem()[0])
             elif node_id in trail:
-                circle = [*trail[trail.index(node_id) :], node_id]
+                passed = list(trail)
+                circle = [*passed[passed.index(node_id) :], node_id]
                 yield "the links form a cycle: " + " needs ".join(node_label(prompt, i) for i in circle)
                 return
             elif node_id not in finished:
-                trail.append(node_id)
+                trail[node_id] = None
                 steps.append(sources(prompt, node_id))
 
 

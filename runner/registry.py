@@ -13,8 +13,9 @@ from .specs import NodeSpec, spec_of_class
 def node_classes() -> Mapping[str, type]:
     """Class of every known node by id; the pack's ids carry a prefix, so none hides a core node."""
     from ..nodes import NODE_CLASS_MAPPINGS
+    from ..nodes.bounds import bounded
 
-    core = {id_: node for module in core_modules() for id_, node in module.NODES.items()}
+    core = {id_: bounded(node) for module in core_modules() for id_, node in module.NODES.items()}
     return MappingProxyType({**core, **NODE_CLASS_MAPPINGS})
 
 

@@ -24,7 +24,7 @@ from .links import check_links
 from .registry import node_classes
 from .server_reports import Progress, raise_failure, refusals
 from .specs import NodeSpec, spec_of_info
-from .validate import check_types
+from .validate import check_numbers, check_types
 from .websocket import Listener
 from .workflow import Workflow
 
@@ -76,6 +76,7 @@ class Server:
         """Raise WorkflowError for what can be known to be wrong before anything is sent."""
         check_types(workflow.prompt, specs)
         check_links(workflow.prompt, specs)
+        check_numbers(workflow.prompt)
 
     def answers(self) -> bool:
         """Whether the server is there, or comes back within a short while."""

@@ -20,7 +20,9 @@ MUTED, BYPASSED = 2, 4
 VIRTUAL_TYPES = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # the ids that a subgraph's border has in its own links
-MOST_NODES = 10_000  # far above any graph that is drawn; subgraphs that use each other double with every level
+# Far above any graph that is drawn. Subgraphs that use each other double with every level.
+MOST_NODES, MOST_LINKS, MOST_INPUTS = 10_000, 50_000, 1_000
+CYCLE = object()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class _Graph:
     holder: str = ""  # id, in `outer`, of the node that stands for this graph
     definition: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, _Graph] = field(default_factory=dict)
+    handed_out: dict[int, int] = field(default_factory=dict)  # output slot of a subgraph and the link that ends there
 
 
 def convert(
@@ -77,7 +80,7 @@ def convert(
         converter = _Converter(ui, specs)
         root = converter.open_graph(ui, ())
         converter.add_nodes(root)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise WorkflowError(f"{source} is damaged: a node or link has not the form that the editor writes") from error
     if converter.problems:
         raise WorkflowError(converter.problems)
@@ -89,7 +92,8 @@ def convert(
 class _Converter:
     def __init__(self, ui: dict[str, Any], specs: Mapping[str, NodeSpec]) -> None:
         self.specs = specs
-        self.opened = 0  # nodes, those in subgraphs as often as they are used
+        self.opened = Counter()  # nodes and links, those in subgraphs as often as they are used
+        self.sources: dict[tuple[str, int], Any] = {}  # what `source` found, by graph and link
         subgraphs = (ui.get("definitions") or {}).get("subgraphs") or []
         self.subgraphs = {graph["id"]: (graph, ("definitions", "subgraphs", i)) for i, graph in enumerate(subgraphs)}
         self.prompt: dict[str, dict[str, Any]] = {}
@@ -97,12 +101,17 @@ class _Converter:
         self.problems: list[str] = []
 
     def open_graph(self, data: dict[str, Any], path: Path, **use: Any) -> _Graph:
-        self.opened += len(data["nodes"])
-        if self.opened > MOST_NODES:
-            raise WorkflowError(f"the graph has more than {MOST_NODES} nodes when all its subgraphs are opened")
+        for what, most in (("nodes", MOST_NODES), ("links", MOST_LINKS)):
+            self.opened[what] += len(data.get(what) or [])
+            if self.opened[what] > most:
+                raise WorkflowError(f"the graph has more than {most} {what} when all its subgraphs are opened")
         nodes = {str(node["id"]): (node, (*path, "nodes", i)) for i, node in enumerate(data["nodes"])}
+        if len(nodes) < len(data["nodes"]):
+            twice, _ = Counter(str(node["id"]) for node in data["nodes"]).most_common(1)[0]
+            raise WorkflowError(f"two nodes have the id {twice}; give one of them, and its links, another")
         wires = {wire.id: wire for wire in map(_wire, data.get("links") or [])}
         graph = _Graph(nodes, wires, path, definition=data, **use)
+        graph.handed_out = {wire.target_slot: wire.id for wire in wires.values() if wire.target == str(SUBGRAPH_OUTPUT)}
         depth = graph.prefix.count(":")
         for node_id, (node, _) in nodes.items():
             if node["type"] in self.subgraphs:
@@ -129,6 +138,8 @@ class _Converter:
         title = node.get("title") or (spec.display_name if spec else class_type)
         if not (isinstance(class_type, str) and isinstance(title, str)):
             raise TypeError(class_type, title)
+        if len(node.get("inputs") or []) > MOST_INPUTS:
+            raise WorkflowError(f"node {api_id} ({title}) has more than {MOST_INPUTS} inputs")
         inputs: dict[str, Any] = {}
         sockets = {_socket_name(entry): (i, entry) for i, entry in enumerate(node.get("inputs") or [])}
         for name, value, value_path in _stored_values(node, spec, path):
@@ -148,19 +159,28 @@ class _Converter:
                 inputs[name] = found
         self.prompt[api_id] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
 
-    def source(self, graph: _Graph, link_id: int, where: str, passed: frozenset = frozenset()) -> list | _Value | None:
-        """Follow a link back to the node that runs: its API link, a primitive's value, or None for nothing."""
+    def source(self, graph: _Graph, link_id: int, where: str) -> list | _Value | None:
+        """Follow a link back to the node that runs: its API link, a primitive's value, or None for nothing.
+
+        A way that several nodes share is gone once.
+        """
+        step = (graph.prefix, link_id)
+        if step not in self.sources:
+            self.sources[step] = CYCLE  # for as long as the way is not at its end
+            self.sources[step] = self.follow(graph, link_id, where)
+        found = self.sources[step]
+        if found is CYCLE:
+            self.problems.append(f"{where} hangs on reroutes that form a cycle")
+            return None
+        return list(found) if isinstance(found, list) else found
+
+    def follow(self, graph: _Graph, link_id: int, where: str) -> list | _Value | None:
         wire = graph.wires.get(link_id)
         if wire is None:
             self.problems.append(f"{where} names link {link_id}, which is not in the file")
             return None
-        step = (graph.prefix, link_id)
-        if step in passed:
-            self.problems.append(f"{where} hangs on reroutes that form a cycle")
-            return None
-        passed |= {step}
         if wire.origin == str(SUBGRAPH_INPUT):
-            return self.from_outside(graph, wire.origin_slot, where, passed)
+            return self.from_outside(graph, wire.origin_slot, where)
         if wire.origin not in graph.nodes:
             self.problems.append(f"{where} is linked to node {graph.prefix}{wire.origin}, which is not in the file")
             return None
@@ -169,21 +189,16 @@ class _Converter:
             return None
         if node.get("mode") == BYPASSED or node["type"] == "Reroute":
             onward = _link_through(node, wire.origin_slot)
-            return None if onward is None else self.source(graph, onward, where, passed)
+            return None if onward is None else self.source(graph, onward, where)
         if node["type"] == "PrimitiveNode":
             return _Value(node["widgets_values"][0], (*path, "widgets_values", 0))
         if wire.origin in graph.inner:
-            return self.from_inside(graph.inner[wire.origin], wire.origin_slot, where, passed)
+            inner = graph.inner[wire.origin]
+            handed = inner.handed_out.get(wire.origin_slot)
+            return None if handed is None else self.source(inner, handed, where)
         return [graph.prefix + wire.origin, wire.origin_slot]
 
-    def from_inside(self, inner: _Graph, slot: int, where: str, passed: frozenset) -> list | _Value | None:
-        """What a subgraph hands out at one of its outputs."""
-        for wire in inner.wires.values():
-            if wire.target == str(SUBGRAPH_OUTPUT) and wire.target_slot == slot:
-                return self.source(inner, wire.id, where, passed)
-        return None
-
-    def from_outside(self, graph: _Graph, slot: int, where: str, passed: frozenset) -> list | _Value | None:
+    def from_outside(self, graph: _Graph, slot: int, where: str) -> list | _Value | None:
         """What a subgraph is given at one of its inputs: a link, or a value typed into the node that stands for it."""
         holder, path = graph.outer.nodes[graph.holder]
         name = graph.definition["inputs"][slot]["name"]
@@ -192,7 +207,7 @@ class _Converter:
         if entry is None:
             return None
         if entry.get("link") is not None:
-            return self.source(graph.outer, entry["link"], where, passed)
+            return self.source(graph.outer, entry["link"], where)
         promoted = [other["name"] for other in entries if other.get("widget")]
         values = holder.get("widgets_values") or []
         if name in promoted and promoted.index(name) < len(values):

@@ -7,11 +7,12 @@ and unknown input names are refused instead of ignored, because they are misspel
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .errors import WorkflowError, nearest, node_label
+from .errors import WorkflowError, first, nearest, node_label, shown
 from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
@@ -30,11 +31,11 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
         raise WorkflowError("the workflow writes nothing: add a node such as Save Video (SaveVideo)")
     check_links(prompt, specs)
     needed = set(needed_order(prompt, outputs))
-    problems = [
+    problems = first(
         problem for node_id in prompt if node_id in needed for problem in value_problems(prompt, specs, node_id)
-    ]
+    )
     if not problems:  # the nodes' own checks may rely on values of the right type
-        problems = [p for i in prompt if i in needed for p in own_problems(prompt, classes, specs, i)]
+        problems = first(p for i in prompt if i in needed for p in own_problems(prompt, classes, specs, i))
     if problems:
         raise WorkflowError(problems)
     return outputs
@@ -42,19 +43,35 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
 
 def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> None:
     """Raise WorkflowError for nodes that are not known; nothing else can be said of such a graph."""
-    problems = []
+    if problems := first(type_problems(prompt, specs)):
+        raise WorkflowError(problems)
+
+
+def type_problems(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> Iterator[str]:
     for node_id, node in prompt.items():
         class_type = node["class_type"]
         if class_type in specs:
             continue
-        if str(class_type).startswith(("workflow/", "workflow>")):
-            problems.append(f"{node_label(prompt, node_id)} is a group node; open the file in ComfyUI and ungroup it")
+        if class_type.startswith(("workflow/", "workflow>")):
+            yield f"{node_label(prompt, node_id)} is a group node; open the file in ComfyUI and ungroup it"
         else:
-            problems.append(
-                f"{node_label(prompt, node_id)} is of the unknown type {class_type!r}{nearest(class_type, specs)}"
-            )
-    if problems:
+            kind = shown(class_type)
+            yield f"{node_label(prompt, node_id)} is of the unknown type {kind}{nearest(class_type, specs)}"
+
+
+def check_numbers(prompt: Prompt) -> None:
+    """Raise WorkflowError for numbers that JSON does not have; Python reads and writes them all the same."""
+    if problems := first(number_problems(prompt)):
         raise WorkflowError(problems)
+
+
+def number_problems(prompt: Prompt) -> Iterator[str]:
+    for node_id, node in prompt.items():
+        for name, value in node["inputs"].items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except ValueError:
+                yield f"{node_label(prompt, node_id)}, input {shown(name)}, takes a finite number, not {shown(value)}"
 
 
 def value_problems(prompt: Prompt, specs: Mapping[str, NodeSpec], node_id: str) -> Iterator[str]:
@@ -143,9 +160,3 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
         else:
             count = len(spec.choices)
             yield f"is {shown(value)}, which is not one of its {count} choices{nearest(value, spec.choices)}"
-
-
-def shown(value: Any) -> str:
-    """A value as a sentence can hold it."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import RunnerError, WorkflowError, nearest
+from .errors import RunnerError, WorkflowError, first, nearest, shown
 from .specs import NodeSpec
-from .ui_format import ValuePlace, convert
+from .ui_format import MOST_INPUTS, MOST_NODES, ValuePlace, convert
 
 PACKAGE = Path(__file__).resolve().parent.parent
 VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov")
 # Values of buttons and previews that the editor leaves in saved files; they never were inputs.
 LEFTOVERS = ("upload", "audioUI", "video-preview")
+LARGEST_FILE = 32 << 20  # bytes; workflows with pictures inside have a few million
 Prompt = dict[str, dict[str, Any]]  # a graph in API format
 
 
@@ -82,8 +84,10 @@ def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
     """
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         return _from_video(path, specs)
+    if path.stat().st_size > LARGEST_FILE:
+        raise WorkflowError(f"{path} has {path.stat().st_size >> 20} MB; a workflow has at most {LARGEST_FILE >> 20}")
     try:
-        data = json.loads(path.read_text("utf-8-sig"))
+        data = parse(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise WorkflowError(
             f"{path} is not text; a workflow is a JSON file or a video saved with its workflow"
@@ -93,6 +97,19 @@ def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
     except RecursionError as error:
         raise too_deep(str(path)) from error
     return from_json(data, specs, str(path))
+
+
+def parse(text: str) -> Any:
+    """JSON as it is meant: ValueError where a name stands twice in one object, of which Python takes the last."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the name {shown(twice)} stands twice in one object")
+    return found
 
 
 def from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
@@ -141,6 +158,8 @@ def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
         yield f"the class_type of node {node_id} is not a name"
     if not isinstance(node.get("inputs", {}), dict):
         yield f"the inputs of node {node_id} are not a set of names and values"
+    elif len(node.get("inputs", {})) > MOST_INPUTS:
+        yield f"node {node_id} has {len(node['inputs'])} inputs; {MOST_INPUTS} are the most"
     meta = node.get("_meta") or {}
     if not isinstance(meta, dict):
         yield f"the _meta of node {node_id} is not a set of names and values"
@@ -149,12 +168,14 @@ def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
 
 
 def _clean_api(data: dict[str, Any]) -> Prompt:
-    problems = [problem for node_id, node in data.items() for problem in _form_problems(node_id, node)]
-    if problems:
+    if len(data) > MOST_NODES:
+        raise WorkflowError(f"the graph has {len(data)} nodes; {MOST_NODES} are the most")
+    if problems := first(problem for node_id, node in data.items() for problem in _form_problems(node_id, node)):
         raise WorkflowError(problems)
-    prompt = copy.deepcopy(data)
-    for node in prompt.values():
-        node["inputs"] = {
+    prompt = {}
+    for node_id, node in copy.deepcopy(data).items():
+        prompt[node_id] = {key: node[key] for key in ("class_type", "inputs", "_meta") if key in node}
+        prompt[node_id]["inputs"] = {
             name: [str(value[0]), value[1]] if is_link(value) else value
             for name, value in node.get("inputs", {}).items()
             if name not in LEFTOVERS
@@ -183,6 +204,6 @@ def _from_video(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse(text) if len(text) <= LARGEST_FILE else None
     except (ValueError, RecursionError):
         return None

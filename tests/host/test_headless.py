@@ -40,8 +40,6 @@ def test_every_right_prompt_is_delivered_once_and_every_broken_one_named(server,
 
 
 def test_every_event_of_a_run_is_in_the_readme(comfy):
-    import json
-
     prompt = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_text("utf-8"))
     seen = set()
     report = comfy.run(prompt, on_event=lambda kind, data: seen.add(kind))

@@ -1,0 +1,44 @@
+"""Numbers that come over a link: no host compares them with the range of the input, so the blocks do it.
+
+A graph from a stranger could otherwise ask for a thousand million steps through a primitive node. The same holds for
+NaN, which passes every comparison with a range.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def bounded(node: type) -> type:
+    """Make a block refuse, with a ValueError, numbers outside the ranges of its INPUT_TYPES; gives the block back."""
+    run = getattr(node, node.FUNCTION)
+    signature = inspect.signature(run)
+
+    @functools.wraps(run)
+    def checked(self, *args: Any, **kwargs: Any) -> Any:
+        for fault in faults(node.INPUT_TYPES(), signature.bind(self, *args, **kwargs).arguments):
+            raise ValueError(fault)
+        return run(self, *args, **kwargs)
+
+    setattr(node, node.FUNCTION, checked)
+    return node
+
+
+def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each number that is outside its range."""
+    for name, (kind, *rest) in (
+        (name, spec) for group in ("required", "optional") for name, spec in groups.get(group, {}).items()
+    ):
+        value = given.get(name)
+        if kind not in ("INT", "FLOAT") or not isinstance(value, (int, float)):
+            continue
+        options = rest[0] if rest else {}
+        low, high = options.get("min", -math.inf), options.get("max", math.inf)
+        if not math.isfinite(value):
+            yield f"input {name!r} is {value}, which is no number"
+        elif not low <= value <= high:
+            yield f"input {name!r} is {value}; {f'the least is {low}' if value < low else f'the most is {high}'}"
