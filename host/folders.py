@@ -96,7 +96,8 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     if not text.strip() or any(unicodedata.category(letter) == "Cc" for letter in text):
         raise ValueError(f"the {what} has no usable name: {str(name)[:60]!r}")
     if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in parts) or len(text) > LONGEST_PATH:
-        raise ValueError(f"the {what} {text[:40]!r}... is too long; a name may have {LONGEST_NAME} bytes")
+        most = f"a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
+        raise ValueError(f"the {what} {text[:40]!r}... is too long: {most}")
     if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
     path = root.joinpath(*parts)

@@ -16,11 +16,11 @@ from typing import Any
 def bounded(node: type) -> type:
     """Make a block refuse, with a ValueError, numbers outside the ranges of its INPUT_TYPES; gives the block back."""
     run = getattr(node, node.FUNCTION)
-    signature = inspect.signature(run)
+    names = list(inspect.signature(run).parameters)[1:]
 
     @functools.wraps(run)
     def checked(self, *args: Any, **kwargs: Any) -> Any:
-        for fault in faults(node.INPUT_TYPES(), signature.bind(self, *args, **kwargs).arguments):
+        for fault in faults(node.INPUT_TYPES(), {**dict(zip(names, args, strict=False)), **kwargs}):
             raise ValueError(fault)
         return run(self, *args, **kwargs)
 
@@ -30,9 +30,7 @@ def bounded(node: type) -> type:
 
 def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each number that is outside its range."""
-    for name, (kind, *rest) in (
-        (name, spec) for group in ("required", "optional") for name, spec in groups.get(group, {}).items()
-    ):
+    for name, (kind, *rest) in {**groups.get("required", {}), **groups.get("optional", {})}.items():
         value = given.get(name)
         if kind not in ("INT", "FLOAT") or not isinstance(value, (int, float)):
             continue
@@ -40,5 +38,7 @@ def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) ->
         low, high = options.get("min", -math.inf), options.get("max", math.inf)
         if not math.isfinite(value):
             yield f"input {name!r} is {value}, which is no number"
-        elif not low <= value <= high:
-            yield f"input {name!r} is {value}; {f'the least is {low}' if value < low else f'the most is {high}'}"
+        elif value < low:
+            yield f"input {name!r} is {value}; the least is {low}"
+        elif value > high:
+            yield f"input {name!r} is {value}; the most is {high}"
