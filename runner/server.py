@@ -206,7 +206,7 @@ class Server:
     def save(self, item: Mapping[str, str], data: bytes) -> Path:
         """Write one file; the name is the server's, so it is looked at as one from a stranger."""
         stem, _, suffix = str(item["filename"]).rpartition(".")
-        if not re.fullmatch(r"\w{1,9}", suffix):
+        if not stem or not re.fullmatch(r"\w{1,9}", suffix):
             raise RunnerError(f"the server at {self.url} names a file {item['filename']!r}, which is no name for one")
         prefix = re.sub(r"_\d+_?$", "", stem)  # our own number follows, so nothing is overwritten
         folder = get_host().output_dir

@@ -159,6 +159,15 @@ def test_a_file_that_would_leave_the_folder_is_not_fetched(run, stub, tmp_path):
     assert not (tmp_path / "away").exists()
 
 
+@pytest.mark.parametrize("name", ["a./../../away/evil", "a.x/y", "noending", "a.", 5])
+def test_a_file_whose_ending_would_leave_the_folder_is_not_written(run, stub, tmp_path, name):
+    (tmp_path / "away").mkdir()
+    stub.entry = SUCCESS | {"outputs": {"3": {"images": [FILE | {"filename": name}]}}}
+    code, report, _ = run()
+    assert code == 1 and "which is no name for one" in report["error"]
+    assert not list((tmp_path / "away").iterdir()) and not list((tmp_path / "out").rglob("*.*"))
+
+
 def test_an_unknown_node_is_told_before_queueing(run, stub):
     workflow = WORKFLOW | {"4": {"class_type": "Wirte", "inputs": {}}}
     code, report, _ = run(workflow=workflow)
