@@ -52,7 +52,7 @@ class Batch:
             self.notes += [f"line {job.line}: {note}" for note in outcome.notes]
             self.made += 1
             if not self.silent:
-                print(*outcome.files, sep="\n", flush=True)
+                print(*outcome.files, sep="\n", end="\n" * bool(outcome.files), flush=True)
         self.say(f"line {job.line} is done")
 
     def fail(self, job: Job, error: Exception, server: str | None = None) -> None:

@@ -23,7 +23,6 @@ class Job:
     """One line. What it leaves out stays as the workflow and the command line have it."""
 
     line: int
-    text: str  # of the line
     wishes: Mapping[str, Any] = field(default_factory=dict)  # the WORDS, and NODE.INPUT
     fault: str = ""  # why the line cannot be read
 
@@ -75,7 +74,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 
 def read_text(number: int, line: str) -> Job:
-    return Job(number, line, {"prompt": line})
+    return Job(number, {"prompt": line})
 
 
 def read_object(number: int, line: str) -> Job:
@@ -83,12 +82,10 @@ def read_object(number: int, line: str) -> Job:
     try:
         wishes = parse(line)
     except (ValueError, RecursionError) as error:
-        return Job(number, line, fault=f"this is not valid JSON: {error}")
-    return (
-        Job(number, line, wishes, fault=fault_of(wishes))
-        if isinstance(wishes, dict)
-        else Job(number, line, fault='a line is an object such as {"prompt": "a tiger", "seed": 3}')
-    )
+        return Job(number, fault=f"this is not valid JSON: {error}")
+    if not isinstance(wishes, dict):
+        return Job(number, fault='a line is an object such as {"prompt": "a tiger", "seed": 3}')
+    return Job(number, wishes, fault_of(wishes))
 
 
 def fault_of(wishes: Mapping[str, Any]) -> str:
