@@ -394,13 +394,12 @@ def test_core_decode_and_encode_fit_each_other(host):
     torch.testing.assert_close(host.decode(vae, latent, chunk=1), pictures[:5])
 
 
-@pytest.mark.parametrize("size", [32, 64])
-def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host, size):
+def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host):
     from pyramid_video.runner.core_nodes import VAEDecodeTiled
 
     vae = host.load_vae(host.find_model("vae", VAE))
     latent = {"samples": torch.randn(1, 8, 2, 12, 12, generator=torch.Generator().manual_seed(6))}
-    (pictures,) = VAEDecodeTiled().decode(latent, vae, tile_size=size)
+    (pictures,) = VAEDecodeTiled().decode(latent, vae, tile_size=64)
     assert pictures.shape == (5, 96, 96, 3) and torch.isfinite(pictures).all()
 
 
