@@ -45,7 +45,8 @@ def models(tmp_path_factory) -> Path:
         make_lora(folder / "loras" / f"{kind}.safetensors", transformer)
         write_component(top / "causal_video_vae", "causal_vae")
         write_text_folders(top, kind)
-    write_helios(folder / "pyramid_video" / "Helios-Mid", "mid")
+    for variant in ("mid", "distilled"):
+        write_helios(folder / "pyramid_video" / f"Helios-{variant.capitalize()}", variant)
     return folder
 
 
