@@ -83,10 +83,9 @@ def test_a_cancelled_run_is_gone_on_with_and_ends_the_same(comfy, base, stem):
     assert straight.status == "success", straight.message
 
     broken = workflow(stem, f"{stem}_broken")
-    trainer = trainer_of(broken, stem)
 
     def interrupt(kind: str, data: dict) -> None:
-        if kind == "progress" and data["node"] == trainer and data["max"] == STEPS and data["value"] == 2:
+        if kind == "line" and data["text"].startswith(f"step 2/{STEPS},"):  # newer hosts do not send every progress
             comfy.request("/interrupt", {})
 
     assert comfy.run(broken, on_event=interrupt).status == "interrupted"
