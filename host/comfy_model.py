@@ -101,9 +101,7 @@ class VideoModel(comfy.model_base.BaseModel):
             "latent_format": self.facts.latent_format.to_dict(),
             "family": self.facts.family.to_dict(),
         }
-        state = super().state_dict_for_saving(*args, **kw)
-        state.pop("v_pred", None)  # the host's mark of a model that predicts v; ours is in the description
-        return {**state, checkpoints.METADATA_KEY: json_tensor(about)}
+        return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
 
 
 class VideoConfig(comfy.supported_models_base.BASE):
