@@ -31,13 +31,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """ComfyUI's `models/`: our own tiny model, one of each official kind in `pyramid_video/`, LoRAs for them."""
+    """ComfyUI's `models/`: our own tiny models, one of each official kind in `pyramid_video/`, LoRAs for them."""
+    from door_families import write_families
     from official_folders import write_component, write_text_folders
     from official_helios import write_helios
     from tiny_models import LORA, MODEL, make_lora, make_models
 
     folder = make_models(tmp_path_factory.mktemp("base") / "models")
     make_lora(folder / "loras" / LORA, folder / "diffusion_models" / MODEL)
+    write_families(folder / "diffusion_models" / MODEL)
     for kind, network, size in (("miniflux", "miniflux", "384p"), ("sd3", "mmdit", "768p")):
         top = folder / "pyramid_video" / f"pyramid-flow-{kind}"
         transformer = top / f"diffusion_transformer_{size}"

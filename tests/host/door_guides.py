@@ -168,14 +168,6 @@ def check_easy_cache_on_a_flow_in_ksampler(door):
 
 
 def check_compiled_models_give_what_they_give_uncompiled(door):
-    """With the host's block and torch's own compiler, on a clip whose size changes; a LoRA may come before it."""
-    import comfy_extras.nodes_torch_compile as compiling
-
-    block = compiling.TorchCompileModel
-    compiled = getattr(block, "execute", None) or (lambda *values: block().patch(*values))
-    for backend in ("eager", "inductor"):
-        answer = compiled(door.model, backend)
-        model = getattr(answer, "result", answer)[0]
-        same(door, door.sample(model), door.usual, CLOSE * door.usual.abs().max().item())
-
-
+    """As traced, without a compiler behind it: the clip changes its size and its past from call to call."""
+    model = node("nodes_torch_compile", "TorchCompileModel", door.model, "eager")
+    same(door, door.sample(model), door.usual, CLOSE * door.usual.abs().max().item())
