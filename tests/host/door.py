@@ -19,6 +19,7 @@ import door_families
 import door_guides
 import door_helios
 import door_lora
+import door_memory
 import door_text
 import door_training
 import door_vae
@@ -67,8 +68,9 @@ def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
     door.sampler = host.make_sampler(make_stages(first_steps=4, video_steps=3), PyramidHistory())
     door.latent = lambda batch=1, frames=2: {"samples": torch.zeros(batch, 8, frames, 8, 8)}
 
-    def sample(model=None, positive=None, latent=None, seed=SEED, guidance=door.guidance):
-        guider = host.make_guider(model or door.model, positive or door.positive, door.negative, guidance)
+    def sample(model=None, positive=None, latent=None, seed=SEED, guidance=door.guidance, negative=None):
+        prompts = positive or door.positive, negative or door.negative
+        guider = host.make_guider(model or door.model, *prompts, guidance)
         return host.sample(guider, door.sampler, latent or door.latent(), seed)["samples"]
 
     door.sample = sample
@@ -315,7 +317,7 @@ def check_deleted_models_are_freed(door):
     assert freed() is None
 
 
-PARTS = (door_families, door_guides, door_helios, door_lora, door_text, door_training, door_vae)
+PARTS = (door_families, door_guides, door_helios, door_lora, door_memory, door_text, door_training, door_vae)
 CHECKS = {
     name: check
     for checks in (globals(), *map(vars, PARTS))

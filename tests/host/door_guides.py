@@ -5,7 +5,7 @@ Each is held against the same rule written out by hand over a pyramid that knows
 
 from __future__ import annotations
 
-from door_families import load, made, sampler_of
+from door_families import load
 from door_tools import differs, same
 
 SCALE, SEED = 7.0, 5
