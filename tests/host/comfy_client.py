@@ -39,7 +39,6 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
         self.name = f"test-{os.getpid()}"
-        self.log: Path | None = None  # what the server prints
 
     def request(self, path: str, body: Any = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()

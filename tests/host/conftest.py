@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS / "graph"))  # tiny_models
 sys.path.append(str(ROOT / "benchmarks"))
 
-from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, running  # noqa: E402
+from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, add_probe, running  # noqa: E402
 from comfy_client import Client  # noqa: E402
 
 
@@ -60,31 +58,11 @@ def base(models) -> Path:
     for name in ("custom_nodes", "input", "user"):
         (folder / name).mkdir()
     (folder / "custom_nodes" / "pyramid_video").symlink_to(ROOT, target_is_directory=True)
-    (folder / "custom_nodes" / "memory_probe.py").symlink_to(ROOT / "benchmarks" / "memory_probe.py")
+    add_probe(folder)
     (folder / "input" / "start.png").write_bytes(
         (ROOT / "workflows" / "input" / "pyramid_video_start.png").read_bytes()
     )
     return folder
-
-
-@contextmanager
-def server(base: Path, *flags: str) -> Iterator[Client]:
-    """A ComfyUI server on the CPU with some more command line flags."""
-    port = free_port()
-    log_file = base / f"log{port}.txt"
-    command = [PYTHON, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
-    command += ["--database-url", f"sqlite:///{base}/user/comfyui{port}.db", "--preview-method", "auto"]
-    command += ["--disable-auto-launch", "--disable-api-nodes", *flags]
-    with log_file.open("w") as log:
-        process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=os.environ | CPU_ONE_THREAD)
-    client = Client(port)
-    client.log = log_file
-    try:
-        client.wait_until_ready(lambda: process.poll() is None, log_file)
-        yield client
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="session")

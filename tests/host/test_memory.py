@@ -9,7 +9,8 @@ import time
 
 import pytest
 import torch
-from conftest import server
+from _comfy import add_probe, running
+from comfy_client import Client
 from core_graphs import SEED, STEPS, Runs, node, pyramid, start
 from write_core_model import NAME as CORE_MODEL
 
@@ -75,10 +76,14 @@ def test_models_of_ours_and_the_hosts_take_turns(comfy, base, core_graph):
     assert torch.equal(made[0], expected[0]) and torch.equal(made[1], expected[1])
 
 
-def test_without_caches_everything_is_the_same_and_nothing_is_kept(comfy, base):
+def test_without_caches_everything_is_the_same_and_nothing_is_kept(comfy, base, models, tmp_path):
     expected = alone(Runs(comfy, base), ours())
-    with server(base, "--cache-none") as small:
-        runs = Runs(small, base)
+    (tmp_path / "models").symlink_to(models, target_is_directory=True)
+    (tmp_path / "custom_nodes").mkdir()
+    add_probe(tmp_path)
+    with running(tmp_path, "--cache-none") as (port, _):
+        small = Client(port)
+        runs = Runs(small, tmp_path)
         for _ in range(2):
             assert torch.equal(alone(runs, ours()), expected)
         assert small.get("/memory_probe")["networks"] == 0
