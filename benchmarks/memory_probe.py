@@ -14,6 +14,7 @@ from aiohttp import web
 from server import PromptServer
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
+KINDS = (torch.Tensor, torch.nn.Parameter)  # others hold no memory of their own, such as those a compiler traces with
 
 
 @PromptServer.instance.routes.get("/memory_probe")
@@ -21,7 +22,7 @@ async def memory_probe(request: web.Request) -> web.Response:
     """Bytes of the process, its tensors and networks after a garbage collection, and what is loaded."""
     gc.collect()
     held = gc.get_objects()
-    tensors = [thing for thing in held if issubclass(type(thing), torch.Tensor) and thing.device.type != "meta"]
+    tensors = [thing for thing in held if type(thing) in KINDS and thing.device.type != "meta"]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return web.json_response(
         {
