@@ -18,8 +18,8 @@ from pyramid_video.models.miniflux import MiniFluxConfig
 
 HOST_MODULES = """comfy comfy.conds comfy.latent_formats comfy.ldm comfy.ldm.modules comfy.ldm.modules.attention
 comfy.model_base comfy.model_management comfy.model_patcher comfy.ops comfy.patcher_extension comfy.samplers comfy.sd
-comfy.sd1_clip comfy.supported_models_base comfy.text_encoders comfy.text_encoders.t5 comfy.utils comfy_execution
-comfy_execution.utils folder_paths latent_preview""".split()
+comfy.sd1_clip comfy.supported_models_base comfy.text_encoders comfy.text_encoders.t5 comfy.text_encoders.wan
+comfy.utils comfy_execution comfy_execution.utils folder_paths latent_preview""".split()
 
 
 class FakeModule(ModuleType):
