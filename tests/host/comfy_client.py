@@ -62,11 +62,12 @@ class Client:
         sampler: str | None = None,
         on_event: OnEvent | None = None,
         as_page: bool = False,
+        on_line: Callable[[str], None] | None = None,
     ) -> Report:
         """Queue a prompt and follow it to its end; progress is that of the node `sampler`.
 
         `as_page` says what ComfyUI's page says: that it knows newer previews, and the workflow that the prompt is of.
-        `on_event` sees every event, and each line of text on a node as the event "line".
+        `on_event` sees every event, `on_line` each line of text on a node.
         """
         report = Report()
         body = {"prompt": prompt, "client_id": self.name}
@@ -77,8 +78,8 @@ class Client:
             for kind, payload in messages:
                 if kind == BINARY:
                     line = keep_binary(report, payload)
-                    if line is not None and on_event is not None:
-                        on_event("line", {"text": line})
+                    if line is not None and on_line is not None:
+                        on_line(line)
                     continue
                 event = json.loads(payload)
                 if event["data"].get("prompt_id") != prompt_id:

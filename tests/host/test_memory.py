@@ -94,9 +94,9 @@ def accident(comfy, kind: str, seed: int) -> None:
     graph, wire = ours(seed)
     seen = []
 
-    def interrupt(event: str, data: dict) -> None:
-        if kind == "interrupted" and event == "line" and not seen:
-            seen.append(data)
+    def interrupt(line: str) -> None:
+        if kind == "interrupted" and not seen:
+            seen.append(line)
             comfy.request("/interrupt", {})
 
     if kind == "error":
@@ -105,7 +105,7 @@ def accident(comfy, kind: str, seed: int) -> None:
         graph["mask"] = node("SolidMask", value=1.0, width=64, height=64)
         graph["video"]["inputs"]["positive"] = ["area", 0]
     graph["save"] = node("SaveLatent", samples=wire, filename_prefix="latent")
-    report = comfy.run(graph, on_event=interrupt)
+    report = comfy.run(graph, on_line=interrupt)
     assert report.status == kind, (report.status, report.message)
 
 
