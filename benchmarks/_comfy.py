@@ -29,8 +29,11 @@ START_SECONDS = 240
 
 
 @contextmanager
-def running(base: Path) -> Iterator[tuple[int, int]]:
-    """Start ComfyUI with this pack in the folder `base`; gives its port and process id. Its log is `base/log.txt`."""
+def running(base: Path, *flags: str) -> Iterator[tuple[int, int]]:
+    """Start ComfyUI with this pack in the folder `base`; gives its port and process id. Its log is `base/log.txt`.
+
+    `flags` are further ones of its command line.
+    """
     if COMFYUI is None:
         raise RuntimeError("this needs a real ComfyUI: set COMFYUI_DIR (and COMFYUI_PYTHON)")
     for name in ("models", "custom_nodes", "input", "user"):
@@ -40,7 +43,7 @@ def running(base: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
     command = [PYTHON, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
     command += ["--database-url", f"sqlite:///{base}/user/comfyui.db", "--preview-method", "auto"]
-    command += ["--disable-auto-launch", "--disable-api-nodes"]
+    command += ["--disable-auto-launch", "--disable-api-nodes", *flags]
     with (base / "log.txt").open("w") as log:
         server = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=os.environ | CPU_ONE_THREAD)
     try:
@@ -49,6 +52,11 @@ def running(base: Path) -> Iterator[tuple[int, int]]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+def add_probe(base: Path) -> None:
+    """Let the server of a folder tell at /memory_probe what it holds."""
+    (base / "custom_nodes" / "memory_probe.py").symlink_to(ROOT / "benchmarks" / "memory_probe.py")
 
 
 def wait_until_ready(server: subprocess.Popen, port: int, log: Path) -> None:

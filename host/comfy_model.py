@@ -57,6 +57,17 @@ class VideoModel(comfy.model_base.BaseModel):
         if schedule is not None:
             self.model_sampling.set_sigmas(level_sigmas(schedule))
 
+    def apply_model(self, x: Tensor, t: Tensor, *args, transformer_options: dict | None = None, **kw) -> Tensor:
+        """The host's; what `PyramidSampler` put into `transformer_options` goes on to the network as an input.
+
+        Newer hosts do not look at those options when they decide whether a compiled network fits a call.
+        """
+        options = {} if transformer_options is None else transformer_options
+        pyramid = options.get("pyramid")
+        if pyramid is not None:
+            kw["pyramid"] = (pyramid["timestep"], pyramid["history"])  # a tuple: the host changes the type of a list
+        return super().apply_model(x, t, *args, transformer_options=options, **kw)
+
     def extra_conds(
         self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
     ) -> dict[str, Any]:

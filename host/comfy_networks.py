@@ -1,7 +1,7 @@
 """Our transformers with the call of a ComfyUI network.
 
-The host calls with one tensor and one timestep. Of a pyramid, the past and the true timestep come beside it, in
-`transformer_options["pyramid"]`, where `PyramidSampler` puts them.
+The host calls with one tensor and one timestep. Of a pyramid, the true timestep and the past come beside it as
+`pyramid`, see `VideoModel.apply_model`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,18 @@ class HostNetwork:
         options = {} if transformer_options is None else transformer_options
         wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
-        return executor.execute(x, timestep, context, transformer_options=options, **extra)
+        if not wrappers or "easycache" not in options:
+            return executor.execute(x, timestep, context, transformer_options=options, **extra)
+        # EasyCache adds its memory to the x that it is given, of which the host has no copy in float32, and older hosts
+        # add that of every prompt in a batch to all of its rows. So each prompt gets an x of its own.
+        answers, rows = [], len(x) // len(options["uuids"])
+        for number, start in enumerate(range(0, len(x), rows)):
+            part = slice(start, start + rows)
+            alone = {**options, **{key: [options[key][number]] for key in ("uuids", "cond_or_uncond")}}
+            text = {key: extra[key][part] for key in ("text", "text_lengths", "pooled") if key in extra}
+            inputs = {**extra, **text, "transformer_options": alone}
+            answers.append(executor.execute(x[part].clone(), timestep[part], None, **inputs))
+        return torch.cat(answers)
 
     def _velocity(
         self,
@@ -48,10 +59,10 @@ class HostNetwork:
         transformer_options: dict | None = None,
         **extra,
     ) -> Tensor:
-        pyramid = transformer_options.get("pyramid")
-        if pyramid is None:
+        if "pyramid" not in extra:
             return self.ask(x, timestep, (), extra)
-        return self.ask(x, pyramid["timestep"].expand(x.shape[0]), pyramid["history"], extra)
+        true_timestep, history = extra["pyramid"]
+        return self.ask(x, true_timestep.expand(x.shape[0]), history, extra)
 
     def ask(self, x: Tensor, timestep: Tensor, history: tuple[Tensor, ...], extra: dict[str, Any]) -> Tensor:
         """The velocity at `timestep (b,)`; `extra` is what `VideoModel.extra_conds` made of the prompts."""

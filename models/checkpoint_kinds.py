@@ -54,7 +54,11 @@ TELLING = {  # kind: keys that no other model has together
 }
 HELIOS_HEAD = 128  # features of an attention head in all released models
 WRAPPINGS = {"dit", "vae", "model", "diffusion_model", "module", "_orig_mod", "transformer", "first_stage_model"}
-PASSENGERS = ("vae.", "text_encoder", "dit.", "loss.", "first_stage_model.", "cond_stage_model.", "model_ema.")
+HOST_MARKS = ("v_pred", "ztsnr")  # empty tensors by which ComfyUI knows a diffusion model that it saved
+PASSENGERS = (
+    *("vae.", "text_encoder", "dit.", "loss.", "first_stage_model.", "cond_stage_model.", "model_ema."),
+    *HOST_MARKS,
+)
 STRANGERS = (  # a pattern of a key, and what has such keys; the first match speaks
     (r"lora_(A|B|up|down)\b|\.hada_w1|\.lokr_w", "a LoRA, which goes on top of a model"),
     (r"(^|\.)scaled_fp8$|\.scale_weight$", "a model in scaled fp8, which needs its scales; take bf16 or plain fp8"),

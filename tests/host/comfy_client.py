@@ -62,10 +62,12 @@ class Client:
         sampler: str | None = None,
         on_event: OnEvent | None = None,
         as_page: bool = False,
+        on_line: Callable[[str], None] | None = None,
     ) -> Report:
         """Queue a prompt and follow it to its end; progress is that of the node `sampler`.
 
         `as_page` says what ComfyUI's page says: that it knows newer previews, and the workflow that the prompt is of.
+        `on_event` sees every event, `on_line` each line of text on a node.
         """
         report = Report()
         body = {"prompt": prompt, "client_id": self.name}
@@ -75,7 +77,9 @@ class Client:
             prompt_id = json.loads(self.request("/prompt", body))["prompt_id"]
             for kind, payload in messages:
                 if kind == BINARY:
-                    keep_binary(report, payload)
+                    line = keep_binary(report, payload)
+                    if line is not None and on_line is not None:
+                        on_line(line)
                     continue
                 event = json.loads(payload)
                 if event["data"].get("prompt_id") != prompt_id:
@@ -96,13 +100,16 @@ class Client:
         return history[prompt_id]["outputs"]
 
 
-def keep_binary(report: Report, payload: bytes) -> None:
+def keep_binary(report: Report, payload: bytes) -> str | None:
+    """Keep a preview or a line of text; gives back the line."""
     (kind,) = struct.unpack(">I", payload[:4])
     if kind == PREVIEW:
         report.previews.append(payload[8:])
     elif kind == TEXT_LINE:
         (length,) = struct.unpack(">I", payload[4:8])
         report.lines.append(payload[8 + length :].decode())
+        return report.lines[-1]
+    return None
 
 
 def keep_event(report: Report, kind: str, data: dict[str, Any], sampler: str | None) -> None:

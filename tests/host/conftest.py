@@ -17,7 +17,7 @@ ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS / "graph"))  # tiny_models
 sys.path.append(str(ROOT / "benchmarks"))
 
-from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, running  # noqa: E402
+from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, add_probe, running  # noqa: E402
 from comfy_client import Client  # noqa: E402
 
 
@@ -31,13 +31,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """ComfyUI's `models/`: our own tiny model, one of each official kind in `pyramid_video/`, LoRAs for them."""
+    """ComfyUI's `models/`: our own tiny models, one of each official kind in `pyramid_video/`, LoRAs for them."""
+    from door_families import write_families
     from official_folders import write_component, write_text_folders
     from official_helios import write_helios
     from tiny_models import LORA, MODEL, make_lora, make_models
 
     folder = make_models(tmp_path_factory.mktemp("base") / "models")
     make_lora(folder / "loras" / LORA, folder / "diffusion_models" / MODEL)
+    write_families(folder / "diffusion_models" / MODEL)
     for kind, network, size in (("miniflux", "miniflux", "384p"), ("sd3", "mmdit", "768p")):
         top = folder / "pyramid_video" / f"pyramid-flow-{kind}"
         transformer = top / f"diffusion_transformer_{size}"
@@ -57,6 +59,7 @@ def base(models) -> Path:
     for name in ("custom_nodes", "input", "user"):
         (folder / name).mkdir()
     (folder / "custom_nodes" / "pyramid_video").symlink_to(ROOT, target_is_directory=True)
+    add_probe(folder)
     (folder / "input" / "start.png").write_bytes(
         (ROOT / "workflows" / "input" / "pyramid_video_start.png").read_bytes()
     )

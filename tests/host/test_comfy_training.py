@@ -83,13 +83,12 @@ def test_a_cancelled_run_is_gone_on_with_and_ends_the_same(comfy, base, stem):
     assert straight.status == "success", straight.message
 
     broken = workflow(stem, f"{stem}_broken")
-    trainer = trainer_of(broken, stem)
 
-    def interrupt(kind: str, data: dict) -> None:
-        if kind == "progress" and data["node"] == trainer and data["max"] == STEPS and data["value"] == 2:
+    def interrupt(line: str) -> None:
+        if line.startswith(f"step 2/{STEPS},"):  # newer hosts do not send every progress
             comfy.request("/interrupt", {})
 
-    assert comfy.run(broken, on_event=interrupt).status == "interrupted"
+    assert comfy.run(broken, on_line=interrupt).status == "interrupted"
     log = base / "output" / "training" / f"{stem}_broken" / "losses.jsonl"
     assert 2 <= len(log.read_text("utf-8").splitlines()) < STEPS
     again = comfy.run(broken)
