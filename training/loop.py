@@ -2,8 +2,9 @@
 
 The loop knows nothing of what is learned. A recipe hands it modules and an objective, a function that draws one batch
 with the generator it is given and returns the losses. The generator is seeded anew from (seed, number of the batch),
-so that a resumed run draws what an unbroken one would have drawn. The batches of a step are numbered through all
-processes: n processes draw what one process with `accumulate=n` draws, and learn the same.
+so that a resumed run draws what an unbroken one would have drawn. Batches are numbered through all processes and all
+steps of a run: n processes draw what one process with `accumulate=n` draws, and learn the same, also when a run goes
+on with another number of processes.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ import torch
 from torch import Tensor, nn
 
 from ..models.files import remove_parts, write_beside
+from ..samplers.seeds import nth_seed
 from .loss_log import LOSSES, LossLog
-from .processes import agree, average_gradients, average_values, share_weights
+from .processes import (
+    agree,
+    average_gradients,
+    average_values,
+    decided_by_first,
+    share_weights,
+    start_accelerator,
+)
 from .run_state import STATE, StateFolder, StateNotSaved, not_saved, run_exists
+from .sharding import Networks, is_sharded, shard, share_like, whole
 from .train_settings import SETTINGS, TrainSettings, check_settings
 
 log = logging.getLogger(__name__)
@@ -36,26 +46,30 @@ MOST_SKIPPED = 10  # steps in a row; a single bad batch is no reason to stop a l
 class TrainingRun:
     """Modules being trained, with everything that an exact resume needs.
 
-    Under `accelerate launch` every process draws its own batch and the gradients are averaged. Files in `folder`:
-    `state.pt` and the states before it (weights, optimiser, average, steps; tensors only, read without unpickling
-    objects), `settings.json`, `losses.jsonl` (one line a step).
+    Under `accelerate launch` every process draws its own batch and the gradients are averaged; where its config asks
+    for FSDP, weights, gradients, optimiser and average are shared among the processes. Files in `folder`: `state.pt`
+    and the states before it (weights, optimiser, average, steps; tensors only, read without unpickling objects, the
+    same for any number of processes), `settings.json`, `losses.jsonl` (one line a step).
     """
 
     modules: dict[str, nn.Module]
     settings: TrainSettings
     folder: Path
     step: int = 0
+    batches: int = 0  # drawn up to now by all processes
     skipped: int = 0  # steps in a row, up to now, whose loss or gradients were not finite
 
     def __post_init__(self) -> None:
-        from accelerate import Accelerator
-
         self.folder = Path(self.folder)
-        self.accelerator = Accelerator(mixed_precision="no")  # its precision holds for a whole process, ours for a run
-        self._network = nn.ModuleDict(self.modules).to(self.accelerator.device)
+        self.accelerator = start_accelerator()
+        self._sharded = is_sharded(self.accelerator)
+        self._gathered: dict[str, dict[str, Tensor]] | None = None
+        self._network = Networks(self.modules)
+        if not self._sharded:  # which leaves on the device what is needed there
+            self._network.to(self.device)
         if self.settings.gradient_checkpointing:
             save_memory(self._network)
-        share_weights(self._network)
+        share_weights(self._network, self.device)
         decay = [p for p in self._network.parameters() if p.requires_grad and p.ndim >= 2]
         plain = [p for p in self._network.parameters() if p.requires_grad and p.ndim < 2]
         optimizer = torch.optim.AdamW(
@@ -64,7 +78,10 @@ class TrainingRun:
             betas=self.settings.betas,
             eps=1e-8,
         )
-        self.optimizer = self.accelerator.prepare(optimizer)
+        if self._sharded:
+            self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
+        else:
+            self.optimizer = self.accelerator.prepare(optimizer)
         self._average = None
         if self.settings.average:
             from diffusers.training_utils import EMAModel
@@ -98,7 +115,7 @@ class TrainingRun:
             raise ValueError(
                 f"this run was stopped in the middle of an update: make it anew and resume() {self.folder}"
             )
-        if self.accelerator.is_main_process and not self._owns_folder and run_exists(self.folder):
+        if self.is_main and not self._owns_folder and run_exists(self.folder):
             raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
         saved = time.monotonic()
         try:
@@ -106,33 +123,43 @@ class TrainingRun:
                 losses = self._update(objective)
                 if on_step is not None:
                     on_step(self.step, losses)
-                if time.monotonic() - saved > self.settings.save_seconds:
+                if self._all_agree(time.monotonic() - saved > self.settings.save_seconds):
                     self.save()
                     saved = time.monotonic()
         except StateNotSaved:
             raise
         except BaseException:
-            if not self._updating:  # stopped in the middle of an update, the last saved state is the newest whole one
+            # Stopped in the middle of an update, the last saved state is the newest whole one; so it is where a state
+            # needs the shares of all processes, for nobody knows what the others do.
+            if not self._updating and not self._sharded:
                 self.save()
             raise
         self.save()
+        self.gather()
         self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
         return self
+
+    def _all_agree(self, due: bool) -> bool:
+        """Whether to do what all processes must do at once, where they must."""
+        return decided_by_first(due) if self._sharded else due
 
     def _update(self, objective: Objective) -> Mapping[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.settings.rate(self.step)
+        self._gathered = None
         self.optimizer.zero_grad(set_to_none=True)
         generator, parts = torch.Generator(), []
         for part in range(self.settings.accumulate):
             generator.manual_seed(self._seed(part))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                losses = objective(self.step, generator)
+                losses = self._network(objective, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.accumulate)
             parts.append({name: float(value.detach()) for name, value in losses.items()})
         values = average_values(parts)
-        average_gradients(self.accelerator, self._network.parameters())
-        norm = float(self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm))
+        if not self._sharded:  # where it is done on the way back
+            average_gradients(self.accelerator, self._network.parameters())
+        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
+        norm = float(whole(norm) if self._sharded else norm)
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
         self._updating = True
         if finite:
@@ -143,6 +170,7 @@ class TrainingRun:
         told = values if finite else {"skipped": self.skipped}
         self._losses.add(self.step, told)
         self.step += 1
+        self.batches += self.settings.accumulate * self.accelerator.num_processes
         self._updating = False
         if not finite:
             self._tell_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
@@ -155,19 +183,31 @@ class TrainingRun:
                 f"keeps the weights from before them. Lower the learning rate of {self.settings.learning_rate} or "
                 "check the data; without its state.pt the run goes on from an older state"
             )
-        if self.accelerator.is_main_process:
+        if self.is_main:
             log.warning("%s: skipped, %d in a row up to now", what, self.skipped)
 
     def _seed(self, part: int) -> int:
-        """One number for each batch of the run: splitmix, a bijection of 64 bits, so neighbours are unlike."""
-        place = (self.step * self.settings.accumulate + part) * self.accelerator.num_processes
-        x = (self.settings.seed * 0x9E3779B97F4A7C15 + place + self.accelerator.process_index) % 2**64
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            x = (x ^ (x >> shift)) * factor % 2**64
-        return x ^ (x >> 31)
+        """One number for each batch of the run."""
+        place = self.batches + part * self.accelerator.num_processes + self.accelerator.process_index
+        return nth_seed(self.settings.seed, place)
+
+    def gather(self) -> None:
+        """Where weights are shared, bring the averaged ones together in the first process, for `averaged`.
+
+        All processes must call it; `train` does at its end.
+        """
+        if self._sharded:
+            self._gathered = whole(self._average_of_shares(), keep=self.is_main)
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
         """State dicts of the modules with averaged weights (the plain ones when there is no average)."""
+        if not self._sharded:
+            return self._average_of_shares()
+        if self._gathered is None or not self.is_main:
+            raise ValueError("the weights of this run are shared among processes: gather() them, and ask the first one")
+        return self._gathered
+
+    def _average_of_shares(self) -> dict[str, dict[str, Tensor]]:
         parameters = list(self._network.parameters())
         if self._average is not None:
             self._average.store(parameters)
@@ -179,15 +219,20 @@ class TrainingRun:
 
     def save(self) -> Path:
         """Write the whole state beside the old one and rename it into place; OSError where that fails."""
-        if not self.accelerator.is_main_process:
+        if not self.is_main and not self._sharded:
             return self.folder
         state = {
             "step": self.step,
+            "batches": self.batches,
             "skipped": self.skipped,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
+        if self._sharded:
+            state = whole(state, keep=self.is_main)
+        if not self.is_main:
+            return self.folder
         try:
             with write_beside(self.folder / SETTINGS) as part:
                 part.write_text(json.dumps(self._described(), indent=1))
@@ -208,7 +253,7 @@ class TrainingRun:
             check_settings(self.folder, self._described())
             self._load(state)
         agree(self.step, self.folder)  # nobody writes before all have read
-        if self.accelerator.is_main_process:
+        if self.is_main:
             for name in (STATE, SETTINGS, LOSSES):
                 remove_parts(self.folder / name)
             if state is not None:
@@ -226,10 +271,29 @@ class TrainingRun:
                 f"{self.folder} holds a run of another model: {len(wrong)} of its tensors differ, first "
                 f"{sorted(wrong)[0]!r}. Give the run a new folder, or the settings it was started with"
             )
-        self._network.load_state_dict(found)
+        self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
+        self._load_optimizer(state["optimizer"])
+        if self._average is not None and state["average"] is not None:
+            shadows = zip(state["average"]["shadow_params"], self._network.parameters(), strict=True)
+            shares = [share_like(shadow, like).to(like.device) for shadow, like in shadows]
+            average = {**state["average"], "shadow_params": shares, "decay": self.settings.average}
+            self._average.load_state_dict(average)
+        self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
+        taken = self.settings.accumulate * self.accelerator.num_processes
+        self.batches = int(state.get("batches", self.step * taken))
+
+    def _load_optimizer(self, state: Mapping[str, Any]) -> None:
         chosen = [{"betas": g["betas"], "weight_decay": g["weight_decay"]} for g in self.optimizer.param_groups]
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        shares = {
+            number: {
+                name: share_like(value, trained[number]) if value.ndim else value for name, value in moments.items()
+            }
+            for number, moments in state["state"].items()
+            if number < len(trained)
+        }
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict({**state, "state": shares})
         except ValueError as error:
             raise ValueError(
                 f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
@@ -237,10 +301,6 @@ class TrainingRun:
             ) from error
         for group, values in zip(self.optimizer.param_groups, chosen, strict=True):
             group.update(values)  # the settings of now, not those of the file
-        if self._average is not None and state["average"] is not None:
-            self._average.load_state_dict({**state["average"], "decay": self.settings.average})
-            self._average.to(self.device)
-        self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}

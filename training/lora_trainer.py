@@ -84,5 +84,6 @@ def start_lora_run(
     run = TrainingRun({"lora": adapter}, settings, folder)
     base.to(run.device)
     run.resume()
-    write_description(folder, description)
+    if run.is_main:
+        write_description(folder, description)
     return TrainedLoRA(run, prepared.kind, prepared.config, own, prepared.latent_format, base)

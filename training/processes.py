@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -11,13 +11,80 @@ from torch import nn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Result = TypeVar("Result")
 
-def share_weights(network: nn.Module) -> None:
-    """Give all processes the weights of the first."""
+
+def start_accelerator() -> Accelerator:
+    """This process among those that were started with it.
+
+    ValueError for ways of starting them that this training cannot follow.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(mixed_precision="no")  # its precision holds for a whole process, ours for a run
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
+        raise ValueError(
+            "this launch asks for version 1 of FSDP, training here knows version 2: write `fsdp_version: 2` below "
+            "`fsdp_config` in accelerate's config, or start it with --fsdp_version 2 (accelerate 1.6 or newer)"
+        )
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            f"this launch asks for {kind.value}, which training here does not know: choose several processes "
+            "(MULTI_GPU) or FSDP version 2 in `accelerate config`"
+        )
+    return accelerator
+
+
+def ranks() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are."""
+    from accelerate import PartialState
+
+    start_accelerator()
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def together(work: Callable[[], Result]) -> Result:
+    """Do a part of the `work` in every process and wait for all; what fails in one ends it in all, with the reason.
+
+    Parts should take minutes at most: a process that waits for longer is taken for lost.
+    """
+    from accelerate.utils import gather_object
+
+    result, fault = None, None
+    try:
+        result = work()
+    except BaseException as error:  # also that somebody stopped it
+        fault = error
+    faults = gather_object([None if fault is None else str(fault) or type(fault).__name__])
+    if fault is not None:
+        raise fault
+    for number, reason in enumerate(faults):
+        if reason is not None:
+            raise OtherProcessFailed(f"process {number} of {len(faults)} stopped, and the others with it: {reason}")
+    return result
+
+
+class OtherProcessFailed(OSError):
+    """This process could have gone on, another one could not."""
+
+
+def decided_by_first(value: bool) -> bool:
+    """What the first process holds for true."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
+
+
+@torch.no_grad()
+def share_weights(network: nn.Module, device: torch.device) -> None:
+    """Give all processes the weights of the first, tensor by tensor over `device`."""
     from accelerate.utils import broadcast
 
     for tensor in network.state_dict().values():
-        tensor.copy_(broadcast(tensor))
+        tensor.copy_(broadcast(tensor.to(device)))
 
 
 def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:

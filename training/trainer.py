@@ -115,7 +115,8 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
         settings = replace(settings, betas=BETAS)
     run = TrainingRun(prepared.modules, settings, folder)
     run.resume()
-    write_description(folder, description)
+    if run.is_main:
+        write_description(folder, description)
     return TrainedModel(run, prepared.kind, prepared.config, trainee.family, latent_format)
 
 

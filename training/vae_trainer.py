@@ -113,7 +113,8 @@ def start_vae_run(
     earlier_description(folder, description)
     run = TrainingRun(modules, settings, folder)
     run.resume()
-    write_description(folder, description)
+    if run.is_main:
+        write_description(folder, description)
     return TrainedVAE(run, vae.config)
 
 
