@@ -38,8 +38,10 @@ class Watch:
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
         self.last, due = losses, False
-        if self.look is not None and self.run.is_main and self.look.plan.due(step, self.total):
-            self.sheet, due = self.look.validate(step), True
+        if self.look is not None and self.look.plan.due(step, self.total):
+            self.run.gather()
+            if self.run.is_main:
+                self.sheet, due = self.look.validate(step), True
         self.note(step, losses)
         self.bar.update(step, self.words(step), self.picture(due))
 

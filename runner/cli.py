@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import RunnerError, WorkflowError, nearest, sentence
+from .ranks import leave_others
 from .run import add_parser as add_run_parser
 from .run import check_folders
 from .train import add_parser as add_train_parser
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, unknown = make_parser().parse_known_args(words)
         refuse(unknown, options.parser)
         code = options.command(options)
+        leave_others()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -24,6 +24,15 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def leave_others() -> None:
+    """End the connection to the other processes, if there is one: left open, it may end this process with an abort."""
+    if "RANK" in os.environ:
+        import torch.distributed
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
 def own_outputs(prompt: Prompt, outputs: list[str], classes: Mapping[str, type]) -> list[str]:
     """Which output nodes this process runs: all of them, or only trainers."""
     if is_first():

@@ -53,6 +53,10 @@ class VideoDataset(Protocol):
         """Draw clip `index` of that share: video (3, t, h, w) in -1..1, caption, label (a plain JSON value)."""
         ...
 
+    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `take` would, without making the clip."""
+        ...
+
     def caption_for(self, label: Any, generator: torch.Generator) -> str:
         """Say what the clip of that label shows, in new words where there are any."""
         ...
@@ -110,7 +114,7 @@ class AnimationDataset:
     def clip(self, combination: Combination, generator: torch.Generator) -> Tensor:
         """Draw one clip of `combination`, (3, frames, size, size) in -1..1."""
         sprite = self.sprite(combination.subject)
-        phase, stretch, x, y = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        phase, stretch, x, y = draw_chances(generator)
         pictures = sprite.frames_at(phase * sprite.seconds + torch.arange(self.frames) / self.fps)
 
         longer = SIZES[combination.size] * self.size * (1 + SIZE_JITTER * (2 * stretch - 1))
@@ -126,10 +130,14 @@ class AnimationDataset:
 
     def sample(self, generator: torch.Generator, count: int) -> tuple[Tensor, list[str], list[Combination]]:
         """Draw `count` clips of this split: videos (n, 3, t, h, w) in -1..1, captions, combinations."""
-        chosen = torch.randint(len(self.combinations), (count,), generator=generator).tolist()
-        combinations = [self.combinations[i] for i in chosen]
+        combinations = self.draw_combinations(generator, count)
         videos = torch.stack([self.clip(combination, generator) for combination in combinations])
         return videos, [caption(combination, generator) for combination in combinations], combinations
+
+    def draw_combinations(self, generator: torch.Generator, count: int) -> list[Combination]:
+        """Draw what `count` clips show."""
+        chosen = torch.randint(len(self.combinations), (count,), generator=generator).tolist()
+        return [self.combinations[i] for i in chosen]
 
     def fingerprint(self) -> str:
         """One word for the animations and all settings."""
@@ -148,9 +156,20 @@ class AnimationDataset:
         videos, captions, combinations = self.sample(generator, 1)
         return videos[0], captions[0], asdict(combinations[0])
 
+    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `take` would."""
+        (combination,) = self.draw_combinations(generator, 1)
+        draw_chances(generator)
+        caption(combination, generator)
+
     def caption_for(self, label: Mapping[str, str], generator: torch.Generator) -> str:
         """Say what a clip that `take` drew shows, in wording drawn from `generator`."""
         return caption(Combination(**label), generator)
+
+
+def draw_chances(generator: torch.Generator) -> tuple[float, float, float, float]:
+    """What differs from clip to clip of a combination, each in 0..1: beginning, size, place across and down."""
+    return tuple(torch.rand(4, generator=generator, dtype=torch.float64).tolist())
 
 
 def choose_files(folder: str | Path, subjects: Iterable[str] | None) -> dict[str, Path]:

@@ -2,7 +2,8 @@
 
 A set of latents lies in a folder named by all that it depends on, cut into chunks of few clips. A chunk is a whole file
 or not there, and carries the state of the generator after its last clip. So making goes on where it stopped and ends
-with the very clips of an unbroken run, and any one damaged chunk can be made again alone.
+with the very clips of an unbroken run, and any one damaged chunk can be made again alone. Several processes take turns
+at the chunks, and each ends with all of them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from torch import Tensor
 
 from .cache_files import SUFFIX, check_key, digest, read_tensors, warn_damaged, write_tensors
 from .data import VideoDataset
+from .processes import ranks, together
 
 Encode = Callable[[Tensor], Tensor]  # videos (n, 3, t, h, w) in -1..1 -> latents (n, c, t, h, w)
 OnClip = Callable[[int, int], None]  # (done, total), after each chunk that is safe on disk; may raise to stop
+Place = tuple[Path, tuple[int, int], range]  # of a chunk: file, height and width, indices of its clips
 LAYOUT = 1  # raised when chunks are laid out or clips drawn in another way
 WORDINGS = 4  # captions of each clip; where the dataset has but one, they are the same
 CHUNK_BYTES = 32 << 20  # of pixels in memory at once, if a single clip is not larger
@@ -99,29 +102,45 @@ def prepare_latents(
 
     `encoder_key` is a word that changes with what `encode` makes, see `fingerprint`. Sets of other data, settings or
     encoders lie beside this one. What `on_clip` raises ends the work; the next call goes on behind the last chunk.
-    Raises ValueError for clips that cannot be read or encoded, OSError when the disk is full.
+    Raises ValueError for clips that cannot be read or encoded, OSError when the disk is full; what is raised in one of
+    several processes ends the work of all.
     """
     if clips < 1:
         raise ValueError(f"{clips} clips cannot be learned from; expected 1 or more, a few hundred are usual")
     key = latents_key(dataset, clips, seed, encoder_key)
     shares = dataset.shares(clips)
-    total, rows, place = sum(shares.values()), [], Path(folder) / key
+    places = [
+        (Path(folder) / key / f"{number:05}{SUFFIX}", *chunk)
+        for number, chunk in enumerate(cut(shares, dataset.frames))
+    ]
     generator, words = (torch.Generator().manual_seed(seed) for _ in range(2))
-    for number, (shape, indices) in enumerate(cut(shares, dataset.frames)):
-        path = place / f"{number:05}{SUFFIX}"
-        found = read_chunk(path, len(indices))
-        if found is None:
-            make_chunk(path, dataset, encode, shape, indices, generator)
+    process, processes = ranks()
+    total, rows = sum(shares.values()), []
+    for first in range(0, len(places), processes):
+        turn = places[first : first + processes]
+
+        def own_part(turn: list[Place] = turn, before: int = len(rows)) -> None:
+            if process >= len(turn):
+                return
+            for _, shape, indices in turn[:process]:  # what the others draw
+                for index in indices:
+                    dataset.skip(generator, shape, index)
+            path, shape, indices = turn[process]
+            if read_chunk(path, len(indices)) is None:
+                make_chunk(path, dataset, encode, shape, indices, generator)
+                if on_clip is not None:
+                    on_clip(before + sum(len(each) for _, _, each in turn[: process + 1]), total)
+
+        together(own_part)
+        for path, _, indices in turn:
             found = read_chunk(path, len(indices))
             if found is None:
-                raise OSError(f"{path} was written and cannot be read again; check the disk")
-            if on_clip is not None:
-                on_clip(len(rows) + len(indices), total)
-        chunk, state = found
-        generator.set_state(state)
-        for latent, caption, label in chunk:
-            more = (dataset.caption_for(label, words) for _ in range(WORDINGS - 1))
-            rows.append(Row(latent, (caption, *more), label))
+                raise OSError(f"{path} was written and cannot be read; check the disk, which all processes must share")
+            chunk, state = found
+            generator.set_state(state)
+            for latent, caption, label in chunk:
+                more = (dataset.caption_for(label, words) for _ in range(WORDINGS - 1))
+                rows.append(Row(latent, (caption, *more), label))
     return LatentSet(tuple(rows), key)
 
 

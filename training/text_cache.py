@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .cache_files import SUFFIX, check_key, digest, read_tensors, warn_damaged, write_tensors
+from .processes import ranks, together
 
 EncodeText = Callable[[str], tuple[Tensor, Tensor]]  # text -> tokens (n, d) without padding, pooled (p,)
 OnText = Callable[[int, int], None]  # (done, total), after each text that is encoded; may raise to stop
@@ -60,26 +61,34 @@ def prepare_texts(
 
     `encoder_key` is a word that changes with what `encode_text` makes, see `fingerprint`. What `on_text` raises ends
     the work; all that was encoded before is kept. Raises ValueError for features of a wrong shape, OSError when the
-    disk is full.
+    disk is full. Several processes share the work; what is raised in one of them ends it in all.
     """
     check_key(encoder_key)
     if isinstance(texts, str):
         raise ValueError(f"texts is the one text {texts!r}; expected a list of texts, such as [{texts!r}]")
     wanted = list(dict.fromkeys((NO_TEXT, *texts)))
     place = Path(folder) / digest(["texts", LAYOUT, encoder_key])
-    known = read_all(place)
+    process, processes = ranks()
+    known = together(lambda: read_all(place))  # so that nobody writes before all have read
     missing = [text for text in wanted if text not in known]
-    for start in range(0, len(missing), TEXTS_PER_FILE):
-        made: dict[str, Features] = {}
-        try:
-            for text in missing[start : start + TEXTS_PER_FILE]:
-                made[text] = check_features(encode_text(text), known or made, text)
-                if on_text is not None:
-                    on_text(start + len(made), len(missing))
-        finally:
-            write_features(place, made)
+    for start in range(0, len(missing), TEXTS_PER_FILE * processes):
+
+        def own_part(start: int = start) -> None:
+            made: dict[str, Features] = {}
+            turn = missing[start : start + TEXTS_PER_FILE * processes]
+            try:
+                for text in turn[process::processes]:
+                    made[text] = check_features(encode_text(text), known or made, text)
+                    if on_text is not None:
+                        on_text(start + min(len(turn), len(made) * processes), len(missing))
+            finally:
+                write_features(place, made)
+
+        together(own_part)
     if missing:
         known = read_all(place)  # from here on they lie on disk, not in memory
+    if lost := [text for text in wanted if text not in known]:
+        raise OSError(f"features of {len(lost)} texts are not in {place}; it must be one folder for all processes")
     return TextSet({text: known[text] for text in wanted})
 
 

@@ -81,4 +81,14 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         )
     if changed:
         told = ", ".join(f"{name} {was} -> {new}" for name, (was, new) in changed.items())
-        log.warning("the run in %s goes on with other settings: %s", folder, told)
+        log.warning("the run in %s goes on with other settings: %s%s", folder, told, batch_advice(before, now))
+
+
+def batch_advice(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What to set where a step takes more or fewer batches than before, because there are other processes."""
+    was, new = (int(each.get("processes", 1)) * int(each["accumulate"]) for each in (before, now))
+    if was == new or before.get("processes") == now["processes"]:
+        return ""
+    kept = was // now["processes"]
+    hint = f"; accumulate {kept} keeps it as it was" if kept * now["processes"] == was else ""
+    return f". A step now takes {new} batches instead of {was}{hint}"

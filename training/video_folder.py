@@ -116,7 +116,7 @@ class VideoFolder:
     def clip(self, source: Source, generator: torch.Generator) -> Tensor:
         """One clip of a kept file, (3, frames, height, width) in -1..1; ValueError names a file that went bad."""
         spare = source.footage.seconds - (self.frames - 1) / self.fps
-        start = float(torch.rand((), generator=generator, dtype=torch.float64)) * spare
+        start = draw_chance(generator) * spare
         path = self.folder / source.name
         try:
             pictures = read_frames(path, [start + index / self.fps for index in range(self.frames)])
@@ -166,6 +166,10 @@ class VideoFolder:
         source = alike[index % len(alike)]
         return self.clip(source, generator), source.caption, source.name
 
+    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `take` would."""
+        draw_chance(generator)
+
     def caption_for(self, label: str, generator: torch.Generator) -> str:
         """The caption of the file `label`, always the same."""
         return self._captions[label]
@@ -177,6 +181,11 @@ class VideoFolder:
     def table(self) -> str:
         """What became of every file, one line each; those that are left out come first, where they are seen."""
         return "\n".join(source.row() for source in sorted(self.sources, key=lambda source: not source.dropped))
+
+
+def draw_chance(generator: torch.Generator) -> float:
+    """Where in its file a clip begins, from 0, the start, to 1, the last place from which it fits."""
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def find_files(folder: Path) -> list[Path]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from loop_toys import saved
 from loop_worker import twins
@@ -17,19 +19,49 @@ WORKER = Path(__file__).with_name("loop_worker.py")
 LAUNCH = "-m torch.distributed.run --standalone --nproc_per_node 2"  # `accelerate launch --cpu` would need MPI
 
 
-def test_two_processes_equal_one_that_accumulates_two_batches(tmp_path):
-    """Also over a resume, steps that are skipped, and modules that a batch or all batches leave out."""
-    launch = [*LAUNCH.split(), str(WORKER), "twins", str(tmp_path / "two")]
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes learned that were stopped once."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    launch = [*LAUNCH.split(), str(WORKER), "twins", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     told = subprocess.run([sys.executable, *launch], env=environment, capture_output=True, text=True, timeout=300)
     assert told.returncode == 0, told.stderr
-    twins(tmp_path / "one", accumulate=2)
-    assert json.loads((tmp_path / "two" / "settings.json").read_text())["processes"] == 2
-    two, one = saved(tmp_path / "two"), saved(tmp_path / "one")
-    assert two["step"] == one["step"] and two["skipped"] == one["skipped"]
-    torch.testing.assert_close(two["network"], one["network"])
-    torch.testing.assert_close(two["optimizer"]["state"], one["optimizer"]["state"])
-    curves = [read_rows(tmp_path / name / "losses.jsonl") for name in ("two", "one")]
-    torch.testing.assert_close(*curves)
-    seen = [set(row) for row in curves[1]]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """What one process learned that took two batches a step."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    twins(folder, accumulate=2)
+    return folder
+
+
+def assert_learned_the_same(folder, other):
+    found, wanted = saved(folder), saved(other)
+    assert all(found[name] == wanted[name] for name in ("step", "batches", "skipped"))
+    torch.testing.assert_close(found["network"], wanted["network"])
+    torch.testing.assert_close(found["optimizer"]["state"], wanted["optimizer"]["state"])
+    torch.testing.assert_close(*(read_rows(each / "losses.jsonl") for each in (folder, other)))
+
+
+def test_two_processes_equal_one_that_accumulates_two_batches(two, one):
+    """Also over a resume, steps that are skipped, and modules that a batch or all batches leave out."""
+    assert json.loads((two / "settings.json").read_text())["processes"] == 2
+    assert_learned_the_same(two, one)
+    seen = [set(row) for row in read_rows(one / "losses.jsonl")]
     assert {"step", "skipped"} in seen and {"step", "loss"} in seen and {"step", "loss", "other"} in seen
+
+
+def test_a_run_of_two_processes_goes_on_in_one(two, one, tmp_path, caplog):
+    """From the state in the middle, in the same batches; where they are fewer, it is said how to have as many."""
+    for name in ("same", "fewer"):
+        shutil.copytree(two, tmp_path / name)
+        (tmp_path / name / "state.pt").unlink()
+    twins(tmp_path / "same", accumulate=2)
+    assert_learned_the_same(tmp_path / "same", one)
+    assert "processes 2 -> 1" in caplog.text and "instead of" not in caplog.text
+    twins(tmp_path / "fewer", accumulate=1)
+    assert saved(tmp_path / "fewer")["batches"] == 2 * 5 + 7
+    assert "takes 1 batches instead of 2; accumulate 2 keeps it as it was" in caplog.text

@@ -17,6 +17,7 @@ conftest.import_checkout()
 import torch  # noqa: E402
 from pyramid_video.host import use_host  # noqa: E402
 from pyramid_video.host.standalone import StandaloneHost  # noqa: E402
+from pyramid_video.runner.ranks import leave_others  # noqa: E402
 from pyramid_video.runner.registry import node_classes  # noqa: E402
 from pyramid_video.training.processes import start_accelerator  # noqa: E402
 from tiny_models import MODEL, TEXT, VAE  # noqa: E402
@@ -77,3 +78,4 @@ if __name__ == "__main__":
     use_host(StandaloneHost(Path(models), Path(inputs), Path(output), silent=True, device="cpu"))
     with torch.inference_mode():
         train_all(int(accumulate))
+    leave_others()
