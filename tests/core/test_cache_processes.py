@@ -16,10 +16,10 @@ WORKER = Path(__file__).with_name("cache_worker.py")
 CLIPS = 12
 
 
-def launch(videos, folder, *more):
+def launch(clips, folder, *more):
     """What both processes report."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, *LAUNCH.split(), str(WORKER), str(videos), str(folder), *more]
+    command = [sys.executable, *LAUNCH.split(), str(WORKER), str(clips), str(folder), *more]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert told.returncode == 0, told.stderr
     return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in (0, 1)]

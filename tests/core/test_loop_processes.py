@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from loop_toys import saved
 from loop_worker import twins
 from pyramid_video.training.loss_log import read_rows
+from pyramid_video.training.processes import start_accelerator
 
 WORKER = Path(__file__).with_name("loop_worker.py")
 LAUNCH = "-m torch.distributed.run --standalone --nproc_per_node 2"  # `accelerate launch --cpu` would need MPI
@@ -65,3 +67,21 @@ def test_a_run_of_two_processes_goes_on_in_one(two, one, tmp_path, caplog):
     twins(tmp_path / "fewer", accumulate=1)
     assert saved(tmp_path / "fewer")["batches"] == 2 * 5 + 7
     assert "takes 1 batches instead of 2; accumulate 2 keeps it as it was" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "plugin", "words"),
+    [
+        ("FSDP", {"fsdp_version": 1}, "version 1 of FSDP.*fsdp_version: 2"),
+        ("FSDP", {}, "version 1 of FSDP.*accelerate 1.6 or newer"),
+        ("DEEPSPEED", {}, "DEEPSPEED.*MULTI_GPU.*FSDP version 2"),
+    ],
+)
+def test_launches_that_cannot_be_followed_are_refused(monkeypatch, kind, plugin, words):
+    from accelerate.utils import DistributedType
+
+    state = SimpleNamespace(fsdp_plugin=SimpleNamespace(**plugin))
+    launched = SimpleNamespace(distributed_type=DistributedType[kind], state=state)
+    monkeypatch.setattr("accelerate.Accelerator", lambda **_: launched)
+    with pytest.raises(ValueError, match=words):
+        start_accelerator()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.registry import node_classes
-from tiny_models import MODEL, TEXT, VAE, make_models
+from tiny_models import MODEL, TEXT, VAE, make_animations, make_models
 
 FAMILIES = {"flow": "Flow", "diffusion": "Diffusion", "gan": "GAN", "pyramid": "Pyramid"}
 
@@ -24,15 +24,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("input")
-    (folder / "animations").mkdir()
-    for name, colour in (("ball", "red"), ("leaf", "green")):
-        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
-        for shift, picture in enumerate(pictures):
-            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
-        path = folder / "animations" / f"{name}.webp"
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
-    return folder
+    return make_animations(tmp_path_factory.mktemp("input"))
 
 
 @pytest.fixture

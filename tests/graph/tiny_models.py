@@ -1,10 +1,11 @@
-"""A tiny model with random weights in a models folder, under the names that the bundled workflows use."""
+"""A tiny model with random weights in a models folder, and tiny animations in an input folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from pyramid_video.models import checkpoints
 from pyramid_video.models.causal_vae import CausalVideoVAE
 from pyramid_video.models.causal_vae import init_weights as init_vae
@@ -26,6 +27,18 @@ def make_models(folder: Path) -> Path:
     make_transformer(folder / "diffusion_models" / MODEL)
     make_vae(folder / "vae" / VAE)
     make_text_encoder(folder / "text_encoders" / TEXT)
+    return folder
+
+
+def make_animations(folder: Path) -> Path:
+    """Draw a red ball and a green leaf, each of two pictures, in `folder`/animations."""
+    place = folder / "animations"
+    place.mkdir()
+    for name, colour in (("ball", "red"), ("leaf", "green")):
+        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
+        for shift, picture in enumerate(pictures):
+            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
+        pictures[0].save(place / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=100)
     return folder
 
 
