@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..models.files import remove_parts, write_beside
 from ..samplers.seeds import nth_seed
 from .loss_log import LOSSES, LossLog
+from .optimizer import load_optimizer, make_optimizer
 from .processes import (
     agree,
     average_gradients,
@@ -70,14 +71,7 @@ class TrainingRun:
         if self.settings.gradient_checkpointing:
             save_memory(self._network)
         share_weights(self._network, self.device)
-        decay = [p for p in self._network.parameters() if p.requires_grad and p.ndim >= 2]
-        plain = [p for p in self._network.parameters() if p.requires_grad and p.ndim < 2]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": self.settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.settings.learning_rate,
-            betas=self.settings.betas,
-            eps=1e-8,
-        )
+        optimizer = make_optimizer(self._network, self.settings)
         if self._sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
@@ -272,7 +266,13 @@ class TrainingRun:
                 f"{sorted(wrong)[0]!r}. Give the run a new folder, or the settings it was started with"
             )
         self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
-        self._load_optimizer(state["optimizer"])
+        try:
+            load_optimizer(self.optimizer, state["optimizer"])
+        except ValueError as error:
+            raise ValueError(
+                f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
+                "the command it was started with"
+            ) from error
         if self._average is not None and state["average"] is not None:
             shadows = zip(state["average"]["shadow_params"], self._network.parameters(), strict=True)
             shares = [share_like(shadow, like).to(like.device) for shadow, like in shadows]
@@ -281,26 +281,6 @@ class TrainingRun:
         self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
         taken = self.settings.accumulate * self.accelerator.num_processes
         self.batches = int(state.get("batches", self.step * taken))
-
-    def _load_optimizer(self, state: Mapping[str, Any]) -> None:
-        chosen = [{"betas": g["betas"], "weight_decay": g["weight_decay"]} for g in self.optimizer.param_groups]
-        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        shares = {
-            number: {
-                name: share_like(value, trained[number]) if value.ndim else value for name, value in moments.items()
-            }
-            for number, moments in state["state"].items()
-            if number < len(trained)
-        }
-        try:
-            self.optimizer.load_state_dict({**state, "state": shares})
-        except ValueError as error:
-            raise ValueError(
-                f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
-                "the command it was started with"
-            ) from error
-        for group, values in zip(self.optimizer.param_groups, chosen, strict=True):
-            group.update(values)  # the settings of now, not those of the file
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}
