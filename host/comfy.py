@@ -59,8 +59,8 @@ class ComfyHost:
     def folders(self) -> ModelFolders:
         """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
         own = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
-        # Official folders are not looked for among LoRAs, of which there may be thousands.
-        models = [folder for kind, folders in own.items() if kind != "loras" for folder in folders]
+        # Official folders are not looked for among LoRAs, of which there may be thousands, and classifiers.
+        models = [folder for kind in ("diffusion_models", "vae", "text_encoders") for folder in own[kind]]
         shared = [folder for folder in models if not folder.is_relative_to(BUNDLED)]
         official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
         return ModelFolders(own, [*official, *shared])

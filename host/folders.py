@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-KINDS = ("diffusion_models", "vae", "text_encoders", "loras")
+KINDS = ("diffusion_models", "vae", "text_encoders", "loras", "classifiers")
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
 MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 WEIGHT_EXTENSIONS = (".safetensors", ".bin")

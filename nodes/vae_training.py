@@ -13,9 +13,11 @@ from .train_watch import Watch
 if TYPE_CHECKING:
     from ..training.data import VideoDataset
     from ..training.trainer import TrainingPlan
+    from ..training.vae_objective import PerceptualTerm
     from ..training.vae_trainer import TrainedVAE, VAETrainee
 
 NEW = ("new small", "new official")
+OWN_LINEAR = "those of the same file"
 
 
 class VAETraineeBlock:
@@ -56,6 +58,63 @@ class VAETraineeBlock:
         if vae_name in NEW:
             return (VAETrainee(vae_name.removeprefix("new "), None, decoder_only),)
         return (VAETrainee(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
+
+
+class LoadPerceptual:
+    CATEGORY = "pyramid video/training"
+    DESCRIPTION = (
+        "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. The "
+        "file is yours, in models/classifiers."
+    )
+    SEARCH_ALIASES = ["lpips", "vgg", "perceptual loss", "train"]
+    RETURN_TYPES = ("PERCEPTUAL_LOSS",)
+    RETURN_NAMES = ("perceptual",)
+    OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        files = model_names("classifiers")
+        return {
+            "required": {
+                "vgg_name": (
+                    files,
+                    {"tooltip": "A VGG16 as safetensors with the names of torchvision or timm, in models/classifiers."},
+                ),
+                "weight": (
+                    "FLOAT",
+                    {
+                        "default": 0.1,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.01,
+                        "tooltip": "How much it counts beside the errors of the pixels. 0.1 is gentle; with linear "
+                        "weights the numbers are about ten times smaller, and 1 is usual.",
+                    },
+                ),
+            },
+            "optional": {
+                "linear_name": (
+                    [OWN_LINEAR, *files],
+                    {
+                        "default": OWN_LINEAR,
+                        "tooltip": "A safetensors file with the linear weights of LPIPS, if they are in another file. "
+                        "Where there are none, all features count alike.",
+                    },
+                ),
+            },
+        }
+
+    def load(self, vgg_name: str, weight: float, linear_name: str = OWN_LINEAR):
+        import torch
+
+        from ..models.perceptual import load_perceptual
+        from ..training.vae_objective import PerceptualTerm
+
+        host = get_host()
+        linear = None if linear_name == OWN_LINEAR else host.find_model("classifiers", linear_name)
+        with torch.inference_mode(False):  # or nothing could be learned through it
+            return (PerceptualTerm(load_perceptual(host.find_model("classifiers", vgg_name), linear), weight),)
 
 
 class TrainVAE(NamesRun):
@@ -151,6 +210,10 @@ class TrainVAE(NamesRun):
                         "tooltip": "Weight of the discriminator once it has begun. High values invent detail.",
                     },
                 ),
+                "perceptual": (
+                    "PERCEPTUAL_LOSS",
+                    {"tooltip": "From 'Load perceptual loss': decoded clips shall also look like the true ones."},
+                ),
             },
         }
 
@@ -166,6 +229,7 @@ class TrainVAE(NamesRun):
         kl: float = 3e-4,
         judge_from: int = -1,
         adversarial: float = 0.5,
+        perceptual: PerceptualTerm | None = None,
     ):
         import torch
 
@@ -184,7 +248,7 @@ class TrainVAE(NamesRun):
             key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
             trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
             watch = Watch(trained.run)
-            loss = VAELoss(kl=kl, adversarial=adversarial)
+            loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
             train_vae(trained, pool, pieces, loss, None if judge_from < 0 else judge_from, watch)
         return watch.answer(trained)
 
@@ -224,11 +288,13 @@ class SaveTrainedVAE(NamesFile):
 
 NODES = {
     "PyramidVideoVAETrainee": VAETraineeBlock,
+    "PyramidVideoLoadPerceptual": LoadPerceptual,
     "PyramidVideoTrainVAE": TrainVAE,
     "PyramidVideoSaveTrainedVAE": SaveTrainedVAE,
 }
 NAMES = {
     "PyramidVideoVAETrainee": "VAE to train",
+    "PyramidVideoLoadPerceptual": "Load perceptual loss",
     "PyramidVideoTrainVAE": "Train VAE",
     "PyramidVideoSaveTrainedVAE": "Save trained VAE",
 }

@@ -42,10 +42,14 @@ def describe(path: Path, kind: str) -> str:
     from ..models.checkpoints import KINDS as MEANINGS
     from ..models.checkpoints import CheckpointError, inspect
     from ..models.lora import load_lora
+    from ..models.perceptual import load_perceptual
 
     try:
         if kind == "loras":
             return f"LoRA of {len(load_lora(path))} layers, {path.stat().st_size / 1e6:,.2f} MB"
+        if kind == "classifiers":
+            load_perceptual(path)
+            return f"VGG16 for a perceptual loss, {path.stat().st_size / 1e6:,.1f} MB"
         info = inspect(path)
         size = sum(file.stat().st_size for file in info.files)
     except (CheckpointError, OSError) as error:

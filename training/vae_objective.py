@@ -1,4 +1,4 @@
-"""What the video VAE learns: to give back the clip, from a latent close to a unit normal, and to look real.
+"""What the video VAE learns: to give back the clip, from a latent close to a unit normal, and to look alike and real.
 
 The adversarial part is that of VQGAN (Esser et al. 2021): hinge losses, and a weight that makes its pull on the
 decoder's last layer as strong as that of the reconstruction.
@@ -6,6 +6,7 @@ decoder's last layer as strong as that of the reconstruction.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,18 +20,35 @@ LARGEST_ADAPTIVE_WEIGHT = 1e4
 
 
 @dataclass(frozen=True)
+class PerceptualTerm:
+    """How much it counts that a decoded clip looks like the true one, and the network that sees it.
+
+    `distance(decoded, video)` is one number for videos (b, 3, t, h, w) in -1..1; `PerceptualDistance` is meant.
+    """
+
+    distance: nn.Module
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"the perceptual loss has the weight {self.weight}; expected a number of at least 0")
+
+
+@dataclass(frozen=True)
 class VAELoss:
     """Weights of the terms.
 
     `absolute` and `squared` weigh the mean absolute and squared error of the pixels (-1..1): the first keeps edges, the
     second is what PSNR measures. `kl` weighs the divergence per latent number: large enough that the latents have no
     outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given.
+    `perceptual` belongs to the reconstruction, where there is one.
     """
 
     absolute: float = 1.0
     squared: float = 5.0
     kl: float = 3e-4
     adversarial: float = 0.5
+    perceptual: PerceptualTerm | None = None
 
     def __call__(
         self, vae: CausalVideoVAE, video: Tensor, generator: torch.Generator, discriminator: nn.Module | None = None
@@ -47,7 +65,11 @@ class VAELoss:
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         absolute, squared = error.abs().mean(), error.square().mean()
         reconstruction = self.absolute * absolute + self.squared * squared
-        losses = {"loss": reconstruction + self.kl * kl, "absolute": absolute, "squared": squared, "kl": kl}
+        losses = {"absolute": absolute, "squared": squared, "kl": kl}
+        if self.perceptual is not None:
+            losses["perceptual"] = self.perceptual.distance(decoded, video)
+            reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
+        losses = {"loss": reconstruction + self.kl * kl, **losses}
         if discriminator is not None:
             deceive = deceive_loss(discriminator, decoded)
             judge = judge_loss(discriminator, video, decoded)

@@ -128,6 +128,8 @@ def train_vae(
 ) -> TrainedVAE:
     """Take the steps that are left; from step `judged_from` on (None: never) a discriminator teaches the VAE too."""
     run = trained.run
+    if loss.perceptual is not None:
+        loss.perceptual.distance.to(run.device)
 
     def lesson(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         video = pieces.draw(pool, step, generator).to(run.device)

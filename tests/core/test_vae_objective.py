@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pyramid_video.models.causal_vae import CausalVideoVAE, init_weights
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.frame_discriminator import FrameDiscriminator
 from pyramid_video.models.frame_discriminator import init_weights as init_discriminator
-from pyramid_video.training.vae_objective import VAELoss, deceive_loss, judge_loss, psnr
+from pyramid_video.training.vae_objective import PerceptualTerm, VAELoss, deceive_loss, judge_loss, psnr
 
 CONFIG = CausalVAEConfig(
     encoder_out_channels=4,
@@ -53,6 +55,26 @@ def test_without_a_discriminator_the_terms_add_up(networks):
     losses = losses_of(networks)
     expected = losses["absolute"] + 5 * losses["squared"] + 0.1 * losses["kl"]
     torch.testing.assert_close(losses["loss"], expected)
+
+
+def test_what_looks_alike_belongs_to_the_reconstruction(networks):
+    """Its gradient counts for the adaptive weight of the discriminator too, as in VQGAN."""
+
+    class Distance(torch.nn.Module):
+        def forward(self, decoded, video):
+            return (decoded - video).square().mean()
+
+    term = PerceptualTerm(Distance(), 3.0)
+    squared = replace(LOSS, squared=LOSS.squared + 3.0)
+    for extra in ((), (networks[1],)):
+        with_term, without = (
+            loss(networks[0], networks[2], torch.Generator().manual_seed(1), *extra)
+            for loss in (replace(LOSS, perceptual=term), squared)
+        )
+        torch.testing.assert_close(with_term["perceptual"], with_term["squared"])
+        torch.testing.assert_close(with_term["loss"], without["loss"])
+    with pytest.raises(ValueError, match="the weight -1.*at least 0"):
+        PerceptualTerm(Distance(), -1)
 
 
 def test_each_network_learns_its_own_part_from_one_loss(networks):

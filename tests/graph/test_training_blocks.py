@@ -12,7 +12,9 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.registry import node_classes
+from pyramid_video.training.loss_log import read_rows
 from tiny_models import MODEL, TEXT, VAE, make_animations, make_models
+from vgg_file import write_vgg
 
 FAMILIES = {"flow": "Flow", "diffusion": "Diffusion", "gan": "GAN", "pyramid": "Pyramid"}
 
@@ -228,6 +230,20 @@ def test_a_vae_is_trained_and_gives_back_clips(host, parts, vae_name):
     pictures = torch.rand(5, 64, 64, 3)
     decoded = host.decode(vae, host.encode(vae, pictures))
     assert decoded.shape == pictures.shape and torch.isfinite(decoded).all()
+
+
+def test_a_vae_learns_with_a_perceptual_loss(host, parts, models):
+    """With weights that the user has put into the models folder, and inside a host's inference mode."""
+    write_vgg(models / "classifiers" / "vgg16.safetensors")
+    with torch.inference_mode():
+        (term,) = run("PyramidVideoLoadPerceptual", vgg_name="vgg16.safetensors", weight=0.5)
+        trained = train_vae(parts, VAE, perceptual=term)
+    for row in read_rows(trained.run.folder / "losses.jsonl"):
+        pixels = row["absolute"] + 5 * row["squared"] + 3e-4 * row["kl"]
+        assert row["loss"] == pytest.approx(pixels + 0.5 * row["perceptual"], rel=1e-4) and row["perceptual"] > 0
+    (models / "classifiers" / "other.safetensors").write_bytes(host.find_model("vae", VAE).read_bytes())
+    with pytest.raises(ValueError, match="no VGG16"):
+        run("PyramidVideoLoadPerceptual", vgg_name="other.safetensors", weight=0.5)
 
 
 def test_training_the_decoder_alone_keeps_the_latents(host, parts):
