@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from .facts import ModelFacts, VAEFacts
 from .folders import ModelFolders, find_file, find_folder, list_files
@@ -51,6 +52,7 @@ class StandaloneHost:
         self.output_dir = Path(output)
         self._device_name = device
         self.silent = silent
+        self._bars: WeakSet[Bar] = WeakSet()
 
     @cached_property
     def temp_dir(self) -> Path:
@@ -261,7 +263,14 @@ class StandaloneHost:
 
     def progress(self, total: int) -> Bar:
         """A bar on stderr for a piece of work of `total` steps."""
-        return Bar(total, self.silent)
+        bar = Bar(total, self.silent)
+        self._bars.add(bar)
+        return bar
+
+    def end_progress(self) -> None:
+        """End the lines of bars that a node left behind when it failed or was stopped."""
+        for bar in list(self._bars):
+            bar.close()
 
 
 def expect(value: Any, kind: type, wire: str, source: str) -> Any:

@@ -23,6 +23,7 @@ FAMILIES = (
     "trainers",
     "training_results",
     "vae_training",
+    "perceptual",
     "lora_training",
 )
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

@@ -72,7 +72,7 @@ def run_lessons(
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False):
-        material = prepare_material(dataset, vae, clip, clips, plan)
+        material = prepare_material(dataset, vae, clip, folder, clips, plan)
         host.free_memory()
         with torch.enable_grad():
             trained = start(material, folder, plan)
@@ -133,18 +133,24 @@ class NamesFile:
         return verdict(lambda name: output_file(cls.KIND, str(name), cls.WHAT), name)
 
 
-def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: TrainingPlan) -> DatasetMaterial:
-    """Latents and text features, from the cache beside the runs where it has them."""
+def prepare_material(dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan) -> DatasetMaterial:
+    """Latents and text features, from the cache beside the runs where it has them.
+
+    ValueError at once when the run in `folder` learns from other data: making them may take hours.
+    """
     import torch
 
-    from ..training.latent_cache import prepare_latents
+    from ..training.latent_cache import latents_key, prepare_latents
     from ..training.material import DatasetMaterial
+    from ..training.run_description import earlier_description
     from ..training.text_cache import prepare_texts
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE
     host.vae_facts(vae)  # says so where it is no VAE of ours
     vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
+    key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
+    earlier_description(folder, {"seed": seed, "data": key})
 
     def encode(videos: Tensor) -> Tensor:
         pictures = (videos.movedim(1, -1) + 1) / 2  # (n, t, h, w, 3)
@@ -160,4 +166,4 @@ def prepare_material(dataset: VideoDataset, vae, clip, clips: int, plan: Trainin
 
     latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, counting("encoding clips"))
     texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, counting("encoding texts"))
-    return DatasetMaterial(latents, texts, plan.batch, f"{latents.key}-{clip_key}", decode)
+    return DatasetMaterial(latents, texts, plan.batch, key, decode)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..training.vae_trainer import TrainedVAE, VAETrainee
 
 NEW = ("new small", "new official")
-OWN_LINEAR = "those of the same file"
 
 
 class VAETraineeBlock:
@@ -58,63 +57,6 @@ class VAETraineeBlock:
         if vae_name in NEW:
             return (VAETrainee(vae_name.removeprefix("new "), None, decoder_only),)
         return (VAETrainee(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
-
-
-class LoadPerceptual:
-    CATEGORY = "pyramid video/training"
-    DESCRIPTION = (
-        "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. The "
-        "file is yours, in models/classifiers."
-    )
-    SEARCH_ALIASES = ["lpips", "vgg", "perceptual loss", "train"]
-    RETURN_TYPES = ("PERCEPTUAL_LOSS",)
-    RETURN_NAMES = ("perceptual",)
-    OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)
-    FUNCTION = "load"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        files = model_names("classifiers")
-        return {
-            "required": {
-                "vgg_name": (
-                    files,
-                    {"tooltip": "A VGG16 as safetensors with the names of torchvision or timm, in models/classifiers."},
-                ),
-                "weight": (
-                    "FLOAT",
-                    {
-                        "default": 0.1,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.01,
-                        "tooltip": "How much it counts beside the errors of the pixels. 0.1 is gentle; with linear "
-                        "weights the numbers are about ten times smaller, and 1 is usual.",
-                    },
-                ),
-            },
-            "optional": {
-                "linear_name": (
-                    [OWN_LINEAR, *files],
-                    {
-                        "default": OWN_LINEAR,
-                        "tooltip": "A safetensors file with the linear weights of LPIPS, if they are in another file. "
-                        "Where there are none, all features count alike.",
-                    },
-                ),
-            },
-        }
-
-    def load(self, vgg_name: str, weight: float, linear_name: str = OWN_LINEAR):
-        import torch
-
-        from ..models.perceptual import load_perceptual
-        from ..training.vae_objective import PerceptualTerm
-
-        host = get_host()
-        linear = None if linear_name == OWN_LINEAR else host.find_model("classifiers", linear_name)
-        with torch.inference_mode(False):  # or nothing could be learned through it
-            return (PerceptualTerm(load_perceptual(host.find_model("classifiers", vgg_name), linear), weight),)
 
 
 class TrainVAE(NamesRun):
@@ -234,6 +176,7 @@ class TrainVAE(NamesRun):
         import torch
 
         from ..training.loop import TrainSettings
+        from ..training.run_description import earlier_description
         from ..training.trainer import TrainingPlan
         from ..training.vae_objective import VAELoss
         from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
@@ -242,10 +185,11 @@ class TrainVAE(NamesRun):
         host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
         if not callable(getattr(dataset, "sample", None)):
             raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
+        earlier_description(folder, {"seed": plan.settings.seed, "data": key})
         with torch.inference_mode(False), torch.enable_grad():
             pool = draw_pool(dataset, clips, plan.settings.seed, counting("drawing clips"))
             host.free_memory()
-            key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
             trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
@@ -288,13 +232,11 @@ class SaveTrainedVAE(NamesFile):
 
 NODES = {
     "PyramidVideoVAETrainee": VAETraineeBlock,
-    "PyramidVideoLoadPerceptual": LoadPerceptual,
     "PyramidVideoTrainVAE": TrainVAE,
     "PyramidVideoSaveTrainedVAE": SaveTrainedVAE,
 }
 NAMES = {
     "PyramidVideoVAETrainee": "VAE to train",
-    "PyramidVideoLoadPerceptual": "Load perceptual loss",
     "PyramidVideoTrainVAE": "Train VAE",
     "PyramidVideoSaveTrainedVAE": "Save trained VAE",
 }

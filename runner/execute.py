@@ -65,6 +65,7 @@ def execute(
                 for done in [kept for kept in results if waiting[kept] <= 0]:
                     del results[done]
     finally:
+        get_host().end_progress()
         results.clear()
         gc.collect()
     return outcome

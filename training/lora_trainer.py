@@ -76,6 +76,7 @@ def start_lora_run(
         "kind": "lora",
         "base": {"kind": prepared.kind, "config": prepared.config.to_dict(), "family": own.to_dict()},
         "lora": asdict(lora),
+        "seed": settings.seed,
         "data": material.key,
     }
     earlier_description(folder, description)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files import write_beside
-from .loop import run_exists
+from .run_state import run_exists
 
 DESCRIPTION = "model.json"
 

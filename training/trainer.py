@@ -103,6 +103,7 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
         "kind": prepared.kind,
         "config": prepared.config.to_dict(),
         "family": trainee.family.to_dict(),
+        "seed": settings.seed,
         "data": material.key,
     }
     latent_format = prepared.latent_format

@@ -109,7 +109,8 @@ def start_vae_run(
     if judged:
         modules["discriminator"] = FrameDiscriminator()
         init_discriminator(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 2))
-    description = {"kind": "causal_vae", "config": vae.config.to_dict(), "data": data_key}
+    config = vae.config.to_dict()
+    description = {"kind": "causal_vae", "config": config, "seed": settings.seed, "data": data_key}
     earlier_description(folder, description)
     run = TrainingRun(modules, settings, folder)
     run.resume()

@@ -194,12 +194,15 @@ def test_a_batch_that_the_stages_cannot_share_is_told(parts):
         train("pyramid", parts, stage_ratios="1, 1, 1")
 
 
-def test_a_run_of_another_model_or_other_data_is_not_gone_on_with(parts):
+def test_a_run_of_another_model_or_other_data_is_not_gone_on_with(host, parts, monkeypatch):
     train("flow", parts)
     with pytest.raises(ValueError, match="its family differs"):
         train("diffusion", parts)
+    monkeypatch.setattr(host, "encode", lambda *_: pytest.fail("clips were encoded in vain"))
     with pytest.raises(ValueError, match="its data differs"):
         train("flow", {**parts, "clips": 2})
+    with pytest.raises(ValueError, match="its seed differs"):
+        train("flow", parts, settings=settings(3, run_seed=1))
 
 
 def test_a_description_says_what_is_trained(host, parts):
