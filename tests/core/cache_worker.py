@@ -22,6 +22,7 @@ from pyramid_video.runner.ranks import leave_others  # noqa: E402
 from pyramid_video.training import latent_cache, text_cache  # noqa: E402
 from pyramid_video.training.video_folder import VideoFolder  # noqa: E402
 
+SMALL_PIECES = ((latent_cache, "CHUNK_BYTES", 1), (text_cache, "TEXTS_PER_FILE", 2))
 TEXTS = [f"text {i}" for i in range(9)]
 
 
@@ -39,8 +40,7 @@ class Failing:
 
 
 def make(videos: Path, folder: Path, fail: bool = False):
-    """Latents of 12 clips and features of ten texts, in small pieces."""
-    latent_cache.CHUNK_BYTES, text_cache.TEXTS_PER_FILE = 1, 2
+    """Latents of 12 clips and features of ten texts."""
     encode, texts = test_latent_cache.Encoder(), test_text_cache.Encoder()
     told = {}
     parts = {
@@ -61,6 +61,8 @@ def make(videos: Path, folder: Path, fail: bool = False):
 if __name__ == "__main__":
     videos, folder, *more = sys.argv[1:]
     rank = os.environ["RANK"]
+    for place in SMALL_PIECES:
+        setattr(*place)
     report, _ = make(Path(videos), Path(folder), more == ["fail"] and rank == "1")
     Path(folder, f"report-{rank}.json").write_text(json.dumps(report))
     leave_others()

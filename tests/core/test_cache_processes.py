@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cache_worker import TEXTS, make
+from cache_worker import SMALL_PIECES, TEXTS, make
 from test_latent_cache import same_rows, videos  # noqa: F401 (a fixture)
 from test_loop_processes import LAUNCH
 
@@ -25,7 +25,9 @@ def launch(clips, folder, *more):
     return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def test_the_work_is_shared_and_goes_on_after_a_failure(videos, tmp_path):  # noqa: F811
+def test_the_work_is_shared_and_goes_on_after_a_failure(videos, tmp_path, monkeypatch):  # noqa: F811
+    for place in SMALL_PIECES:
+        monkeypatch.setattr(*place)
     folder, other = tmp_path / "two", tmp_path / "one"
     first, second = launch(videos, folder, "fail")
     for part in ("latents", "texts"):

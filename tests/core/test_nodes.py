@@ -44,6 +44,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoSaveTrainedLoRA",
     "PyramidVideoVAETrainee",
     "PyramidVideoTrainVAE",
+    "PyramidVideoLoadPerceptual",
     "PyramidVideoSaveTrainedVAE",
     "PyramidVideoLoadForTraining",
     "PyramidVideoTrainingSettings",
