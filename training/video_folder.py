@@ -121,7 +121,7 @@ class VideoFolder:
         try:
             pictures = read_frames(path, [start + index / self.fps for index in range(self.frames)])
         except ValueError as error:
-            raise ValueError(f"{path} {error}; it could be read when the dataset was opened") from error
+            raise ValueError(f"{path} {error}, though it begins well; take it out or convert it anew") from error
         return fill(pictures.float() / 127.5 - 1, source.bucket).transpose(0, 1)
 
     def sample(self, generator: torch.Generator, count: int) -> tuple[Tensor, list[str], list[str]]:
