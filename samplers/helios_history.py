@@ -59,12 +59,14 @@ class HeliosHistory:
         if self.noise[1] > 0:
             seen = [mix_noise(clip, self.noise, generators) for clip in seen]
         first, recent = seen or (None, like[:, :, :0])
-        nothing = torch.zeros_like(like[:, :, :1])
         length = sum(GRAINS)
+        nothing = torch.zeros_like(like[:, :, :1]).expand(-1, -1, length, -1, -1)
 
         def recall(done: Sequence[Tensor]) -> See:
-            kept = first if first is not None else done[0][:, :, :1] if done else nothing
-            past = torch.cat([nothing.expand(-1, -1, length, -1, -1), recent, *done], dim=2)[:, :, -length:]
+            kept = first if first is not None else done[0][:, :, :1] if done else nothing[:, :, :1]
+            newest = torch.cat([recent, *done], dim=2)[:, :, -length:]
+            # Joined to the same length for every unit: a compiled network is compiled anew where strides change.
+            past = torch.cat([nothing[:, :, newest.shape[2] :], newest], dim=2)
             memory = remember(kept, past, units.later)
             return lambda stage: memory  # the same at every resolution
 

@@ -42,6 +42,17 @@ def test_the_newest_are_seen_finest_and_the_first_for_ever():
     assert seen(one) == {"long": [0.0] * 10 + list(range(1, 7)), "mid": [7, 8], "short": [1, 9]}
 
 
+def test_memories_of_all_chunks_lie_alike_in_memory():
+    """A compiled network is compiled anew for tensors of other strides."""
+    chunks = [numbered(*range(start, start + 9)) for start in (1, 10, 19, 28)]
+    layouts = {
+        tuple((grain.latents.shape, grain.latents.stride()) for _, grain, _ in recall(history, chunks[:count]).grains)
+        for count in range(5)
+        for history in (HeliosHistory(), HeliosHistory(first=numbered(50), recent=numbered(51, 52)))
+    }
+    assert len(layouts) == 1
+
+
 def test_a_start_comes_before_the_clip():
     history = HeliosHistory(first=numbered(100), recent=numbered(101, 102), noise=(0.0, 0.0))
     assert seen(recall(history, [])) == {"long": [0.0] * 16, "mid": [0, 101], "short": [100, 102]}
