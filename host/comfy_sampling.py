@@ -197,7 +197,7 @@ def computing_dtype(model: Any) -> torch.dtype:
 
 
 def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[str, Any]:
-    """A prompt whose mask has the size and, where it changes over time, the time of the unit `x`.
+    """A prompt whose mask has the size of the unit `x`, and a mask of its own for each of its frames.
 
     `unit` are its latent frames, of `frames` in the whole clip.
     """
@@ -209,18 +209,19 @@ def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[
     if "mask" not in cond:
         return cond
     mask = cond["mask"]  # (n, times, h, w), the times spread evenly over the clip
-    mask = mask[:, times_of(unit, frames, mask.shape[1])].mean(dim=1, keepdim=True)
+    each = [mask[:, times_of(frame, frames, mask.shape[1])].mean(dim=1) for frame in range(unit.start, unit.stop)]
+    mask = torch.stack(each, dim=1)
     return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
 
 
-def times_of(unit: slice, frames: int, times: int) -> slice:
-    """Which of `times` masks belong to the latent frames `unit`: those after the ones before, up to its last one's.
+def times_of(frame: int, frames: int, times: int) -> slice:
+    """Which of `times` masks belong to the latent frame: those after the ones before, up to its own.
 
-    So a mask for every picture meets the pictures that the latent frames stand for, the first of them alone.
+    So a mask for every picture meets the pictures that the latent frame stands for, the first of them alone.
     """
     step = (times - 1) / max(1, frames - 1)
-    last = round((unit.stop - 1) * step)
-    first = min(last, round((unit.start - 1) * step) + 1) if unit.start else 0
+    last = round(frame * step)
+    first = min(last, round((frame - 1) * step) + 1) if frame else 0
     return slice(first, last + 1)
 
 

@@ -18,8 +18,10 @@ from types import SimpleNamespace
 import door_families
 import door_guides
 import door_helios
+import door_helios_clips
 import door_lora
 import door_memory
+import door_prompts
 import door_text
 import door_training
 import door_vae
@@ -185,16 +187,6 @@ def check_easy_cache_starts_anew_in_every_stage(door):
         same(door, door.sample(cached), door.usual, 1e-3)  # of 50; prompts are asked for one by one
 
 
-def check_masks_follow_the_stages(door):
-    whole = door.core.ConditioningSetMask().append(door.positive, door.torch.ones(1, 64, 64), "default", 1.0)[0]
-    same(door, door.sample(positive=whole), door.usual, 1e-5)
-    half = door.torch.zeros(1, 64, 64)
-    half[..., :32] = 1
-    left = door.core.ConditioningSetMask().append(door.positive, half, "default", 1.0)[0]
-    right = door.core.ConditioningSetMask().append(door.negative, 1 - half, "default", 1.0)[0]
-    assert differs(door.sample(positive=left + right), door.usual)
-
-
 def check_nan_names_the_type_the_network_computes_in(door):
     text = [[door.torch.full((1, 3, 24), door.torch.nan), door.positive[0][1]]]
     for weights, cast, computing in (
@@ -206,53 +198,6 @@ def check_nan_names_the_type_the_network_computes_in(door):
         model = door.host.load_model(door.path["diffusion_models"], weights)
         model.model.manual_cast_dtype = cast  # the host's choice for a card
         refused(lambda model=model: door.sample(model, positive=text), "unit 0", "stage 0", f"computed in {computing}.")
-
-
-def check_masks_of_many_frames_are_spread_over_the_clip(door):
-    """Every latent frame sees the masks of its own pictures, whatever their number."""
-    from pyramid_video.host.comfy_sampling import fit_cond
-
-    torch, units = door.torch, 4
-    x = torch.zeros(1, 8, 1, 8, 8)
-    wanted = {
-        1: [0, 0, 0, 0],  # one mask for all
-        2: [0, 0, 1, 1],
-        4: [0, 1, 2, 3],  # one for each latent frame
-        25: [0, 4.5, 12.5, 20.5],  # one for each picture: 1 and then 8 for each latent frame
-    }
-    for number, expected in wanted.items():
-        masks = torch.arange(float(number)).view(1, -1, 1, 1).expand(-1, -1, 16, 16)
-        seen = [fit_cond({"mask": masks}, x, slice(unit, unit + 1), units)["mask"] for unit in range(units)]
-        assert {mask.shape for mask in seen} == {(1, 1, 8, 8)}
-        assert [mask.mean().item() for mask in seen] == expected
-    for number in (2, 3, 17):
-        masks = door.torch.ones(number, 64, 64)
-        whole = door.core.ConditioningSetMask().append(door.positive, masks, "default", 1.0)[0]
-        latent = door.latent(frames=3)
-        same(door, door.sample(positive=whole, latent=latent), door.sample(latent=latent), 1e-5)
-
-
-def check_texts_may_be_joined(door):
-    joined = door.core.ConditioningConcat().concat(door.positive, door.negative)[0]
-    assert differs(door.sample(positive=joined), door.usual)
-    combined = door.core.ConditioningCombine().combine(door.positive, door.positive)[0]
-    same(door, door.sample(positive=combined), door.usual, 1e-4)
-
-
-def check_what_a_pyramid_cannot_do_is_said(door):
-    core, host, torch = door.core, door.host, door.torch
-    area = core.ConditioningSetArea().append(door.positive, 32, 32, 0, 0, 1.0)[0]
-    refused(lambda: door.sample(positive=area), "area", "Set Mask")
-    wide = [[torch.zeros(1, 3, 4096), {"pooled_output": torch.zeros(1, 768)}]]
-    refused(lambda: door.sample(positive=wide), "4096", "24", "tiny")
-    refused(lambda: host.model_facts(door.clip), "Load video model")
-    refused(lambda: host.vae_facts(door.model), "Load video VAE")
-    refused(
-        lambda: core.KSampler().sample(
-            door.model, 1, 2, 5.0, "heun", "simple", door.positive, door.negative, door.latent()
-        ),
-        "heun",
-    )
 
 
 def check_interrupt_at_any_call_leaves_the_model_right(door):
@@ -317,7 +262,18 @@ def check_deleted_models_are_freed(door):
     assert freed() is None
 
 
-PARTS = (door_families, door_guides, door_helios, door_lora, door_memory, door_text, door_training, door_vae)
+PARTS = (
+    door_families,
+    door_guides,
+    door_helios,
+    door_helios_clips,
+    door_lora,
+    door_memory,
+    door_prompts,
+    door_text,
+    door_training,
+    door_vae,
+)
 CHECKS = {
     name: check
     for checks in (globals(), *map(vars, PARTS))
