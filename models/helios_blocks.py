@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
-from .layers import FeedForward, TwoLinears, timestep_features
+from .layers import TIMESTEP_FEATURES, FeedForward, TwoLinears, timestep_features
 from .rotary import rotate
 
 LARGEST_KEY_SCALE = 10.0  # how loud the keys of the past can become
@@ -110,7 +110,7 @@ class HeliosConditioning(nn.Module):
     def __init__(self, text_width: int, width: int, ops, device, dtype) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype}
-        self.time_embedder = TwoLinears(256, width, ops, device=device, dtype=FLOAT32)
+        self.time_embedder = TwoLinears(TIMESTEP_FEATURES, width, ops, device=device, dtype=FLOAT32)
         self.time_proj = ops.Linear(width, 6 * width, **factory)
         self.text_embedder = TwoLinears(text_width, width, ops, gelu=True, **factory)
 

@@ -148,7 +148,7 @@ def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[Factors, tuple[float, floa
     pictures = F.interpolate(frames.float(), latents.shape[-2:], mode="area") / 2 + 0.5
     known = F.pad(latents.movedim(1, -1).flatten(0, -2), (0, 1), value=1.0)  # (n h w, c + 1)
     wanted = pictures.movedim(1, -1).flatten(0, -2)  # (n h w, 3)
-    solution = torch.linalg.lstsq(known.double().cpu(), wanted.double().cpu()).solution.tolist()
+    solution = torch.linalg.lstsq(known.cpu().double(), wanted.cpu().double()).solution.tolist()
     return tuple(map(tuple, solution[:-1])), tuple(solution[-1])
 
 
