@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from .devices import choose_device
 from .facts import ModelFacts, VAEFacts
 from .folders import ModelFolders, find_file, find_folder, list_files
 from .standalone_progress import Bar
@@ -72,7 +73,7 @@ class StandaloneHost:
         return choose_device(self._device_name)
 
     def list_models(self, kind: str) -> list[str]:
-        """Names of the models of a kind: "diffusion_models", "vae" or "text_encoders"."""
+        """Names of the models of a kind, one of `folders.KINDS`."""
         return self.folders.list(kind)
 
     def find_model(self, kind: str, name: str) -> Path:
@@ -284,28 +285,3 @@ def describe(value: Any) -> str:
     """A few words for anything that may come over a wire."""
     facts = getattr(value, "facts", None)
     return str(facts) if facts is not None else f"a {type(value).__name__}"
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best there is; ValueError names what there is instead."""
-    import torch
-
-    there = [*accelerators(), "cpu"]
-    if name is None:
-        # Processes that were started together on one computer have a card each.
-        card = f":{os.environ['LOCAL_RANK']}" if there[0] in ("cuda", "xpu") and "LOCAL_RANK" in os.environ else ""
-        return torch.device(there[0] + card)
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} cannot be used here; there is {', '.join(there)}") from error
-    return device
-
-
-def accelerators() -> list[str]:
-    """The kinds of accelerator that can be used here, the fastest first."""
-    import torch
-
-    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
-    return [kind for kind, backend in backends.items() if backend.is_available()]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from pyramid_video.host import standalone, use_host
-from pyramid_video.host.standalone import StandaloneHost, choose_device
+from pyramid_video.host import devices, use_host
+from pyramid_video.host.devices import choose_device
+from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.host.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import RunnerError
@@ -141,12 +142,12 @@ def test_several_processes_do_not_split_the_prompts_of_a_training(monkeypatch):
 
 
 def test_processes_on_one_computer_have_a_card_each(monkeypatch):
-    monkeypatch.setattr(standalone, "accelerators", lambda: ["cuda"])
+    monkeypatch.setattr(devices, "accelerators", lambda: ["cuda"])
     assert choose_device(None) == torch.device("cuda")
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert choose_device(None) == torch.device("cuda:3")
     for there, expected in ((["mps"], "mps"), ([], "cpu")):
-        monkeypatch.setattr(standalone, "accelerators", lambda there=there: there)
+        monkeypatch.setattr(devices, "accelerators", lambda there=there: there)
         assert choose_device(None) == torch.device(expected)
 
 

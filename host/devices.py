@@ -1,0 +1,34 @@
+"""Where the work is done when there is no ComfyUI to say so."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device called `name`, or the best there is; ValueError names what there is instead."""
+    import torch
+
+    there = [*accelerators(), "cpu"]
+    if name is None:
+        # Processes that were started together on one computer have a card each.
+        card = f":{os.environ['LOCAL_RANK']}" if there[0] in ("cuda", "xpu") and "LOCAL_RANK" in os.environ else ""
+        return torch.device(there[0] + card)
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"the device {name!r} cannot be used here; there is {', '.join(there)}") from error
+    return device
+
+
+def accelerators() -> list[str]:
+    """The kinds of accelerator that can be used here, the fastest first."""
+    import torch
+
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    return [kind for kind, backend in backends.items() if backend.is_available()]
