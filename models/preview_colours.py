@@ -10,10 +10,12 @@ from pathlib import Path
 from .files import write_beside
 from .latent_format import LatentFormat
 
+LONGEST_NAME = 50  # characters of up to 4 bytes; file systems take 255 bytes
+
 
 def colours_file(folder: Path, latent_format: LatentFormat) -> Path:
     """Where the colours of this format are kept; its name may come from a stranger's file."""
-    name = "".join(letter if letter.isalnum() else "_" for letter in latent_format.name)
+    name = "".join(letter if letter.isalnum() else "_" for letter in str(latent_format.name)[:LONGEST_NAME])
     return folder / f"{name}.json"
 
 

@@ -56,6 +56,9 @@ def test_colours_are_kept_for_their_format_only(tmp_path):
     save_colours(tmp_path, coloured)
     assert known_colours(tmp_path, MINIFLUX) == coloured
     assert known_colours(tmp_path, SD3) == SD3
+    long = replace(coloured, name="x" * 5000)  # of a stranger's file
+    save_colours(tmp_path, long)
+    assert known_colours(tmp_path, replace(long, rgb_factors=None)) == long
     own = replace(MINIFLUX, rgb_factors=[(1.0, 0.0, 0.0)] * 16)
     assert known_colours(tmp_path, own) == own, "what a checkpoint brings wins"
 
