@@ -66,7 +66,7 @@ class ComfyHost:
         return ModelFolders(own, [*official, *shared])
 
     def list_models(self, kind: str) -> list[str]:
-        """Names of the models of a kind: "diffusion_models", "vae" or "text_encoders"."""
+        """Names of the models of a kind, one of `folders.KINDS`."""
         return self.folders.list(kind)
 
     def find_model(self, kind: str, name: str) -> Path:

@@ -183,6 +183,8 @@ def refuse_other_samplers(executor, noise, latent_image, sampler, sigmas, *rest,
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
         raise ValueError(USE_OUR_SAMPLER[facts.family.name].format(name=facts.name, sampler=f"the sampler {name!r}"))
+    if facts.family.name == "pyramid":
+        sampler.check(facts, noise)
     return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
 
 

@@ -20,7 +20,7 @@ from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
 from ..samplers.noise import row_generators
 from ..samplers.pace import Pace, time_left
-from ..samplers.pyramid import Call, calls_left, sample_pyramid, shift_tokens
+from ..samplers.pyramid import Call, calls_left, plan_units, sample_pyramid, shift_tokens
 from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from .comfy_progress import say
@@ -42,6 +42,10 @@ class PyramidSampler(comfy.samplers.Sampler):
     def settle(self, facts: ModelFacts) -> tuple[PyramidStages, History]:
         """The ladder and memory for a model. ValueError where those wired were made for another kind."""
         return complete(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
+
+    def check(self, facts: ModelFacts, noise: Tensor) -> None:
+        """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
+        plan_units(noise, *self.settle(facts), units_of(facts.kind))
 
     def sample(
         self,

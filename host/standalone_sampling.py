@@ -13,7 +13,7 @@ from ..models.helios import text_window
 from ..samplers.guidance import PyramidGuidance, guide
 from ..samplers.history import History
 from ..samplers.noise import draw_noise, row_generators
-from ..samplers.pyramid import Call, OnCall, Velocity, sample_pyramid
+from ..samplers.pyramid import Call, OnCall, Velocity, plan_units, sample_pyramid
 from ..samplers.recipes import complete, units_of
 from ..samplers.stages import PyramidStages
 from ..samplers.whole import Ask, WholeSampler
@@ -71,6 +71,7 @@ def sample(
     check_channels(model, latent["samples"], "latent")
     facts = model.facts
     stages, history = complete(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
+    plan_units(latent["samples"], stages, history, units_of(facts.kind))  # before anything is moved to the device
     noise = draw_noise(shape, seed).to(model.device)
 
     def normalize(start: Tensor) -> Tensor:

@@ -69,11 +69,16 @@ class LatentFormat:
         rest = rest / _column(self.scale, latent) + _column(self.shift, latent)
         return torch.cat([first, rest], dim=2)
 
-    @staticmethod
-    def _split(latent: Tensor, starts_clip: bool) -> tuple[Tensor, Tensor]:
+    def _split(self, latent: Tensor, starts_clip: bool) -> tuple[Tensor, Tensor]:
         if latent.ndim != 5:
             raise ValueError(
                 f"latent of shape {tuple(latent.shape)}; expected (batch, channels, frames, rows, columns)"
+            )
+        counts = {len(value) for key in _SCALES if isinstance(value := getattr(self, key), tuple)}
+        if counts - {latent.shape[1]}:
+            raise ValueError(
+                f"a latent of {latent.shape[1]} channels does not fit the latent format {self.name!r}, which has "
+                f"numbers for {counts.pop()}: use the VAE of this model"
             )
         return latent[:, :, : int(starts_clip)], latent[:, :, int(starts_clip) :]
 

@@ -82,13 +82,19 @@ def check_latent_fits_stages(latent: dict[str, Any], stages: PyramidStages) -> N
 
 
 def check_start_fits(latent: dict[str, Any], history: History) -> None:
-    """Refuse a start image that was fitted to another size than the video has."""
-    if history.start is None:
+    """Refuse a start image, or a clip to go on from, of another VAE or of another size than the video has."""
+    if history.given is None:
         return
-    (rows, columns), (start_rows, start_columns) = video_samples(latent).shape[-2:], history.start.shape[-2:]
+    samples = video_samples(latent)
+    if history.given.shape[1] != samples.shape[1]:
+        raise ValueError(
+            f"the start has {history.given.shape[1]} latent channels, but the video has {samples.shape[1]}: make both "
+            "with the VAE of this model"
+        )
+    (rows, columns), (start_rows, start_columns) = samples.shape[-2:], history.given.shape[-2:]
     if (rows, columns) != (start_rows, start_columns):
         raise ValueError(
-            f"the start image was fitted to {start_columns} x {start_rows} latent cells, but the video has {columns} x "
+            f"the start was fitted to {start_columns} x {start_rows} latent cells, but the video has {columns} x "
             f"{rows}: wire the same 'Empty video latent' into 'Temporal conditioning' and into this block"
         )
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..models.helios_memory import HeliosMemory
+from ..models.layers import PATCH
 from .history import History, Past
 from .noise import row_generators
-from .pyramid import PATCH
 from .stages import PyramidStages
 from .units import Units
 

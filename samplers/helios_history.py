@@ -48,6 +48,10 @@ class HeliosHistory:
                     f"{name} has the shape {tuple(clip.shape)}; expected (batch, channel, frame, row, column)"
                 )
 
+    @property
+    def given(self) -> Tensor | None:
+        return self.recent
+
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> HeliosHistory:
         if self.first is None:
             return self

@@ -30,6 +30,11 @@ class History(Protocol):
         """Latent frames (b, c, t, h, w) that open the clip itself."""
         ...
 
+    @property
+    def given(self) -> Tensor | None:
+        """Latents (b, c, t, h, w) that the user gave to begin from, whether or not they are part of the clip."""
+        ...
+
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> History:
         """The same policy with the latents it holds brought from the VAE's scale to the transformer's."""
         ...
@@ -60,6 +65,10 @@ class PyramidHistory:
             raise ValueError(
                 f"start frames have shape {tuple(self.start.shape)}; expected (batch, channel, frame, row, column)"
             )
+
+    @property
+    def given(self) -> Tensor | None:
+        return self.start
 
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> PyramidHistory:
         return self if self.start is None else replace(self, start=normalize(self.start))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..models.layers import PATCH
 from .history import History, Past, PyramidHistory
 from .noise import Generators, block_noise, double, noise_pyramid
 from .stage_solvers import STAGE_SOLVERS
@@ -43,7 +44,6 @@ OnCall = Callable[[Call, Tensor], None]  # (call, estimate of the clean unit); m
 Renoise = Callable[[int, int, Tensor], Tensor]  # (unit, stage, like) -> block noise
 
 WHOLE_CLEAN_PAST = PyramidHistory()
-PATCH = 2  # latent rows and columns of a token
 
 
 @torch.no_grad()
@@ -67,9 +67,8 @@ def sample_pyramid(
     Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity; it then names
     `model_dtype`, the type that the network computes in, by default that of its answers.
     """
-    check_noise(noise, stages)
-    known = 0 if history.start is None else check_start(history.start, noise)
-    plan = units.plan(noise.shape[2], known)
+    plan = plan_units(noise, stages, history, units)
+    known = plan[0][1].start
     if renoise is None:
 
         def renoise(unit: int, stage: int, like: Tensor) -> Tensor:
@@ -148,6 +147,13 @@ def shift_tokens(x: Tensor, stage: int) -> int:
     """Tokens that a shift counts for a unit (b, c, t, h, w): the released code counts before it doubles the picture."""
     rows, columns = x.shape[3] // PATCH, x.shape[4] // PATCH
     return x.shape[2] * (rows * columns if stage == 0 else (rows // 2) * (columns // 2))
+
+
+def plan_units(noise: Tensor, stages: PyramidStages, history: History, units: Units) -> list[tuple[int, slice]]:
+    """Number and latent frames of every unit to be made of `noise`. ValueError on sizes and lengths that do not fit."""
+    check_noise(noise, stages)
+    known = 0 if history.start is None else check_start(history.start, noise)
+    return units.plan(noise.shape[2], known)
 
 
 def check_noise(noise: Tensor, stages: PyramidStages) -> None:

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..models.layers import PATCH
 from .kinds import PYRAMID_FLOW
 from .stage_solvers import check_solver
 from .timetable import TRAIN_STEPS, Timetable
@@ -111,11 +112,11 @@ class PyramidStages:
         """`(alpha, beta)` of the jump into `stage` > 0: `x = alpha * double(x) + beta * block_noise`."""
         return jump_scales(self.stages[stage - 1].sigma_end, self.gamma)
 
-    def size_multiple(self, space_compression: int, patch: int = 2) -> int:
+    def size_multiple(self, space_compression: int, patch: int = PATCH) -> int:
         """What width and height in pixels must divide by: VAE, halvings, the network's patches at the first stage."""
         return space_compression * patch * self.stages[0].downscale
 
-    def check_latent_size(self, height: int, width: int, patch: int = 2) -> None:
+    def check_latent_size(self, height: int, width: int, patch: int = PATCH) -> None:
         """Raise ValueError unless a latent of `height` x `width` cells has whole patches at the first stage."""
         multiple = self.size_multiple(1, patch)
         if height % multiple == 0 and width % multiple == 0:

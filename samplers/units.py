@@ -20,7 +20,8 @@ class Units:
         for name, length in (("clip", frames), ("start", known or self.first)):
             if length < self.first or (length - self.first) % self.later:
                 raise ValueError(
-                    f"a {name} of {length} latent frames; expected {self.lengths}, nearest {self.nearest(length)}"
+                    f"a {name} of {length} latent frames; expected {self.lengths}, nearest {self.nearest(length)}: "
+                    "make the latent with 'Empty video latent' and wire the VAE of this model into it"
                 )
         if known >= frames:
             raise ValueError(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyramid_video.host import use_host
 from pyramid_video.host.facts import VAEFacts
+from pyramid_video.nodes.fitting import check_start_fits
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.nodes.schedules import Stages
 from pyramid_video.samplers.kinds import HELIOS
@@ -101,6 +102,16 @@ def test_nothing_wired_is_text_to_video(host):
 def test_a_start_that_cannot_be_is_refused(host, inputs, words):
     with pytest.raises(ValueError, match=words):
         build(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((1, 16, 9, 8, 6), "6 x 8 latent cells"), ((1, 8, 9, 4, 6), "8 latent channels")]
+)
+def test_a_previous_clip_of_another_size_or_vae_is_refused_by_the_sampler(host, shape, words):
+    check_start_fits(LATENT, build())
+    check_start_fits(LATENT, build(previous={"samples": torch.zeros(1, 16, 9, 4, 6)}))
+    with pytest.raises(ValueError, match=words):
+        check_start_fits(LATENT, build(previous={"samples": torch.zeros(shape)}))
 
 
 def test_the_vae_of_pyramid_flow_is_refused(host):

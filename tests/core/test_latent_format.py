@@ -90,6 +90,11 @@ def test_unknown_kinds_and_shapes_are_refused():
         latent_format_for({"name": "x", "shift": 0.0})
     with pytest.raises(ValueError, match="expected \\(batch, channels, frames"):
         MINIFLUX.normalize(torch.zeros(1, 3, 4, 4))
+    for change in (PER_CHANNEL.normalize, PER_CHANNEL.denormalize):
+        with pytest.raises(
+            ValueError, match="16 channels does not fit the latent format 'own', which has numbers for 3"
+        ):
+            change(torch.zeros(1, 16, 2, 4, 4))
 
 
 def test_fitted_colours_give_the_pictures_back():

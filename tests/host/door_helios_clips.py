@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from door_guides import node
 from door_helios import TOP, load
-from door_tools import differs, same
+from door_tools import differs, refused, same
 
 SEED = 3
 CLOSE = 1e-3  # of the largest value
@@ -122,3 +122,25 @@ def check_cores_lora_on_helios_is_the_one_without_the_host(door):
     made = clip(door, patched)
     close(door, made, clip(door, merged, host=alone))
     assert differs(made, clip(door, load(door)))
+
+
+def check_what_does_not_fit_helios_is_said(door):
+    """In SamplerCustomAdvanced too, which asks none of our blocks; most of it before anything is loaded."""
+    import comfy.model_management
+    import comfy.samplers
+    from pyramid_video.samplers.helios_history import HeliosHistory
+    from pyramid_video.samplers.stages import make_stages
+
+    model = load(door)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*prompts(door))
+
+    def sample(frames, stages=None, history=None):
+        empty = {"samples": door.torch.zeros(1, 16, frames, 8, 8)}
+        return lambda: door.host.sample(guider, door.host.make_sampler(stages, history), empty, SEED)
+
+    refused(sample(10), "10 latent frames", "a multiple of 9", "Empty video latent")
+    refused(sample(9, make_stages()), "a ladder of Pyramid Flow")
+    assert not any(loaded.model is model for loaded in comfy.model_management.current_loaded_models)
+    start = door.torch.zeros(1, 4, 1, 8, 8)
+    refused(sample(9, None, HeliosHistory(start, start)), "4 channels", "'wan'")
