@@ -21,6 +21,8 @@ from pyramid_video.nodes.conditioning import fill
 from pyramid_video.nodes.ladder import HEIGHT, WIDTH, draw_ladder
 from pyramid_video.nodes.latents import nearest
 from pyramid_video.samplers.seeds import LARGEST_SEED
+from pyramid_video.samplers.solvers import SOLVERS
+from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
 from pyramid_video.samplers.stages import make_stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +184,12 @@ def test_every_seed_that_a_generator_takes_can_be_typed(host):
     schemas = [inputs_of(node) for node in NODE_CLASS_MAPPINGS.values()]
     widgets = [schema["seed"][1] for schema in schemas if "seed" in schema]
     assert widgets and all((widget["min"], widget["max"]) == (0, LARGEST_SEED) for widget in widgets)
+
+
+@pytest.mark.parametrize(("node_id", "known"), [("Stages", STAGE_SOLVERS), ("FlowSampler", SOLVERS)])
+def test_every_solver_can_be_chosen(node_id, known, host):
+    inputs = NODE_CLASS_MAPPINGS[f"PyramidVideo{node_id}"].INPUT_TYPES()
+    assert inputs["optional"]["solver"][0] == list(known)
 
 
 def test_importing_the_blocks_imports_nothing_heavy():
