@@ -149,7 +149,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     width, memory = MEASURED["wan" if info.kind == "helios" else "flux"]
     config.memory_usage_factor = memory * info.config.width / width
     config.set_inference_dtype(storage, compute)
-    model = VideoModel(config, NETWORKS[info.kind], facts_of(info))
+    model = VideoModel(config, NETWORKS[info.kind], facts_of(info, config.latent_format.ours))
     # Made on the meta device, so the tensors of the file are the only copy.
     model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
@@ -163,13 +163,14 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     return patcher
 
 
-def facts_of(info: checkpoints.CheckpointInfo) -> ModelFacts:
+def facts_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> ModelFacts:
+    """What the blocks may know; `latent_format` has colours that the host knows and the file does not."""
     return ModelFacts(
         kind=info.kind,
         latent_channels=info.config.latent_channels,
         text_width=info.config.text_width,
         pooled_width=info.config.pooled_width,
-        latent_format=info.latent_format,
+        latent_format=latent_format,
         name=info.name,
         family=info.family,
     )

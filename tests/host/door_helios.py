@@ -214,11 +214,13 @@ def check_the_wire_is_in_the_scale_of_the_vae(door):
     import comfy.latent_formats
 
     torch = door.torch
-    ours, theirs = load(door).model.latent_format, comfy.latent_formats.Wan21()
+    patcher, theirs = load(door), comfy.latent_formats.Wan21()
+    ours = patcher.model.latent_format
     latent = torch.randn(1, 16, 9, 2, 2, generator=torch.Generator().manual_seed(0))
     same(door, ours.process_in(latent), theirs.process_in(latent), 1e-5)
     same(door, ours.process_out(latent), theirs.process_out(latent), 1e-5)
     assert ours.latent_rgb_factors == theirs.latent_rgb_factors
+    assert door.host.model_facts(patcher).latent_format == ours.ours  # blocks show the colours of previews
 
 
 def check_a_helios_clip_is_the_one_made_without_the_host(door):
