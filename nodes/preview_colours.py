@@ -60,7 +60,7 @@ class FitPreviewColours:
         facts = host.model_facts(model)
         check_vae_fits_model(facts, host.vae_facts(vae))
         if facts.latent_format.rgb_factors is not None:
-            raise ValueError(f"the model {facts.name} brings the colours of its previews with it; nothing is to fit")
+            raise ValueError(f"previews of {facts.name} have true colours already; nothing is to fit")
 
         def encode(video: Tensor) -> Tensor:
             return host.encode(vae, (video[0].permute(1, 2, 3, 0) + 1) / 2)
