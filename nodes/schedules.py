@@ -95,9 +95,9 @@ class Stages:
                     ["euler", "unipc", "dmd"],
                     {
                         "default": "euler",
-                        "tooltip": "How a stage is walked. euler is for Pyramid Flow; unipc is what Helios Base and Mid were "
-                        "released with, and comes no nearer on a Pyramid Flow; dmd is for distilled models, Helios "
-                        "Distilled.",
+                        "tooltip": "How a stage is walked. euler is for Pyramid Flow; unipc is what Helios Base and "
+                        "Mid were released with, and comes no nearer on a Pyramid Flow; dmd is for distilled models, "
+                        "Helios Distilled.",
                     },
                 ),
             },
