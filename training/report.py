@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 960, 540
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
 LEFT, RIGHT, TOP, BOTTOM = 80, 920, 48, 490
 POINTS = 240  # means of equal parts of the run that a line is drawn through
+MOST_TICKS = 7  # steps that are named, beside 0
 PAPER, INK, GRID = (255, 255, 255), (40, 44, 52), (222, 225, 230)
 COLOURS = ((214, 40, 40), (35, 70, 205), (40, 150, 60), (245, 130, 20), (125, 40, 160), (20, 150, 160))
 CURVES = "curves.png"
@@ -49,6 +50,14 @@ def mean_line(points: Sequence[tuple[int, float]], count: int = POINTS) -> list[
     return [tuple(sum(values) / len(part) for values in zip(*part, strict=True)) for part in parts]
 
 
+def round_steps(last: float) -> range:
+    """Steps from 0 to at most `last` that are named below the curves: multiples of 1, 2 or 5 times a power of ten."""
+    wanted = max(1.0, last / MOST_TICKS)
+    power = 10 ** math.floor(math.log10(wanted))
+    apart = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted)
+    return range(0, math.floor(last) + 1, apart)
+
+
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Image.Image:
     """Losses above 0 over the steps on a logarithmic scale, `WIDTH` x `HEIGHT` pixels, RGB.
 
@@ -75,9 +84,8 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Image.Imag
             if math.log10(value) <= high:
                 pen.line((place(0, value), place(last, value)), GRID, SMOOTH)
                 pen.text((place(0, value)[0] - 8 * SMOOTH, place(0, value)[1]), f"{value:g}", INK, font, anchor="rm")
-    for part in range(5):
-        step = last * part / 4
-        pen.text((place(step, 10.0**low)[0], (BOTTOM + 10) * SMOOTH), f"{step:,.0f}", INK, font, anchor="mt")
+    for step in round_steps(last):
+        pen.text((place(step, 10.0**low)[0], (BOTTOM + 10) * SMOOTH), f"{step:,}", INK, font, anchor="mt")
     pen.text(((LEFT + RIGHT) / 2 * SMOOTH, (HEIGHT - 8) * SMOOTH), "steps", INK, font, anchor="mb")
     for index, (name, line) in enumerate(lines.items()):
         colour = COLOURS[index % len(COLOURS)]

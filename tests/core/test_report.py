@@ -6,7 +6,7 @@ import json
 
 import numpy
 import pytest
-from pyramid_video.training.report import COLOURS, HEIGHT, WIDTH, draw_curves, mean_line, read_losses, save_curves
+from pyramid_video.training.report import COLOURS, HEIGHT, WIDTH, draw_curves, mean_line, read_losses, round_steps, save_curves
 
 
 def write(folder, rows):
@@ -38,6 +38,14 @@ def test_means_keep_the_mean_of_the_whole(length):
     assert len(line) <= 240
     if length <= 240:
         assert line == points
+
+
+@pytest.mark.parametrize("last", (1, 2, 7, 8, 99, 100, 299, 299.5, 1999, 123456, 10**7))
+def test_named_steps_are_round_even_and_reach_far(last):
+    ticks = list(round_steps(last))
+    apart = ticks[1]
+    assert ticks == [apart * n for n in range(len(ticks))] and ticks[-1] <= last < ticks[-1] + apart
+    assert 2 <= len(ticks) <= 8 and str(apart).rstrip("0") in ("1", "2", "5")
 
 
 def test_a_power_law_is_a_straight_line_and_what_falls_goes_down():
