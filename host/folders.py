@@ -27,6 +27,13 @@ KIND_WORDS = {  # keys of a config.json that only these kinds have
     "encoder_block_out_channels": "vae",
     "temperal_downsample": "vae",
 }
+OFFICIAL = {  # repositories that are put into a models folder as they are, and the section of README.md that says how
+    "pyramid-flow-miniflux": "Official weights",
+    "pyramid-flow-sd3": "Official weights",
+    "Helios-Base": "Helios",
+    "Helios-Mid": "Helios",
+    "Helios-Distilled": "Helios",
+}
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
 LONGEST_PATH = 1000  # characters below a root
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
@@ -82,8 +89,20 @@ class ModelFolders:
             return entries[wanted]
         folders = ", ".join(str(folder) for folder in [*self.own.get(kind, ()), *self.shared])
         raise FileNotFoundError(
-            f"no {kind} model is called {name!r}{_did_you_mean(wanted, entries)}; looked in {folders}"
+            f"no {kind} model is called {name!r}{official_hint(wanted, entries) or _did_you_mean(wanted, entries)}; "
+            f"looked in {folders}"
         )
+
+
+def official_hint(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a missing model of an official folder that has none of this kind; else empty."""
+    top = str(name).replace("\\", "/").partition("/")[0]
+    if top not in OFFICIAL or any(other.partition("/")[0] == top for other in known):
+        return ""
+    return (
+        f": it is a part of the official folder {top}, and not there. Put that folder as it is below "
+        f"models/pyramid_video of ComfyUI, or below the folder of --models (README.md, section {OFFICIAL[top]!r})"
+    )
 
 
 def resolve_inside(root: Path, name: str, what: str = "file") -> Path:

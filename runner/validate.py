@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..host.folders import official_hint
 from .errors import WorkflowError, first, nearest, node_label, shown
 from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
@@ -158,5 +159,5 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
         if not spec.choices:
             yield f"is {shown(value)}, but there is nothing to choose from; `pyramid-video models` lists the folders"
         else:
-            count = len(spec.choices)
-            yield f"is {shown(value)}, which is not one of its {count} choices{nearest(value, spec.choices)}"
+            hint = official_hint(value, map(str, spec.choices)) or nearest(value, spec.choices)
+            yield f"is {shown(value)}, which is not one of its {len(spec.choices)} choices{hint}"

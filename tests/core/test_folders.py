@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from pyramid_video.host.folders import KINDS, ModelFolders, find_file, list_files, resolve_inside
+from pyramid_video.host.folders import KINDS, OFFICIAL, ModelFolders, find_file, list_files, resolve_inside
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.listing import model_lines
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def touch(path: Path) -> Path:
@@ -226,3 +229,17 @@ def test_the_list_of_models_says_how_each_makes_clips():
     ):
         assert f"Pyramid Flow transformer (miniFLUX), {family}" in said[f"pyramid_video_small{name}.safetensors"]
     assert "miniFLUX), 8.8 MB" in said["pyramid_video_small.safetensors"]
+
+
+@pytest.mark.parametrize("top", OFFICIAL)
+def test_a_missing_part_of_an_official_folder_sends_for_that_folder(tmp_path, top):
+    """And not for a small model with a name like it, until something of that kind is in the folder."""
+    folders = ModelFolders.below(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        folders.find("diffusion_models", f"{top}/transformer")
+    assert top in str(caught.value) and "nearest" not in str(caught.value)
+    section = re.search(r"README.md, section '(.+?)'", str(caught.value))[1]
+    assert f"\n## {section}\n" in README.read_text("utf-8")
+    component(tmp_path / top / "transformer_768p", joint_attention_dim=4096)
+    with pytest.raises(FileNotFoundError, match=f"nearest is '{top}/transformer_768p'"):
+        folders.find("diffusion_models", f"{top}/transformer")

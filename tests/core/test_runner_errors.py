@@ -94,6 +94,13 @@ def test_each_fault_has_its_sentence(place, value, expected):
     assert (sentence, rest) == (expected, [])
 
 
+def test_a_model_of_an_official_folder_is_not_taken_for_a_small_one():
+    prompt = good_prompt()
+    prompt["1"]["inputs"]["mode"] = "Helios-Mid/transformer"
+    (sentence,) = problems_of(prompt)
+    assert "official folder Helios-Mid" in sentence and "nearest" not in sentence
+
+
 def test_all_faults_are_collected_and_the_first_is_said():
     prompt = good_prompt()
     prompt["1"]["inputs"]["seed"] = 101
