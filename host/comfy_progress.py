@@ -19,6 +19,7 @@ class Bar:
     """The bar of the node that runs, with a preview where there is one."""
 
     shows_pictures = True
+    shows_pace = False
 
     def __init__(self, total: int) -> None:
         self.total = total

@@ -263,8 +263,8 @@ class StandaloneHost:
         """Nothing: models leave the device as soon as they are done."""
 
     def progress(self, total: int) -> Bar:
-        """A bar on stderr for a piece of work of `total` steps."""
-        bar = Bar(total, self.silent)
+        """A bar on stderr for a piece of work of `total` steps; silent where that is a part of work that has a bar."""
+        bar = Bar(total, self.silent or any(other.is_drawn for other in self._bars))
         self._bars.add(bar)
         return bar
 

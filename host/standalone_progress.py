@@ -12,11 +12,17 @@ class Bar:
     """One line that says how far a node is and what it is doing; drawn from the first step on, silent when told so."""
 
     shows_pictures = False
+    shows_pace = True  # steps, speed and time left, beside the text
 
     def __init__(self, total: int, silent: bool) -> None:
         self.total = total
         self.silent = silent or total <= 1  # a bar of one step would flash by
         self._bar: tqdm | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its line is on the screen and goes on."""
+        return self._bar is not None
 
     def update(self, value: int, text: str | None = None, preview: Any = None) -> None:
         """Move the bar to `value` of its total; `preview` has no place in a terminal."""

@@ -100,9 +100,9 @@ class Animations:
     def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
         from ..training.data import AnimationDataset
 
-        dataset = AnimationDataset(
-            get_host().input_folder(folder), names(subjects), size, frames, fps, split, counting("decoding animations")
-        )
+        place = get_host().input_folder(folder)
+        with counting("decoding animations") as on_load:
+            dataset = AnimationDataset(place, names(subjects), size, frames, fps, split, on_load)
         return {"ui": tell(describe(dataset)), "result": (dataset,)}
 
 
@@ -191,9 +191,9 @@ class VideoFolderDataset:
     def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
         from ..training.video_folder import VideoFolder
 
-        dataset = VideoFolder(
-            get_host().input_folder(folder), size, frames, fps, multiple, counting("looking at videos")
-        )
+        place = get_host().input_folder(folder)
+        with counting("looking at videos") as on_load:
+            dataset = VideoFolder(place, size, frames, fps, multiple, on_load)
         summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
         return {"ui": tell(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
 

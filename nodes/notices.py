@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..host import get_host
@@ -31,8 +32,9 @@ def with_notice(asked: dict[str, Any], made: dict[str, Any]) -> tuple | dict[str
     return {"ui": ui, "result": (made,)}
 
 
-def counting(words: str) -> Callable[[int, int], None]:
-    """Shows on the node how many of how many are done; the bar begins when that is known."""
+@contextmanager
+def counting(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows on the node how many of how many are done; the bar begins when that is known, and ends with the block."""
     bar = None
 
     def update(done: int, total: int) -> None:
@@ -40,4 +42,8 @@ def counting(words: str) -> Callable[[int, int], None]:
         bar = bar or get_host().progress(total)
         bar.update(done, words)
 
-    return update
+    try:
+        yield update
+    finally:
+        if bar is not None:
+            bar.close()

@@ -65,7 +65,8 @@ class FitPreviewColours:
         def encode(video: Tensor) -> Tensor:
             return host.encode(vae, (video[0].permute(1, 2, 3, 0) + 1) / 2)
 
-        fitted = fit_preview(dataset, encode, facts.latent_format, clips, counting("encoding clips"))
+        with counting("encoding clips") as on_clip:
+            fitted = fit_preview(dataset, encode, facts.latent_format, clips, on_clip)
         save_colours(host.preview_colours, fitted.latent_format)
         pair, _ = beside_each_other([fitted.pictures, fitted.previews], ["clip", "preview"])
         said = tell(

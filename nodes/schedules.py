@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..samplers.kinds import HELIOS, PYRAMID_FLOW
+from ..samplers.kinds import HELIOS, MOST_STAGES, PYRAMID_FLOW
 from .drawing import as_image, on_node
 from .ladder import draw_ladder
 
@@ -55,7 +55,7 @@ class Stages:
                     {
                         "default": 3,
                         "min": 1,
-                        "max": 6,
+                        "max": MOST_STAGES,
                         "tooltip": "Resolutions to climb through; keep the number that the model was trained with (3). "
                         "1 works at full size only and is slow; each more halves the first size.",
                     },

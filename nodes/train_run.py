@@ -65,11 +65,14 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
+    from ..training.objectives import PyramidObjective, check_columns
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
+    if isinstance(objective, PyramidObjective):
+        check_columns(plan.batch, objective.ratios)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False):
         material = prepare_material(dataset, vae, clip, folder, clips, plan)
@@ -164,6 +167,8 @@ def prepare_material(dataset: VideoDataset, vae, clip, folder: Path, clips: int,
         with torch.no_grad():
             return host.decode(vae, latents, 2)
 
-    latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, counting("encoding clips"))
-    texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, counting("encoding texts"))
+    with counting("encoding clips") as on_clip:
+        latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
+    with counting("encoding texts") as on_text:
+        texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, on_text)
     return DatasetMaterial(latents, texts, plan.batch, key, decode)

@@ -81,9 +81,11 @@ class Watch:
         return {"ui": {**tell(self.summary()), **shown}, "result": (trained,)}
 
     def words(self, step: int) -> str:
-        """Step, loss, speed and time left."""
-        pace = (time.monotonic() - self.started) / max(1, step - self.first)
+        """The loss, and where the bar does not say them step, speed and time left."""
         loss = f"loss {self.last['loss']:.4f}" if "loss" in self.last else "skipped"
+        if self.bar.shows_pace:
+            return loss
+        pace = (time.monotonic() - self.started) / max(1, step - self.first)
         speed = f"{1 / pace:.1f} steps/s" if pace < 1 else f"{pace:.1f} s/step"
         return f"step {step}/{self.total}, {loss}, {speed}, {clock((self.total - step) * pace)} left"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..samplers.kinds import MOST_STAGES
+from .literals import verdict
 from .train_run import run_training
 from .trainer_look import Trainer, trainer_inputs
 
@@ -213,6 +215,11 @@ class TrainPyramid(Trainer):
             ),
         )
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, run_name: Any = None, stage_ratios: Any = None):
+        named = super().VALIDATE_INPUTS(run_name)
+        return named if named is not True else verdict(lambda text: parse_ratios(str(text)), stage_ratios)
+
     def train(
         self,
         trainee: Trainee,
@@ -247,6 +254,8 @@ class TrainPyramid(Trainer):
 def parse_ratios(text: str) -> tuple[int, ...]:
     """Whole numbers divided by commas; ValueError says what was written instead."""
     words = [word.strip() for word in text.split(",") if word.strip()]
+    if len(words) > MOST_STAGES:
+        raise ValueError(f"stage_ratios has {len(words)} numbers, one a stage; {MOST_STAGES} stages are the most")
     if not words or not all(word.isdecimal() for word in words) or not any(int(word) for word in words):
         raise ValueError(f"stage_ratios is {text!r}; write whole numbers divided by commas, such as 1, 2, 1")
     return tuple(map(int, words))

@@ -188,7 +188,8 @@ class TrainVAE(NamesRun):
         key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
         earlier_description(folder, {"seed": plan.settings.seed, "data": key})
         with torch.inference_mode(False), torch.enable_grad():
-            pool = draw_pool(dataset, clips, plan.settings.seed, counting("drawing clips"))
+            with counting("drawing clips") as on_clip:
+                pool = draw_pool(dataset, clips, plan.settings.seed, on_clip)
             host.free_memory()
             trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
             watch = Watch(trained.run)

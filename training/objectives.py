@@ -119,13 +119,18 @@ def check_batch(latent: Tensor, stages: PyramidStages, ratios: Sequence[int], un
     """Raise ValueError where batch, stages, ratios and units do not fit together."""
     if len(ratios) != len(stages) or min(ratios) < 0 or sum(ratios) < 1:
         raise ValueError(f"stage ratios are {list(ratios)}; expected {len(stages)} whole numbers, one per stage")
-    if len(latent) % sum(ratios):
-        near = max(1, round(len(latent) / sum(ratios))) * sum(ratios)
-        raise ValueError(
-            f"a batch of {len(latent)} does not divide into {sum(ratios)} columns {list(ratios)}; the nearest is {near}"
-        )
+    check_columns(len(latent), ratios)
     if units is not None and (len(units) != len(stages) or min(units) < 1):
         raise ValueError(f"units per stage are {list(units)}; expected {len(stages)} whole numbers of at least 1")
+
+
+def check_columns(batch: int, ratios: Sequence[int]) -> None:
+    """Raise ValueError unless a batch of so many clips gives every column as many as the others."""
+    if batch % sum(ratios):
+        near = max(1, round(batch / sum(ratios))) * sum(ratios)
+        raise ValueError(
+            f"a batch of {batch} does not divide into {sum(ratios)} columns {list(ratios)}; the nearest is {near}"
+        )
 
 
 def pyramid_loss(predictions: Sequence[Tensor], columns: Sequence[Column]) -> Tensor:

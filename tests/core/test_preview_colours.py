@@ -86,6 +86,9 @@ class Host:
             def update(self, *values, **more):
                 """Nothing is shown in a test."""
 
+            def close(self):
+                """Nor taken away."""
+
         return Bar()
 
     def model_facts(self, model):
