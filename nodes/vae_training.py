@@ -185,16 +185,17 @@ class TrainVAE(NamesRun):
         host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
         if not callable(getattr(dataset, "sample", None)):
             raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
-        key = f"{dataset.fingerprint()}-{clips}-{judge_from >= 0}"
-        earlier_description(folder, {"seed": plan.settings.seed, "data": key})
+        judged = judge_from >= 0
+        key = f"{dataset.fingerprint()}-{clips}-{judged}"
+        earlier_description(folder, {"seed": plan.settings.seed, "discriminator": judged, "data": key})
         with torch.inference_mode(False), torch.enable_grad():
             with counting("drawing clips") as on_clip:
                 pool = draw_pool(dataset, clips, plan.settings.seed, on_clip)
             host.free_memory()
-            trained = start_vae_run(trainee, pool, pieces, folder, plan, judge_from >= 0, key)
+            trained = start_vae_run(trainee, pool, pieces, folder, plan, judged, key)
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
-            train_vae(trained, pool, pieces, loss, None if judge_from < 0 else judge_from, watch)
+            train_vae(trained, pool, pieces, loss, judge_from if judged else None, watch)
         return watch.answer(trained)
 
 

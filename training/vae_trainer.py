@@ -110,7 +110,8 @@ def start_vae_run(
         modules["discriminator"] = FrameDiscriminator()
         init_discriminator(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 2))
     config = vae.config.to_dict()
-    description = {"kind": "causal_vae", "config": config, "seed": settings.seed, "data": data_key}
+    description = {"kind": "causal_vae", "config": config, "seed": settings.seed}
+    description |= {"discriminator": judged, "data": data_key}
     earlier_description(folder, description)
     run = TrainingRun(modules, settings, folder)
     run.resume()
@@ -142,7 +143,7 @@ def train_vae(
 
 
 def check_pieces(config: CausalVAEConfig, pool: Pool, pieces: Pieces) -> None:
-    """Raise ValueError unless the VAE can make latents of pieces this long."""
+    """Raise ValueError unless the VAE can make latents of pieces this long and this large."""
     step, longest = config.time_compression, min(clips.shape[2] for clips in pool)
     if (pieces.frames - 1) % step or not 1 <= pieces.frames <= longest:
         near = max(1, (min(pieces.frames, longest) - 1) // step * step + 1)
@@ -150,3 +151,5 @@ def check_pieces(config: CausalVAEConfig, pool: Pool, pieces: Pieces) -> None:
             f"pieces of {pieces.frames} frames, from clips of {longest}: this VAE takes {step}k+1 frames, not more "
             f"than a clip has. The nearest is {near}"
         )
+    for clips in pool:
+        config.check_video(clips[:1, :, : pieces.frames])

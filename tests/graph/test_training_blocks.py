@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -285,15 +286,23 @@ def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
     [
         ({"frames": 7}, "pieces of 7 frames, from clips of 5.*The nearest is 5"),
         ({"frames": 4}, "takes 4k\\+1 frames.*The nearest is 1"),
+        ({"size": 50}, "50x50 pixels.*multiples of 8.*48x48"),
         ({"run_name": "../x"}, "points outside"),
         ({"dataset": None}, "VIDEO_DATASET is a NoneType"),
     ],
 )
 def test_bad_input_of_a_vae_run_is_told(parts, values, words):
     (chosen,) = run("PyramidVideoVAETrainee", vae_name=VAE, decoder_only=False)
-    wired = {"trainee": chosen, "dataset": parts["dataset"], "run_name": "vae", "clips": 2, "frames": 5}
+    dataset = replace(parts["dataset"], size=values.pop("size", parts["dataset"].size))
+    wired = {"trainee": chosen, "dataset": dataset, "run_name": "vae", "clips": 2, "frames": 5}
     with pytest.raises(ValueError, match=words):
         node_classes()["PyramidVideoTrainVAE"]().train(**{**wired, **values})
+
+
+def test_a_vae_run_that_begins_to_be_judged_is_another_one(parts):
+    train_vae(parts, VAE)
+    with pytest.raises(ValueError, match="its discriminator differs"):
+        train_vae(parts, VAE, judge_from=1)
 
 
 def test_a_new_vae_has_no_decoder_to_train_alone(host):
