@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..training.data import VideoDataset
     from ..training.material import DatasetMaterial
+    from ..training.objectives import PyramidObjective
     from ..training.trainees import Trainee
     from ..training.trainer import TrainedModel, TrainingPlan
     from ..training.validation import ValidationPlan
@@ -65,14 +66,14 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
-    from ..training.objectives import PyramidObjective, check_columns
+    from ..training.objectives import PyramidObjective
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     if isinstance(objective, PyramidObjective):
-        check_columns(plan.batch, objective.ratios)
+        check_pyramid(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False):
         material = prepare_material(dataset, vae, clip, folder, clips, plan)
@@ -83,6 +84,24 @@ def run_lessons(
             watch = Watch(trained.run, look)
             train(trained, objective, material, plan.text_dropout, on_step=watch)
     return watch.answer(trained)
+
+
+def check_pyramid(objective: PyramidObjective, batch: int, dataset: VideoDataset, cell: int) -> None:
+    """Raise ValueError unless a pyramid can learn from such batches and clips; before hours of encoding.
+
+    `cell` is the side of a latent pixel in pixels.
+    """
+    from ..training.objectives import check_columns
+
+    check_columns(batch, objective.ratios)
+    for height, width in dataset.shares(1):
+        try:
+            objective.stages.check_latent_size(height // cell, width // cell)
+        except ValueError as error:
+            raise ValueError(
+                f"clips of {width}x{height} pixels do not fit this pyramid: {error}. A latent pixel is {cell} "
+                "pixels wide and high; choose another size in the dataset"
+            ) from error
 
 
 SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}

@@ -6,7 +6,16 @@ import json
 
 import numpy
 import pytest
-from pyramid_video.training.report import COLOURS, HEIGHT, WIDTH, draw_curves, mean_line, read_losses, round_steps, save_curves
+from pyramid_video.training.report import (
+    COLOURS,
+    HEIGHT,
+    WIDTH,
+    draw_curves,
+    mean_line,
+    read_losses,
+    round_steps,
+    save_curves,
+)
 
 
 def write(folder, rows):

@@ -212,6 +212,16 @@ def test_a_description_says_what_is_trained(host, parts):
     assert described["family"]["name"] == "flow" and described["kind"] == "miniflux"
 
 
+@pytest.mark.parametrize(("size", "batch", "words"), [(48, 4, "48x48 pixels.*nearest size is 8 x 8"), (64, 6, "is 8")])
+def test_clips_that_fit_no_pyramid_are_refused_before_they_are_encoded(host, parts, monkeypatch, size, batch, words):
+    monkeypatch.setattr(host, "encode", lambda *_: pytest.fail("clips were encoded in vain"))
+    parts["dataset"] = replace(parts["dataset"], size=size)
+    with pytest.raises(ValueError, match=words):
+        train("pyramid", parts, settings=settings(batch=batch))
+    with pytest.raises(ValueError, match=words):
+        train_lora(parts, settings=settings(batch=batch))
+
+
 @pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen", ""])
 def test_a_model_is_saved_inside_the_output_folder_only(parts, name):
     trained = train("flow", parts)
