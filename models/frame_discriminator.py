@@ -33,7 +33,7 @@ class FrameDiscriminator(nn.Module):
         if min(video.shape[-2:]) < self.smallest:
             raise ValueError(
                 f"this discriminator judges frames from {self.smallest} pixels on, got {tuple(video.shape[-2:])}; "
-                "give it fewer widths"
+                "take larger clips, or fewer widths"
             )
         return self.layers(video.transpose(1, 2).flatten(0, 1))
 

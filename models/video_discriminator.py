@@ -57,7 +57,7 @@ class VideoDiscriminator(nn.Module):
         if min(clip.shape[-2:]) < self.smallest:
             raise ValueError(
                 f"this discriminator judges latents from {self.smallest} rows and columns on, got "
-                f"{tuple(clip.shape[-2:])}; give it fewer widths"
+                f"{tuple(clip.shape[-2:])}; take larger clips, or fewer widths"
             )
         x = self.stem(clip)
         for block in self.blocks:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from ..training.data import VideoDataset
     from ..training.material import DatasetMaterial
-    from ..training.objectives import PyramidObjective
     from ..training.trainees import Trainee
     from ..training.trainer import TrainedModel, TrainingPlan
     from ..training.validation import ValidationPlan
@@ -66,14 +65,12 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
-    from ..training.objectives import PyramidObjective
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
-    if isinstance(objective, PyramidObjective):
-        check_pyramid(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
+    check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False):
         material = prepare_material(dataset, vae, clip, folder, clips, plan)
@@ -86,22 +83,26 @@ def run_lessons(
     return watch.answer(trained)
 
 
-def check_pyramid(objective: PyramidObjective, batch: int, dataset: VideoDataset, cell: int) -> None:
-    """Raise ValueError unless a pyramid can learn from such batches and clips; before hours of encoding.
+def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) -> None:
+    """Raise ValueError unless a network can learn from such batches and clips; encoding them may take hours.
 
     `cell` is the side of a latent pixel in pixels.
     """
-    from ..training.objectives import check_columns
+    from ..samplers.stages import make_stages
+    from ..training.objectives import PyramidObjective, check_columns
 
-    check_columns(batch, objective.ratios)
+    stages = make_stages(1)
+    if isinstance(objective, PyramidObjective):
+        check_columns(batch, objective.ratios)
+        stages = objective.stages
+    multiple = stages.size_multiple(cell)
     for height, width in dataset.shares(1):
-        try:
-            objective.stages.check_latent_size(height // cell, width // cell)
-        except ValueError as error:
+        if any(side // cell % stages.size_multiple(1) or side < multiple for side in (height, width)):
+            near = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
             raise ValueError(
-                f"clips of {width}x{height} pixels do not fit this pyramid: {error}. A latent pixel is {cell} "
-                "pixels wide and high; choose another size in the dataset"
-            ) from error
+                f"clips of {width}x{height} pixels do not fit this model, whose sides are multiples of {multiple}: "
+                f"choose another size in the dataset; the nearest is {near[0]}x{near[1]}"
+            )
 
 
 SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}

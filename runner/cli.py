@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import RunnerError, WorkflowError, nearest, sentence
+from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
 from .run import check_folders
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave_others()
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return complain(options, "interrupted", "interrupted", [])  # nothing half written is left behind
+    except KeyboardInterrupt as stop:  # nothing half written is left behind; a run of training says what is
+        return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])), [])
     except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return 1

@@ -7,7 +7,10 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+
+from .ranks import is_first
 
 PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
 ONLY_FOR = {  # options that not every part knows
@@ -73,7 +76,8 @@ def train_command(options: argparse.Namespace) -> int:
     for folder in (options.run, options.out):
         check_writable(folder)
     with ending_as_ctrl_c():
-        print(*train_part(options), sep="\n")
+        for path in train_part(options):
+            print(path)
     return 0
 
 
@@ -88,7 +92,7 @@ def ending_as_ctrl_c() -> Iterator[None]:
 
 
 def train_part(options: argparse.Namespace) -> list[Path]:
-    """Train one part and write its files, and its curves beside the state of the run."""
+    """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     from ..models import checkpoints
     from ..training import small_families, small_pyramid, small_vae
     from ..training.data import AnimationDataset
@@ -114,8 +118,8 @@ def train_part(options: argparse.Namespace) -> list[Path]:
         trained = small_pyramid.train_pyramid(
             dataset, vae, options.run, settings, begin_from=options.begin_from, on_step=report, **clips
         )
-        return [*small_pyramid.export_pyramid(*trained, options.out), save_curves(options.run)]
-    if options.part in small_families.SMALL_FAMILIES:
+        run, export = trained[0], partial(small_pyramid.export_pyramid, *trained)
+    elif options.part in small_families.SMALL_FAMILIES:
         run, latent_format = small_families.train_family(
             options.part,
             dataset,
@@ -127,15 +131,19 @@ def train_part(options: argparse.Namespace) -> list[Path]:
             on_step=report,
             **clips,
         )
-        exported = small_families.export_family(options.part, run, latent_format, options.out)
-        return [exported, save_curves(options.run)]
-    run = small_vae.train_vae(
-        dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
-    )
-    return [small_vae.export_vae(run, options.out), save_curves(options.run)]
+        export = partial(small_families.export_family, options.part, run, latent_format)
+    else:
+        run = small_vae.train_vae(
+            dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
+        )
+        export = partial(small_vae.export_vae, run)
+    if not run.is_main:
+        return []
+    exported = export(options.out)
+    return [*(exported if isinstance(exported, tuple) else [exported]), save_curves(options.run)]
 
 
 def report(step: int, losses: Mapping[str, float]) -> None:
-    """One line every hundred steps."""
-    if step % 100 == 0:
+    """One line every hundred steps, from the first process."""
+    if step % 100 == 0 and is_first():
         print(time.strftime("%H:%M:%S"), step, *(f"{name} {value:.4f}" for name, value in losses.items()), flush=True)

@@ -33,7 +33,7 @@ from .processes import (
     share_weights,
     start_accelerator,
 )
-from .run_state import STATE, StateFolder, StateNotSaved, not_saved, run_exists
+from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
 from .sharding import Networks, is_sharded, shard, share_like, whole
 from .train_settings import SETTINGS, TrainSettings, check_settings
 
@@ -122,11 +122,14 @@ class TrainingRun:
                     saved = time.monotonic()
         except StateNotSaved:
             raise
-        except BaseException:
+        except BaseException as error:
             # Stopped in the middle of an update, the last saved state is the newest whole one; so it is where a state
             # needs the shares of all processes, for nobody knows what the others do.
-            if not self._updating and not self._sharded:
+            whole_now = not self._updating and not self._sharded
+            if whole_now:
                 self.save()
+            if isinstance(error, KeyboardInterrupt) and self.is_main:
+                raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
             raise
         self.save()
         self.gather()

@@ -103,6 +103,14 @@ def earlier_states(folder: Path) -> dict[int, Path]:
     return dict(sorted(steps.items(), reverse=True))
 
 
+def kept(folder: Path, step: int | None) -> str:
+    """What to tell who stopped a run: its state of `step`, or with None the last one before, if there is any."""
+    if not run_exists(folder):
+        return f"nothing of the run in {folder} was saved yet"
+    at = "as it was saved last" if step is None else f"after {step} steps"
+    return f"{folder} keeps the run {at}; the same command goes on from there"
+
+
 def not_saved(folder: Path, state: Mapping[str, Any], error: Exception) -> StateNotSaved:
     """The error that says what could not be saved where, why, and what is needed."""
     if isinstance(error, RuntimeError):  # torch's zip writer stumbled over the error that counts

@@ -206,7 +206,8 @@ def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, caps
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, deaf)
-    assert capsys.readouterr().err == "pyramid-video: interrupted\n"
+    kept = f"{tmp_path / 'run'} keeps the run after 3 steps; the same command goes on from there"
+    assert capsys.readouterr().err == f"pyramid-video: interrupted: {kept}\n"
     resumed = start(tmp_path / "run")
     assert resumed.resume() and resumed.step == 3
 
