@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -22,8 +26,16 @@ def start_accelerator() -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    accelerator = Accelerator(mixed_precision="no")  # its precision holds for a whole process, ours for a run
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpus = started > 1 and not any(kind.is_available() for kind in (torch.cuda, torch.xpu, torch.backends.mps))
+    # Its precision holds for a whole process, ours for a run. Processes on CPUs it connects only when told of them.
+    accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)
     kind = accelerator.distributed_type
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"{started} processes were started, and accelerate does not connect them on {accelerator.device}: each "
+            "would write the same run. Start one, or set the variable ACCELERATE_USE_CPU=true to train on CPUs"
+        )
     if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
         raise ValueError(
             "this launch asks for version 1 of FSDP, training here knows version 2: write `fsdp_version: 2` below "
@@ -34,7 +46,20 @@ def start_accelerator() -> Accelerator:
             f"this launch asks for {kind.value}, which training here does not know: choose several processes "
             "(MULTI_GPU) or FSDP version 2 in `accelerate config`"
         )
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if asked and kind != DistributedType.FSDP and accelerator.is_main_process:
+        tell_unsharded(str(accelerator.device))
     return accelerator
+
+
+@cache
+def tell_unsharded(device: str) -> None:
+    """Say once that accelerate leaves out the FSDP it was asked for, as it does without several accelerators."""
+    log.warning(
+        "accelerate's config asks for FSDP, which it offers for several accelerators only: here, on %s, every process "
+        "keeps the whole model and trains on batches of its own",
+        device,
+    )
 
 
 def ranks() -> tuple[int, int]:
