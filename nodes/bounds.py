@@ -36,7 +36,7 @@ def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) ->
             continue
         options = rest[0] if rest else {}
         low, high = options.get("min", -math.inf), options.get("max", math.inf)
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):  # an int may be too large to be looked at as a float
             yield f"input {name!r} is {value}, which is no number"
         elif value < low:
             yield f"input {name!r} is {value}; the least is {low}"

@@ -43,8 +43,8 @@ def sentence(error: Exception) -> str:
     """What the user reads. Errors nobody foresaw say so."""
     text = " ".join(str(error).split())
     if isinstance(error, (RunnerError, ValueError, OSError)) and text:
-        return text
-    return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+        return plain(text)
+    return f"unexpected {type(error).__name__}: {plain(text)} (--debug shows where)"
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import RunnerError
+from .errors import RunnerError, plain
 
 if TYPE_CHECKING:
     from ..host.standalone import StandaloneHost
@@ -102,8 +102,8 @@ def run_here(options: argparse.Namespace) -> Outcome:
 
 
 def print_note(text: str) -> None:
-    """Show what a node has to say; stdout is for the paths of the files."""
-    print(text, file=sys.stderr)
+    """Show what a node has to say, which may hold words of strangers; stdout is for the paths of the files."""
+    print(*map(plain, text.split("\n")), sep="\n", file=sys.stderr)
 
 
 def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:

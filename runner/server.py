@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 from ..host import get_host
 from .core_files import save_as
-from .errors import RunnerError, ServerError, WorkflowError, node_label
+from .errors import RunnerError, ServerError, WorkflowError, node_label, shown
 from .execute import Outcome
 from .links import check_links
 from .registry import node_classes
@@ -258,8 +258,12 @@ def quoted(name: str) -> str:
     return name.translate(str.maketrans({"\\": r"\\", '"': r"\"", "\r": "%0D", "\n": "%0A", ";": "%3B"}))
 
 
-def decode(data: bytes, url: str) -> Any:
+def decode(data: bytes, url: str) -> dict[str, Any]:
+    """An answer of the server; all that are read here are objects."""
     try:
-        return json.loads(data)
-    except ValueError as error:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise ServerError(f"what answers at {url} is not ComfyUI") from error
+    if not isinstance(found, dict):
+        raise ServerError(f"what answers at {url} is not ComfyUI: it says {shown(found)}")
+    return found

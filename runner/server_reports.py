@@ -25,12 +25,18 @@ class Progress:
         """Take in one event; True when it says that the prompt has ended."""
         if text is None:
             return False
-        event = json.loads(text)
-        data = event.get("data") or {}
-        if data.get("prompt_id") != prompt_id:
+        try:
+            event = json.loads(text)
+            data = event.get("data") or {}
+            of_another = data.get("prompt_id") != prompt_id
+        except (ValueError, AttributeError, RecursionError):
+            return False  # no event of ComfyUI; how the run stands is asked for anyway
+        if of_another:
             return False
         self.begun = True
-        if event.get("type") == "progress":
+        if event.get("type") == "progress" and all(
+            isinstance(data.get(name), (int, float)) for name in ("value", "max")
+        ):
             if self.bar is None or (self.node, self.bar.total) != (data.get("node"), data["max"]):
                 self.close()
                 self.node, self.bar = data.get("node"), Bar(data["max"], self.silent)

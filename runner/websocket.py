@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 LARGEST_MESSAGE = 1 << 28  # bytes; previews are far smaller
+LARGEST_CONTROL = 125  # bytes of a ping, by the protocol
 
 
 class Listener:
@@ -76,7 +77,7 @@ class Listener:
             width = 2 if size == 126 else 8
             self._fill(2 + width)
             size, start = struct.unpack(">H" if width == 2 else ">Q", self._buffer[2 : 2 + width])[0], 2 + width
-        if size > LARGEST_MESSAGE:
+        if size > LARGEST_MESSAGE or (first & 0x08 and size > LARGEST_CONTROL):
             raise ConnectionError(f"a message of {size} bytes is too large")
         self._fill(start + size)
         payload, self._buffer = self._buffer[start : start + size], self._buffer[start + size :]

@@ -31,11 +31,6 @@ def start_accelerator() -> Accelerator:
     # Its precision holds for a whole process, ours for a run. Processes on CPUs it connects only when told of them.
     accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)
     kind = accelerator.distributed_type
-    if accelerator.num_processes != started:
-        raise ValueError(
-            f"{started} processes were started, and accelerate does not connect them on {accelerator.device}: each "
-            "would write the same run. Start one, or set the variable ACCELERATE_USE_CPU=true to train on CPUs"
-        )
     if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
         raise ValueError(
             "this launch asks for version 1 of FSDP, training here knows version 2: write `fsdp_version: 2` below "
@@ -45,6 +40,11 @@ def start_accelerator() -> Accelerator:
         raise ValueError(
             f"this launch asks for {kind.value}, which training here does not know: choose several processes "
             "(MULTI_GPU) or FSDP version 2 in `accelerate config`"
+        )
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"{started} processes were started, and accelerate does not connect them on {accelerator.device}: each "
+            "would write the same run. Start one, or set the variable ACCELERATE_USE_CPU=true to train on CPUs"
         )
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if asked and kind != DistributedType.FSDP and accelerator.is_main_process:

@@ -1,0 +1,62 @@
+"""What servers, nodes and graphs of strangers may say: it ends in a plain sentence, and no terminal obeys it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+
+import pytest
+from pyramid_video.nodes.bounds import faults
+from pyramid_video.runner.errors import ServerError, sentence
+from pyramid_video.runner.run import print_note
+from pyramid_video.runner.server import decode
+from pyramid_video.runner.server_reports import Progress
+from pyramid_video.runner.websocket import Listener
+from pyramid_video.runner.workflow import Workflow
+
+ESCAPE = "\x1b]0;title\x07\x1b[2J"
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError])
+def test_errors_and_notes_hold_no_control_characters(kind, capsys):
+    assert "\x1b" not in sentence(kind(f"no animation of {ESCAPE}"))
+    print_note(f"two\nlines{ESCAPE}")
+    said = capsys.readouterr().err
+    assert said.startswith("two\nlines") and "\x1b" not in said and "\x07" not in said
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"null", b"3", b'"x"', b"<html>", b"", b"[" * 100_000, b"\xff"])
+def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
+    with pytest.raises(ServerError, match="is not ComfyUI"):
+        decode(answer, "http://server")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "null",
+        json.dumps({"data": [1]}),
+        json.dumps({"type": "progress", "data": {"prompt_id": "mine"}}),
+        json.dumps({"type": "progress", "data": {"prompt_id": "mine", "max": None, "value": "1"}}),
+    ],
+)
+def test_an_event_that_is_none_is_passed_over(text):
+    assert Progress(Workflow({}), silent=True).hear(text, "mine") is False
+
+
+def test_a_ping_larger_than_the_protocol_has_them_ends_the_connection():
+    here, there = socket.socketpair()
+    listener = Listener.__new__(Listener)
+    listener._socket, listener._buffer, listener._message = here, b"", (1, b"")
+    there.sendall(bytes([0x89, 126]) + struct.pack(">H", 300) + bytes(300))
+    with here, there, pytest.raises(ConnectionError, match="too large"):
+        listener.next_text(1.0)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf")])
+def test_numbers_over_links_are_held_to_their_range_whatever_their_size(value):
+    groups = {"required": {"steps": ("INT", {"min": 1, "max": 9})}}
+    assert len(list(faults(groups, {"steps": value}))) == 1
