@@ -16,7 +16,7 @@ from .jobs import Job, read_jobs
 from .memory import Memory
 from .ranks import own_share, refuse_shared_training, wait_for_all
 from .results import Results, key_of
-from .run import check_writable, open_here
+from .run import check_writable, close_stdout, open_here
 from .workflow import Workflow
 
 T = TypeVar("T")
@@ -52,8 +52,15 @@ class Batch:
             self.notes += [f"line {job.line}: {note}" for note in outcome.notes]
             self.made += 1
             if not self.silent:
-                print(*outcome.files, sep="\n", end="\n" * bool(outcome.files), flush=True)
+                self.show(outcome.files)
         self.say(f"line {job.line} is done")
+
+    def show(self, files: Sequence[Path]) -> None:
+        """Print the paths; when their reader, such as `head`, has seen enough, the rest is made all the same."""
+        try:
+            print(*files, sep="\n", end="\n" * bool(files), flush=True)
+        except BrokenPipeError:
+            close_stdout()
 
     def fail(self, job: Job, error: Exception, server: str | None = None) -> None:
         with self.lock:

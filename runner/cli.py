@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import traceback
@@ -18,7 +17,7 @@ from typing import NoReturn
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
-from .run import check_folders
+from .run import check_folders, close_stdout
 from .train import add_parser as add_train_parser
 
 INTERRUPTED = 130
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:  # nothing half written is left behind; a run of training says what is
         return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])), [])
     except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        close_stdout()
         return 1
     except Exception as error:
         if options.debug:

@@ -62,6 +62,8 @@ def read_jobs(path: Path) -> list[Job]:
         raise RunnerError(f"--prompts: there is no file {path}") from error
     except UnicodeDecodeError as error:
         raise RunnerError(f"--prompts: {path} is not text in UTF-8") from error
+    except OSError as error:
+        raise RunnerError(f"--prompts: {path} cannot be read: {error.strerror or error}") from error
     read = read_object if path.suffix.lower() == ".jsonl" else read_text
     jobs: dict[str, Job] = {}
     for number, line in enumerate(map(str.strip, lines), 1):

@@ -106,6 +106,11 @@ def print_note(text: str) -> None:
     print(*map(plain, text.split("\n")), sep="\n", file=sys.stderr)
 
 
+def close_stdout() -> None:
+    """Let go of a stdout that nobody reads any more, or Python complains once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:
     """The host of this process, the workflow with the options carried out, and what its nodes take."""
     from ..host import use_host

@@ -34,9 +34,8 @@ class Progress:
         if of_another:
             return False
         self.begun = True
-        if event.get("type") == "progress" and all(
-            isinstance(data.get(name), (int, float)) for name in ("value", "max")
-        ):
+        has_numbers = all(isinstance(data.get(name), (int, float)) for name in ("value", "max"))
+        if event.get("type") == "progress" and has_numbers:
             if self.bar is None or (self.node, self.bar.total) != (data.get("node"), data["max"]):
                 self.close()
                 self.node, self.bar = data.get("node"), Bar(data["max"], self.silent)

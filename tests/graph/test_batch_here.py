@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,12 +119,32 @@ def test_processes_split_the_prompts_and_any_number_of_them_goes_on(run, prompts
     assert rest["files"] == parts[1][1]["files"][:1] and rest["skipped"] == 3
 
 
+def test_a_reader_that_has_seen_enough_leaves_the_clips_as_they_are(models, tmp_path):
+    (tmp_path / "p.txt").write_text("a tiger\na rabbit\n")
+    options = ["--prompts", tmp_path / "p.txt", "--models", models, "--device", "cpu", "--out", tmp_path / "out"]
+    sets = [word for value in FAST for word in ("--set", value)]
+    worker = write_worker(tmp_path)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    words = [sys.executable, worker, "run", "text_to_video.json", *options, *sets]
+    done = subprocess.run(words, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 made, 0 were there, 0 failed" in done.stderr and len(list((tmp_path / "out").rglob("*.mp4"))) == 2
+
+
+def write_worker(folder: Path) -> Path:
+    """The command line of this checkout as a file."""
+    start = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import conftest; conftest.import_checkout()"
+    worker = folder / "worker.py"
+    worker.write_text(f"{start}\nfrom pyramid_video.runner.cli import main\nsys.exit(main())\n")
+    return worker
+
+
 def test_a_process_that_fails_does_not_end_the_others(models, tmp_path):
     lines = [{"seed": -1}, {"prompt": "a tiger"}, {"seed": -2}, {"prompt": "a rabbit"}]  # the first has nothing to do
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    worker = tmp_path / "worker.py"
-    start = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import conftest; conftest.import_checkout()"
-    worker.write_text(f"{start}\nfrom pyramid_video.runner.cli import main\nsys.exit(main())\n")
+    worker = write_worker(tmp_path)
     words = ["run", "text_to_video.json", "--prompts", tmp_path / "p.jsonl", "--models", models, "--device", "cpu"]
     sets = [word for value in FAST for word in ("--set", value)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", worker]
