@@ -166,7 +166,8 @@ def save(
     """Write one safetensors file that says itself what it is; an older file stays until the new one is whole.
 
     config, latent_format: dictionaries or objects with `to_dict`. extra: more JSON for the metadata, for a text encoder
-    `{"tokenizer": tokenizer.to_json()}`. dtype: type to store floats in, None for as they are. OSError when it fails.
+    `{"tokenizer": tokenizer.to_json()}`. dtype: type to store floats in, None for as they are. OSError when it fails,
+    ValueError where float16 is too narrow.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -177,7 +178,7 @@ def save(
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors")
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    tensors = {key: stored_form(tensor, dtype) for key, tensor in state.items()}
+    tensors = {key: stored_form(key, tensor, dtype) for key, tensor in state.items()}
     described = {"kind": kind, "config": plain(config), "latent_format": plain(latent_format), **(extra or {})}
     try:
         with write_beside(path) as part:
@@ -187,8 +188,12 @@ def save(
     return path
 
 
-def stored_form(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+def stored_form(key: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach().cpu()
+    stored = tensor.to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
+    if dtype == torch.float16 and (stored.isinf() & tensor.isfinite()).any():
+        raise ValueError(f"{key} has numbers up to {tensor.abs().max():.3g}, too large for fp16: save in bf16 or fp32")
+    return stored
 
 
 def plain(value: Any) -> Any:

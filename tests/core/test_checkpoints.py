@@ -41,6 +41,17 @@ def test_what_is_saved_comes_back_bit_for_bit(kind, tmp_path):
     assert not again.training and info.name == "own"
 
 
+def test_numbers_that_float16_cannot_hold_are_not_saved_as_infinity(tmp_path):
+    made = network("miniflux")
+    state = {key: value.clone() for key, value in made.state_dict().items()}
+    name = next(iter(state))
+    state[name].view(-1)[0] = 1e5
+    with pytest.raises(ValueError, match=f"{name} has numbers up to 1e.05, too large for fp16"):
+        save(tmp_path / "own.safetensors", state, "miniflux", made.config, FORMAT, dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+    save(tmp_path / "own.safetensors", state, "miniflux", made.config, FORMAT, dtype=torch.bfloat16)
+
+
 def test_a_text_encoder_comes_back_with_its_tokenizer(tmp_path):
     tokenizer = Tokenizer.train(["a tiger on a red background"], vocab_size=300, max_tokens=12)
     made = TextEncoder(TextEncoderConfig(tokenizer.vocab_size, 16, 1, 2, 12))
