@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,7 +73,8 @@ class Batch:
     def say(self, text: str) -> None:
         if not self.silent:
             done = self.made + self.skipped + len(self.failed)
-            print(f"{done} of {self.total}: {text}", file=sys.stderr, flush=True)
+            with suppress(BrokenPipeError):  # nobody reads it any more
+                print(f"{done} of {self.total}: {text}", file=sys.stderr, flush=True)
 
     def report(self) -> dict[str, Any]:
         """Name what failed; returns what --json prints."""
