@@ -30,12 +30,16 @@ class FrameDiscriminator(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Scores `(frames, 1, rows, columns)` of every frame of `video (b, 3, t, h, w)` in -1..1; high means real."""
-        if min(video.shape[-2:]) < self.smallest:
+        self.check_size(*video.shape[-2:])
+        return self.layers(video.transpose(1, 2).flatten(0, 1))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError for frames that are too small to be judged."""
+        if min(height, width) < self.smallest:
             raise ValueError(
-                f"this discriminator judges frames from {self.smallest} pixels on, got {tuple(video.shape[-2:])}; "
+                f"this discriminator judges frames from {self.smallest} pixels on, got {(height, width)}; "
                 "take larger clips, or fewer widths"
             )
-        return self.layers(video.transpose(1, 2).flatten(0, 1))
 
 
 @torch.no_grad()

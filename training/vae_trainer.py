@@ -108,6 +108,8 @@ def start_vae_run(
     modules: dict[str, nn.Module] = {"vae": vae}
     if judged:
         modules["discriminator"] = FrameDiscriminator()
+        for clips in pool:  # now, not at the step from which on it judges
+            modules["discriminator"].check_size(*clips.shape[3:])
         init_discriminator(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 2))
     config = vae.config.to_dict()
     description = {"kind": "causal_vae", "config": config, "seed": settings.seed}
