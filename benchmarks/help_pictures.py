@@ -23,8 +23,10 @@ from PIL import Image
 from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.host.standalone_sampling import sample
+from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.nodes.comparison import SMALLEST_LABELLED, beside_each_other
+from pyramid_video.nodes.contact_sheet import standardised
 from pyramid_video.nodes.drawing import as_image
 from pyramid_video.training.validation import picture as to_pil
 from torch import Tensor
@@ -99,6 +101,10 @@ class SmallModels:
 
     def decode(self, samples) -> Tensor:
         return block("Decode", vae=self.vae, samples=samples)[0]
+
+    def preview(self, samples) -> Tensor:
+        colours = self.model("").latent_format
+        return in_time(colours.preview(colours.normalize(samples["samples"])[0].movedim(1, 0)))  # (t, h, w, 3)
 
     def dataset(self, **settings):
         if self.animations is None:
@@ -195,10 +201,21 @@ def vae_roundtrip(small: SmallModels) -> Tensor:
 def decode(small: SmallModels) -> Tensor:
     """Each latent frame for as long as the frames that it holds, and those frames."""
     samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
-    colours = small.model("").latent_format
-    latent = colours.preview(colours.normalize(samples["samples"])[0].movedim(1, 0))  # (t, h, w, 3)
+    return shown(small.preview(samples), small.decode(samples), labels=["latent", "decoded"])
+
+
+def preview_colours(small: SmallModels) -> Tensor:
+    """The preview of a model whose colours nobody knows, the same with fitted ones, and the clip."""
+    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
+    unknown = LatentFormat("unknown", 0.0, 1.0, 0.0, 1.0).preview(standardised(samples["samples"])[0].movedim(1, 0))
+    clips = (in_time(unknown), small.preview(samples), small.decode(samples))
+    return shown(*clips, labels=["false colours", "fitted colours", "decoded"])
+
+
+def in_time(latent: Tensor) -> Tensor:
+    """Colours of latent frames (t, h, w, 3), each for as long as the frames that it holds."""
     times = torch.tensor([1] + [TIME] * (len(latent) - 1))
-    return shown(enlarged(latent.repeat_interleave(times, 0)), small.decode(samples), labels=["latent", "decoded"])
+    return enlarged(latent.repeat_interleave(times, 0))
 
 
 def stages_of_a_clip(small: SmallModels) -> Tensor:
@@ -240,10 +257,6 @@ def helios_history(small: SmallModels) -> Tensor:
 def dataset(small: SmallModels) -> Tensor:
     frames, captions = block("DatasetPreview", dataset=small.dataset(), count=4, seed=5)
     return shown(*frames.chunk(4), labels=captions.splitlines())
-
-
-def preview_colours(small: SmallModels) -> Tensor:
-    return block("FitPreviewColours", model=small.model(""), vae=small.vae, dataset=small.dataset(), clips=24)[0]
 
 
 def training(small: SmallModels) -> dict[str, Tensor]:
