@@ -28,6 +28,7 @@ from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.nodes.comparison import SMALLEST_LABELLED, beside_each_other
 from pyramid_video.nodes.contact_sheet import standardised
 from pyramid_video.nodes.drawing import as_image
+from pyramid_video.training.validation import contact_sheet
 from pyramid_video.training.validation import picture as to_pil
 from torch import Tensor
 
@@ -260,7 +261,7 @@ def dataset(small: SmallModels) -> Tensor:
 
 
 def training(small: SmallModels) -> dict[str, Tensor]:
-    """A tiny flow that learns for a few minutes: its curves, and its validation clip at three times."""
+    """A tiny flow that learns for a few minutes: its curves, and its validation clip after 200, 400 and 800 steps."""
     trainee = block("NewModel", family="flow", size="tiny")[0]
     plan = block("Validation", prompts=TIGER, every=TRAINED // 4, steps=10, cfg=3.0)[0]
     settings = block("TrainingSettings", steps=TRAINED, batch=16, learning_rate=2e-3, average=0.98)[0]
@@ -268,10 +269,9 @@ def training(small: SmallModels) -> dict[str, Tensor]:
     answer = block("TrainFlow", trainee=trainee, **wires, run_name="help", settings=settings, validation=plan)
     clips = sorted((get_host().output_dir / "training" / "help" / "validation").glob("*.webp"))
     looks = [torch.cat([read_picture(clip, n) for n in range(17)]) for clip in (clips[0], clips[1], clips[-1])]
-    steps = (TRAINED // 4, TRAINED // 2, TRAINED)
     return {
         "training_curves": block("TrainingCurves", run=answer[0])[0],
-        "validation": shown(*looks, labels=[f"after {step} steps" for step in steps]),
+        "validation": as_image(contact_sheet(looks)),
     }
 
 
