@@ -25,7 +25,7 @@ from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.host.standalone_sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.nodes.comparison import SMALLEST_LABELLED, beside_each_other
+from pyramid_video.nodes.comparison import SMALLEST_LABELLED, beside_each_other, paper
 from pyramid_video.nodes.contact_sheet import standardised
 from pyramid_video.nodes.drawing import as_image
 from pyramid_video.training.validation import contact_sheet
@@ -115,8 +115,11 @@ class SmallModels:
 
 
 def shown(*clips: Tensor, labels: Sequence[str]) -> Tensor:
-    """Clips beside each other as 'Compare clips' puts them."""
-    return beside_each_other(clips, labels)[0]
+    """Clips as 'Compare clips' puts them beside each other, two in a row: the help panel is narrow."""
+    rows = [beside_each_other(clips[at : at + 2], labels[at : at + 2])[0] for at in range(0, len(clips), 2)]
+    width = max(row.shape[2] for row in rows)
+    empty = [paper(len(row), row.shape[1], width - row.shape[2], row) for row in rows]
+    return torch.cat([torch.cat(row, dim=2) for row in zip(rows, empty, strict=True)], dim=1)
 
 
 def guidance(small: SmallModels) -> Tensor:
@@ -169,14 +172,13 @@ def steps_of_a_stage(small: SmallModels) -> Tensor:
 
 
 def image_to_video(small: SmallModels) -> Tensor:
-    """A start image; the clip from it with a past that is trusted, and with one that is not."""
-    start = read_picture(_package.ROOT / "workflows" / "input" / "pyramid_video_start.png")
-    clips = [start.expand(17, -1, -1, -1)]
+    """The clip that a start image begins, with a past that is trusted and with one that is not; the image."""
+    start, clips = read_picture(_package.ROOT / "workflows" / "input" / "pyramid_video_start.png"), []
     for noise in (0.0, 0.33):
         past = {"vae": small.vae, "start_image": start, "latent_image": small.empty()}
         history = block("History", noise=noise, **past)[0]
         clips.append(small.pyramid("a sun moving up on a blue background", history=history))
-    return shown(*clips, labels=["start image", "noise 0", "noise 0.33"])
+    return shown(*clips, start.expand(17, -1, -1, -1), labels=["noise 0", "noise 0.33", "start image"])
 
 
 def read_picture(path: Path, frame: int = 0) -> Tensor:
@@ -249,9 +251,9 @@ def ladder_of_a_stage(small: SmallModels) -> Tensor:
 
 
 def helios_history(small: SmallModels) -> Tensor:
-    """What Helios sees of a clip of three units."""
+    """What Helios sees of a clip of three units, at full size."""
     latent = {"samples": torch.zeros(1, 16, 27, 48, 80)}
-    stages = block("Stages", made_for="Helios", solver="dmd")[0]
+    stages = block("Stages", made_for="Helios", solver="dmd", stage_count=1)[0]
     return block("HistoryPicture", history=block("HeliosMemory")[0], latent_image=latent, stages=stages)[0]
 
 
