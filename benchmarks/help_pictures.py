@@ -11,6 +11,7 @@ themselves, outside ComfyUI. The pictures of blocks in those pages are photograp
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -218,14 +219,15 @@ def write(frames: Tensor, path: Path) -> None:
     """Save pictures (n, h, w, 3) as a webp, animated where they are several, as good as LARGEST allows."""
     first, *rest = (to_pil(frame) for frame in frames)
     for quality in QUALITIES:
+        made = io.BytesIO()
         first.save(
-            path, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=1000 // FPS, loop=0
+            made, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=1000 // FPS, loop=0
         )
-        if path.stat().st_size <= LARGEST:
-            print(f"{path.name}: {len(frames)} of {first.width}x{first.height}, {path.stat().st_size} bytes")
+        if made.tell() <= LARGEST:
+            path.write_bytes(made.getvalue())
+            print(f"{path.name}: {len(frames)} of {first.width}x{first.height}, {made.tell()} bytes")
             return
-    path.unlink()
-    sys.exit(f"error: {path.name} is larger than {LARGEST} bytes even at quality {quality}")
+    sys.exit(f"error: {path.name} would be {made.tell()} bytes even at quality {quality}; {LARGEST} are allowed")
 
 
 def main() -> None:
