@@ -20,7 +20,19 @@ QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code append
 class EncodePrompt:
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = "Turns your words into what the model reads. Use one for what you want and one for what you do not."
-    SEARCH_ALIASES = ["clip text encode", "prompt", "text encode", "positive", "negative"]
+    SEARCH_ALIASES = [
+        "clip text encode",
+        "prompt",
+        "text encode",
+        "positive",
+        "negative",
+        "pyramidflow text encode",
+        "conditioning",
+        "describe",
+        "文生视频",
+        "提示词",
+        "プロンプト",
+    ]
     RETURN_TYPES = ("CONDITIONING",)
     OUTPUT_TOOLTIPS = ("For positive or negative of the sampler.",)
     FUNCTION = "encode"
@@ -70,7 +82,20 @@ class History:
         "Temporal conditioning: how much of the past each new piece of video sees, and a start image or clip that is "
         "taken as the past. The clip can only be continued forward; an end image cannot be set."
     )
-    SEARCH_ALIASES = ["image to video", "i2v", "start image", "history", "extend video", "first frame"]
+    SEARCH_ALIASES = [
+        "image to video",
+        "i2v",
+        "img2vid",
+        "animate image",
+        "start image",
+        "first frame",
+        "history",
+        "extend video",
+        "continue video",
+        "temporal",
+        "图生视频",
+        "画像から動画",
+    ]
     RETURN_TYPES = ("PYRAMID_HISTORY",)
     RETURN_NAMES = ("history",)
     OUTPUT_TOOLTIPS = ("For the sampler.",)

@@ -21,7 +21,18 @@ class Animations:
         "standing still or moving, small, plain or large. Files named by a Unicode code point (1f405.webp) are called "
         "what Unicode calls them (tiger), others by their file name."
     )
-    SEARCH_ALIASES = ["dataset", "training data", "sprites", "emoji", "webp", "gif"]
+    SEARCH_ALIASES = [
+        "dataset",
+        "training data",
+        "sprites",
+        "emoji",
+        "webp",
+        "gif",
+        "apng",
+        "transparent",
+        "synthetic data",
+        "training",
+    ]
     RETURN_TYPES = ("VIDEO_DATASET",)
     RETURN_NAMES = ("dataset",)
     OUTPUT_TOOLTIPS = ("For the trainers ('Train flow' and so on) and 'Preview video dataset'.",)
@@ -113,7 +124,18 @@ class VideoFolderDataset:
         "and speed, and to the nearest of a few aspects. A table says which files are used, what is done to them, and "
         "why others are left out."
     )
-    SEARCH_ALIASES = ["dataset", "training data", "clips", "load videos", "captions", "buckets"]
+    SEARCH_ALIASES = [
+        "dataset",
+        "training data",
+        "clips",
+        "load videos",
+        "video folder",
+        "captions",
+        "buckets",
+        "load video path",
+        "directory",
+        "training",
+    ]
     RETURN_TYPES = ("VIDEO_DATASET", "STRING")
     RETURN_NAMES = ("dataset", "table")
     OUTPUT_TOOLTIPS = (
@@ -201,7 +223,7 @@ class VideoFolderDataset:
 class PreviewDataset:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Draws a few clips of a dataset, with their captions: look at what is learned before it is learned."
-    SEARCH_ALIASES = ["show dataset", "dataset samples"]
+    SEARCH_ALIASES = ["show dataset", "dataset samples", "check captions", "inspect data", "training"]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("images", "captions")
     OUTPUT_TOOLTIPS = ("The frames; the clips follow each other.", "One caption a line, in the same order.")

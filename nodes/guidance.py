@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 class Guidance:
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = "How strongly the prompt pulls: once for the first frame, once for the motion that follows."
-    SEARCH_ALIASES = ["cfg", "classifier-free guidance", "guidance scale"]
+    SEARCH_ALIASES = [
+        "cfg",
+        "classifier-free guidance",
+        "guidance scale",
+        "prompt strength",
+        "video linear cfg",
+        "first frame",
+        "引导",
+        "ガイダンス",
+    ]
     RETURN_TYPES = ("PYRAMID_GUIDANCE",)
     RETURN_NAMES = ("guidance",)
     OUTPUT_TOOLTIPS = ("For the sampler or the guider.",)
@@ -99,7 +108,15 @@ class GuidanceZero:
         "CFG-Zero*: guidance that corrects the length of the negative answer, and lets the first steps of each frame "
         "rest. It helps where guidance burns colours or the first steps go astray."
     )
-    SEARCH_ALIASES = ["cfg zero star", "cfgzerostar", "zero init", "guidance"]
+    SEARCH_ALIASES = [
+        "cfg zero star",
+        "cfgzerostar",
+        "zero init",
+        "guidance",
+        "burned colors",
+        "oversaturated",
+        "cfg rescale",
+    ]
     RETURN_TYPES = ("PYRAMID_GUIDANCE",)
     RETURN_NAMES = ("guidance",)
     OUTPUT_TOOLTIPS = ("The same strengths, combined in another way.",)

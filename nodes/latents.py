@@ -18,7 +18,20 @@ class EmptyLatent:
         "Size and length of the video. Both are moved to the nearest ones that the VAE and the stages allow, "
         "and the node says so."
     )
-    SEARCH_ALIASES = ["empty latent video", "size", "resolution", "length", "seconds", "frames"]
+    SEARCH_ALIASES = [
+        "empty latent video",
+        "latent size",
+        "size",
+        "resolution",
+        "width height",
+        "aspect",
+        "length",
+        "duration",
+        "seconds",
+        "frames",
+        "fps",
+        "batch size",
+    ]
     RETURN_TYPES = ("LATENT", "INT", "FLOAT")
     RETURN_NAMES = ("latent", "frames", "fps")
     OUTPUT_TOOLTIPS = ("For the sampler.", "How many frames the video will have.", "For 'Create Video'.")
@@ -146,7 +159,15 @@ class Decode:
         "Turns a latent video into pictures, a few latent frames at a time: "
         "the same result as all at once, in less memory."
     )
-    SEARCH_ALIASES = ["vae decode", "vae decode tiled", "chunked decode"]
+    SEARCH_ALIASES = [
+        "vae decode",
+        "vae decode tiled",
+        "chunked decode",
+        "pyramidflow vae decode",
+        "latent to image",
+        "low memory",
+        "tiling",
+    ]
     RETURN_TYPES = ("IMAGE",)
     OUTPUT_TOOLTIPS = ("The frames; several clips of a batch follow each other.",)
     FUNCTION = "decode"

@@ -13,7 +13,20 @@ class LoadModel:
         "Opens the network that makes the video. The small model comes with the pack; official weights of "
         "Pyramid Flow (miniFLUX or SD3) and Helios, a folder or a single file, are found in the models folders."
     )
-    SEARCH_ALIASES = ["pyramid flow", "helios", "checkpoint", "diffusion model", "unet loader", "text to video"]
+    SEARCH_ALIASES = [
+        "pyramid flow",
+        "pyramidflow model loader",
+        "helios",
+        "checkpoint",
+        "load checkpoint",
+        "diffusion model",
+        "unet loader",
+        "miniflux",
+        "sd3",
+        "text to video",
+        "文生视频",
+        "テキストから動画",
+    ]
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The video model. LoRA, compile and merge nodes may follow.",)
     FUNCTION = "load"
@@ -46,7 +59,15 @@ class LoadModel:
 class LoadVAE:
     CATEGORY = "pyramid video/load"
     DESCRIPTION = "Opens the causal video VAE that turns pictures into latents and back. It belongs to its model."
-    SEARCH_ALIASES = ["pyramid flow vae", "causal vae", "video vae", "wan vae", "helios"]
+    SEARCH_ALIASES = [
+        "pyramid flow vae",
+        "pyramidflow vae loader",
+        "vae loader",
+        "causal vae",
+        "video vae",
+        "wan vae",
+        "helios",
+    ]
     RETURN_TYPES = ("VAE",)
     OUTPUT_TOOLTIPS = ("The video VAE. The core VAE nodes accept it too.",)
     FUNCTION = "load"
@@ -73,7 +94,16 @@ class LoadVAE:
 class LoadTextEncoder:
     CATEGORY = "pyramid video/load"
     DESCRIPTION = "Opens what reads your prompt. It belongs to its model: another one speaks another language."
-    SEARCH_ALIASES = ["clip loader", "t5", "umt5", "pyramid flow text"]
+    SEARCH_ALIASES = [
+        "clip loader",
+        "dual clip loader",
+        "t5",
+        "umt5",
+        "clip l",
+        "text encoder",
+        "pyramid flow text",
+        "helios",
+    ]
     RETURN_TYPES = ("CLIP",)
     OUTPUT_TOOLTIPS = ("The text encoder, for 'Encode prompt'.",)
     FUNCTION = "load"

@@ -36,7 +36,19 @@ class TrainLoRA(NamesRun):
         "Trains a LoRA: a small file that teaches a model new subjects or a look, from few clips. The model itself "
         "stays as it is. For the pack's flow, diffusion and pyramid models and for the official ones."
     )
-    SEARCH_ALIASES = ["lora", "train", "training", "fine-tune", "dreambooth", "style"]
+    SEARCH_ALIASES = [
+        "lora",
+        "train",
+        "training",
+        "trainer",
+        "fine-tune",
+        "finetune",
+        "dreambooth",
+        "style",
+        "character",
+        "subject",
+        "low rank",
+    ]
     RETURN_TYPES = ("TRAINING_RUN",)
     RETURN_NAMES = ("run",)
     OUTPUT_TOOLTIPS = ("For 'Save trained LoRA' and 'Training curves'.",)
@@ -152,7 +164,7 @@ class SaveTrainedLoRA(NamesFile):
     KIND, WHAT = "loras", "LoRA"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Saves the trained LoRA with its averaged weights, where LoRA loaders find it, and hands it on."
-    SEARCH_ALIASES = ["save lora", "export lora", "train"]
+    SEARCH_ALIASES = ["save lora", "export lora", "safetensors", "train", "training"]
     RETURN_TYPES = ("LORA_MODEL",)
     OUTPUT_TOOLTIPS = ("The LoRA, for core's 'Load LoRA Model'; from its file any LoRA loader takes it.",)
     FUNCTION = "save"

@@ -23,7 +23,19 @@ class HeliosMemory:
         "Temporal conditioning of Helios: what comes before the clip. A picture to begin from, a clip to go on from, "
         "or the latent of a clip made before. What is made goes on from there and does not contain it."
     )
-    SEARCH_ALIASES = ["helios", "image to video", "video to video", "i2v", "v2v", "start image", "extend video"]
+    SEARCH_ALIASES = [
+        "helios",
+        "image to video",
+        "video to video",
+        "i2v",
+        "v2v",
+        "start image",
+        "extend video",
+        "continue video",
+        "long video",
+        "图生视频",
+        "画像から動画",
+    ]
     RETURN_TYPES = ("PYRAMID_HISTORY",)
     RETURN_NAMES = ("history",)
     OUTPUT_TOOLTIPS = ("For the sampler.",)

@@ -14,7 +14,7 @@ class LoadPerceptual:
         "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. The "
         "file is yours, in models/classifiers."
     )
-    SEARCH_ALIASES = ["lpips", "vgg", "perceptual loss", "train"]
+    SEARCH_ALIASES = ["lpips", "vgg", "vgg16", "perceptual loss", "feature loss", "train", "training"]
     RETURN_TYPES = ("PERCEPTUAL_LOSS",)
     RETURN_NAMES = ("perceptual",)
     OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)

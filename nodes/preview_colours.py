@@ -19,7 +19,15 @@ class FitPreviewColours:
         "Previews of official models have false colours, because their files do not say what the latents look like. "
         "This block finds the true ones from a few videos and keeps them, so that previews have them from now on."
     )
-    SEARCH_ALIASES = ["latent rgb factors", "latent2rgb", "preview colors", "preview colours", "false colours"]
+    SEARCH_ALIASES = [
+        "latent rgb factors",
+        "latent2rgb",
+        "preview colors",
+        "preview colours",
+        "false colours",
+        "wrong preview",
+        "live preview",
+    ]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("comparison",)
     OUTPUT_TOOLTIPS = ("A clip that was not learned from, and its preview beside it.",)

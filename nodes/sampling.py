@@ -61,7 +61,21 @@ class Sampler:
         "Makes the video, one piece of time after the other, each from coarse to fine. What is finished "
         "is remembered by what follows."
     )
-    SEARCH_ALIASES = ["ksampler", "pyramid flow sampler", "text to video", "image to video", "generate"]
+    SEARCH_ALIASES = [
+        "ksampler",
+        "pyramid flow sampler",
+        "pyramidflow sampler",
+        "text to video",
+        "t2v",
+        "image to video",
+        "i2v",
+        "generate",
+        "autoregressive",
+        "文生视频",
+        "图生视频",
+        "テキストから動画",
+        "画像から動画",
+    ]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
     FUNCTION = "sample"
@@ -105,7 +119,13 @@ class SamplerObject:
         "The pyramid as a SAMPLER for SamplerCustomAdvanced or SamplerCustom. It makes its own noise levels, "
         "so the SIGMAS wired there are not read."
     )
-    SEARCH_ALIASES = ["sampler custom advanced", "pyramid flow sampler", "ksampler select"]
+    SEARCH_ALIASES = [
+        "sampler custom advanced",
+        "sampler custom",
+        "pyramid flow sampler",
+        "ksampler select",
+        "sampler object",
+    ]
     RETURN_TYPES = ("SAMPLER",)
     OUTPUT_TOOLTIPS = ("For the sampler input of SamplerCustomAdvanced.",)
     FUNCTION = "make"
@@ -123,7 +143,7 @@ class Guider:
     DESCRIPTION = (
         "Pyramid guidance as a GUIDER for SamplerCustomAdvanced: one strength for the first frame, one for the rest."
     )
-    SEARCH_ALIASES = ["cfg guider", "sampler custom advanced", "pyramid flow guidance"]
+    SEARCH_ALIASES = ["cfg guider", "basic guider", "sampler custom advanced", "pyramid flow guidance"]
     RETURN_TYPES = ("GUIDER",)
     OUTPUT_TOOLTIPS = ("For the guider input of SamplerCustomAdvanced.",)
     FUNCTION = "make"

@@ -46,7 +46,19 @@ def sample(
 class FlowSampler:
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = "Makes the video with a flow matching model: all frames at once, along a path from noise to data."
-    SEARCH_ALIASES = ["ksampler", "rectified flow", "flow matching", "euler", "text to video", "generate"]
+    SEARCH_ALIASES = [
+        "ksampler",
+        "rectified flow",
+        "flow matching",
+        "euler",
+        "heun",
+        "midpoint",
+        "text to video",
+        "t2v",
+        "generate",
+        "文生视频",
+        "テキストから動画",
+    ]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
     FUNCTION = "sample"
@@ -138,7 +150,19 @@ class FlowSampler:
 class DDIMSampler:
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = "Makes the video with a diffusion model: all frames at once, down the levels of noise it was taught."
-    SEARCH_ALIASES = ["ksampler", "ddim", "ancestral", "ddpm", "diffusion", "text to video", "generate"]
+    SEARCH_ALIASES = [
+        "ksampler",
+        "ddim",
+        "ancestral",
+        "ddpm",
+        "diffusion",
+        "denoise",
+        "text to video",
+        "t2v",
+        "generate",
+        "文生视频",
+        "テキストから動画",
+    ]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
     FUNCTION = "sample"
@@ -200,7 +224,18 @@ class DDIMSampler:
 class GANSampler:
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = "Makes the video with the generator of a GAN: one pass of the model, and done."
-    SEARCH_ALIASES = ["gan", "generator", "one step", "single step", "text to video", "generate"]
+    SEARCH_ALIASES = [
+        "gan",
+        "generator",
+        "one step",
+        "single step",
+        "fast",
+        "text to video",
+        "t2v",
+        "generate",
+        "文生视频",
+        "テキストから動画",
+    ]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
     FUNCTION = "sample"

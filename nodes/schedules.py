@@ -33,7 +33,19 @@ class Stages:
         "The ladder: how many resolutions to climb through, and how many steps to spend on each. "
         "The second output is a drawing of it."
     )
-    SEARCH_ALIASES = ["scheduler", "steps", "pyramid flow stages", "sigmas", "basic scheduler"]
+    SEARCH_ALIASES = [
+        "scheduler",
+        "steps",
+        "pyramid flow stages",
+        "sigmas",
+        "basic scheduler",
+        "shift",
+        "multi resolution",
+        "coarse to fine",
+        "solver",
+        "unipc",
+        "dmd",
+    ]
     RETURN_TYPES = ("PYRAMID_STAGES", "IMAGE")
     RETURN_NAMES = ("stages", "drawing")
     OUTPUT_TOOLTIPS = (
@@ -131,7 +143,7 @@ class Stages:
 class StageSteps:
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = "Gives one stage of a ladder its own number of steps. Chain several for several stages."
-    SEARCH_ALIASES = ["steps per stage", "pyramid flow steps"]
+    SEARCH_ALIASES = ["steps per stage", "pyramid flow steps", "per stage", "scheduler"]
     RETURN_TYPES = ("PYRAMID_STAGES", "IMAGE")
     RETURN_NAMES = ("stages", "drawing")
     OUTPUT_TOOLTIPS = ("The ladder with the changed stage.", "The new ladder as a picture.")

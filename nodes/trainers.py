@@ -21,6 +21,7 @@ class TrainFlow(Trainer):
         "Trains a flow matching model: what leads from a noisy clip to the clean one. Stop it when you like; run the "
         "graph again and it goes on."
     )
+    SEARCH_ALIASES = [*Trainer.SEARCH_ALIASES, "rectified flow", "flow matching"]
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -70,6 +71,7 @@ class TrainDiffusion(Trainer):
         "Trains a diffusion model: the noise in a clip, at each of 1000 levels. Stop it when you like; run the graph "
         "again and it goes on."
     )
+    SEARCH_ALIASES = [*Trainer.SEARCH_ALIASES, "ddpm", "noise prediction", "v prediction"]
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -112,6 +114,7 @@ class TrainGAN(Trainer):
         "Trains the generator of a GAN against a discriminator that sees space and time: clips in one pass. Begin with "
         "a trained flow ('Load for training' with family gan); from nothing it needs far longer."
     )
+    SEARCH_ALIASES = [*Trainer.SEARCH_ALIASES, "generator", "discriminator", "adversarial", "distill"]
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -162,6 +165,7 @@ class TrainPyramid(Trainer):
         "Trains a pyramidal flow as Pyramid Flow was: one latent frame after the other, at rising resolution, from a "
         "slightly noisy memory. Stop it when you like; run the graph again and it goes on."
     )
+    SEARCH_ALIASES = [*Trainer.SEARCH_ALIASES, "pyramid flow", "autoregressive", "flow matching"]
 
     @classmethod
     def INPUT_TYPES(cls):

@@ -16,7 +16,17 @@ AS_IT_IS = "as it is"
 class NewModel:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "A new transformer that knows nothing yet, of a family and a size."
-    SEARCH_ALIASES = ["from scratch", "untrained model", "init model", "train"]
+    SEARCH_ALIASES = [
+        "from scratch",
+        "untrained model",
+        "init model",
+        "empty model",
+        "create model",
+        "transformer",
+        "dit",
+        "train",
+        "training",
+    ]
     RETURN_TYPES = ("VIDEO_TRAINEE",)
     RETURN_NAMES = ("trainee",)
     OUTPUT_TOOLTIPS = ("For the trainer of its family.",)
@@ -65,7 +75,16 @@ class LoadForTraining:
         "Opens a transformer to train it further, in float32. It may change its family: a flow makes a good start for "
         "a GAN, and a pyramid for a flow."
     )
-    SEARCH_ALIASES = ["fine-tune", "finetune", "continue training", "checkpoint", "train"]
+    SEARCH_ALIASES = [
+        "fine-tune",
+        "finetune",
+        "continue training",
+        "resume",
+        "checkpoint",
+        "base model",
+        "train",
+        "training",
+    ]
     RETURN_TYPES = ("VIDEO_TRAINEE",)
     RETURN_NAMES = ("trainee",)
     OUTPUT_TOOLTIPS = ("For the trainer of its family.",)
@@ -118,7 +137,19 @@ class LoadForTraining:
 class TrainingSettings:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "How long and how fast a run learns. Every trainer takes it; left open, its defaults count."
-    SEARCH_ALIASES = ["optimizer", "learning rate", "adamw", "ema", "scheduler", "train"]
+    SEARCH_ALIASES = [
+        "optimizer",
+        "learning rate",
+        "adamw",
+        "ema",
+        "scheduler",
+        "warmup",
+        "batch size",
+        "gradient accumulation",
+        "hyperparameters",
+        "train",
+        "training",
+    ]
     RETURN_TYPES = ("TRAINING_SETTINGS",)
     RETURN_NAMES = ("settings",)
     OUTPUT_TOOLTIPS = ("For a trainer.",)

@@ -21,7 +21,15 @@ class Validation:
         "Prompts that are made into clips every so many steps. The trainer shows them, and keeps them as animated webp "
         "files beside its run."
     )
-    SEARCH_ALIASES = ["samples", "preview while training", "eval", "train"]
+    SEARCH_ALIASES = [
+        "samples",
+        "sample prompts",
+        "preview while training",
+        "eval",
+        "test prompts",
+        "train",
+        "training",
+    ]
     RETURN_TYPES = ("TRAINING_VALIDATION",)
     RETURN_NAMES = ("validation",)
     OUTPUT_TOOLTIPS = ("For a trainer.",)
@@ -102,7 +110,7 @@ def prompt_lines(text: str) -> tuple[str, ...]:
 class TrainingCurves:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Draws the losses of a run over its steps."
-    SEARCH_ALIASES = ["loss graph", "plot loss", "loss curve", "train"]
+    SEARCH_ALIASES = ["loss graph", "plot loss", "loss curve", "tensorboard", "training log", "train", "training"]
     RETURN_TYPES = ("IMAGE", "LOSS_MAP")
     RETURN_NAMES = ("curves", "loss_map")
     OUTPUT_TOOLTIPS = ("The curves as a picture.", "The loss of every step, for core's 'Plot Loss Graph'.")
@@ -131,7 +139,7 @@ class SaveTrained(NamesFile):
         "Saves the trained model with its averaged weights, where 'Load video model' finds it, and hands it on for "
         "sampling in the same graph."
     )
-    SEARCH_ALIASES = ["save model", "export checkpoint", "train"]
+    SEARCH_ALIASES = ["save model", "save checkpoint", "export checkpoint", "safetensors", "train", "training"]
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The saved model, for the sampler of its family.",)
     FUNCTION = "save"

@@ -22,7 +22,15 @@ NEW = ("new small", "new official")
 class VAETraineeBlock:
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "The VAE that is to be trained: a new one, or one from a file, whole or its decoder alone."
-    SEARCH_ALIASES = ["fine-tune vae", "new vae", "load vae for training", "train"]
+    SEARCH_ALIASES = [
+        "fine-tune vae",
+        "new vae",
+        "load vae for training",
+        "decoder",
+        "autoencoder",
+        "train",
+        "training",
+    ]
     RETURN_TYPES = ("VAE_TRAINEE",)
     RETURN_NAMES = ("trainee",)
     OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)
@@ -65,7 +73,17 @@ class TrainVAE(NamesRun):
         "Trains a video VAE to give back clips and single pictures, if asked for with a discriminator that teaches it "
         "to look real. Stop it when you like; run the graph again and it goes on."
     )
-    SEARCH_ALIASES = ["train", "training", "autoencoder", "fine-tune vae", "vqgan"]
+    SEARCH_ALIASES = [
+        "train",
+        "training",
+        "trainer",
+        "autoencoder",
+        "fine-tune vae",
+        "vqgan",
+        "causal vae",
+        "reconstruction",
+        "learn",
+    ]
     RETURN_TYPES = ("TRAINING_RUN",)
     RETURN_NAMES = ("run",)
     OUTPUT_TOOLTIPS = ("For 'Save trained VAE' and 'Training curves'.",)
@@ -203,7 +221,7 @@ class SaveTrainedVAE(NamesFile):
     KIND, WHAT = "vae", "VAE"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Saves the trained VAE with its averaged weights, where 'Load video VAE' finds it, and hands it on."
-    SEARCH_ALIASES = ["save vae", "export vae", "train"]
+    SEARCH_ALIASES = ["save vae", "export vae", "safetensors", "train", "training"]
     RETURN_TYPES = ("VAE",)
     OUTPUT_TOOLTIPS = ("The saved VAE.",)
     FUNCTION = "save"

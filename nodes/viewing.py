@@ -24,7 +24,16 @@ class StagePicture:
         "Draws the ladder for the size of your video: for every stage its resolution, how many tokens a latent frame "
         "has there, the noise it travels, the timesteps the model is told, and its steps."
     )
-    SEARCH_ALIASES = ["show stages", "ladder", "tokens", "sigmas", "timesteps", "schedule plot"]
+    SEARCH_ALIASES = [
+        "show stages",
+        "ladder",
+        "tokens",
+        "sigmas",
+        "timesteps",
+        "schedule plot",
+        "visualize",
+        "preview sigmas",
+    ]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("picture",)
     OUTPUT_TOOLTIPS = ("The drawing.",)
@@ -62,7 +71,7 @@ class HistoryPicture:
         "Draws what each stage of each unit sees of the past, at which resolution, and how many tokens that makes: "
         "where the memory and the time of a long video go."
     )
-    SEARCH_ALIASES = ["show history", "temporal pyramid", "context", "tokens", "memory"]
+    SEARCH_ALIASES = ["show history", "temporal pyramid", "context", "tokens", "memory", "visualize"]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("picture",)
     OUTPUT_TOOLTIPS = ("The drawing.",)
@@ -100,7 +109,15 @@ class LatentViewer:
         "Shows a latent video without decoding it: its frames as a contact sheet in rough colours, or every channel by "
         "itself."
     )
-    SEARCH_ALIASES = ["preview latent", "latent preview", "contact sheet", "latent channels", "latent to rgb"]
+    SEARCH_ALIASES = [
+        "preview latent",
+        "latent preview",
+        "view latent",
+        "contact sheet",
+        "latent channels",
+        "latent to rgb",
+        "debug",
+    ]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("sheet",)
     OUTPUT_TOOLTIPS = ("One sheet for every clip of the batch.",)
@@ -159,7 +176,17 @@ class CompareClips:
         "Puts two to four clips beside each other in one, to see what a change did. Sizes and lengths are brought "
         "together, and the node says how."
     )
-    SEARCH_ALIASES = ["side by side", "compare videos", "image compare", "grid", "stitch"]
+    SEARCH_ALIASES = [
+        "side by side",
+        "compare videos",
+        "video compare",
+        "image compare",
+        "compare seeds",
+        "grid",
+        "stitch",
+        "concat",
+        "xy plot",
+    ]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("images",)
     OUTPUT_TOOLTIPS = ("The joined clip, for 'Create Video'.",)

@@ -1,0 +1,256 @@
+"""The pictures of the help pages that the small models make: same prompt, same seed, one setting changed.
+
+    python benchmarks/help_pictures.py --animations package/assets
+    python benchmarks/help_pictures.py --animations package/assets --only guidance decode
+
+They are written to `web/docs`, each under 60 KB. `--animations` is the folder of the small model's data
+(`models/pretrained/README.md`), which a few of them need. A clip is made by the graph blocks
+themselves, outside ComfyUI. The pictures of blocks in those pages are photographs of the browser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import _package
+import torch
+from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
+from PIL import Image
+from pyramid_video.host import get_host, use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone_sampling import sample
+from pyramid_video.models.latent_format import LatentFormat
+from pyramid_video.nodes.comparison import beside_each_other, paper
+from pyramid_video.nodes.contact_sheet import standardised
+from pyramid_video.nodes.drawing import as_image
+from pyramid_video.training.validation import contact_sheet
+from pyramid_video.training.validation import picture as to_pil
+from torch import Tensor
+
+DOCS = _package.ROOT / "web" / "docs"
+LARGEST = 60_000  # bytes of a picture
+QUALITIES = range(85, 24, -10)
+
+
+def shown(*clips: Tensor, labels: Sequence[str]) -> Tensor:
+    """Clips as 'Compare clips' puts them beside each other, two in a row: the help panel is narrow."""
+    rows = [beside_each_other(clips[at : at + 2], labels[at : at + 2])[0] for at in range(0, len(clips), 2)]
+    width = max(row.shape[2] for row in rows)
+    empty = [paper(len(row), row.shape[1], width - row.shape[2], row) for row in rows]
+    return torch.cat([torch.cat(row, dim=2) for row in zip(rows, empty, strict=True)], dim=1)
+
+
+def guidance(small: SmallModels) -> Tensor:
+    rules = (block("Guidance", first_frame_scale=s, video_scale=s)[0] for s in (1.0, 3.0, 7.0))
+    return shown(*(small.pyramid(guidance=rule) for rule in rules), labels=["1", "3", "7"])
+
+
+def guidance_zero(small: SmallModels) -> Tensor:
+    clips = []
+    for steps in (None, 0, 2):
+        rule = block("Guidance", first_frame_scale=9.0, video_scale=9.0)[0]
+        rule = rule if steps is None else block("GuidanceZero", guidance=rule, zero_steps=steps)[0]
+        clips.append(small.pyramid(guidance=rule))
+    return shown(*clips, labels=["guidance 9", "CFG-Zero*, 0 still", "CFG-Zero*, 2 still"])
+
+
+def flow_steps(small: SmallModels) -> Tensor:
+    steps = (1, 2, 5, 10)
+    return shown(*(small.flow(steps=n) for n in steps), labels=[f"{n} step{'s' * (n > 1)}" for n in steps])
+
+
+def ddim_steps(small: SmallModels) -> Tensor:
+    clips = [small.ddim(steps=n, eta=eta) for n, eta in ((5, 0.0), (50, 0.0), (50, 1.0))]
+    return shown(*clips, labels=["5 steps, eta 0", "50 steps, eta 0", "50 steps, eta 1"])
+
+
+def gan_seeds(small: SmallModels) -> Tensor:
+    return shown(*(small.gan(seed=s) for s in range(1, 5)), labels=[f"seed {s}" for s in range(1, 5)])
+
+
+def families(small: SmallModels) -> Tensor:
+    clips = (small.gan(), small.ddim(steps=50, eta=0.0), small.flow(), small.pyramid())
+    return shown(*clips, labels=["GAN", "diffusion", "flow", "pyramid"])
+
+
+def prompts(small: SmallModels) -> Tensor:
+    texts = [f"a {subject} on a {colour} background" for subject, colour in WORDS]
+    return shown(*map(small.pyramid, texts), labels=[f"{subject}, {colour}" for subject, colour in WORDS])
+
+
+WORDS = (("tiger moving left", "blue"), ("rabbit moving left", "blue"), ("rabbit moving up", "yellow"))
+
+
+def steps_of_a_stage(small: SmallModels) -> Tensor:
+    """1 step in the last stage, 1 in the first, and the usual number."""
+    usual = block("Stages")[0]
+    ladders = [block("StageSteps", stages=usual, stage=s, first_steps=1, video_steps=1)[0] for s in (0, 2)]
+    clips = (small.pyramid(stages=stages) for stages in (*ladders, usual))
+    return shown(*clips, labels=["stage 0: 1 step", "stage 2: 1 step", "20 and 10 each"])
+
+
+def image_to_video(small: SmallModels) -> Tensor:
+    """The clip that a start image begins, with a past that is trusted and with one that is not; the image."""
+    start, clips = read_picture(_package.ROOT / "workflows" / "input" / "pyramid_video_start.png"), []
+    for noise in (0.0, 0.33):
+        past = {"vae": small.vae, "start_image": start, "latent_image": small.empty()}
+        history = block("History", noise=noise, **past)[0]
+        clips.append(small.pyramid("a sun moving up on a blue background", history=history))
+    return shown(*clips, start.expand(17, -1, -1, -1), labels=["noise 0", "noise 0.33", "start image"])
+
+
+def read_picture(path: Path, frame: int = 0) -> Tensor:
+    """An IMAGE (1, h, w, 3), of an animation one frame."""
+    opened = Image.open(path)
+    opened.seek(frame)
+    return as_image(opened)
+
+
+def sizes(small: SmallModels) -> Tensor:
+    """The size that the model knows, and two that it does not."""
+    asked = ((64, 64), (128, 64), (128, 128))
+    clips = (small.pyramid(latent_image=small.empty(*size)) for size in asked)
+    return shown(*clips, labels=[f"{width} x {height}" for width, height in asked])
+
+
+def vae_roundtrip(small: SmallModels) -> Tensor:
+    clip = block("DatasetPreview", dataset=small.dataset(), count=1, seed=3)[0]
+    samples = {"samples": get_host().encode(small.vae, clip)}
+    return shown(clip, small.decode(samples), labels=["a clip", "encoded and decoded"])
+
+
+def decode(small: SmallModels) -> Tensor:
+    """Each latent frame for as long as the frames that it holds, and those frames."""
+    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
+    return shown(small.preview(samples), small.decode(samples), labels=["latent", "decoded"])
+
+
+def preview_colours(small: SmallModels) -> Tensor:
+    """The preview of a model whose colours nobody knows, the same with fitted ones, and the clip."""
+    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
+    unknown = LatentFormat("unknown", 0.0, 1.0, 0.0, 1.0).preview(standardised(samples["samples"])[0].movedim(1, 0))
+    clips = (in_time(unknown), small.preview(samples), small.decode(samples))
+    return shown(*clips, labels=["false colours", "fitted colours", "decoded"])
+
+
+def stages_of_a_clip(small: SmallModels) -> Tensor:
+    """What every stage hands to the next, as a clip of its own size."""
+    wires, made = small.wires(""), {0: [], 1: [], 2: []}
+    guider = get_host().make_guider(wires["model"], wires["positive"], wires["negative"], small.usual_guidance())
+
+    def keep(call, estimate: Tensor) -> None:
+        if call.step == call.steps - 1:
+            made[call.stage].append(estimate)
+
+    sample(guider, get_host().make_sampler(None, None), wires["latent_image"], wires["seed"], keep)
+    latents = [wires["model"].latent_format.denormalize(torch.cat(frames, dim=2)) for frames in made.values()]
+    clips = [enlarged(small.decode({"samples": latent})) for latent in latents]
+    return shown(*clips, labels=["16 x 16", "32 x 32", "64 x 64"])
+
+
+def ladder(small: SmallModels) -> Tensor:
+    return block("Stages")[1]
+
+
+def ladder_of_a_stage(small: SmallModels) -> Tensor:
+    return block("StageSteps", stages=block("Stages")[0], stage=2, first_steps=4, video_steps=2)[1]
+
+
+def helios_history(small: SmallModels) -> Tensor:
+    """What Helios sees of a clip of three units, at full size."""
+    latent = {"samples": torch.zeros(1, 16, 27, 48, 80)}
+    stages = block("Stages", made_for="Helios", solver="dmd", stage_count=1)[0]
+    return block("HistoryPicture", history=block("HeliosMemory")[0], latent_image=latent, stages=stages)[0]
+
+
+def dataset(small: SmallModels) -> Tensor:
+    frames, captions = block("DatasetPreview", dataset=small.dataset(), count=4, seed=5)
+    return shown(*frames.chunk(4), labels=captions.splitlines())
+
+
+def training(small: SmallModels) -> dict[str, Tensor]:
+    """A tiny flow that learns for a few minutes: its curves, and its validation clip after 200, 400 and 800 steps."""
+    trainee = block("NewModel", family="flow", size="tiny")[0]
+    plan = block("Validation", prompts=TIGER, every=TRAINED // 4, steps=10, cfg=3.0)[0]
+    settings = block("TrainingSettings", steps=TRAINED, batch=16, learning_rate=2e-3, average=0.98)[0]
+    wires = {"dataset": small.dataset(), "vae": small.vae, "clip": small.clip, "clips": 400}
+    answer = block("TrainFlow", trainee=trainee, **wires, run_name="help", settings=settings, validation=plan)
+    clips = sorted((get_host().output_dir / "training" / "help" / "validation").glob("*.webp"))
+    looks = [torch.cat([read_picture(clip, n) for n in range(17)]) for clip in (clips[0], clips[1], clips[-1])]
+    return {
+        "training_curves": block("TrainingCurves", run=answer[0])[0],
+        "validation": as_image(contact_sheet(looks)),
+    }
+
+
+TRAINED = 800
+PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
+    picture.__name__: picture
+    for picture in (
+        families,
+        flow_steps,
+        ddim_steps,
+        gan_seeds,
+        stages_of_a_clip,
+        prompts,
+        ladder,
+        ladder_of_a_stage,
+        steps_of_a_stage,
+        guidance,
+        guidance_zero,
+        image_to_video,
+        helios_history,
+        sizes,
+        decode,
+        vae_roundtrip,
+        dataset,
+        preview_colours,
+        training,
+    )
+}
+
+
+def write(frames: Tensor, path: Path) -> None:
+    """Save pictures (n, h, w, 3) as a webp, animated where they are several, as good as LARGEST allows."""
+    first, *rest = (to_pil(frame) for frame in frames)
+    for quality in QUALITIES:
+        made = io.BytesIO()
+        first.save(
+            made, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=1000 // FPS, loop=0
+        )
+        if made.tell() <= LARGEST:
+            path.write_bytes(made.getvalue())
+            print(f"{path.name}: {len(frames)} of {first.width}x{first.height}, {made.tell()} bytes")
+            return
+    sys.exit(f"error: {path.name} would be {made.tell()} bytes even at quality {quality}; {LARGEST} are allowed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--animations", type=Path, help="folder of the animations that were learned")
+    parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        host = StandaloneHost(inputs=options.animations and options.animations.parent, output=Path(folder))
+        use_host(host)
+        try:
+            make(options.only, SmallModels(options.animations))
+        except (ValueError, FileNotFoundError) as error:
+            sys.exit(f"error: {error}")
+
+
+def make(names: Sequence[str], small: SmallModels) -> None:
+    """Make these pictures and save them."""
+    for name in names:
+        made = PICTURES[name](small)
+        for title, frames in (made if isinstance(made, dict) else {name: made}).items():
+            write(frames, DOCS / f"{title}.webp")
+
+
+if __name__ == "__main__":
+    main()
