@@ -64,8 +64,11 @@ def box(node) -> tuple[float, float, float, float]:
 
 def test_the_workflows_are_there_in_both_formats():
     assert STEMS == [
+        "compare_families",
+        "extend_clip",
         *HELIOS,
         "image_to_video",
+        "look_inside",
         "official_miniflux",
         "official_sd3",
         "text_to_video",
