@@ -3,7 +3,11 @@
 Registration only. Nothing heavy is imported here: ComfyUI pays for this file at every start.
 """
 
+from .host import inside_comfyui, lend_inputs
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+if inside_comfyui():
+    lend_inputs()
 
 WEB_DIRECTORY = "./web"
 __version__ = "0.1.0"
