@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from pyramid_video.host import use_host
+from pyramid_video.host import lend_inputs, use_host
+from pyramid_video.host.folders import ModelFolders
 from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.nodes.schedules import Stages
 from pyramid_video.runner.registry import node_classes, node_specs
@@ -203,3 +206,44 @@ def test_missing_models_are_told_by_name_folder_and_address(stem):
             assert model["url"].startswith("https://huggingface.co/")
             told[node["type"]] = model["directory"]
     assert told == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}
+
+
+def test_what_the_official_workflow_offers_lies_where_its_loader_finds_it(tmp_path):
+    """The frontend takes single safetensors files from this list; of SD3 there are none, its weights are pickles."""
+    ui = ui_of("official_miniflux")
+    (wanted,) = (node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "PyramidVideoLoadModel")
+    (model,) = ui["models"]
+    assert model["url"] == f"https://huggingface.co/rain1011/{model['name'].replace('/', '/resolve/main/', 1)}"
+    file = tmp_path / model["directory"] / model["name"]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert ModelFolders.below(tmp_path).find("diffusion_models", wanted) == file
+    assert "models" not in ui_of("official_sd3")
+
+
+@every_workflow
+def test_files_that_a_workflow_begins_with_come_with_it(stem):
+    chosen = {"LoadImage": "image", "LoadVideo": "file"}
+    for node in api_of(stem).values():
+        if node["class_type"] in chosen:
+            assert (FOLDER / "input" / node["inputs"][chosen[node["class_type"]]]).is_file()
+
+
+def test_start_files_are_lent_to_comfyui_and_never_replace_a_users_own(tmp_path, monkeypatch):
+    place = SimpleNamespace(get_input_directory=lambda: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "folder_paths", place)
+    names = {file.name for file in (FOLDER / "input").iterdir()}
+    (tmp_path / "pyramid_video_start.png").write_bytes(b"mine")
+    lend_inputs()
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert (tmp_path / "pyramid_video_start.png").read_bytes() == b"mine"
+    clip = "pyramid_video_start.mp4"
+    assert (tmp_path / clip).read_bytes() == (FOLDER / "input" / clip).read_bytes()
+
+
+def test_an_input_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path, monkeypatch, caplog):
+    file = tmp_path / "no folder"
+    file.touch()
+    monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_input_directory=lambda: str(file)))
+    lend_inputs()
+    assert "pyramid_video_start.mp4 is not put into ComfyUI's input folder" in caplog.text
