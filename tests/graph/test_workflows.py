@@ -165,6 +165,19 @@ def test_every_node_that_runs_lies_in_one_titled_group(stem):
 
 
 @every_workflow
+def test_all_of_it_is_in_view_and_large_enough_to_be_read(stem):
+    """On a full HD screen, beside the editor's bars; below 0.6 the editor draws no words."""
+    ui = ui_of(stem)
+    scale, (left, top) = ui["extra"]["ds"]["scale"], ui["extra"]["ds"]["offset"]
+    boxes = [box(node) for node in ui["nodes"]]
+    boxes += [(x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in ui["groups"])]
+    for x, y, right, bottom in boxes:
+        assert x + left >= 0 and y + top >= 0
+        assert (right + left) * scale <= 1840 and (bottom + top) * scale <= 970
+    assert scale >= 0.6
+
+
+@every_workflow
 def test_a_note_explains_the_graph(stem):
     notes = [node for node in ui_of(stem)["nodes"] if not runs(node)]
     assert notes and all("## " in note["widgets_values"][0] for note in notes)
