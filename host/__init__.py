@@ -6,9 +6,7 @@ imported here: that happens when a host is asked to do something.
 
 from __future__ import annotations
 
-import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,26 +32,6 @@ def get_host() -> StandaloneHost:
 
             use_host(StandaloneHost())
     return _current
-
-
-def lend_inputs() -> None:
-    """Put the pictures and clips that our workflows begin with into ComfyUI's input folder, where it lacks them.
-
-    Core's loaders look nowhere else. A folder that cannot be written is told in the log.
-    """
-    import folder_paths
-
-    from ..models.files import write_beside
-    from .folders import BUNDLED_INPUTS
-
-    for file in sorted(BUNDLED_INPUTS.iterdir()):
-        path = Path(folder_paths.get_input_directory()) / file.name
-        try:
-            if not path.exists():
-                with write_beside(path) as part:
-                    part.write_bytes(file.read_bytes())
-        except OSError as error:
-            logging.warning("Pyramid Video: %s is not put into ComfyUI's input folder: %s", file.name, error)
 
 
 def use_host(host: StandaloneHost | None) -> None:

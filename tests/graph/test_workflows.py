@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from itertools import combinations
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pyramid_video.host import lend_inputs, use_host
+from pyramid_video.host import use_host
 from pyramid_video.host.folders import ModelFolders
 from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.nodes.schedules import Stages
@@ -242,21 +243,31 @@ def test_files_that_a_workflow_begins_with_come_with_it(stem):
             assert (FOLDER / "input" / node["inputs"][chosen[node["class_type"]]]).is_file()
 
 
-def test_start_files_are_lent_to_comfyui_and_never_replace_a_users_own(tmp_path, monkeypatch):
-    place = SimpleNamespace(get_input_directory=lambda: str(tmp_path))
-    monkeypatch.setitem(sys.modules, "folder_paths", place)
+@pytest.fixture
+def lend_inputs_to(monkeypatch):
+    """Lends the start files to a ComfyUI whose input folder this is."""
+
+    def lend(folder):
+        monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_input_directory=lambda: str(folder)))
+        monkeypatch.delitem(sys.modules, "pyramid_video.host.comfy_inputs", raising=False)
+        importlib.import_module("pyramid_video.host.comfy_inputs").lend_inputs()
+
+    yield lend
+    sys.modules.pop("pyramid_video.host.comfy_inputs", None)
+
+
+def test_start_files_are_lent_to_comfyui_and_never_replace_a_users_own(tmp_path, lend_inputs_to):
     names = {file.name for file in (FOLDER / "input").iterdir()}
     (tmp_path / "pyramid_video_start.png").write_bytes(b"mine")
-    lend_inputs()
+    lend_inputs_to(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == names
     assert (tmp_path / "pyramid_video_start.png").read_bytes() == b"mine"
     clip = "pyramid_video_start.mp4"
     assert (tmp_path / clip).read_bytes() == (FOLDER / "input" / clip).read_bytes()
 
 
-def test_an_input_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path, monkeypatch, caplog):
+def test_an_input_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path, lend_inputs_to, caplog):
     file = tmp_path / "no folder"
     file.touch()
-    monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_input_directory=lambda: str(file)))
-    lend_inputs()
+    lend_inputs_to(file)
     assert "pyramid_video_start.mp4 is not put into ComfyUI's input folder" in caplog.text
