@@ -3,7 +3,13 @@
 Registration only. Nothing heavy is imported here: ComfyUI pays for this file at every start.
 """
 
+from .host import inside_comfyui
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+if inside_comfyui():
+    from .host.comfy_inputs import lend_inputs
+
+    lend_inputs()
 
 WEB_DIRECTORY = "./web"
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 KINDS = ("diffusion_models", "vae", "text_encoders", "loras", "classifiers")
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
+BUNDLED_INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "input"
 MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 WEIGHT_EXTENSIONS = (".safetensors", ".bin")
 # The names that libraries give to the weights of a folder with a config.json.
@@ -34,6 +35,7 @@ OFFICIAL = {  # repositories that are put into a models folder as they are, and 
     "Helios-Mid": "Helios",
     "Helios-Distilled": "Helios",
 }
+LONE = ("diffusion_transformer_", "diffusion_pytorch_model.safetensors")  # known by its folder's name, without a config
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
 LONGEST_PATH = 1000  # characters below a root
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
@@ -196,11 +198,17 @@ def _official_of(roots: Iterable[Path], kind: str) -> Iterator[tuple[str, Path]]
     for root in roots:
         inside_official = _is_official_top(root)
         for relative, folder, folders, files in _folders_below(root):
-            if _official_kind(folder, folders, files) == kind:
+            lone = kind == "diffusion_models" and _is_lone(folder, files)
+            if lone or _official_kind(folder, folders, files) == kind:
                 # A root that is an official folder itself gives its own name, so that shared workflows find it.
                 own_name = inside_official or relative == "."
                 prefix = PurePosixPath(root.resolve().name if own_name else "")
-                yield (prefix / relative).as_posix(), folder
+                yield (prefix / relative).as_posix(), folder / LONE[1] if lone else folder
+
+
+def _is_lone(folder: Path, files: Sequence[str]) -> bool:
+    """Whether only the weights of an official transformer were downloaded, as ComfyUI offers where they are missing."""
+    return folder.name.startswith(LONE[0]) and LONE[1] in files and "config.json" not in files
 
 
 def _is_official_top(folder: Path) -> bool:

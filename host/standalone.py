@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from .devices import choose_device
 from .facts import ModelFacts, VAEFacts
-from .folders import ModelFolders, find_file, find_folder, list_files
+from .folders import BUNDLED_INPUTS, ModelFolders, find_file, find_folder, list_files
 from .standalone_progress import Bar
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .standalone_sampling import Guider, Noise, PyramidSampler
     from .standalone_wires import VAE, Conditioning, Model, TextModel
 
-BUNDLED_INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "input"
 MODELS_VARIABLE = "PYRAMID_VIDEO_MODELS"
 LARGE = 100_000_000  # parameters from which half the memory is worth more than the last digits
 

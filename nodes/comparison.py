@@ -28,11 +28,11 @@ def beside_each_other(clips: Sequence[Tensor], labels: Sequence[str]) -> tuple[T
     if any(labels):
         height *= -(-SMALLEST_LABELLED // height)
     length = max(len(clip) for clip in clips)
-    columns, sentences = [], []
+    columns, changed = [], {}
     for number, clip in enumerate(clips, 1):
-        pixels, sentence = fit(clip[..., :3], height, length)
-        if sentence:
-            sentences.append(f"Clip {number} {sentence}.")
+        pixels, change = fit(clip[..., :3], height, length)
+        if change:
+            changed.setdefault(change, []).append(number)
         columns.append(with_label(pixels, labels[number - 1] if number <= len(labels) else "", any(labels)))
     gap = paper(length, columns[0].shape[1], GAP, columns[0])
     parts = [part for column in columns for part in (gap, column)][1:]
@@ -40,7 +40,14 @@ def beside_each_other(clips: Sequence[Tensor], labels: Sequence[str]) -> tuple[T
     odd = [joined.shape[axis] % 2 for axis in (1, 2)]
     even = paper(length, joined.shape[1] + odd[0], joined.shape[2] + odd[1], joined)
     even[:, : joined.shape[1], : joined.shape[2]] = joined
-    return even, sentences
+    return even, [f"{named(numbers, len(clips))}: {change}." for change, numbers in changed.items()]
+
+
+def named(numbers: Sequence[int], count: int) -> str:
+    """What to call some of `count` clips."""
+    if len(numbers) == count:
+        return "All clips"
+    return f"Clip{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def fit(clip: Tensor, height: int, length: int) -> tuple[Tensor, str]:
@@ -53,11 +60,11 @@ def fit(clip: Tensor, height: int, length: int) -> tuple[Tensor, str]:
     if h != height:
         width = max(1, round(w * height / h))
         clip = interpolate(clip.movedim(-1, 1), (height, width), mode="bilinear").movedim(1, -1)
-        done.append(f"was enlarged from {w}x{h} to {width}x{height}")
+        done.append(f"enlarged from {w}x{h} to {width}x{height}")
     if frames != length:
         clip = torch.cat([clip, clip[-1:].expand(length - frames, -1, -1, -1)])
         done.append(f"ends after {frames} of {length} frames and then stands still")
-    return clip, " and ".join(done)
+    return clip, ", ".join(done)
 
 
 def with_label(clip: Tensor, label: str, labelled: bool) -> Tensor:

@@ -183,8 +183,9 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
             "make the video longer in 'Empty video latent', or the start clip shorter"
         )
     if tuple(images.shape[1:3]) != (height, width):
+        start = "image" if len(images) == 1 else "clip"
         notices.append(
-            f"The start image is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
+            f"The start {start} is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
             f"cut out to fill {width}x{height}."
         )
     return fill(images[:count, ..., :3], width, height), notices

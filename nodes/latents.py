@@ -143,9 +143,9 @@ class EmptyLatent:
             legal[1] // facts.space_compression,
             legal[0] // facts.space_compression,
         )
-        sentences = [
-            f"{legal[0]}x{legal[1]}, {legal[2]} frames, {(legal[2] - 1) / fps:.2f} s from first to last at {fps:g} fps."
-        ]
+        size = f"{legal[0]}x{legal[1]}"
+        length = f"{legal[2]} frames, {(legal[2] - 1) / fps:.2f} s from first to last at {fps:g} fps"
+        sentences = [f"{size}, {length}." if legal[2] > 1 else f"{size}, a single frame."]
         if legal[:2] != (width, height):
             sentences.append(f"Asked for {width}x{height}; sizes are multiples of {multiple}.")
         if legal[2] != wanted:

@@ -71,6 +71,18 @@ def test_parts_of_an_official_folder_are_found_by_kind(tmp_path, place):
         assert own(folders, "vae") == ["pyramid-flow-miniflux/causal_video_vae"]
 
 
+def test_an_official_transformer_without_its_config_is_found_under_the_name_that_it_has_with_it(tmp_path):
+    """ComfyUI's list of missing models downloads weights and nothing else."""
+    name = "pyramid-flow-miniflux/diffusion_transformer_768p"
+    weights = touch(tmp_path / "pyramid_video" / name / "diffusion_pytorch_model.safetensors")
+    folders = ModelFolders.below(tmp_path)
+    assert own(folders, "diffusion_models") == [name] and own(folders, "vae") == []
+    assert folders.find("diffusion_models", name) == weights
+    component(weights.parent, joint_attention_dim=4096)
+    assert own(folders, "diffusion_models") == [name]
+    assert folders.find("diffusion_models", name) == weights.parent
+
+
 def test_an_official_folder_given_itself_keeps_its_name(tmp_path):
     top = official(tmp_path / "pyramid-flow-miniflux")
     folders = ModelFolders.below(top)

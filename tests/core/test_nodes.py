@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -417,3 +418,12 @@ def test_decode_passes_on_zero_as_off(host):
     assert host.asked == [(None, None), (1, 256)]
     with pytest.raises(ValueError, match="tiny VAE"):
         run("PyramidVideoDecode", vae=None, samples={"samples": torch.zeros(1, 4, 1, 1, 1)})
+
+
+def test_every_wire_of_our_own_has_a_colour_in_the_editor():
+    """The host colours the types that it knows; a new one of ours needs a line in the script."""
+    hosts = {"MODEL", "VAE", "CLIP", "CONDITIONING", "LATENT", "IMAGE", "SAMPLER", "GUIDER", "LORA_MODEL", "LOSS_MAP"}
+    numbers = {"INT", "FLOAT", "STRING", "BOOLEAN"}
+    ours = {kind for node in NODE_CLASS_MAPPINGS.values() for kind in node.RETURN_TYPES} - hosts - numbers
+    script = (ROOT / "web" / "pyramid_video.js").read_text("utf-8")
+    assert set(re.findall(r"^  ([A-Z_]+): '#[0-9A-F]{6}'", script, re.MULTILINE)) == ours

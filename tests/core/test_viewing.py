@@ -124,7 +124,13 @@ def test_other_sizes_and_lengths_are_brought_together_and_told():
     assert torch.equal(joined[:, :10, :10], clips[0])
     second = joined[:, :, 10 + GAP : 10 + GAP + 14]
     assert all(torch.equal(second[1], frame) for frame in second[2:]), "it stands still at its end"
-    assert sentences == ["Clip 2 was enlarged from 7x5 to 14x10 and ends after 2 of 5 frames and then stands still."]
+    assert sentences == ["Clip 2: enlarged from 7x5 to 14x10, ends after 2 of 5 frames and then stands still."]
+
+
+def test_what_happens_to_several_clips_is_said_once():
+    small, large = torch.rand(3, 5, 7, 3), torch.rand(3, 10, 14, 3)
+    assert beside_each_other([small, large, small], [])[1] == ["Clips 1, 3: enlarged from 7x5 to 14x10."]
+    assert beside_each_other([large, large], ["one", "other"])[1] == ["All clips: enlarged from 14x10 to 280x200."]
 
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 9), (64, 64)])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyramid_video.host import use_host
+from pyramid_video.host.folders import ModelFolders
 from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.nodes.schedules import Stages
 from pyramid_video.runner.registry import node_classes, node_specs
@@ -64,8 +68,11 @@ def box(node) -> tuple[float, float, float, float]:
 
 def test_the_workflows_are_there_in_both_formats():
     assert STEMS == [
+        "compare_families",
+        "extend_clip",
         *HELIOS,
         "image_to_video",
+        "look_inside",
         "official_miniflux",
         "official_sd3",
         "text_to_video",
@@ -159,6 +166,19 @@ def test_every_node_that_runs_lies_in_one_titled_group(stem):
 
 
 @every_workflow
+def test_all_of_it_is_in_view_and_large_enough_to_be_read(stem):
+    """On a full HD screen, beside the editor's bars; below 0.6 the editor draws no words."""
+    ui = ui_of(stem)
+    scale, (left, top) = ui["extra"]["ds"]["scale"], ui["extra"]["ds"]["offset"]
+    boxes = [box(node) for node in ui["nodes"]]
+    boxes += [(x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in ui["groups"])]
+    for x, y, right, bottom in boxes:
+        assert x + left >= 0 and y + top >= 0
+        assert (right + left) * scale <= 1840 and (bottom + top) * scale <= 970
+    assert scale >= 0.6
+
+
+@every_workflow
 def test_a_note_explains_the_graph(stem):
     notes = [node for node in ui_of(stem)["nodes"] if not runs(node)]
     assert notes and all("## " in note["widgets_values"][0] for note in notes)
@@ -200,3 +220,54 @@ def test_missing_models_are_told_by_name_folder_and_address(stem):
             assert model["url"].startswith("https://huggingface.co/")
             told[node["type"]] = model["directory"]
     assert told == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}
+
+
+def test_what_the_official_workflow_offers_lies_where_its_loader_finds_it(tmp_path):
+    """The frontend takes single safetensors files from this list; of SD3 there are none, its weights are pickles."""
+    ui = ui_of("official_miniflux")
+    (wanted,) = (node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "PyramidVideoLoadModel")
+    (model,) = ui["models"]
+    assert model["url"] == f"https://huggingface.co/rain1011/{model['name'].replace('/', '/resolve/main/', 1)}"
+    file = tmp_path / model["directory"] / model["name"]
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert ModelFolders.below(tmp_path).find("diffusion_models", wanted) == file
+    assert "models" not in ui_of("official_sd3")
+
+
+@every_workflow
+def test_files_that_a_workflow_begins_with_come_with_it(stem):
+    chosen = {"LoadImage": "image", "LoadVideo": "file"}
+    for node in api_of(stem).values():
+        if node["class_type"] in chosen:
+            assert (FOLDER / "input" / node["inputs"][chosen[node["class_type"]]]).is_file()
+
+
+@pytest.fixture
+def lend_inputs_to(monkeypatch):
+    """Lends the start files to a ComfyUI whose input folder this is."""
+
+    def lend(folder):
+        monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_input_directory=lambda: str(folder)))
+        monkeypatch.delitem(sys.modules, "pyramid_video.host.comfy_inputs", raising=False)
+        importlib.import_module("pyramid_video.host.comfy_inputs").lend_inputs()
+
+    yield lend
+    sys.modules.pop("pyramid_video.host.comfy_inputs", None)
+
+
+def test_start_files_are_lent_to_comfyui_and_never_replace_a_users_own(tmp_path, lend_inputs_to):
+    names = {file.name for file in (FOLDER / "input").iterdir()}
+    (tmp_path / "pyramid_video_start.png").write_bytes(b"mine")
+    lend_inputs_to(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert (tmp_path / "pyramid_video_start.png").read_bytes() == b"mine"
+    clip = "pyramid_video_start.mp4"
+    assert (tmp_path / clip).read_bytes() == (FOLDER / "input" / clip).read_bytes()
+
+
+def test_an_input_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path, lend_inputs_to, caplog):
+    file = tmp_path / "no folder"
+    file.touch()
+    lend_inputs_to(file)
+    assert "pyramid_video_start.mp4 is not put into ComfyUI's input folder" in caplog.text
