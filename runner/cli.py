@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
+from .opening import check_folders
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
-from .run import check_folders, close_stdout
+from .terminal import close_stdout
 from .train import add_parser as add_train_parser
 
 INTERRUPTED = 130

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from .errors import RunnerError, ServerError, WorkflowError, sentence
 from .jobs import Job
+from .opening import check_writable, open_on_server
 from .results import key_of
-from .run import check_writable, open_on_server
 from .server import Server
 from .specs import NodeSpec
 from .workflow import Workflow
 
 if TYPE_CHECKING:
-    from .batch import Batch
+    from .delivery import Batch
 
 QUEUED_AT_ONCE = 2  # at each server: one runs, and the next begins while the files of the first are fetched
 # A job that kills servers is not handed on for ever. One that only waited behind another may be lost more often.

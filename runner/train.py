@@ -67,7 +67,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
-    from .run import check_writable
+    from .opening import check_writable
 
     for option, parts in ONLY_FOR.items():
         if getattr(options, option) is not None and options.part not in parts:

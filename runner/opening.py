@@ -1,0 +1,93 @@
+"""What the options of a command name: a host or a server, the workflow as they change it, and folders that will do."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import RunnerError
+
+if TYPE_CHECKING:
+    from ..host.standalone import StandaloneHost
+    from .server import Server
+    from .specs import NodeSpec
+    from .workflow import Workflow
+
+SPARE_BYTES = 16 << 20  # a clip needs far less; below this a disk is as good as full
+
+
+def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:
+    """The host of this process, the workflow with the options carried out, and what its nodes take."""
+    from ..host import use_host
+    from ..host.standalone import StandaloneHost
+    from .ranks import is_first
+    from .registry import node_specs
+    from .workflow import locate, read_workflow
+
+    silent = options.json or not is_first()
+    host = StandaloneHost(options.models, options.input, options.out, options.device, silent)
+    use_host(host)
+    specs = node_specs()
+    workflow = read_workflow(locate(options.file), specs)
+    change(workflow, specs, options)
+    return host, workflow, specs
+
+
+def open_on_server(
+    options: argparse.Namespace, url: str, silent: bool
+) -> tuple[Server, Workflow, Mapping[str, NodeSpec]]:
+    """A server, the workflow with the options carried out, and what that server's nodes take."""
+    from ..host import use_host
+    from ..host.standalone import StandaloneHost
+    from .server import Server
+    from .workflow import locate, read_workflow
+
+    use_host(StandaloneHost(inputs=options.input, output=options.out))
+    path = locate(options.file)
+    server = Server(url, silent)
+    specs = server.specs()
+    workflow = read_workflow(path, specs)
+    change(workflow, specs, options)
+    return server, workflow, specs
+
+
+def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:
+    """Carry out the options that change the workflow; --set comes last and wins."""
+    from .overrides import set_input, set_seed, set_text
+
+    if options.prompt is not None:
+        set_text(workflow, specs, "positive", options.prompt)
+    if options.negative is not None:
+        set_text(workflow, specs, "negative", options.negative)
+    if options.seed is not None:
+        set_seed(workflow, options.seed)
+    for assignment in options.set:
+        set_input(workflow, specs, assignment)
+
+
+def check_folders(options: argparse.Namespace) -> None:
+    """Refuse folders that are not there."""
+    for name in ("models", "input"):
+        folder = getattr(options, name, None)
+        if folder is not None and not folder.is_dir():
+            raise RunnerError(f"--{name}: there is no folder {folder}")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written or is full, before the long work starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise RunnerError(f"the output folder {folder} cannot be written: {reason}") from error
+    free = shutil.disk_usage(folder).free
+    if free < SPARE_BYTES:
+        raise RunnerError(f"the output folder {folder} has only {free >> 20} MB left: {os.strerror(errno.ENOSPC)}")
