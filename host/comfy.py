@@ -65,6 +65,11 @@ class ComfyHost:
         official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
         return ModelFolders(own, [*official, *shared])
 
+    @property
+    def device(self) -> torch.device:
+        """Where models are run."""
+        return comfy.model_management.get_torch_device()
+
     def list_models(self, kind: str) -> list[str]:
         """Names of the models of a kind, one of `folders.KINDS`."""
         return self.folders.list(kind)

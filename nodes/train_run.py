@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def run_lessons(
 
     if not callable(getattr(dataset, "take", None)):
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+    stay_with_host()
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
@@ -127,6 +129,12 @@ def saved(path: Path, result: Any) -> dict[str, Any]:
     output = get_host().output_dir
     place = Path(output.name) / path.relative_to(output)
     return {"ui": tell(f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."), "result": (result,)}
+
+
+def stay_with_host() -> None:
+    """Keep training on the CPU where the host was told to stay there; accelerate would look for a card itself."""
+    if get_host().device.type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # its own switch, read when the first run of this process begins
 
 
 def run_folder(name: str) -> Path:

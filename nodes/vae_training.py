@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..host import get_host
 from .choices import model_names
 from .notices import counting
-from .train_run import NamesFile, NamesRun, check_run, output_file, run_folder, saved
+from .train_run import NamesFile, NamesRun, check_run, output_file, run_folder, saved, stay_with_host
 from .train_watch import Watch
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ class TrainVAE(NamesRun):
         from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
 
         plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch=2)
+        stay_with_host()
         host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
         if not callable(getattr(dataset, "sample", None)):
             raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
