@@ -9,9 +9,9 @@ import struct
 import pytest
 from pyramid_video.nodes.bounds import faults
 from pyramid_video.runner.errors import ServerError, sentence
-from pyramid_video.runner.terminal import print_note
 from pyramid_video.runner.server import decode
 from pyramid_video.runner.server_reports import Progress
+from pyramid_video.runner.terminal import print_note
 from pyramid_video.runner.websocket import Listener
 from pyramid_video.runner.workflow import Workflow
 
