@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from .fitting import check_latent_fits_vae
+from .fitting import check_latent_fits_vae, check_start_is_complete
 from .notices import tell
 from .pictures import fill
 
@@ -145,14 +145,7 @@ class History:
 
         if start_image is None:
             return (PyramidHistory(depth or None, noise),)
-        if vae is None or latent_image is None:
-            missing = " and ".join(
-                name for name, wire in (("vae", vae), ("latent_image", latent_image)) if wire is None
-            )
-            raise ValueError(
-                f"a start image also needs {missing}: wire the video VAE into 'vae' and the sampler's "
-                "'Empty video latent' into 'latent_image', which tells the size to fit to"
-            )
+        check_start_is_complete(vae, latent_image)
         images, notices = fit_start(start_image, get_host().vae_facts(vae), latent_image)
         history = PyramidHistory(depth or None, noise, get_host().encode(vae, images))
         return {"ui": tell(*notices), "result": (history,)} if notices else (history,)

@@ -27,6 +27,16 @@ def video_samples(latent: dict[str, Any]) -> Tensor:
     return samples
 
 
+def check_start_is_complete(vae: Any, latent_image: Any) -> None:
+    """Refuse a start image without what it takes to encode it in the right size."""
+    missing = [name for name, wire in (("vae", vae), ("latent_image", latent_image)) if wire is None]
+    if missing:
+        raise ValueError(
+            f"a start image also needs {' and '.join(missing)}: wire the video VAE into 'vae' and the sampler's "
+            "'Empty video latent' into 'latent_image', which tells the size to fit to"
+        )
+
+
 def check_family(facts: ModelFacts, family: str) -> None:
     """Refuse a model that was trained for another way of sampling."""
     if facts.family.name != family:
