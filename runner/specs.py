@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+CHOICE_WITH_MORE = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose choices bring inputs of their own
 # The types whose values are typed into a node, and how a sentence calls them.
 WIDGET_TYPES = {
     "INT": "a whole number",
@@ -65,14 +66,20 @@ def spec_of_class(class_type: str, node: type, display_name: str | None = None) 
 
 def spec_of_info(class_type: str, info: Mapping[str, Any], is_closed: bool) -> NodeSpec:
     """Read one entry of a server's `/object_info`, which does not say whether the node is closed."""
+    groups = info.get("input") or {}
+    grows = any(
+        isinstance(definition, (tuple, list)) and definition[:1] == [CHOICE_WITH_MORE]
+        for group in groups.values()
+        for definition in (group or {}).values()
+    )
     return NodeSpec(
         class_type,
         info.get("display_name") or class_type,
         info.get("description") or "",
-        _inputs_of(info.get("input") or {}),
+        _inputs_of(groups),
         tuple(map(_type_name, info.get("output") or ())),
         bool(info.get("output_node")),
-        is_closed,
+        is_closed and not grows,
     )
 
 
@@ -89,6 +96,9 @@ def _input_spec(name: str, definition: Any, required: bool) -> InputSpec:
     options = rest[0] if rest and isinstance(rest[0], Mapping) else {}
     if isinstance(kind, (tuple, list)):
         return InputSpec(name, "COMBO", options, required, tuple(kind))
+    if kind == CHOICE_WITH_MORE:
+        keys = tuple(choice["key"] for choice in options.get("options", ()))
+        return InputSpec(name, "COMBO", {"default": keys[0], **options} if keys else options, required, keys)
     choices = tuple(options["options"]) if kind == "COMBO" and "options" in options else None
     return InputSpec(name, str(kind), options, required, choices)
 
