@@ -105,7 +105,8 @@ class PyramidRun:
         self.stage_options: dict[str, Any] = {}
         self.total = 1
         self.pace = Pace()
-        self.done = [] if start is None else [start.expand(shape[0], -1, -1, -1, -1)]  # what is finished of the clip
+        self.start = start
+        self.clip: Tensor | None = None  # estimates of all frames so far, of full size
 
     def velocity(self, x: Tensor, call: Call) -> Tensor:
         if call.step == 0:
@@ -144,11 +145,18 @@ class PyramidRun:
             f"step {call.step + 1} of {call.steps}{time_left(left)}"
         )
         self.total = call.total
-        unit = resize_frames(clean, self.shape[-2:])
         if self.callback is not None and call.index + 1 < call.total:  # the last is told with the whole clip
-            self.callback(call.index, unit, torch.cat([*self.done, unit], dim=2), call.total)
-        if (call.stage + 1, call.step + 1) == (call.stages, call.steps):
-            self.done.append(unit)  # where Euler's last step leads; other solvers end close by
+            unit = resize_frames(clean, self.shape[-2:])
+            self.callback(call.index, unit, self.with_unit(unit, call.frames), call.total)
+
+    def with_unit(self, unit: Tensor, frames: slice) -> Tensor:
+        """The clip up to the end of a unit; what was last estimated of earlier ones stays as it was."""
+        if self.clip is None:
+            self.clip = unit.new_zeros(self.shape)
+            if self.start is not None:
+                self.clip[:, :, : self.start.shape[2]] = self.start
+        self.clip[:, :, frames] = unit
+        return self.clip[:, :, : frames.stop]
 
     def finish(self, result: Tensor) -> None:
         """Leave the whole clip as the last estimate: core's sampler hands it out as `denoised_output`."""

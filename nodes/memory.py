@@ -103,21 +103,20 @@ class HeliosMemory:
         if start_image is None:
             return (HeliosHistory(noise=noise),)
         check_start_is_complete(vae, latent_image)
-        images, units, notices = fit_units(start_image, get_host().vae_facts(vae), latent_image)
-        history = HeliosHistory(*encode_start(vae, images, units), noise)
+        first, units, notices = fit_units(start_image, get_host().vae_facts(vae), latent_image)
+        history = HeliosHistory(*encode_start(vae, first, units, still=len(start_image) == 1), noise)
         return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
 
 
-def encode_start(vae, first: Tensor, units: list[Tensor]) -> tuple[Tensor, Tensor]:
+def encode_start(vae, first: Tensor, units: list[Tensor], still: bool) -> tuple[Tensor, Tensor]:
     """Latents of the frame that is kept and of what came before the clip.
 
-    Of a picture that is the last latent frame of a still video, as in the released code.
+    Of a picture (`still`) that is the last latent frame of a still video, as in the released code.
     """
     import torch
 
     host = get_host()
     latents = torch.cat([host.encode(vae, unit) for unit in units], dim=2)
-    still = all(bool((unit == first).all()) for unit in units)
     return host.encode(vae, first), latents[:, :, -1:] if still else latents
 
 

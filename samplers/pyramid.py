@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..models.layers import PATCH
+from ..models.layers import patch_grid
 from .history import History, Past, PyramidHistory
 from .noise import Generators, block_noise, double, noise_pyramid
 from .stage_solvers import STAGE_SOLVERS
@@ -145,8 +145,8 @@ def calls_left(stages: PyramidStages, call: Call) -> dict[int, int]:
 
 def shift_tokens(x: Tensor, stage: int) -> int:
     """Tokens that a shift counts for a unit (b, c, t, h, w): the released code counts before it doubles the picture."""
-    rows, columns = x.shape[3] // PATCH, x.shape[4] // PATCH
-    return x.shape[2] * (rows * columns if stage == 0 else (rows // 2) * (columns // 2))
+    frames, rows, columns = patch_grid(x)
+    return frames * (rows * columns if stage == 0 else (rows // 2) * (columns // 2))
 
 
 def plan_units(noise: Tensor, stages: PyramidStages, history: History, units: Units) -> list[tuple[int, slice]]:

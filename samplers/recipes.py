@@ -14,6 +14,7 @@ from .timetable import TokenShift
 from .units import ONE_FRAME, Units
 
 KINDS = {"helios": HELIOS}  # kind of transformer: whose ladder and memory it needs; all others are Pyramid Flow's
+UNITS = {PYRAMID_FLOW: ONE_FRAME, HELIOS: HELIOS_UNITS}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ RECIPES = {  # by variant of the released models; "" is Pyramid Flow
     ),
     "distilled": Recipe(helios_ladder(), PyramidGuidance(1.0, 1.0), HeliosHistory()),
 }
+USUAL = {PYRAMID_FLOW: "", HELIOS: "distilled"}  # the variant that most people have
 
 
 def made_for(kind: str) -> str:
@@ -52,12 +54,12 @@ def made_for(kind: str) -> str:
 
 def units_of(kind: str) -> Units:
     """How many latent frames a transformer of this kind makes at once."""
-    return HELIOS_UNITS if made_for(kind) == HELIOS else ONE_FRAME
+    return UNITS[made_for(kind)]
 
 
 def usual_for(history: History) -> tuple[PyramidStages, Units]:
     """The usual ladder and units of the models that a memory is for."""
-    return (helios_ladder(), HELIOS_UNITS) if history.made_for == HELIOS else (make_stages(), ONE_FRAME)
+    return RECIPES[USUAL[history.made_for]].stages, UNITS[history.made_for]
 
 
 def complete(

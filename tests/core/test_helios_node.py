@@ -63,6 +63,11 @@ def test_a_picture_is_the_last_of_a_still_video(host):
     assert history.noise == (0.111, 0.135) and not host.said
 
 
+def test_a_clip_in_which_nothing_moves_is_a_clip(host):
+    history = build(vae=object(), start_image=clip(1).expand(33, -1, -1, -1), latent_image=LATENT)
+    assert history.recent.shape[2] == 9
+
+
 def test_of_a_clip_the_newest_units_and_the_very_first_frame_are_remembered(host):
     history = build(vae=object(), start_image=clip(4 * 33 + 5), latent_image=LATENT, least_noise=0.0, most_noise=0.1)
     assert history.recent.shape == (1, 16, 27, 4, 6) and history.noise == (0.0, 0.1)
