@@ -28,9 +28,9 @@ KIND_WORDS = {  # keys of a config.json that only these kinds have
     "encoder_block_out_channels": "vae",
     "temperal_downsample": "vae",
 }
-OFFICIAL = {  # repositories that are put into a models folder as they are, and the section of README.md that says how
-    "pyramid-flow-miniflux": "Official weights",
-    "pyramid-flow-sd3": "Official weights",
+OFFICIAL = {  # repositories that are put into a models folder as they are: section of docs/official-weights.md
+    "pyramid-flow-miniflux": "Pyramid Flow",
+    "pyramid-flow-sd3": "Pyramid Flow",
     "Helios-Base": "Helios",
     "Helios-Mid": "Helios",
     "Helios-Distilled": "Helios",
@@ -103,7 +103,8 @@ def official_hint(name: str, known: Iterable[str]) -> str:
         return ""
     return (
         f": it is a part of the official folder {top}, and not there. Put that folder as it is below "
-        f"models/pyramid_video of ComfyUI, or below the folder of --models (README.md, section {OFFICIAL[top]!r})"
+        "models/pyramid_video of ComfyUI, or below the folder of --models "
+        f"(docs/official-weights.md, section {OFFICIAL[top]!r})"
     )
 
 

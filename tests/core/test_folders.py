@@ -12,7 +12,7 @@ from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.listing import model_lines
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "official-weights.md"
 
 
 def touch(path: Path) -> Path:
@@ -250,8 +250,8 @@ def test_a_missing_part_of_an_official_folder_sends_for_that_folder(tmp_path, to
     with pytest.raises(FileNotFoundError) as caught:
         folders.find("diffusion_models", f"{top}/transformer")
     assert top in str(caught.value) and "nearest" not in str(caught.value)
-    section = re.search(r"README.md, section '(.+?)'", str(caught.value))[1]
-    assert f"\n## {section}\n" in README.read_text("utf-8")
+    section = re.search(r"docs/official-weights.md, section '(.+?)'", str(caught.value))[1]
+    assert f"\n## {section}\n" in GUIDE.read_text("utf-8")
     component(tmp_path / top / "transformer_768p", joint_attention_dim=4096)
     with pytest.raises(FileNotFoundError, match=f"nearest is '{top}/transformer_768p'"):
         folders.find("diffusion_models", f"{top}/transformer")

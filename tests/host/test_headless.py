@@ -1,4 +1,4 @@
-"""What the README says of a server: its client, its events, and a queue of prompts, on a real ComfyUI."""
+"""What docs/server.md says of a server: its client, its events, and a queue of prompts, on a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_every_right_prompt_is_delivered_once_and_every_broken_one_named(server,
     assert len(found.delivered) == 36 and found.named == {10, 20, 30, 40}
 
 
-def test_every_event_of_a_run_is_in_the_readme(comfy):
+def test_every_event_of_a_run_is_in_the_docs(comfy):
     prompt = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_text("utf-8"))
     seen = set()
     report = comfy.run(prompt, on_event=lambda kind, data: seen.add(kind))
     assert report.status == "success", report.message
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "docs" / "server.md").read_text("utf-8")
     assert seen and not [kind for kind in seen if f"`{kind}`" not in text]
