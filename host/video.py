@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,24 +76,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The container's metadata, keys in lower case (Matroska and WebM write them in capitals)."""
     with _open(path) as container:
         return {key.lower(): value for key, value in container.metadata.items()}
-
-
-def publish(unfinished: Path, folder: Path, stem: str, suffix: str) -> Path:
-    """Move a finished file to `stem_00001_suffix` in `folder`, numbered after the highest there; never overwrites."""
-    used = [path.name[len(stem) + 1 :].split("_")[0] for path in folder.iterdir() if path.name.startswith(f"{stem}_")]
-    number = max((int(text) for text in used if text.isdecimal()), default=0) + 1
-    while True:
-        target = folder / f"{stem}_{number:05}_{suffix}"
-        try:
-            os.link(unfinished, target)  # unlike a rename it fails when another run took the name meanwhile
-        except FileExistsError:
-            number += 1
-            continue
-        except OSError:  # a file system without hard links
-            os.replace(unfinished, target)
-            return target
-        unfinished.unlink()
-        return target
 
 
 def _open(path: Path):

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..host import get_host
 from ..host.folders import resolve_inside
-from ..host.video import Clip, publish, read_clip, write_mp4
+from ..host.video import Clip, read_clip, write_mp4
+from ..models.files import make_folder, publish
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLIP_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif")
@@ -45,7 +46,7 @@ def save_as(folder: Path, prefix: str, suffix: str, write: Callable[[Path], None
     target = resolve_inside(folder, prefix, "filename_prefix")
     if not target.name or target == folder:
         raise ValueError(f"the filename_prefix {prefix!r} ends in a folder; add a name for the file")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as beside:
         unfinished = Path(beside) / f"file.{suffix}"
         write(unfinished)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+from pathlib import Path
 
 import pytest
 import torch
-from pyramid_video.models.files import remove_parts, write_beside
+from pyramid_video.models.files import publish, remove_parts, write_beside
 from safetensors.torch import save_file
 
 
@@ -57,3 +59,63 @@ def test_parts_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_parts(tmp_path / "a[1].pt")
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """What is done to files, in order: `sync NAME`, `link NAME`, `replace NAME`."""
+    done: list[str] = []
+    really = {name: getattr(os, name) for name in ("open", "fsync", "link", "replace")}
+
+    def note(word: str, place: int):
+        def call(*arguments):
+            done.append(f"{word} {Path(arguments[place]).name}")
+            return really[word](*arguments)
+
+        return call
+
+    def fsync(descriptor: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        really["fsync"](descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", note("link", 1))
+    monkeypatch.setattr(os, "replace", note("replace", 1))
+    return done
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux to name what is synced")
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_caller_goes_on(tmp_path, calls):
+    with write_beside(tmp_path / "new" / "run" / "file.bin") as part:
+        part.write_bytes(b"x")
+    assert calls == [f"sync {folder}" for folder in ("new", tmp_path.name)] + [
+        f"sync {part.name}",
+        "replace file.bin",
+        "sync run",
+    ]
+    calls.clear()
+    (tmp_path / "made").write_bytes(b"x")
+    publish(tmp_path / "made", tmp_path / "new", "clip", ".mp4")
+    assert calls == ["sync made", "link clip_00001_.mp4", "sync new"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_no_published_file_is_overwritten_however_many_come_at_once(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def work(worker: int) -> None:
+        for i in range(20):
+            unfinished = tmp_path / f"{worker}"
+            unfinished.write_text(f"{worker} {i}")
+            publish(unfinished, folder, "clip", ".txt")
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    texts = sorted(path.read_text() for path in folder.iterdir())
+    assert texts == sorted(f"{worker} {i}" for worker in range(4) for i in range(20))
