@@ -18,7 +18,7 @@ from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .opening import check_folders
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
-from .terminal import close_stdout
+from .terminal import unfailing_output
 from .train import add_parser as add_train_parser
 
 INTERRUPTED = 130
@@ -33,20 +33,20 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 130 for Ctrl-C."""
-    words = sys.argv[1:] if argv is None else argv
+    with unfailing_output():
+        return run_command(sys.argv[1:] if argv is None else argv)
+
+
+def run_command(words: Sequence[str]) -> int:
     options = argparse.Namespace(debug=False, json="--json" in words)  # until they are read
     try:
         options, unknown = make_parser().parse_known_args(words)
         refuse(unknown, options.parser)
         code = options.command(options)
         leave_others()
-        sys.stdout.flush()
         return code
     except KeyboardInterrupt as stop:  # nothing half written is left behind; a run of training says what is
         return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])), [])
-    except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
-        close_stdout()
-        return 1
     except Exception as error:
         if options.debug:
             traceback.print_exc()

@@ -7,7 +7,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from .errors import sentence
 from .execute import Outcome
 from .jobs import Job
 from .results import Results
-from .terminal import close_stdout
 from .workflow import Workflow
 
 
@@ -49,15 +47,8 @@ class Batch:
             self.notes += [f"line {job.line}: {note}" for note in outcome.notes]
             self.made += 1
             if not self.silent:
-                self.show(outcome.files)
+                print(*outcome.files, sep="\n", end="\n" * bool(outcome.files), flush=True)
         self.say(f"line {job.line} is done")
-
-    def show(self, files: Sequence[Path]) -> None:
-        """Print the paths; when their reader, such as `head`, has seen enough, the rest is made all the same."""
-        try:
-            print(*files, sep="\n", end="\n" * bool(files), flush=True)
-        except BrokenPipeError:
-            close_stdout()
 
     def fail(self, job: Job, error: Exception, server: str | None = None) -> None:
         with self.lock:
@@ -69,8 +60,7 @@ class Batch:
     def say(self, text: str) -> None:
         if not self.silent:
             done = self.made + self.skipped + len(self.failed)
-            with suppress(BrokenPipeError):  # nobody reads it any more
-                print(f"{done} of {self.total}: {text}", file=sys.stderr, flush=True)
+            print(f"{done} of {self.total}: {text}", file=sys.stderr, flush=True)
 
     def report(self) -> dict[str, Any]:
         """Name what failed; returns what --json prints."""
