@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.full_sequence import FullSequenceSampler
+from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.noise import draw_noise, row_generators
-from pyramid_video.samplers.pyramid import Call, sample_pyramid
+from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
-from pyramid_video.samplers.whole import WholeSampler
 from torch import Tensor
 
 Texts = tuple[Tensor, Tensor | None, Tensor]  # tokens, mask, pooled; the rows without a prompt come first
@@ -83,8 +83,8 @@ class PyramidToVideo(TextToVideo):
         self.stages, self.guidance = stages, guidance
 
     def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
-        def velocity(x: Tensor, call: Call) -> Tensor:
-            if self.guidance.stands_still(call.stage, call.step):
+        def velocity(x: Tensor, call: StepInfo) -> Tensor:
+            if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
             answer = self.ask((*call.history, x), call.timestep, texts)
             return self.guidance.combine(*answer.chunk(2), call.unit) if self.guided else answer
@@ -92,16 +92,16 @@ class PyramidToVideo(TextToVideo):
         return sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(noise)))
 
 
-class WholeToVideo(TextToVideo):
+class FullSequenceToVideo(TextToVideo):
     """Clips of a family that makes all frames at once; guidance `scale` 1 is the prompt alone."""
 
-    def __init__(self, models: Path, sampler: WholeSampler, scale: float) -> None:
+    def __init__(self, models: Path, sampler: FullSequenceSampler, scale: float) -> None:
         super().__init__(models, sampler.family, scale != 1)
         self.sampler, self.scale = sampler, scale
 
     def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
         def ask(x: Tensor, timestep: float) -> Tensor:
             answer = self.ask((x,), timestep, texts)
-            return guide(*answer.chunk(2), self.scale) if self.guided else answer
+            return apply_cfg(*answer.chunk(2), self.scale) if self.guided else answer
 
         return self.sampler.run(ask, noise, row_generators(seed, len(noise)), lambda done, total, clean: None)

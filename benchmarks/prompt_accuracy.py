@@ -23,10 +23,10 @@ from pathlib import Path
 
 import _package
 import torch
-from generate import PyramidToVideo, TextToVideo, WholeToVideo, load_vae, only_file
+from generate import FullSequenceToVideo, PyramidToVideo, TextToVideo, load_vae, only_file
 from judge import Judge, Verdict
 from PIL import Image, ImageDraw
-from pyramid_video.host.direct import whole_sampler
+from pyramid_video.host.direct import full_sequence_sampler
 from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
 from pyramid_video.samplers.guidance import PyramidGuidance
@@ -153,7 +153,7 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
         return PyramidToVideo(options.models, stages, PyramidGuidance(*options.guidance))
     (steps,), (scale,) = options.steps, options.guidance
     family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family
-    return WholeToVideo(options.models, whole_sampler(family, steps), scale)
+    return FullSequenceToVideo(options.models, full_sequence_sampler(family, steps), scale)
 
 
 def in_batches(items: Sequence, size: int, make: Callable[[Sequence, int], Tensor]) -> Tensor:

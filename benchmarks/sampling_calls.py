@@ -14,7 +14,7 @@ import _package  # noqa: F401
 import torch
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import row_generators
-from pyramid_video.samplers.pyramid import Call, sample_pyramid
+from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages, make_stages
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def count(stages: PyramidStages, shape: tuple[int, ...], history: PyramidHistory
     pyramid, flat = Count(), Count()
     full = shape[3] * shape[4] // PATCH_AREA
 
-    def velocity(x: Tensor, call: Call) -> Tensor:
+    def velocity(x: Tensor, call: StepInfo) -> Tensor:
         pyramid.add(tokens for clip in (*call.history, x) for tokens in frame_tokens(clip))
         flat.add([full] * (call.unit + 1))
         return torch.zeros_like(x)

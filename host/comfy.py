@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from ..models.fingerprint import fingerprint
+from ..samplers.full_sequence import FullSequenceSampler
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
 from ..samplers.noise import draw_noise
 from ..samplers.stages import PyramidStages
-from ..samplers.whole import WholeSampler
 from . import comfy_model, comfy_text
+from .comfy_full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
 from .comfy_vae import PyramidVAE
 from .comfy_wan_vae import decode_units, encode_units, wan_facts
-from .comfy_whole import HostWholeSampler, PromptGuider, sampled_sigmas
 from .facts import ModelFacts, VAEFacts
 from .folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
 
@@ -147,10 +147,10 @@ class ComfyHost:
         )
         return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
 
-    def sample_whole(
+    def sample_full_sequence(
         self,
         model: Any,
-        sampler: WholeSampler,
+        sampler: FullSequenceSampler,
         positive: list,
         negative: list | None,
         scale: float,
@@ -162,7 +162,7 @@ class ComfyHost:
         samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
             draw_noise(empty.shape, seed),
             empty,
-            HostWholeSampler(sampler),
+            HostFullSequenceSampler(sampler),
             sampled_sigmas(model, sampler),
             callback=SamplingProgress(model),
             seed=seed,

@@ -25,8 +25,8 @@ from ..models.helios import UNIT_FRAMES, text_window
 from ..models.latent_format import WAN, LatentFormat
 from ..samplers.noise_schedule import schedule_of
 from .comfy_conds import PaddedText, TextLengths, without_padding
+from .comfy_full_sequence import level_sigmas
 from .comfy_networks import NETWORKS, HostNetwork
-from .comfy_whole import level_sigmas
 from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP

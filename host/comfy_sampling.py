@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
 from ..samplers.noise import row_generators
-from ..samplers.pace import Pace, time_left
-from ..samplers.pyramid import Call, calls_left, plan_units, sample_pyramid, shift_tokens
-from ..samplers.recipes import complete, units_of
+from ..samplers.presets import resolve_defaults, units_of
+from ..samplers.pyramid import StepInfo, calls_left, plan_units, sample_pyramid, shift_tokens
 from ..samplers.stages import PyramidStages
+from ..samplers.time_left import TimeEstimator, time_left
 from .comfy_progress import say
 from .facts import ModelFacts
 
@@ -41,7 +41,7 @@ class PyramidSampler(comfy.samplers.Sampler):
 
     def settle(self, facts: ModelFacts) -> tuple[PyramidStages, History]:
         """The ladder and memory for a model. ValueError where those wired were made for another kind."""
-        return complete(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
+        return resolve_defaults(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
 
     def check(self, facts: ModelFacts, noise: Tensor) -> None:
         """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
@@ -76,7 +76,7 @@ class PyramidSampler(comfy.samplers.Sampler):
             generators=row_generators(run.seed, noise.shape[0]),
             history=history,
             units=units_of(model.facts.kind),
-            on_call=run.report,
+            callback=run.report,
             model_dtype=computing_dtype(model),
         )
         run.finish(result)
@@ -104,11 +104,11 @@ class PyramidRun:
         self.conds = guider.conds  # resolved by the host for the full size
         self.stage_options: dict[str, Any] = {}
         self.total = 1
-        self.pace = Pace()
+        self.time_estimator = TimeEstimator()
         self.start = start
         self.clip: Tensor | None = None  # estimates of all frames so far, of full size
 
-    def velocity(self, x: Tensor, call: Call) -> Tensor:
+    def velocity(self, x: Tensor, call: StepInfo) -> Tensor:
         if call.step == 0:
             self.enter_stage(x, call)
         beside = {
@@ -122,7 +122,7 @@ class PyramidRun:
         clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
         return (x - clean) / call.sigma
 
-    def enter_stage(self, x: Tensor, call: Call) -> None:
+    def enter_stage(self, x: Tensor, call: StepInfo) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
         sigmas = self.stages.sigmas(call.stage, call.steps, shift_tokens(x, call.stage))
@@ -136,10 +136,10 @@ class PyramidRun:
             for name, conds in self.conds.items()
         }
 
-    def report(self, call: Call, clean: Tensor) -> None:
+    def report(self, call: StepInfo, clean: Tensor) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.pace.step(call.stage)
-        left = self.pace.left(calls_left(self.stages, call))
+        self.time_estimator.step(call.stage)
+        left = self.time_estimator.left(calls_left(self.stages, call))
         say(
             f"unit {call.unit + 1} of {call.units}, stage {call.stage + 1} of {call.stages}, "
             f"step {call.step + 1} of {call.steps}{time_left(left)}"
@@ -177,7 +177,7 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
     ) -> Tensor:
         now = model_options["transformer_options"]["pyramid"]
-        if self.guided and self.guidance.stands_still(now["stage"], now["step"]):
+        if self.guided and self.guidance.is_zero_init(now["stage"], now["step"]):
             return x  # the host wants the clean estimate: no velocity, no change
         self.set_cfg(self.guidance.scale(now["unit"]) if self.guided else 1.0)
         if self.guided and self.guidance.zero_star:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ..models.checkpoint_info import CheckpointInfo
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
+from ..samplers.full_sequence import DDIMSampler, FlowSampler, FullSequenceSampler, GANSampler
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise_schedule import schedule_of
 from ..samplers.stages import make_stages
-from ..samplers.whole import DDIMSampler, FlowSampler, GANSampler, WholeSampler
-from .standalone_sampling import Guider, PyramidSampler, sample, sample_whole
+from .standalone_sampling import Guider, PyramidSampler, sample, sample_full_sequence
 from .standalone_wires import Model
 
 USUAL_STEPS = {"pyramid": 10, "flow": 10, "diffusion": 50, "gan": 1}
@@ -49,10 +49,12 @@ def sample_network(
         return sample(guider, sampler, latent, seed, None)["samples"]
     if family.name == "gan":
         prompts = (prompts[0], None, 1.0)
-    return sample_whole(model, whole_sampler(family, steps), prompts, latent, seed, lambda *told: None)["samples"]
+    return sample_full_sequence(model, full_sequence_sampler(family, steps), prompts, latent, seed, lambda *told: None)[
+        "samples"
+    ]
 
 
-def whole_sampler(family: ModelFamily, steps: int) -> WholeSampler:
+def full_sequence_sampler(family: ModelFamily, steps: int) -> FullSequenceSampler:
     """The usual sampler of a family that makes all frames at once."""
     if family.name == "diffusion":
         return DDIMSampler(schedule_of(family), steps)

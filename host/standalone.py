@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models.checkpoints import CheckpointInfo
+    from ..samplers.full_sequence import FullSequenceSampler
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.history import History
     from ..samplers.stages import PyramidStages
-    from ..samplers.whole import WholeSampler
     from .standalone_sampling import Guider, Noise, PyramidSampler
     from .standalone_wires import VAE, Conditioning, Model, TextModel
 
@@ -194,21 +194,21 @@ class StandaloneHost:
         expect(sampler, PyramidSampler, "SAMPLER", "Pyramid sampler (part)")
         bar: Bar | None = None
 
-        def on_call(call, estimate) -> None:
+        def callback(call, estimate) -> None:
             nonlocal bar
             bar = bar or self.progress(call.total)
             bar.update(call.index + 1, f"unit {call.unit + 1}/{call.units} stage {call.stage + 1}/{call.stages}")
 
         try:
-            return sample(guider, sampler, latent, seed, on_call)
+            return sample(guider, sampler, latent, seed, callback)
         finally:
             if bar is not None:
                 bar.close()
 
-    def sample_whole(
+    def sample_full_sequence(
         self,
         model: Model,
-        sampler: WholeSampler,
+        sampler: FullSequenceSampler,
         positive: Conditioning,
         negative: Conditioning | None,
         scale: float,
@@ -216,11 +216,11 @@ class StandaloneHost:
         seed: int,
     ) -> dict[str, Any]:
         """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
-        from .standalone_sampling import sample_whole
+        from .standalone_sampling import sample_full_sequence
 
         bar = self.progress(sampler.calls)
         try:
-            return sample_whole(
+            return sample_full_sequence(
                 model,
                 sampler,
                 (positive, negative, scale),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +9,15 @@ import torch
 from torch import Tensor
 
 from ..models.helios import text_window
-from ..samplers.guidance import PyramidGuidance, guide
+from ..samplers.full_sequence import Callback as StepCallback
+from ..samplers.full_sequence import FullSequenceSampler, ModelCall
+from ..samplers.guidance import PyramidGuidance, apply_cfg
 from ..samplers.history import History
 from ..samplers.noise import draw_noise, row_generators
-from ..samplers.pyramid import Call, OnCall, Velocity, plan_units, sample_pyramid
-from ..samplers.recipes import complete, units_of
+from ..samplers.presets import resolve_defaults, units_of
+from ..samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
 from ..samplers.stages import PyramidStages
-from ..samplers.whole import Ask, WholeSampler
-from ..samplers.whole import OnCall as OnWholeCall
 from .standalone_wires import Conditioning, Model, Text, resident
-
-Answer = Callable[[Tensor, Call], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,29 +45,29 @@ class Guider:
     guidance: PyramidGuidance
 
     def velocity(self, batch: int) -> Velocity:
-        """What the pyramid sampler asks; negative rows share a forward with the positive ones and come first."""
+        """The guided velocity; negative rows share a forward with the positive ones and come first."""
         model, guided = self.model, self.negative is not None and self.guidance.enabled
         prompts = [self.negative, self.positive] if guided else [self.positive]
         text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
 
-        def ask(x: Tensor, call: Call) -> Tensor:
-            if guided and self.guidance.stands_still(call.stage, call.step):
+        def velocity(x: Tensor, info: StepInfo) -> Tensor:
+            if guided and self.guidance.is_zero_init(info.stage, info.step):
                 return torch.zeros_like(x)
-            timestep = torch.full((len(text.tokens),), call.timestep, device=x.device)
-            answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timestep, call.history, text)
-            return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
+            timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
+            output = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timestep, info.history, text)
+            return self.guidance.combine(*output.chunk(2), info.unit) if guided else output
 
-        return ask
+        return velocity
 
 
 def sample(
-    guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int, on_call: OnCall | None
+    guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int, callback: Callback | None
 ) -> dict[str, Any]:
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
     facts = model.facts
-    stages, history = complete(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
+    stages, history = resolve_defaults(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
     plan_units(latent["samples"], stages, history, units_of(facts.kind))  # before anything is moved to the device
     noise = draw_noise(shape, seed).to(model.device)
 
@@ -86,50 +83,50 @@ def sample(
             generators=row_generators(seed, shape[0]),
             history=history.normalized(normalize),
             units=units_of(facts.kind),
-            on_call=on_call,
+            callback=callback,
             model_dtype=model.dtype,
         )
     samples = model.latent_format.denormalize(clip).float().cpu()
     return {**latent, "samples": samples}
 
 
-def sample_whole(
+def sample_full_sequence(
     model: Model,
-    sampler: WholeSampler,
+    sampler: FullSequenceSampler,
     prompts: tuple[Conditioning, Conditioning | None, float],
     latent: dict[str, Any],
     seed: int,
-    on_call: OnWholeCall,
+    callback: StepCallback,
 ) -> dict[str, Any]:
     """Play `sampler` for a LATENT whose samples say size and length; `prompts` are positive, negative, guidance."""
     shape = latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
-        ask = guided_answer(model, *prompts, shape[0], sampler.zero_star)
-        clip = sampler.run(ask, noise, row_generators(seed, shape[0]), on_call)
+        guided = guided_model(model, *prompts, shape[0], sampler.zero_star)
+        clip = sampler.run(guided, noise, row_generators(seed, shape[0]), callback)
     return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
 
 
-def guided_answer(
+def guided_model(
     model: Model,
     positive: Conditioning,
     negative: Conditioning | None,
     scale: float,
     batch: int,
     zero_star: bool = False,
-) -> Ask:
-    """What a sampler asks; without a negative prompt, or at scale 1, the model is asked for one row a clip, not two."""
+) -> ModelCall:
+    """The guided model; without a negative prompt, or at scale 1, it evaluates one row a clip, not two."""
     guided = negative is not None and scale != 1
     prompts = [negative, positive] if guided else [positive]
     text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
 
-    def ask(x: Tensor, timestep: float) -> Tensor:
+    def evaluate(x: Tensor, timestep: float) -> Tensor:
         timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
-        answer = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
-        return guide(*answer.chunk(2), scale, zero_star) if guided else answer
+        output = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
+        return apply_cfg(*output.chunk(2), scale, zero_star) if guided else output
 
-    return ask
+    return evaluate
 
 
 def check_channels(model: Model, latent: Tensor, what: str) -> None:

@@ -15,7 +15,7 @@ FAMILIES = (
     "guidance",
     "latents",
     "sampling",
-    "sampling_whole",
+    "sampling_full_sequence",
     "viewing",
     "preview_colours",
     "datasets",

@@ -59,9 +59,9 @@ def complete_plan(
     facts: ModelFacts, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
     """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
-    from ..samplers.recipes import complete
+    from ..samplers.presets import resolve_defaults
 
-    return complete(facts.kind, facts.family.variant, facts.name, stages, history)
+    return resolve_defaults(facts.kind, facts.family.variant, facts.name, stages, history)
 
 
 def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:

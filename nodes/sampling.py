@@ -44,7 +44,7 @@ MODEL = ("MODEL", {"tooltip": "From 'Load video model', with or without LoRAs."}
 
 def guider_for(model, positive: list, negative: list | None, guidance: PyramidGuidance | None):
     """The host's GUIDER, once model and texts are known to fit."""
-    from ..samplers.recipes import RECIPES
+    from ..samplers.presets import PRESETS
 
     host = get_host()
     facts = host.model_facts(model)
@@ -52,7 +52,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return host.make_guider(model, positive, negative, guidance or RECIPES[facts.family.variant].guidance)
+    return host.make_guider(model, positive, negative, guidance or PRESETS[facts.family.variant].guidance)
 
 
 class Sampler:

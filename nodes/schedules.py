@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..samplers.kinds import HELIOS, MOST_STAGES, PYRAMID_FLOW
+from ..samplers.model_kinds import HELIOS, MOST_STAGES, PYRAMID_FLOW
 from .drawing import as_image, on_node
 from .ladder import draw_ladder
 
@@ -125,7 +125,7 @@ class Stages:
         made_for: str = PYRAMID_FLOW,
         solver: str = "euler",
     ):
-        from ..samplers.recipes import helios_ladder
+        from ..samplers.presets import helios_stages_of
         from ..samplers.stages import make_stages
 
         if made_for == HELIOS:
@@ -133,7 +133,7 @@ class Stages:
                 raise ValueError(
                     f"shift is {shift}, but a Helios model shifts its levels by the size of the video: set shift to 1"
                 )
-            return show(helios_ladder(stage_count, first_steps, video_steps, solver, exact_third(gamma)))
+            return show(helios_stages_of(stage_count, first_steps, video_steps, solver, exact_third(gamma)))
         gamma = exact_third(gamma)
         return show(
             make_stages(stage_count, shift, gamma, first_steps=first_steps, video_steps=video_steps, solver=solver)

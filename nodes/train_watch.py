@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from ..samplers.pace import clock
+from ..samplers.time_left import clock
 from .notices import tell
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..samplers.kinds import MOST_STAGES
+from ..samplers.model_kinds import MOST_STAGES
 from .literals import verdict
 from .train_run import run_training
 from .trainer_look import Trainer, trainer_inputs

@@ -92,10 +92,10 @@ class HistoryPicture:
 
     def draw(self, history: History, latent_image: dict[str, Any], stages: PyramidStages | None = None):
         from ..samplers.context import plan_contexts
-        from ..samplers.recipes import usual_for
+        from ..samplers.presets import default_for
         from .history_drawing import draw_contexts
 
-        usual, units = usual_for(history)
+        usual, units = default_for(history)
         stages = stages or usual
         check_latent_fits_stages(latent_image, stages)
         contexts = plan_contexts(stages, history, units, *video_samples(latent_image).shape[-3:])

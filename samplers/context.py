@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..models.helios_memory import HeliosMemory
 from ..models.layers import PATCH
-from .history import History, Past
+from .history import History, HistoryClips
 from .noise import row_generators
 from .stages import PyramidStages
 from .units import Units
@@ -30,7 +30,7 @@ class Seen:
 class Context:
     """One stage of one unit: the frames it makes, and those of the clip that it sees of the past, coarsest first.
 
-    `tokens` are those of pictures in one call; those of the prompt come on top, and guidance asks for all twice.
+    `tokens` are those of pictures in one call; those of the prompt come on top, and guidance doubles all.
     """
 
     unit: int
@@ -54,14 +54,14 @@ def plan_contexts(
     numbers = 1 + torch.arange(frames, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(-1, -1, -1, rows, columns)
     clean = replace(history, noise=(0.0, 0.0) if isinstance(history.noise, tuple) else 0.0)
     numbered = clean.normalized(lambda latent: torch.full((1, 1, latent.shape[2], rows, columns), BEFORE))
-    recall = numbered.begin(numbers, len(stages), units, row_generators(0, 1))
+    unit_history = numbered.begin(numbers, len(stages), units, row_generators(0, 1))
     contexts = []
     for unit, where in plan:
-        see = recall([numbers[:, :, : where.start]] if where.start else [])
-        for stage, rung in enumerate(stages.stages):
-            past = see(stage)
-            made = tuple(Seen(frame, rung.downscale) for frame in range(where.start, where.stop))
-            tokens = len(made) * tokens_of(rows // rung.downscale, columns // rung.downscale)
+        stage_history = unit_history([numbers[:, :, : where.start]] if where.start else [])
+        for index, stage in enumerate(stages.stages):
+            past = stage_history(index)
+            made = tuple(Seen(frame, stage.downscale) for frame in range(where.start, where.stop))
+            tokens = len(made) * tokens_of(rows // stage.downscale, columns // stage.downscale)
             tokens += sum(count for _, _, count in parts(past, rows))
             seen = [
                 Seen(round(number) - 1, downscale)
@@ -69,11 +69,11 @@ def plan_contexts(
                 for number in clip[0, 0, :, 0, 0].tolist()
                 if round(number) > 0
             ]
-            contexts.append(Context(unit, stage, made, tuple(sorted(seen, key=lambda each: -each.downscale)), tokens))
+            contexts.append(Context(unit, index, made, tuple(sorted(seen, key=lambda each: -each.downscale)), tokens))
     return contexts
 
 
-def parts(past: Past, rows: int) -> Iterator[tuple[Tensor, int, int]]:
+def parts(past: HistoryClips, rows: int) -> Iterator[tuple[Tensor, int, int]]:
     """The clips of a past, how much coarser they are than frames of so many `rows`, and their tokens."""
     if isinstance(past, HeliosMemory):
         for _, grain, size in past.grains:  # of full size, in patches of `size` frames and `size` x 2 x 2 cells

@@ -16,20 +16,20 @@ from torch import Tensor
 from .solvers import SOLVERS, check_finite, count_calls
 
 MOST_STEPS = 1000
-TIMESTEPS = 1000.0  # a network is told the noise level times this
+TIMESTEPS = 1000.0  # the timestep of a noise level is sigma times this
 
 
 @dataclass(frozen=True)
-class FlowCall:
-    """One question to the model."""
+class FlowStep:
+    """One model evaluation."""
 
-    index: int  # of all calls of this run
+    index: int  # of all evaluations of this run
     total: int
     sigma: float  # share of noise, 1 -> 0
 
 
-Velocity = Callable[[Tensor, FlowCall], Tensor]  # (x, call) -> velocity of the same shape
-OnCall = Callable[[FlowCall, Tensor], None]  # (call, estimate of the clean clip); may raise to stop
+Velocity = Callable[[Tensor, FlowStep], Tensor]  # (x, info) -> velocity of the same shape
+Callback = Callable[[FlowStep, Tensor], None]  # (info, estimate of the clean clip); may raise to stop
 
 
 def shift_sigma(sigma: float, shift: float) -> float:
@@ -52,7 +52,7 @@ def sample_flow(
     noise: Tensor,
     sigmas: Sequence[float],
     solver: str = "euler",
-    on_call: OnCall | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Make normalised data from white `noise` of any shape, along falling noise levels `sigmas`.
 
@@ -65,16 +65,16 @@ def sample_flow(
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))  # small steps vanish in 16 bits
     index = 0
 
-    def ask(x: Tensor, sigma: float) -> Tensor:
+    def evaluate(x: Tensor, sigma: float) -> Tensor:
         nonlocal index
-        call = FlowCall(index, total, sigma)
+        info = FlowStep(index, total, sigma)
         index += 1
-        v = velocity(x, call)
-        if on_call is not None:
-            on_call(call, x - sigma * v.to(x.dtype))
+        v = velocity(x, info)
+        if callback is not None:
+            callback(info, x - sigma * v.to(x.dtype))
         return v
 
     for sigma, sigma_next in pairwise(sigmas):
-        x = SOLVERS[solver](ask, x, sigma, sigma_next)
+        x = SOLVERS[solver](evaluate, x, sigma, sigma_next)
     check_finite(x)
     return x

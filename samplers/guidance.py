@@ -15,11 +15,11 @@ class PyramidGuidance:
 
     With `linear` the strength of unit u is `max(first - alpha * u, minimum)` and `video` is not read. `first` at 0
     turns guidance off for the whole clip, as in the released code, and so does 1 for all units, which is the positive
-    answer alone: the model is then asked for one row, not two.
+    output alone: the model then evaluates one row, not two.
 
-    With `zero_star` guidance is CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the negative answer is first scaled to
-    come as near to the positive one as it can (section 3.2), and the first `zero_steps` steps of each unit stand still,
-    because there a flow's answer is worse than none (section 3.3).
+    With `zero_star` guidance is CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the negative output is first scaled to
+    come as near to the positive one as it can (section 3.2), and the velocity of the first `zero_steps` steps of each
+    unit is zero, because there a flow's velocity is worse than none (section 3.3).
     """
 
     first: float = 7.0
@@ -40,7 +40,7 @@ class PyramidGuidance:
 
     @property
     def enabled(self) -> bool:
-        """Whether the negative prompt is asked at all."""
+        """Whether the negative prompt is evaluated at all."""
         return self.first > 0 and (self.linear or not self.first == self.video == 1)
 
     def scale(self, unit: int) -> float:
@@ -49,27 +49,30 @@ class PyramidGuidance:
             return max(self.first - self.alpha * unit, self.minimum)
         return self.first if unit == 0 else self.video
 
-    def stands_still(self, stage: int, step: int) -> bool:
-        """Whether the model is not asked in this step, and nothing moves."""
+    def is_zero_init(self, stage: int, step: int) -> bool:
+        """Whether the velocity of this step is zero and the model is not evaluated."""
         return self.enabled and self.zero_star and stage == 0 and step < self.zero_steps
 
     def combine(self, negative: Tensor, positive: Tensor, unit: int) -> Tensor:
-        """The velocity that unit 0, 1, ... follows, from the answers (b, ...) to both prompts."""
-        return guide(negative, positive, self.scale(unit), self.zero_star)
+        """The guided velocity of unit 0, 1, ..., from the outputs (b, ...) for both prompts."""
+        return apply_cfg(negative, positive, self.scale(unit), self.zero_star)
 
 
-def guide(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:
-    """Velocity from the answers to both prompts: 1 is the positive one, above pushes away from the negative.
+def apply_cfg(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:
+    """Classifier-free guidance: `negative + scale * (positive - negative)`; 1 is the positive output alone.
 
-    With `zero_star` the negative is scaled first (CFG-Zero*).
+    With `zero_star` the negative output is multiplied by `optimized_scale` first (CFG-Zero*).
     """
     if zero_star:
-        negative = nearest_multiple(negative, positive)
+        negative = (optimized_scale(positive, negative) * negative).to(negative.dtype)
     return negative + scale * (positive - negative)
 
 
-def nearest_multiple(x: Tensor, target: Tensor) -> Tensor:
-    """The multiple of each row of `x` (b, ...) that is nearest to the same row of `target`; worked out in float32."""
-    flat, wanted = x.flatten(1).float(), target.flatten(1).float()
+def optimized_scale(positive: Tensor, negative: Tensor) -> Tensor:
+    """`<positive, negative> / <negative, negative>` of each row (b, ...), as (b, 1, ...) float32.
+
+    That multiple of the negative output is nearest to the positive one (CFG-Zero*, section 3.2).
+    """
+    flat, wanted = negative.flatten(1).float(), positive.flatten(1).float()
     factor = (flat * wanted).sum(1) / flat.square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
-    return (factor.view(-1, *[1] * (x.ndim - 1)) * x).to(x.dtype)
+    return factor.view(-1, *[1] * (negative.ndim - 1))

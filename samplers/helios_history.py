@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..models.helios_memory import UNIT_FRAMES, Grain, HeliosMemory
-from .history import Recall, See
-from .kinds import HELIOS
+from .history import StageHistory, UnitHistory
+from .model_kinds import HELIOS
 from .noise import Generators, white_noise
 from .units import Units
 
@@ -57,7 +57,7 @@ class HeliosHistory:
             return self
         return replace(self, first=normalize(self.first), recent=normalize(self.recent))
 
-    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> Recall:
+    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
         """Take the noise of the start, once for the whole run. ValueError where the start does not fit `like`."""
         seen = [place(clip, like) for clip in (self.first, self.recent) if clip is not None]
         if self.noise[1] > 0:
@@ -66,7 +66,7 @@ class HeliosHistory:
         length = sum(GRAINS)
         nothing = torch.zeros_like(like[:, :, :1]).expand(-1, -1, length, -1, -1)
 
-        def recall(done: Sequence[Tensor]) -> See:
+        def unit_history(done: Sequence[Tensor]) -> StageHistory:
             kept = first if first is not None else done[0][:, :, :1] if done else nothing[:, :, :1]
             newest = torch.cat([recent, *done], dim=2)[:, :, -length:]
             # Joined to the same length for every unit: a compiled network is compiled anew where strides change.
@@ -74,7 +74,7 @@ class HeliosHistory:
             memory = remember(kept, past, units.later)
             return lambda stage: memory  # the same at every resolution
 
-        return recall
+        return unit_history
 
 
 def remember(kept: Tensor, past: Tensor, made: int) -> HeliosMemory:

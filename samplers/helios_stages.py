@@ -1,11 +1,12 @@
-"""The ladder of Helios (arXiv 2603.04379): Pyramid Flow's stages on a grid of noise levels that begins at 0.999."""
+"""The stages of Helios (arXiv 2603.04379): those of Pyramid Flow on a grid of noise levels that begins at 0.999."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .kinds import HELIOS
+from .model_kinds import HELIOS
+from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule, TokenShift
 from .stages import (
     PyramidStages,
     Stage,
@@ -16,9 +17,8 @@ from .stages import (
     start_after_jump,
     window_levels,
 )
-from .timetable import TRAIN_STEPS, Timetable, TokenShift
 
-TOP = 0.999  # the first noise level, of the whole and of every stage
+SIGMA_MAX = 0.999  # the first noise level, of the whole and of every stage
 LARGEST_TIMESTEP = 999.0
 
 
@@ -31,7 +31,7 @@ def make_helios_stages(
     solver: str = "unipc",
     shift: TokenShift | None = None,
 ) -> PyramidStages:
-    """Build the ladder of a Helios model; 1 stage is Helios Base, which knows no other size than the full one.
+    """Build the stages of a Helios model; 1 stage is Helios Base, which knows no other size than the full one.
 
     `ranges` as in `make_stages`. With `shift` the steps of a stage depend on its number of tokens. ValueError where a
     number is out of range.
@@ -41,17 +41,19 @@ def make_helios_stages(
     check_gamma(gamma)
     steps = per_stage(first_steps, count), per_stage(video_steps, count)
     if count == 1:
-        whole = Stage(1, TOP, 0.0, float(TRAIN_STEPS), 0.0)
-        return PyramidStages((whole,), gamma, 1.0, *steps, solver, Timetable(TOP, even=True, shift=shift), HELIOS)
-    grid = [TOP * level / TRAIN_STEPS for level in range(TRAIN_STEPS, 0, -1)] + [0.0]
+        whole = Stage(1, SIGMA_MAX, 0.0, float(NUM_TRAIN_TIMESTEPS), 0.0)
+        return PyramidStages(
+            (whole,), gamma, 1.0, *steps, solver, SigmaSchedule(SIGMA_MAX, ends_at_zero=True, shift=shift), HELIOS
+        )
+    grid = [SIGMA_MAX * level / NUM_TRAIN_TIMESTEPS for level in range(NUM_TRAIN_TIMESTEPS, 0, -1)] + [0.0]
     ends = [grid[border] for border in grid_borders(count, ranges)[1:]]
-    starts = [TOP] + [start_after_jump(q, gamma) for q in ends[:-1]]
-    levels = [min(level * TRAIN_STEPS, LARGEST_TIMESTEP) for level in window_levels(starts, ends, grid)]
+    starts = [SIGMA_MAX] + [start_after_jump(q, gamma) for q in ends[:-1]]
+    levels = [min(level * NUM_TRAIN_TIMESTEPS, LARGEST_TIMESTEP) for level in window_levels(starts, ends, grid)]
     stages = tuple(
         Stage(2 ** (count - 1 - s), starts[s], ends[s], *line_through(high, low, shift is not None))
         for s, (high, low) in enumerate(pairwise(levels))
     )
-    table = Timetable(TOP, shift=shift, whole_timesteps=True)
+    table = SigmaSchedule(SIGMA_MAX, shift=shift, integer_timesteps=True)
     return PyramidStages(stages, gamma, 1.0, *steps, solver, table, HELIOS)
 
 
@@ -62,5 +64,5 @@ def line_through(high: float, low: float, shifted: bool) -> tuple[float, float]:
     that the first level meets `high`; else by level, between the first row and the last.
     """
     if shifted:
-        return high, low + (high - low) / TRAIN_STEPS
-    return low + (high - low) / TOP, low
+        return high, low + (high - low) / NUM_TRAIN_TIMESTEPS
+    return low + (high - low) / SIGMA_MAX, low

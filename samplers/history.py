@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ..models.helios_memory import HeliosMemory
-from .kinds import PYRAMID_FLOW
+from .model_kinds import PYRAMID_FLOW
 from .noise import Generators, pyramid, white_noise
 from .units import Units
 
-Past = tuple[Tensor, ...] | HeliosMemory  # as the network takes it; clips (b, c, t, h, w) are oldest first
-See = Callable[[int], Past]  # stage -> what the unit in work sees there
-Recall = Callable[[Sequence[Tensor]], See]  # finished latent frames -> what the next unit sees
+HistoryClips = tuple[Tensor, ...] | HeliosMemory  # as the network takes it; clips (b, c, t, h, w) are oldest first
+StageHistory = Callable[[int], HistoryClips]  # stage -> what the unit in work sees there
+UnitHistory = Callable[[Sequence[Tensor]], StageHistory]  # finished latent frames -> what the next unit sees
 WhiteNoise = Callable[[Tensor], Tensor]  # clip -> white noise of its shape, device and dtype
 
 
@@ -39,7 +39,7 @@ class History(Protocol):
         """The same policy with the latents it holds brought from the VAE's scale to the transformer's."""
         ...
 
-    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> Recall:
+    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
         """Start a run that makes latents in shape, device and dtype of `like` over `levels` resolutions."""
         ...
 
@@ -73,19 +73,19 @@ class PyramidHistory:
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> PyramidHistory:
         return self if self.start is None else replace(self, start=normalize(self.start))
 
-    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> Recall:
-        def recall(done: Sequence[Tensor]) -> See:
+    def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
+        def unit_history(done: Sequence[Tensor]) -> StageHistory:
             past = newest(done, self.depth, levels)
 
-            def see(stage: int) -> tuple[Tensor, ...]:
+            def stage_history(stage: int) -> tuple[Tensor, ...]:
                 clips = history_clips(past, stage, units.later) if past else ()
                 if self.noise > 0:
                     clips = corrupt_clips(clips, self.noise, lambda clip: white_noise(clip, generators))
                 return clips
 
-            return see
+            return stage_history
 
-        return recall
+        return unit_history
 
 
 def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:

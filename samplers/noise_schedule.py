@@ -1,7 +1,7 @@
-"""Noise schedules of diffusion: how much of the data is left at each of 1000 levels, and what the network predicts.
+"""Noise schedules of diffusion: how much of the data is left at each of 1000 timesteps, and what the network predicts.
 
-At level t (0 = hardly any noise) `x = sqrt(a) * data + sqrt(1 - a) * noise`, `a` the cumulative product of 1 - beta (Ho
-et al. 2020, arXiv 2006.11239). Everything here is float64 on the CPU.
+At timestep t (0 = hardly any noise) `x = sqrt(a) * data + sqrt(1 - a) * noise`, `a = alphas_cumprod[t]` the product of
+1 - beta up to t (Ho et al. 2020, arXiv 2006.11239). Everything here is float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..models.families import ModelFamily
 
-LEVELS = 1000
+NUM_TRAIN_TIMESTEPS = 1000
 SCHEDULES = ("linear", "cosine")
 PREDICTIONS = ("epsilon", "v")
 LINEAR_BETAS = (1e-4, 0.02)
@@ -25,64 +25,69 @@ COSINE_OFFSET = 0.008
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The levels, and whether the network predicts the noise or v (Salimans and Ho 2022, arXiv 2202.00512)."""
+    """The timesteps, and whether the network predicts the noise or v (Salimans and Ho 2022, arXiv 2202.00512)."""
 
-    alphas: tuple[float, ...]  # share of the data's variance at each level, falling
+    alphas_cumprod: tuple[float, ...]  # share of the data's variance at each timestep, falling
     prediction: str = "v"
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"unknown prediction {self.prediction!r}; expected one of {', '.join(PREDICTIONS)}")
-        if self.prediction == "epsilon" and self.alphas[-1] == 0:
+        if self.prediction == "epsilon" and self.alphas_cumprod[-1] == 0:
             raise ValueError(
-                "a schedule of zero terminal SNR cannot predict epsilon: at the last level the input is the noise, and "
-                "nothing of the data could be learned there. Choose prediction v, or a schedule without it"
+                "a schedule of zero terminal SNR cannot predict epsilon: at the last timestep the input is the noise, "
+                "and nothing of the data could be learned there. Choose prediction v, or a schedule without it"
             )
 
-    def alpha(self, levels: Tensor, like: Tensor) -> Tensor:
-        """Shares of variance at `levels` (n,), to multiply `like` (n, ...) with, in its type and place."""
-        shares = torch.tensor(self.alphas, dtype=torch.float64)[levels.cpu()]
+    def alpha_cumprod(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        """`alphas_cumprod` at `timesteps` (n,), to multiply `like` (n, ...) with, in its type and place."""
+        shares = torch.tensor(self.alphas_cumprod, dtype=torch.float64)[timesteps.cpu()]
         return shares.view(-1, *[1] * (like.ndim - 1)).to(like)
 
-    def noisy(self, data: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        """Data (n, ...) with the noise of its `levels` (n,)."""
-        a = self.alpha(levels, data)
+    def add_noise(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Data (n, ...) with the noise of its `timesteps` (n,)."""
+        a = self.alpha_cumprod(timesteps, data)
         return a.sqrt() * data + (1 - a).sqrt() * noise
 
-    def target(self, data: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
-        """What the network shall predict."""
+    def target(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network is to predict: the noise, or `v = sqrt(a) * noise - sqrt(1 - a) * data`."""
         if self.prediction == "epsilon":
             return noise
-        a = self.alpha(levels, data)
+        a = self.alpha_cumprod(timesteps, data)
         return a.sqrt() * noise - (1 - a).sqrt() * data
 
-    def split(self, x: Tensor, answer: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """The clean estimate and the noise that `answer` means, for `x` with the share `alpha` of the data."""
-        signal, spread = math.sqrt(alpha), math.sqrt(1 - alpha)
+    def predict_x0_and_eps(self, x: Tensor, output: Tensor, alpha_cumprod: float) -> tuple[Tensor, Tensor]:
+        """The clean estimate and the noise that the network's `output` means for `x`."""
+        signal, spread = math.sqrt(alpha_cumprod), math.sqrt(1 - alpha_cumprod)
         if self.prediction == "epsilon":
-            return (x - spread * answer) / signal, answer
-        return signal * x - spread * answer, spread * x + signal * answer
+            return (x - spread * output) / signal, output
+        return signal * x - spread * output, spread * x + signal * output
 
-    def snr(self, levels: Tensor) -> Tensor:
-        """Signal-to-noise ratio a / (1 - a) at `levels` (n,), float32."""
-        a = torch.tensor(self.alphas, dtype=torch.float64)[levels.cpu()]
-        return (a / (1 - a)).float().to(levels.device)
+    def snr(self, timesteps: Tensor) -> Tensor:
+        """Signal-to-noise ratio a / (1 - a) at `timesteps` (n,), float32."""
+        a = torch.tensor(self.alphas_cumprod, dtype=torch.float64)[timesteps.cpu()]
+        return (a / (1 - a)).float().to(timesteps.device)
 
 
 def make_schedule(name: str = "linear", prediction: str = "v", zero_terminal_snr: bool = False) -> NoiseSchedule:
-    """Build a schedule of 1000 levels; `zero_terminal_snr` leaves nothing of the data at the last one."""
+    """Build a schedule of 1000 timesteps; `zero_terminal_snr` leaves nothing of the data at the last one."""
     if name == "linear":
         low, high = LINEAR_BETAS
-        betas = [low + (high - low) * level / (LEVELS - 1) for level in range(LEVELS)]
+        betas = [low + (high - low) * timestep / (NUM_TRAIN_TIMESTEPS - 1) for timestep in range(NUM_TRAIN_TIMESTEPS)]
     elif name == "cosine":
-        betas = [min(1 - cosine_share(t + 1) / cosine_share(t), LARGEST_BETA) for t in range(LEVELS)]
+        betas = [
+            min(1 - cosine_alpha_cumprod(t + 1) / cosine_alpha_cumprod(t), LARGEST_BETA)
+            for t in range(NUM_TRAIN_TIMESTEPS)
+        ]
     else:
         raise ValueError(f"unknown noise schedule {name!r}; expected one of {', '.join(SCHEDULES)}")
-    alphas, share = [], 1.0
+    alphas_cumprod, share = [], 1.0
     for beta in betas:
         share *= 1 - beta
-        alphas.append(share)
-    return NoiseSchedule(tuple(without_terminal_signal(alphas) if zero_terminal_snr else alphas), prediction)
+        alphas_cumprod.append(share)
+    if zero_terminal_snr:
+        alphas_cumprod = rescale_zero_terminal_snr(alphas_cumprod)
+    return NoiseSchedule(tuple(alphas_cumprod), prediction)
 
 
 def schedule_of(family: ModelFamily) -> NoiseSchedule:
@@ -90,13 +95,13 @@ def schedule_of(family: ModelFamily) -> NoiseSchedule:
     return make_schedule(family.schedule, family.prediction, family.zero_terminal_snr)
 
 
-def cosine_share(level: int) -> float:
-    """Share of the data's variance after `level` levels (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17)."""
-    return math.cos((level / LEVELS + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+def cosine_alpha_cumprod(timestep: int) -> float:
+    """Share of the data's variance after `timestep` steps (Nichol and Dhariwal 2021, arXiv 2102.09672, equation 17)."""
+    return math.cos((timestep / NUM_TRAIN_TIMESTEPS + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
 
 
-def without_terminal_signal(alphas: Sequence[float]) -> list[float]:
+def rescale_zero_terminal_snr(alphas_cumprod: Sequence[float]) -> list[float]:
     """Shift and stretch the signal so that it ends at 0 (Lin et al. 2024, arXiv 2305.08891, algorithm 1)."""
-    roots = [math.sqrt(alpha) for alpha in alphas]
+    roots = [math.sqrt(alpha_cumprod) for alpha_cumprod in alphas_cumprod]
     stretch = roots[0] / (roots[0] - roots[-1])
     return [((root - roots[-1]) * stretch) ** 2 for root in roots]

@@ -1,7 +1,7 @@
 """The pyramid sampler: unit after unit of latent frames, each climbing from coarse to fine (arXiv 2410.05954).
 
 Velocity is `noise - data`; sigma runs from 1 (noise) to 0 (data). The sampler only plays stages, solver, units and
-history in turn and knows nothing of networks: what answers it is a callable, with guidance inside.
+history in turn and knows nothing of networks: the model is a callable, with guidance inside.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.layers import patch_grid
-from .history import History, Past, PyramidHistory
+from .history import History, HistoryClips, PyramidHistory
 from .noise import Generators, block_noise, double, noise_pyramid
 from .stage_solvers import STAGE_SOLVERS
 from .stages import PyramidStages
@@ -21,29 +21,28 @@ from .units import ONE_FRAME, Units
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """One question to the model."""
+class StepInfo:
+    """One model evaluation: where in the run it is, and what it is given besides the noisy unit."""
 
     unit: int
     frames: slice  # of the clip's latent frames, those of this unit
     stage: int
     step: int
-    index: int  # of all calls of this run
+    index: int  # of all evaluations of this run
     total: int
     units: int  # of the whole clip, start frames included
     stages: int
     steps: int  # in this stage
     sigma: float  # inside the stage, 1 -> 0
-    next_sigma: float
-    timestep: float  # 0..1000, what the network is told
-    history: Past  # what the unit sees of the past, normalised
+    timestep: float  # 0..1000, as the network takes it
+    history: HistoryClips  # what the unit sees of the past, normalised
 
 
-Velocity = Callable[[Tensor, Call], Tensor]  # (noisy unit, call) -> velocity of the same shape
-OnCall = Callable[[Call, Tensor], None]  # (call, estimate of the clean unit); may raise to stop
+Velocity = Callable[[Tensor, StepInfo], Tensor]  # (noisy unit, info) -> velocity of the same shape
+Callback = Callable[[StepInfo, Tensor], None]  # (info, estimate of the clean unit); may raise to stop
 Renoise = Callable[[int, int, Tensor], Tensor]  # (unit, stage, like) -> block noise
 
-WHOLE_CLEAN_PAST = PyramidHistory()
+FULL_CLEAN_HISTORY = PyramidHistory()
 
 
 @torch.no_grad()
@@ -53,10 +52,10 @@ def sample_pyramid(
     stages: PyramidStages,
     *,
     generators: Generators = (),
-    history: History = WHOLE_CLEAN_PAST,
+    history: History = FULL_CLEAN_HISTORY,
     units: Units = ONE_FRAME,
     renoise: Renoise | None = None,
-    on_call: OnCall | None = None,
+    callback: Callback | None = None,
     model_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Make a normalised latent clip from white `noise` (b, c, T, h, w), which has its full size and length.
@@ -65,7 +64,7 @@ def sample_pyramid(
     replaces the former. `history` holds normalised latents; its `start` (1 or b, c, k, h, w) opens the clip, and comes
     back untouched in front of the T - k frames made. `units` says how many latent frames are made at once.
     Raises ValueError on sizes and lengths that do not fit, and when a stage ends in NaN or infinity; it then names
-    `model_dtype`, the type that the network computes in, by default that of its answers.
+    `model_dtype`, the type that the network computes in, by default that of its output.
     """
     plan = plan_units(noise, stages, history, units)
     known = plan[0][1].start
@@ -76,55 +75,59 @@ def sample_pyramid(
 
     noise = noise.to(torch.promote_types(noise.dtype, torch.float32))  # small steps vanish in 16 bits
     coarse_noise = noise_pyramid(noise, len(stages))[0]
-    recall = history.begin(noise, len(stages), units, generators)
+    unit_history = history.begin(noise, len(stages), units, generators)
     done = [] if history.start is None else [history.start.to(noise).expand(len(noise), -1, -1, -1, -1)]
     total = sum(sum(stages.steps_for(unit)) for unit, _ in plan)
     index = 0
     for unit, frames in plan:
-        see = recall(done)
+        stage_history = unit_history(done)
         x = coarse_noise[:, :, frames.start - known : frames.stop - known]
         for stage, steps in enumerate(stages.steps_for(unit)):
             if stage > 0:
                 alpha, beta = stages.jump(stage)
                 x = double(x)
                 x = alpha * x + beta * renoise(unit, stage, x)
-            first = Call(
-                unit, frames, stage, 0, index, total, plan[-1][0] + 1, len(stages), steps, 1.0, 0.0, 0.0, see(stage)
+            first = StepInfo(
+                unit=unit,
+                frames=frames,
+                stage=stage,
+                step=0,
+                index=index,
+                total=total,
+                units=plan[-1][0] + 1,
+                stages=len(stages),
+                steps=steps,
+                sigma=1.0,
+                timestep=0.0,
+                history=stage_history(stage),
             )
-            x = climb_stage(velocity, x, stages, first, on_call, model_dtype)
+            x = sample_stage(velocity, x, stages, first, callback, model_dtype)
             index += steps
         done.append(x)
     return torch.cat(done, dim=2)
 
 
-def climb_stage(
+def sample_stage(
     velocity: Velocity,
     x: Tensor,
     stages: PyramidStages,
-    first: Call,
-    on_call: OnCall | None,
+    first: StepInfo,
+    callback: Callback | None,
     model_dtype: torch.dtype | None,
 ) -> Tensor:
-    """Walk one stage of one unit with the ladder's solver; `first` is its first call, the others follow from it."""
+    """Take one unit through the stage of `first`, its first step, with the solver of `stages`."""
     tokens = shift_tokens(x, first.stage)
     sigmas = stages.sigmas(first.stage, first.steps, tokens)
     timesteps = stages.timesteps(first.stage, first.steps, tokens)
     advance = STAGE_SOLVERS[stages.solver](x, sigmas)
-    rung = stages.stages[first.stage]
+    stage = stages.stages[first.stage]
     for step, timestep in enumerate(timesteps):
-        call = replace(
-            first,
-            step=step,
-            index=first.index + step,
-            sigma=sigmas[step],
-            next_sigma=sigmas[step + 1],
-            timestep=timestep,
-        )
-        v = velocity(x, call)
-        if on_call is not None:
-            on_call(call, rung.clean_estimate(x, v, call.sigma))
+        info = replace(first, step=step, index=first.index + step, sigma=sigmas[step], timestep=timestep)
+        v = velocity(x, info)
+        if callback is not None:
+            callback(info, stage.clean_estimate(x, v, info.sigma))
         x = advance(step, x, v)
-    if not torch.isfinite(x).all():  # asked once per stage, because the answer makes a GPU wait
+    if not torch.isfinite(x).all():  # once per stage, because reading it makes a GPU wait
         dtype = str(model_dtype or v.dtype).removeprefix("torch.")
         raise ValueError(
             f"unit {first.unit}, stage {first.stage} ended in NaN or infinity; the model computed in {dtype}. "
@@ -133,13 +136,13 @@ def climb_stage(
     return x
 
 
-def calls_left(stages: PyramidStages, call: Call) -> dict[int, int]:
-    """How many calls of each stage follow `call` in its run."""
-    later = [stages.steps_for(unit) for unit in range(call.unit + 1, call.units)]
+def calls_left(stages: PyramidStages, info: StepInfo) -> dict[int, int]:
+    """How many evaluations of each stage follow `info` in its run."""
+    later = [stages.steps_for(unit) for unit in range(info.unit + 1, info.units)]
     left = {stage: sum(steps[stage] for steps in later) for stage in range(len(stages))}
-    left[call.stage] += call.steps - call.step - 1
-    for stage in range(call.stage + 1, len(stages)):
-        left[stage] += stages.steps_for(call.unit)[stage]
+    left[info.stage] += info.steps - info.step - 1
+    for stage in range(info.stage + 1, len(stages)):
+        left[stage] += stages.steps_for(info.unit)[stage]
     return left
 
 

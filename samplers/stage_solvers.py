@@ -1,4 +1,4 @@
-"""How a stage is walked: Euler, UniPC, or the steps of a distilled model, made for one stage and asked step by step."""
+"""Solvers inside a stage: Euler, UniPC, or the steps of a distilled model; made for one stage, called step by step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dmd(start: Tensor, sigmas: Sequence[float]) -> Advance:
 def unipc(start: Tensor, sigmas: Sequence[float]) -> Advance:
     """Second-order predictor and corrector (Zhao et al. 2023, arXiv 2302.04867, UniPC-2 with B2), on clean estimates.
 
-    Asks once a step. The first step has no past and is Euler's; the last, onto the data, is of first order.
+    One evaluation a step. The first step has no past and is Euler's; the last, onto the data, is of first order.
     """
     last = len(sigmas) - 2
     clean: list[Tensor] = []  # estimates at all steps so far

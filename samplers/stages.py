@@ -1,4 +1,4 @@
-"""The ladder of a pyramidal flow: which resolution travels which slice of noise (Pyramid Flow, section 3.1).
+"""The stages of a pyramidal flow: which resolution removes which part of the noise (Pyramid Flow, section 3.1).
 
 Stage 0 is the coarsest. Noise level `sigma` runs from 1 (noise) to 0 (data). Two scales of it occur: the *share of
 noise* in the picture, and the sigma *inside a stage*, 1 where the stage starts and 0 where it ends. Everything here
@@ -16,21 +16,21 @@ import torch
 from torch import Tensor
 
 from ..models.layers import PATCH
-from .kinds import PYRAMID_FLOW
+from .model_kinds import PYRAMID_FLOW
+from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule
 from .stage_solvers import check_solver
-from .timetable import TRAIN_STEPS, Timetable
 
 Steps = int | Sequence[int]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One rung of the pyramid: a resolution and the slice of noise it travels."""
+    """One stage of the pyramid: a resolution and the part of the noise that it removes."""
 
-    downscale: int  # 4, 2, 1 from the first rung to the last
+    downscale: int  # 4, 2, 1 from the first stage to the last
     sigma_start: float  # share of noise where the stage starts, after the jump
     sigma_end: float  # share of noise where it ends, before the next jump
-    timestep_start: float  # what the network is told at sigma 1 and 0 inside the stage, 0..1000
+    timestep_start: float  # the network's timestep at sigma 1 and 0 inside the stage, 0..1000
     timestep_end: float
 
     def __post_init__(self) -> None:
@@ -57,11 +57,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class PyramidStages:
-    """All rungs, the block-noise correlation `gamma` of the jumps between them, and the steps spent on each.
+    """All stages, the block-noise correlation `gamma` of the jumps between them, and the steps spent on each.
 
     `first_steps` belong to the first unit of a clip, `video_steps` to all later ones; one number per stage, coarsest
-    first. `solver` (a name of `STAGE_SOLVERS`) walks each stage, along the levels of `timetable`. `made_for` is the
-    kind of model whose ladder this is.
+    first. `solver` (a name of `STAGE_SOLVERS`) takes the steps of each stage, at the levels of `sigma_schedule`.
+    `made_for` is the kind of model that these stages are for.
     """
 
     stages: tuple[Stage, ...]
@@ -70,7 +70,7 @@ class PyramidStages:
     first_steps: tuple[int, ...]
     video_steps: tuple[int, ...]
     solver: str = "euler"
-    timetable: Timetable = Timetable()
+    sigma_schedule: SigmaSchedule = SigmaSchedule()
     made_for: str = PYRAMID_FLOW
 
     def __post_init__(self) -> None:
@@ -92,12 +92,12 @@ class PyramidStages:
     def sigmas(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
         """The `steps + 1` noise levels inside a stage of `tokens` tokens, down to 0."""
         spare = self.solver == "dmd"  # the distilled model has a row more, and never stands on the last
-        return (*self.timetable.sigmas(steps + spare, tokens)[:steps], 0.0)
+        return (*self.sigma_schedule.sigmas(steps + spare, tokens)[:steps], 0.0)
 
     def timesteps(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
-        """What the network is told in each of the `steps` steps of a stage of `tokens` tokens, 0..1000."""
-        rung = self.stages[stage]
-        return tuple(self.timetable.told(rung.timestep(sigma)) for sigma in self.sigmas(stage, steps, tokens)[:-1])
+        """The network's timestep in each of the `steps` steps of a stage of `tokens` tokens, 0..1000."""
+        sigmas = self.sigmas(stage, steps, tokens)[:-1]
+        return tuple(self.sigma_schedule.network_timestep(self.stages[stage].timestep(sigma)) for sigma in sigmas)
 
     def training_sigma(self, stage: int, index: Tensor) -> Tensor:
         """Noise level inside the stage, float32, for table rows `index` (long, 0..999)."""
@@ -105,8 +105,8 @@ class PyramidStages:
 
     def training_timestep(self, stage: int, index: Tensor) -> Tensor:
         """Timestep 0..1000, float32, for table rows `index` (long, 0..999)."""
-        rung = self.stages[stage]
-        return training_line(rung.timestep_start, rung.timestep_end).to(index.device)[index]
+        start, end = self.stages[stage].timestep_start, self.stages[stage].timestep_end
+        return training_line(start, end).to(index.device)[index]
 
     def jump(self, stage: int) -> tuple[float, float]:
         """`(alpha, beta)` of the jump into `stage` > 0: `x = alpha * double(x) + beta * block_noise`."""
@@ -139,7 +139,7 @@ def make_stages(
     video_steps: Steps = 10,
     solver: str = "euler",
 ) -> PyramidStages:
-    """Build the ladder of Pyramid Flow in `count` stages.
+    """Build the stages of Pyramid Flow, `count` of them.
 
     `ranges` are the `count + 1` borders of the stages on the grid of noise levels, 0 (all noise) to 1 (none); equal
     parts when None. `shift` moves the grid towards noise. Steps are one number for all stages, or one per stage.
@@ -180,16 +180,16 @@ def start_after_jump(q: float, gamma: float) -> float:
 
 def noise_grid(shift: float) -> list[float]:
     """The 1001 noise levels from 1 to 0, made in float32 as the released models did, then exact."""
-    level = torch.arange(TRAIN_STEPS, 0, -1, dtype=torch.float32) / TRAIN_STEPS
+    level = torch.arange(NUM_TRAIN_TIMESTEPS, 0, -1, dtype=torch.float32) / NUM_TRAIN_TIMESTEPS
     return [*(shift * level / (1 + (shift - 1) * level)).tolist(), 0.0]
 
 
 def grid_borders(count: int, ranges: Sequence[float] | None) -> list[int]:
     """Where the stages begin and end on the grid of noise levels."""
     ranges = [s / count for s in range(count + 1)] if ranges is None else list(ranges)
-    borders = [int(r * TRAIN_STEPS) for r in ranges if math.isfinite(r)]
+    borders = [int(r * NUM_TRAIN_TIMESTEPS) for r in ranges if math.isfinite(r)]
     rising = all(low < high for low, high in pairwise(borders))
-    if len(borders) != count + 1 or borders[0] != 0 or borders[-1] != TRAIN_STEPS or not rising:
+    if len(borders) != count + 1 or borders[0] != 0 or borders[-1] != NUM_TRAIN_TIMESTEPS or not rising:
         raise ValueError(f"stage ranges are {ranges}; expected {count + 1} numbers rising from 0 to 1 by 0.001 or more")
     return borders
 
@@ -198,20 +198,20 @@ def timestep_windows(
     starts: Sequence[float], ends: Sequence[float], grid: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Share out the timesteps 1000..0 in proportion to the noise that each stage travels."""
-    # The network was told float32 timesteps.
-    return list(pairwise(torch.tensor(window_levels(starts, ends, grid)).mul(TRAIN_STEPS).tolist()))
+    # The network was trained with float32 timesteps.
+    return list(pairwise(torch.tensor(window_levels(starts, ends, grid)).mul(NUM_TRAIN_TIMESTEPS).tolist()))
 
 
 def window_levels(starts: Sequence[float], ends: Sequence[float], grid: Sequence[float]) -> list[float]:
     """The noise levels of `grid` that bound the windows of timesteps; the last is row 999, not 0."""
     lengths = [start - end for start, end in zip(starts, ends, strict=True)]
     shares = [sum(lengths[:s]) / sum(lengths) for s in range(len(lengths))] + [1.0]
-    return [grid[min(int(share * TRAIN_STEPS), TRAIN_STEPS - 1)] for share in shares]
+    return [grid[min(int(share * NUM_TRAIN_TIMESTEPS), NUM_TRAIN_TIMESTEPS - 1)] for share in shares]
 
 
 def training_line(start: float, end: float) -> Tensor:
     """1000 float32 values on the even line from `start` towards `end`, without `end`."""
-    return torch.linspace(start, end, TRAIN_STEPS + 1, dtype=torch.float64)[:-1].float()
+    return torch.linspace(start, end, NUM_TRAIN_TIMESTEPS + 1, dtype=torch.float64)[:-1].float()
 
 
 def per_stage(steps: Steps, count: int) -> tuple[int, ...]:

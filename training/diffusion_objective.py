@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..samplers.noise_schedule import LEVELS, NoiseSchedule
+from ..samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
 from .objectives import GeneratorDraw
 
 
@@ -26,14 +26,14 @@ class DiffusionObjective:
         if self.min_snr is not None and not self.min_snr > 0:
             raise ValueError(f"min_snr is {self.min_snr}; expected a number above 0 (5 is usual), or none")
 
-    def weights(self, levels: Tensor) -> Tensor:
+    def weights(self, timesteps: Tensor) -> Tensor:
         """Weight of the squared error of what the network predicts, (n,) float32.
 
         The error of the clean clip is that of epsilon over the SNR, and that of v over SNR + 1.
         """
         if self.min_snr is None:
-            return torch.ones(len(levels), device=levels.device)
-        snr = self.schedule.snr(levels)
+            return torch.ones(len(timesteps), device=timesteps.device)
+        snr = self.schedule.snr(timesteps)
         capped = snr.clamp(max=self.min_snr)
         return capped / snr if self.schedule.prediction == "epsilon" else capped / (snr + 1)
 
@@ -48,8 +48,8 @@ class DiffusionObjective:
     ) -> dict[str, Tensor]:
         """`loss` of normalised latents (b, c, t, h, w) and their texts."""
         draw = GeneratorDraw(generator, latent.device)
-        levels = (draw.uniform(len(latent)) * LEVELS).long()
+        timesteps = (draw.uniform(len(latent)) * NUM_TRAIN_TIMESTEPS).long()
         noise = draw.normal(latent.shape)
-        answer = network((self.schedule.noisy(latent, noise, levels),), levels.float(), text, mask, pooled)
-        errors = (answer.float() - self.schedule.target(latent, noise, levels).float()).square().flatten(1).mean(1)
-        return {"loss": (self.weights(levels) * errors).mean()}
+        answer = network((self.schedule.add_noise(latent, noise, timesteps),), timesteps.float(), text, mask, pooled)
+        errors = (answer.float() - self.schedule.target(latent, noise, timesteps).float()).square().flatten(1).mean(1)
+        return {"loss": (self.weights(timesteps) * errors).mean()}

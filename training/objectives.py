@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..samplers.history import corrupt_clips, history_clips
 from ..samplers.noise import double, noise_pyramid, pyramid
-from ..samplers.stages import TRAIN_STEPS, PyramidStages
+from ..samplers.stages import NUM_TRAIN_TIMESTEPS, PyramidStages
 
 HISTORY_NOISE = 1 / 3  # largest share of noise in the history during training
 
@@ -82,7 +82,7 @@ def pyramid_batch(
         units = None if units_per_stage is None else units_per_stage[stage]
         now = slice(0, None) if units is None else unit_frames(units, latent.shape[2], frames_per_unit)
         levels = [level[samples] for level in clean]
-        index = (draw.uniform(len(levels[0])) * TRAIN_STEPS).long()
+        index = (draw.uniform(len(levels[0])) * NUM_TRAIN_TIMESTEPS).long()
         strength = (draw.uniform(len(levels[0])) * history_noise).view(-1, 1, 1, 1, 1)
         past: tuple[Tensor, ...] = ()
         if now.start > 0:
@@ -97,10 +97,10 @@ def pyramid_batch(
 
 def endpoints(clean: Sequence[Tensor], noise: Tensor, stages: PyramidStages, stage: int) -> tuple[Tensor, Tensor]:
     """Where a stage starts (after the jump) and ends, sharing one noise; `clean` holds the frames at every level."""
-    rung = stages.stages[stage]
+    borders = stages.stages[stage]
     coarse = double(clean[stage - 1]) if stage > 0 else 0.0  # the first stage starts from noise alone
-    start = rung.sigma_start * noise + (1 - rung.sigma_start) * coarse
-    end = rung.sigma_end * noise + (1 - rung.sigma_end) * clean[stage]
+    start = borders.sigma_start * noise + (1 - borders.sigma_start) * coarse
+    end = borders.sigma_end * noise + (1 - borders.sigma_end) * clean[stage]
     return start, end
 
 

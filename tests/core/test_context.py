@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from pyramid_video.samplers import pace
+from pyramid_video.samplers import time_left
 from pyramid_video.samplers.context import plan_contexts
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.helios_stages import make_helios_stages
@@ -103,8 +103,8 @@ def test_calls_left_count_down_to_what_really_follows():
 
 def test_time_left_is_exact_where_calls_of_a_stage_cost_the_same(monkeypatch):
     now, costs = [0.0], {0: 1.0, 1: 4.0, 2: 16.0}
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
-    calls, measured = [call for call, _ in run(STAGES, PyramidHistory(), 4)], pace.Pace()
+    monkeypatch.setattr(time_left.time, "monotonic", lambda: now[0])
+    calls, measured = [call for call, _ in run(STAGES, PyramidHistory(), 4)], time_left.TimeEstimator()
     for index, call in enumerate(calls):
         now[0] += costs[call.stage] + (1000.0 if index == 0 else 0.0)  # the first waits for the weights
         measured.step(call.stage)
@@ -119,5 +119,5 @@ def test_time_left_is_exact_where_calls_of_a_stage_cost_the_same(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0:00"), (61, "1:01"), (3723, "1:02:03")])
 def test_a_clock_reads_as_people_write_it(seconds, words):
-    assert pace.clock(seconds) == words and pace.time_left(seconds) == f", {words} left"
-    assert pace.time_left(None) == pace.time_left(0) == ""
+    assert time_left.clock(seconds) == words and time_left.time_left(seconds) == f", {words} left"
+    assert time_left.time_left(None) == time_left.time_left(0) == ""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from pyramid_video.samplers.ddim import ddim_levels, sample_ddim
+from pyramid_video.samplers.ddim import ddim_timesteps, sample_ddim
 from pyramid_video.samplers.noise_schedule import make_schedule
 from pyramid_video.training.diffusion_objective import DiffusionObjective
 
@@ -48,12 +48,12 @@ def bent(x, level):
 @pytest.mark.parametrize(("name", "prediction", "zero"), KINDS)
 def test_noisy_clips_and_targets_are_those_of_diffusers(name, prediction, zero):
     schedule, theirs = make_schedule(name, prediction, zero), oracle(DDPMScheduler, name, prediction, zero)
-    ours = torch.tensor(schedule.alphas, dtype=torch.float64)
+    ours = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
     torch.testing.assert_close(ours.float(), theirs.alphas_cumprod, rtol=1e-3, atol=1e-6)  # theirs multiplies float32
     for level in (0, 1, 500, 998, 999):
         levels = torch.tensor([level, 999 - level])
         noisy = theirs.add_noise(DATA, NOISE, levels)
-        torch.testing.assert_close(schedule.noisy(DATA, NOISE, levels), noisy, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(schedule.add_noise(DATA, NOISE, levels), noisy, rtol=1e-4, atol=1e-4)
         target = NOISE if prediction == "epsilon" else theirs.get_velocity(DATA, NOISE, levels)
         torch.testing.assert_close(schedule.target(DATA, NOISE, levels), target, rtol=1e-4, atol=1e-4)
 
@@ -66,17 +66,17 @@ def test_ddim_gives_the_numbers_of_diffusers(name, prediction, zero, steps, eta)
         eta = 0.99  # at exactly 1 the oracle takes the root of a negative rounding error
     schedule, theirs = make_schedule(name, prediction, zero), oracle(DDIMScheduler, name, prediction, zero)
     theirs.set_timesteps(steps)
-    assert theirs.timesteps.tolist() == list(ddim_levels(steps))
+    assert theirs.timesteps.tolist() == list(ddim_timesteps(steps))
     fresh = [torch.randn(NOISE.shape, generator=seeded(step)) for step in range(steps)]
     x = NOISE.double()
     for level, noise in zip(theirs.timesteps.tolist(), fresh, strict=True):
         x = theirs.step(bent(x, level), level, x, eta=eta, variance_noise=noise.double()).prev_sample
     supply = iter(fresh)
     made = sample_ddim(
-        lambda x, call: bent(x, call.level),
+        lambda x, call: bent(x, call.timestep),
         NOISE.double(),
         schedule,
-        ddim_levels(steps),
+        ddim_timesteps(steps),
         eta=eta,
         renoise=lambda like: next(supply).to(like),
     )
@@ -91,10 +91,10 @@ def test_all_levels_with_eta_1_are_the_ancestral_sampling_of_ddpm():
         x = theirs.step(bent(x, level), level, x, generator=generator).prev_sample
     again = seeded(5)
     made = sample_ddim(
-        lambda x, call: bent(x, call.level),
+        lambda x, call: bent(x, call.timestep),
         NOISE.double(),
         schedule,
-        ddim_levels(1000),
+        ddim_timesteps(1000),
         eta=1.0,
         renoise=lambda like: torch.randn(like.shape, generator=again, dtype=like.dtype),
     )
@@ -107,7 +107,7 @@ def test_a_model_that_knows_the_data_ends_on_it(prediction, eta):
     schedule = make_schedule("cosine", prediction)
 
     def answer(x, call):
-        alpha = schedule.alphas[call.level]
+        alpha = schedule.alphas_cumprod[call.timestep]
         noise = (x - math.sqrt(alpha) * DATA) / math.sqrt(1 - alpha)
         return noise if prediction == "epsilon" else math.sqrt(alpha) * noise - math.sqrt(1 - alpha) * DATA
 
@@ -116,10 +116,10 @@ def test_a_model_that_knows_the_data_ends_on_it(prediction, eta):
         answer,
         NOISE,
         schedule,
-        ddim_levels(20),
+        ddim_timesteps(20),
         eta=eta,
         generators=[seeded(1), seeded(2)],
-        on_call=lambda call, clean: seen.append(call.index),
+        callback=lambda call, clean: seen.append(call.index),
     )
     torch.testing.assert_close(made, DATA, rtol=1e-3, atol=1e-3)
     assert seen == list(range(20))
@@ -132,11 +132,11 @@ def test_a_gaussian_keeps_its_spread_at_every_eta(eta):
     noise = torch.randn(8, 4000, generator=seeded())
 
     def answer(x, call):
-        alpha = schedule.alphas[call.level]
+        alpha = schedule.alphas_cumprod[call.timestep]
         return math.sqrt(1 - alpha) / (alpha * spread**2 + 1 - alpha) * x
 
     rows = [seeded(row) for row in range(8)]
-    made = sample_ddim(answer, noise, schedule, ddim_levels(250), eta=eta, generators=rows)
+    made = sample_ddim(answer, noise, schedule, ddim_timesteps(250), eta=eta, generators=rows)
     assert made.std() == pytest.approx(spread, rel=0.03)
 
 
@@ -146,9 +146,9 @@ def test_min_snr_weighs_the_clean_estimate_alike_for_both_predictions():
     for prediction in ("epsilon", "v"):
         schedule = make_schedule("linear", prediction)
         noise = torch.randn(data.shape, generator=seeded(3))
-        noisy, target = schedule.noisy(data, noise, levels), schedule.target(data, noise, levels)
+        noisy, target = schedule.add_noise(data, noise, levels), schedule.target(data, noise, levels)
         for row, level in enumerate(levels.tolist()):
-            clean, _ = schedule.split(noisy[row], target[row] + wrong, schedule.alphas[level])
+            clean, _ = schedule.predict_x0_and_eps(noisy[row], target[row] + wrong, schedule.alphas_cumprod[level])
             error = (clean - data[row]).square().mean()
             weight = DiffusionObjective(schedule, 5.0).weights(levels)[row] * wrong**2
             snr = float(schedule.snr(levels)[row])
@@ -162,7 +162,7 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
 
     def network(clips, levels, *_):
         asked.update(levels.int().tolist())
-        a = schedule.alpha(levels.long(), latent).double()
+        a = schedule.alpha_cumprod(levels.long(), latent).double()
         noise = (clips[0] - a.sqrt() * latent) / (1 - a).sqrt()
         return noise if prediction == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * latent
 
@@ -178,8 +178,8 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
         (lambda: make_schedule("quadratic"), "expected one of linear, cosine"),
         (lambda: make_schedule("linear", "x"), "expected one of epsilon, v"),
         (lambda: make_schedule("linear", "epsilon", True), "zero terminal SNR cannot predict epsilon"),
-        (lambda: ddim_levels(0), "0 steps; expected 1 to 1000"),
-        (lambda: ddim_levels(1001), "1001 steps"),
+        (lambda: ddim_timesteps(0), "0 steps; expected 1 to 1000"),
+        (lambda: ddim_timesteps(1001), "1001 steps"),
         (lambda: sample_ddim(None, NOISE, make_schedule(), (999, 5), eta=1.5), "eta is 1.5"),
         (lambda: sample_ddim(None, NOISE, make_schedule(), (5, 999)), "expected them to fall"),
         (lambda: sample_ddim(None, NOISE, make_schedule(), ()), "expected them to fall"),

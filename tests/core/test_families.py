@@ -7,8 +7,8 @@ import torch
 from pyramid_video.models import checkpoints, miniflux
 from pyramid_video.models.families import FAMILIES, SAMPLERS, ModelFamily
 from pyramid_video.models.latent_format import LatentFormat
+from pyramid_video.samplers.full_sequence import DDIMSampler, FlowSampler, GANSampler
 from pyramid_video.samplers.noise_schedule import make_schedule
-from pyramid_video.samplers.whole import DDIMSampler, FlowSampler, GANSampler
 
 CONFIG = {
     "in_channels": 16,

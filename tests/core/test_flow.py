@@ -78,7 +78,7 @@ def test_calls_are_counted_and_carry_the_clean_estimate(solver, last):
         torch.randn(1, 2, generator=seeded()),
         levels,
         solver,
-        on_call=lambda call, clean: seen.append((call, clean)),
+        callback=lambda call, clean: seen.append((call, clean)),
     )
     assert [call.index for call, _ in seen] == list(range(len(seen)))
     assert {call.total for call, _ in seen} == {len(seen)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyramid_video.samplers.guidance import PyramidGuidance, guide, nearest_multiple
+from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg, optimized_scale
 
 
 def test_guidance_is_a_line_through_both_answers():
     negative, positive = torch.randn(2, 3), torch.randn(2, 3)
-    torch.testing.assert_close(guide(negative, positive, 0.0), negative)
-    torch.testing.assert_close(guide(negative, positive, 1.0), positive)
-    torch.testing.assert_close(guide(negative, positive, 3.0), negative + 3 * (positive - negative))
+    torch.testing.assert_close(apply_cfg(negative, positive, 0.0), negative)
+    torch.testing.assert_close(apply_cfg(negative, positive, 1.0), positive)
+    torch.testing.assert_close(apply_cfg(negative, positive, 3.0), negative + 3 * (positive - negative))
 
 
 def test_the_first_unit_has_its_own_strength():
@@ -44,7 +44,7 @@ def test_cfg_zero_star_is_that_of_the_paper():
     scaled = torch.stack([factor * row for factor, row in zip(s, negative, strict=True)])
     combined = PyramidGuidance(7.0, 5.0, zero_star=True).combine(negative, positive, 0)
     torch.testing.assert_close(combined, scaled + 7.0 * (positive - scaled))
-    rest = (positive - nearest_multiple(negative, positive)).flatten(1)
+    rest = (positive - optimized_scale(positive, negative) * negative).flatten(1)
     torch.testing.assert_close((rest * negative.flatten(1)).sum(1), torch.zeros(2), rtol=0, atol=1e-5)
 
 
@@ -59,9 +59,9 @@ def test_cfg_zero_star_leaves_answers_that_differ_in_length_only():
 
 def test_steps_stand_still_in_the_first_stage_of_guided_runs_only():
     resting = PyramidGuidance(7.0, zero_star=True, zero_steps=2)
-    assert [resting.stands_still(0, step) for step in range(4)] == [True, True, False, False]
-    assert not resting.stands_still(1, 0)
-    assert not PyramidGuidance(7.0, zero_steps=2).stands_still(0, 0)
-    assert not PyramidGuidance(0.0, zero_star=True, zero_steps=2).stands_still(0, 0)
+    assert [resting.is_zero_init(0, step) for step in range(4)] == [True, True, False, False]
+    assert not resting.is_zero_init(1, 0)
+    assert not PyramidGuidance(7.0, zero_steps=2).is_zero_init(0, 0)
+    assert not PyramidGuidance(0.0, zero_star=True, zero_steps=2).is_zero_init(0, 0)
     with pytest.raises(ValueError, match="zero_steps is -1"):
         PyramidGuidance(zero_star=True, zero_steps=-1)

@@ -7,8 +7,8 @@ import torch
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
+from pyramid_video.samplers.presets import helios_stages_of, resolve_defaults
 from pyramid_video.samplers.pyramid import sample_pyramid
-from pyramid_video.samplers.recipes import complete, helios_ladder
 from pyramid_video.samplers.stages import make_stages
 
 
@@ -88,7 +88,7 @@ def test_a_start_is_the_same_alone_and_in_a_batch():
     def make(seed: int, rows: int) -> torch.Tensor:
         noise, generators = draw_noise((rows, 4, 18, 8, 8), seed), row_generators(seed, rows)
         history = HeliosHistory(**start)
-        ladder = helios_ladder()
+        ladder = helios_stages_of()
         return sample_pyramid(velocity, noise, ladder, generators=generators, history=history, units=HELIOS_UNITS)
 
     together = make(5, 2)
@@ -109,7 +109,7 @@ def test_a_clip_in_two_parts_is_the_clip_in_one():
             generator = torch.Generator().manual_seed(10 * (unit + before) + stage)
             return torch.randn(like.shape, generator=generator)
 
-        ladder = helios_ladder(first_steps=2)
+        ladder = helios_stages_of(first_steps=2)
         return sample_pyramid(velocity, noise, ladder, history=history, units=HELIOS_UNITS, renoise=renoise)
 
     whole = make(noise, HeliosHistory())
@@ -147,6 +147,6 @@ def test_a_clip_is_whole_chunks(frames):
 
 def test_what_was_made_for_another_kind_is_refused():
     with pytest.raises(ValueError, match="set 'made_for' in 'Pyramid stages' to Helios"):
-        complete("helios", "base", "helios.safetensors", make_stages(), None)
+        resolve_defaults("helios", "base", "helios.safetensors", make_stages(), None)
     with pytest.raises(ValueError, match="memory of Helios.* use 'Temporal conditioning'"):
-        complete("miniflux", "", "mini.safetensors", None, HeliosHistory())
+        resolve_defaults("miniflux", "", "mini.safetensors", None, HeliosHistory())

@@ -9,8 +9,8 @@ from pyramid_video.host.facts import VAEFacts
 from pyramid_video.nodes.fitting import check_start_fits
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.nodes.schedules import Stages
-from pyramid_video.samplers.kinds import HELIOS
-from pyramid_video.samplers.recipes import helios_ladder
+from pyramid_video.samplers.model_kinds import HELIOS
+from pyramid_video.samplers.presets import helios_stages_of
 
 LATENT = {"samples": torch.zeros(1, 16, 18, 4, 6)}  # 48 x 32 pixels
 
@@ -127,9 +127,9 @@ def test_the_vae_of_pyramid_flow_is_refused(host):
 
 def test_the_stages_block_builds_the_ladder_of_helios(host):
     stages, _ = Stages().build(4, 2, made_for=HELIOS, solver="dmd", gamma=0.333)["result"]
-    assert stages == helios_ladder()
+    assert stages == helios_stages_of()
     stages, _ = Stages().build(50, 50, 1, made_for=HELIOS, solver="unipc")["result"]
-    assert stages == helios_ladder(1, 50, 50, "unipc")
+    assert stages == helios_stages_of(1, 50, 50, "unipc")
 
 
 def test_the_shift_of_pyramid_flow_is_not_taken_for_that_of_helios(host):

@@ -8,13 +8,13 @@ import pytest
 import torch
 from pyramid_video.models import bare_layers
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
-from pyramid_video.samplers import helios_history, pyramid, recipes
+from pyramid_video.samplers import helios_history, presets, pyramid
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import row_generators
+from pyramid_video.samplers.presets import PRESETS, helios_stages_of
 from pyramid_video.samplers.pyramid import sample_pyramid
-from pyramid_video.samplers.recipes import RECIPES, helios_ladder
-from pyramid_video.samplers.timetable import TokenShift
+from pyramid_video.samplers.sigma_schedule import TokenShift
 from torch import Tensor
 
 diffusers = pytest.importorskip("diffusers")
@@ -24,18 +24,18 @@ ROWS, COLUMNS = 16, 8  # latent pixels: at the coarsest of three stages 2 x 1 to
 NOISE_OF_STARTS = (0.111, 0.135)
 VARIANTS = {  # steps of the first chunk and of later ones, and what diffusers is told
     "base": dict(
-        ladder=helios_ladder(1, 6, 6, "unipc"),
+        ladder=helios_stages_of(1, 6, 6, "unipc"),
         scheduler=dict(stages=1, use_dynamic_shifting=True),
         arguments=dict(num_inference_steps=6, guidance_scale=5.0),
     ),
     "mid": dict(
-        ladder=helios_ladder(3, (4, 3, 2), (4, 3, 2), "unipc"),
+        ladder=helios_stages_of(3, (4, 3, 2), (4, 3, 2), "unipc"),
         scheduler=dict(use_dynamic_shifting=True),
         pipeline=dict(is_cfg_zero_star=True),
         arguments=dict(pyramid_num_inference_steps_list=[4, 3, 2], guidance_scale=5.0, zero_steps=1),
     ),
     "distilled": dict(
-        ladder=helios_ladder(3, 4, 2, "dmd"),
+        ladder=helios_stages_of(3, 4, 2, "dmd"),
         scheduler=dict(use_dynamic_shifting=True, time_shift_type="linear"),
         pipeline=dict(is_distilled=True),
         arguments=dict(pyramid_num_inference_steps_list=[2, 2, 2], guidance_scale=1.0, is_amplify_first_chunk=True),
@@ -85,11 +85,11 @@ def ours_and_theirs(networks, variant: str, task: str, chunks: int, rows: int = 
     noise = torch.randn(rows, 16, 9 * chunks, ROWS, COLUMNS, generator=torch.Generator().manual_seed(3))
     positive, negative = texts(rows)
     drawn: dict[tuple[int, int], Tensor] = {}
-    ladder, guidance = changed.get("ladder", about["ladder"]), changed.get("guidance", RECIPES[variant].guidance)
+    ladder, guidance = changed.get("ladder", about["ladder"]), changed.get("guidance", PRESETS[variant].guidance)
     history = changed.get("history", HeliosHistory)(**start_of(task), noise=(0.0, 0.0))
 
     def velocity(x: Tensor, call) -> Tensor:
-        if guidance.enabled and guidance.stands_still(call.stage, call.step):
+        if guidance.enabled and guidance.is_zero_init(call.stage, call.step):
             return torch.zeros_like(x)
         timestep = torch.full((rows,), call.timestep)
         answers = [ours(x, timestep, text, call.history) for text in (negative, positive)]
@@ -144,8 +144,8 @@ def ours_and_theirs(networks, variant: str, task: str, chunks: int, rows: int = 
 
 
 def test_the_recipes_are_the_released_numbers():
-    base, mid, distilled = (RECIPES[name] for name in ("base", "mid", "distilled"))
-    assert [len(recipe.stages) for recipe in (base, mid, distilled)] == [1, 3, 3]
+    base, mid, distilled = (PRESETS[name] for name in ("base", "mid", "distilled"))
+    assert [len(preset.stages) for preset in (base, mid, distilled)] == [1, 3, 3]
     assert base.stages.video_steps == (50,) and mid.stages.video_steps == (20, 20, 20)
     assert (distilled.stages.first_steps, distilled.stages.video_steps) == ((4, 4, 4), (2, 2, 2))
     assert (base.guidance, distilled.guidance.enabled) == (PyramidGuidance(5.0, 5.0), False)
@@ -194,15 +194,15 @@ def ladder(variant: str, **changed):
 
 
 def table(variant: str, **changed):
-    return ladder(variant, timetable=replace(VARIANTS[variant]["ladder"].timetable, **changed))
+    return ladder(variant, sigma_schedule=replace(VARIANTS[variant]["ladder"].sigma_schedule, **changed))
 
 
 BROKEN = {  # the rule that is broken: variant, what is changed
     "shift of another kind": ("mid", table("mid", shift=TokenShift("linear"))),
     "no shift": ("mid", table("mid", shift=None)),
     "exponential for distilled": ("distilled", table("distilled", shift=TokenShift())),
-    "stages from 1": ("mid", table("mid", top=1.0)),
-    "timesteps not cut": ("mid", table("mid", whole_timesteps=False)),
+    "stages from 1": ("mid", table("mid", sigma_max=1.0)),
+    "timesteps not cut": ("mid", table("mid", integer_timesteps=False)),
     "Euler for UniPC": ("mid", ladder("mid", solver="euler")),
     "UniPC for DMD": ("distilled", ladder("distilled", solver="unipc")),
     "first chunk not amplified": ("distilled", ladder("distilled", first_steps=(2, 2, 2))),
@@ -242,4 +242,4 @@ def test_every_kind_of_model_has_a_recipe():
     from pyramid_video.models.checkpoint_kinds import KINDS
 
     for kind in KINDS:
-        assert recipes.units_of(kind) == (HELIOS_UNITS if kind == "helios" else recipes.ONE_FRAME)
+        assert presets.units_of(kind) == (HELIOS_UNITS if kind == "helios" else presets.ONE_FRAME)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from pyramid_video.samplers.helios_stages import make_helios_stages
-from pyramid_video.samplers.kinds import HELIOS, PYRAMID_FLOW
+from pyramid_video.samplers.model_kinds import HELIOS, PYRAMID_FLOW
+from pyramid_video.samplers.sigma_schedule import TokenShift
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.samplers.timetable import TokenShift
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -36,13 +36,13 @@ def scheduler_for(solver: str, shift: str | None, stages: int):
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_levels_timesteps_and_steps_are_those_of_diffusers(solver, shift, steps, tokens):
     scheduler = scheduler_for(solver, shift, 3)
-    ladder = make_helios_stages(video_steps=steps, solver=solver, shift=shift and TokenShift(shift))
+    stages = make_helios_stages(video_steps=steps, solver=solver, shift=shift and TokenShift(shift))
     for stage in range(3):
         scheduler.set_timesteps(steps, stage, mu=mu_of(tokens))
-        sigmas = ladder.sigmas(stage, steps, tokens)
+        sigmas = stages.sigmas(stage, steps, tokens)
         assert sigmas == pytest.approx(scheduler.sigmas.tolist(), abs=1e-12)
         # Their pipeline cuts timesteps to whole numbers before it asks the network.
-        assert list(ladder.timesteps(stage, steps, tokens)) == scheduler.timesteps.long().tolist()
+        assert list(stages.timesteps(stage, steps, tokens)) == scheduler.timesteps.long().tolist()
 
         start = torch.randn(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(steps))
         advance = STAGE_SOLVERS[solver](start, sigmas)
@@ -74,18 +74,18 @@ def beside(solver: str, scheduler, start, step: int) -> dict:
 def test_the_one_stage_of_base_is_that_of_diffusers(shift, steps, tokens):
     scheduler = scheduler_for("unipc", shift, 1)
     scheduler.set_timesteps(steps, sigmas=np.linspace(0.999, 0.0, steps + 1)[:-1], mu=mu_of(tokens))
-    ladder = make_helios_stages(1, video_steps=steps, shift=shift and TokenShift(shift))
-    assert ladder.sigmas(0, steps, tokens) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-12)
-    assert ladder.timesteps(0, steps, tokens) == pytest.approx(scheduler.timesteps.tolist(), abs=1e-9)
+    stages = make_helios_stages(1, video_steps=steps, shift=shift and TokenShift(shift))
+    assert stages.sigmas(0, steps, tokens) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-12)
+    assert stages.timesteps(0, steps, tokens) == pytest.approx(scheduler.timesteps.tolist(), abs=1e-9)
 
 
 def test_jumps_between_stages_are_those_of_diffusers():
-    scheduler, ladder = diffusers.HeliosScheduler(), make_helios_stages()
+    scheduler, stages = diffusers.HeliosScheduler(), make_helios_stages()
     for stage in (1, 2):
         signal = 1 - scheduler.ori_start_sigmas[stage]
         alpha = 1 / (math.sqrt(1 + 1 / scheduler.gamma) * (1 - signal) + signal)
-        assert ladder.jump(stage) == pytest.approx((alpha, alpha * (1 - signal) / math.sqrt(scheduler.gamma)))
-        assert ladder.stages[stage].sigma_start == pytest.approx(scheduler.start_sigmas[stage])
+        assert stages.jump(stage) == pytest.approx((alpha, alpha * (1 - signal) / math.sqrt(scheduler.gamma)))
+        assert stages.stages[stage].sigma_start == pytest.approx(scheduler.start_sigmas[stage])
 
 
 def line(steps: int, top: float) -> list[float]:

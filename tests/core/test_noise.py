@@ -51,13 +51,13 @@ def test_block_noise_refuses_other_gammas(gamma):
 @pytest.mark.parametrize("gamma", (0.0, 0.2, 1 / 3))
 def test_jump_whitens_noise(gamma):
     """Pure noise of the share that a stage ends with is white after the jump, with the share of the next."""
-    ladder = make_stages(gamma=gamma)
+    stages = make_stages(gamma=gamma)
     for stage in (1, 2):
-        low = ladder.stages[stage - 1].sigma_end * draw_noise((1, 1, 1, SIDE // 2, SIDE // 2), 5)
-        alpha, beta = ladder.jump(stage)
+        low = stages.stages[stage - 1].sigma_end * draw_noise((1, 1, 1, SIDE // 2, SIDE // 2), 5)
+        alpha, beta = stages.jump(stage)
         high = double(low)
         high = alpha * high + beta * block_noise(high, gamma, row_generators(5, 1))
-        expected = ladder.stages[stage].sigma_start ** 2 * torch.eye(8)
+        expected = stages.stages[stage].sigma_start ** 2 * torch.eye(8)
         torch.testing.assert_close(block_covariance(high), expected, rtol=0, atol=0.05)
 
 

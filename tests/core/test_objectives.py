@@ -37,14 +37,14 @@ def test_following_the_target_from_a_noisy_clip_ends_where_the_stage_ends():
     noise = noise_pyramid(GeneratorDraw(seeded(0)).normal(latent.shape), 3)
     levels = pyramid(latent, 3)
     for column in make_columns(latent, (4, 4, 4)):
-        rung, last = STAGES.stages[column.stage], slice(3, 4)
+        window, last = STAGES.stages[column.stage], slice(3, 4)
         sigma = column.sigma.view(-1, 1, 1, 1, 1)
         clean, white = (part[column.stage][column.samples, :, last] for part in (levels, noise))
-        end = rung.sigma_end * white + (1 - rung.sigma_end) * clean
+        end = window.sigma_end * white + (1 - window.sigma_end) * clean
         torch.testing.assert_close(column.clips[-1] - sigma * column.target, end, rtol=0, atol=1e-5)
         start = column.clips[-1] + (1 - sigma) * column.target
         coarse = double(halve(clean)) if column.stage else 0.0
-        expected = rung.sigma_start * white + (1 - rung.sigma_start) * coarse
+        expected = window.sigma_start * white + (1 - window.sigma_start) * coarse
         torch.testing.assert_close(start, expected, rtol=0, atol=1e-5)
 
 
@@ -87,10 +87,10 @@ def test_units_of_several_frames_are_trained_together():
 
 def test_timesteps_fill_the_window_of_their_stage():
     columns = make_columns(torch.zeros(3000, 1, 1, 4, 4), (1, 1, 1))
-    for column, rung in zip(columns, STAGES.stages, strict=True):
-        assert rung.timestep_end < column.timestep.min() and column.timestep.max() <= rung.timestep_start
+    for column, window in zip(columns, STAGES.stages, strict=True):
+        assert window.timestep_end < column.timestep.min() and column.timestep.max() <= window.timestep_start
         assert column.sigma.mean().item() == pytest.approx(0.5, abs=0.05)
-        told = torch.tensor([rung.timestep(sigma) for sigma in column.sigma.tolist()])
+        told = torch.tensor([window.timestep(sigma) for sigma in column.sigma.tolist()])
         torch.testing.assert_close(column.timestep, told, rtol=0, atol=1e-3)
 
 

@@ -13,7 +13,7 @@ from pyramid_video.host.standalone_wires import Model
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
-from pyramid_video.samplers.pyramid import Call, sample_pyramid
+from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages, make_stages
 from pyramid_video.samplers.units import Units
 from torch import Tensor
@@ -21,20 +21,20 @@ from torch import Tensor
 FEW = make_stages(first_steps=2, video_steps=1)
 
 
-def omniscient(clip: Tensor, stages: PyramidStages, frames_per_unit: int = 1) -> Callable[[Tensor, Call], Tensor]:
+def omniscient(clip: Tensor, stages: PyramidStages, frames_per_unit: int = 1) -> Callable[[Tensor, StepInfo], Tensor]:
     """The true velocity field of a world with one clip (b, c, T, h, w): it knows the picture, so it knows the noise."""
     levels = pyramid(clip, len(stages))
 
-    def velocity(x: Tensor, call: Call) -> Tensor:
+    def velocity(x: Tensor, call: StepInfo) -> Tensor:
         frames = slice(0, 1) if call.unit == 0 else slice(1 + (call.unit - 1) * frames_per_unit, None)
         clean = levels[call.stage][:, :, frames][:, :, : x.shape[2]]
         coarse = double(levels[call.stage - 1][:, :, frames][:, :, : x.shape[2]]) if call.stage else 0.0
-        rung = stages.stages[call.stage]
-        start_signal = (1 - rung.sigma_start) * coarse
-        end_signal = (1 - rung.sigma_end) * clean
+        window = stages.stages[call.stage]
+        start_signal = (1 - window.sigma_start) * coarse
+        end_signal = (1 - window.sigma_end) * clean
         noise = x - call.sigma * start_signal - (1 - call.sigma) * end_signal
-        noise = noise / rung.noise_share(call.sigma)
-        return (rung.sigma_start - rung.sigma_end) * noise + start_signal - end_signal
+        noise = noise / window.noise_share(call.sigma)
+        return (window.sigma_start - window.sigma_end) * noise + start_signal - end_signal
 
     return velocity
 
@@ -52,7 +52,7 @@ def small_model(
     return model
 
 
-def sticky(x: Tensor, call: Call) -> Tensor:
+def sticky(x: Tensor, call: StepInfo) -> Tensor:
     """A field without meaning that mixes sample, timestep and all of the past, each row on its own."""
     past = sum((clip.flatten(1).mean(1).view(-1, 1, 1, 1, 1) for clip in call.history), start=0.0)
     return torch.sin(3 * x) + call.timestep / 1000 + past
@@ -135,15 +135,15 @@ def test_units_after_a_start_read_the_noise_from_its_first_frame():
     assert torch.equal(*made)
 
 
-def test_calls_count_every_question_once():
+def test_every_model_evaluation_is_counted_once():
     stages = make_stages(first_steps=(3, 2, 1), video_steps=(1, 1, 2))
-    calls: list[Call] = []
+    calls: list[StepInfo] = []
     make = sample_pyramid(
         lambda x, call: torch.zeros_like(x),
         draw_noise((1, 1, 3, 8, 8), 0),
         stages,
         generators=row_generators(0, 1),
-        on_call=lambda call, estimate: calls.append(call),
+        callback=lambda call, estimate: calls.append(call),
     )
     assert make.shape[2] == 3
     assert [call.index for call in calls] == list(range(6 + 4 + 4)) and {call.total for call in calls} == {14}
@@ -153,12 +153,10 @@ def test_calls_count_every_question_once():
     ]  # fmt: skip
     for call, following in pairwise(calls):
         assert call.timestep > following.timestep or following.step == following.stage == 0
-        if following.step:
-            assert call.next_sigma == following.sigma
     for call in calls:
         steps = stages.steps_for(call.unit)[call.stage]
         assert (call.steps, call.timestep) == (steps, stages.timesteps(call.stage, steps)[call.step])
-        assert (call.sigma, call.next_sigma) == stages.sigmas(call.stage, steps)[call.step : call.step + 2]
+        assert call.sigma == stages.sigmas(call.stage, steps)[call.step]
 
 
 def test_whoever_watches_sees_the_clean_unit_at_the_size_of_the_stage():
@@ -169,7 +167,7 @@ def test_whoever_watches_sees_the_clean_unit_at_the_size_of_the_stage():
         draw_noise(flat.shape, 0),
         FEW,
         generators=row_generators(0, 1),
-        on_call=lambda call, estimate: seen.append((call.stage, estimate)),
+        callback=lambda call, estimate: seen.append((call.stage, estimate)),
     )
     for stage, estimate in seen:
         torch.testing.assert_close(estimate, torch.full((1, 2, 1, 2 << stage, 2 << stage), 0.5), rtol=0, atol=1e-5)
@@ -257,7 +255,7 @@ def test_an_interrupt_gets_through_at_once():
             draw_noise((1, 1, 3, 8, 8), 0),
             FEW,
             generators=row_generators(0, 1),
-            on_call=stop,
+            callback=stop,
         )
     assert len(asked) == 3
 

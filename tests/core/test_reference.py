@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import block_noise, pyramid, row_generators
 from pyramid_video.samplers.pyramid import sample_pyramid
@@ -123,7 +123,7 @@ def check_generation(case: Case) -> None:
         answer = network(
             clips, timestep, *(t.repeat_interleave(len(timestep) // len(t), 0) for t in (text, mask, pooled))
         )
-        return guide(*answer.chunk(2), guidance.scale(call.unit)) if guidance.enabled else answer
+        return apply_cfg(*answer.chunk(2), guidance.scale(call.unit)) if guidance.enabled else answer
 
     def renoise(unit, stage, doubled):
         ends[unit, stage - 1] = doubled[..., ::2, ::2]

@@ -18,14 +18,14 @@ GAMMAS = (0.0, 0.01, 0.2, 1 / 3)
 @pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_ladder_climbs_from_all_noise_to_none(count, shift, gamma):
-    ladder = make_stages(count, shift, gamma)
-    assert ladder.stages[0].sigma_start == 1.0 and ladder.stages[-1].sigma_end == 0.0
-    assert [stage.downscale for stage in ladder.stages] == [2**n for n in reversed(range(count))]
-    assert ladder.stages[0].timestep_start == 1000.0
-    for below, above in pairwise(ladder.stages):
+    stages = make_stages(count, shift, gamma)
+    assert stages.stages[0].sigma_start == 1.0 and stages.stages[-1].sigma_end == 0.0
+    assert [stage.downscale for stage in stages.stages] == [2**n for n in reversed(range(count))]
+    assert stages.stages[0].timestep_start == 1000.0
+    for below, above in pairwise(stages.stages):
         assert above.sigma_start >= below.sigma_end  # a jump adds noise
         assert above.timestep_start == below.timestep_end
-    for stage in ladder.stages:
+    for stage in stages.stages:
         assert stage.timestep_start > stage.timestep_end
 
 
@@ -34,21 +34,21 @@ def test_ladder_climbs_from_all_noise_to_none(count, shift, gamma):
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_noise_is_white_after_the_jump(count, shift, gamma):
     """A doubled pixel fills its block (covariance q^2 J); with block noise the sum is start^2 I."""
-    ladder = make_stages(count, shift, gamma)
+    stages = make_stages(count, shift, gamma)
     ones, eye = torch.ones(4, 4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
     for index in range(1, count):
-        q, start = ladder.stages[index - 1].sigma_end, ladder.stages[index].sigma_start
-        alpha, beta = ladder.jump(index)
+        q, start = stages.stages[index - 1].sigma_end, stages.stages[index].sigma_start
+        alpha, beta = stages.jump(index)
         covariance = (alpha * q) ** 2 * ones + beta**2 * ((1 + gamma) * eye - gamma * ones)
         torch.testing.assert_close(covariance, start**2 * eye, rtol=0, atol=1e-12)
         assert alpha * (1 - q) == pytest.approx(1 - start, abs=1e-12)
 
 
 def test_jump_at_one_third_is_the_formula_of_the_paper():
-    ladder = make_stages()
-    q = ladder.stages[0].sigma_end
-    assert ladder.jump(1) == pytest.approx((1 / (1 + q), math.sqrt(3) * q / (1 + q)))
-    assert ladder.stages[1].sigma_start == pytest.approx(2 * q / (1 + q))
+    stages = make_stages()
+    q = stages.stages[0].sigma_end
+    assert stages.jump(1) == pytest.approx((1 / (1 + q), math.sqrt(3) * q / (1 + q)))
+    assert stages.stages[1].sigma_start == pytest.approx(2 * q / (1 + q))
 
 
 def test_gamma_zero_forgets_the_picture():
@@ -57,22 +57,22 @@ def test_gamma_zero_forgets_the_picture():
 
 @pytest.mark.parametrize("steps", (1, 2, 7, 1000))
 def test_steps_start_at_one_and_end_at_zero(steps):
-    ladder = make_stages()
-    sigmas, timesteps = ladder.sigmas(1, steps), ladder.timesteps(1, steps)
+    stages = make_stages()
+    sigmas, timesteps = stages.sigmas(1, steps), stages.timesteps(1, steps)
     assert len(sigmas) == steps + 1 and len(timesteps) == steps
     assert sigmas[0] == 1.0 and sigmas[-1] == 0.0
     assert all(high > low for high, low in pairwise(sigmas))
-    assert timesteps[0] == ladder.stages[1].timestep_start
+    assert timesteps[0] == stages.stages[1].timestep_start
 
 
 def test_a_thousand_steps_are_the_training_table():
-    ladder = make_stages(shift=2.0)
+    stages = make_stages(shift=2.0)
     index = torch.arange(1000)
     for stage in range(3):
-        told = torch.tensor(ladder.timesteps(stage, 1000))
-        torch.testing.assert_close(ladder.training_timestep(stage, index), told, rtol=0, atol=1e-4)
-        sigmas = torch.tensor(ladder.sigmas(stage, 1000)[:-1])
-        torch.testing.assert_close(ladder.training_sigma(stage, index), sigmas, rtol=0, atol=1e-6)
+        told = torch.tensor(stages.timesteps(stage, 1000))
+        torch.testing.assert_close(stages.training_timestep(stage, index), told, rtol=0, atol=1e-4)
+        sigmas = torch.tensor(stages.sigmas(stage, 1000)[:-1])
+        torch.testing.assert_close(stages.training_sigma(stage, index), sigmas, rtol=0, atol=1e-6)
 
 
 def test_clean_estimate_is_exact_when_a_stage_adds_no_detail():
@@ -87,14 +87,14 @@ def test_clean_estimate_is_exact_when_a_stage_adds_no_detail():
 
 
 def test_one_number_of_steps_serves_all_stages():
-    ladder = make_stages(first_steps=4, video_steps=(1, 2, 3))
-    assert ladder.steps_for(0) == (4, 4, 4)
-    assert ladder.steps_for(1) == ladder.steps_for(9) == (1, 2, 3)
+    stages = make_stages(first_steps=4, video_steps=(1, 2, 3))
+    assert stages.steps_for(0) == (4, 4, 4)
+    assert stages.steps_for(1) == stages.steps_for(9) == (1, 2, 3)
 
 
 def test_own_ranges_move_the_borders():
-    ladder = make_stages(2, ranges=(0, 0.25, 1))
-    assert ladder.stages[0].sigma_end == pytest.approx(0.75)
+    stages = make_stages(2, ranges=(0, 0.25, 1))
+    assert stages.stages[0].sigma_end == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_stage_names_its_ends_when_they_are_swapped():
 
 
 def test_official_sizes_divide_by_64():
-    ladder = make_stages()
-    assert ladder.size_multiple(8) == 64
+    stages = make_stages()
+    assert stages.size_multiple(8) == 64
     for width, height in ((1280, 768), (640, 384)):
-        ladder.check_latent_size(height // 8, width // 8)
+        stages.check_latent_size(height // 8, width // 8)
 
 
 @pytest.mark.parametrize(

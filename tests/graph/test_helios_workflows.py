@@ -13,7 +13,7 @@ from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.host.video import read_clip
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.runner.cli import main
-from pyramid_video.samplers.recipes import RECIPES
+from pyramid_video.samplers.presets import PRESETS
 
 pytest.importorskip("transformers")
 
@@ -76,8 +76,8 @@ def parts(models, tmp_path):
 
 
 def sample(host, model, positive, frames: int, history=None, seed=3) -> torch.Tensor:
-    recipe = RECIPES["distilled"]
-    guider = host.make_guider(model, positive, None, recipe.guidance)
+    preset = PRESETS["distilled"]
+    guider = host.make_guider(model, positive, None, preset.guidance)
     empty = {"samples": torch.zeros(1, 16, frames, 8, 8)}
     return host.sample(guider, host.make_sampler(None, history), empty, seed)["samples"]
 
@@ -96,8 +96,8 @@ def test_a_unit_can_be_watched_while_the_next_is_made(parts):
 
 def test_a_model_says_which_ladder_it_wants(parts):
     host, model, _, positive = parts
-    guider = host.make_guider(model, positive, None, RECIPES["distilled"].guidance)
-    sampler = host.make_sampler(RECIPES[""].stages, None)
+    guider = host.make_guider(model, positive, None, PRESETS["distilled"].guidance)
+    sampler = host.make_sampler(PRESETS[""].stages, None)
     with pytest.raises(ValueError, match="set 'made_for' in 'Pyramid stages' to Helios"):
         host.sample(guider, sampler, {"samples": torch.zeros(1, 16, 9, 8, 8)}, 0)
 

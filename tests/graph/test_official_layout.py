@@ -11,7 +11,7 @@ from official_folders import WEIGHTS, write_component, write_text_folders
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.models.official_text import load_official_text
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import sample_pyramid
@@ -44,7 +44,7 @@ def generate(transformer: Path, vae: Path, text: Path) -> tuple[torch.Tensor, to
     def velocity(x, call):
         timestep = torch.full((len(x),), call.timestep)
         answers = [network((*call.history, x), timestep, t, None, pooled) for t, pooled in (negative, positive)]
-        return guide(*answers, GUIDANCE.scale(call.unit))
+        return apply_cfg(*answers, GUIDANCE.scale(call.unit))
 
     clip = sample_pyramid(velocity, draw_noise(SHAPE, SEED), STAGES, generators=row_generators(SEED, 1))
     latent = info.latent_format.denormalize(clip)

@@ -17,9 +17,9 @@ from pyramid_video.host.standalone_progress import Bar
 from pyramid_video.host.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.core_files import open_pictures
-from pyramid_video.samplers.guidance import PyramidGuidance, guide
+from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
-from pyramid_video.samplers.pyramid import Call
+from pyramid_video.samplers.pyramid import StepInfo
 from pyramid_video.samplers.stages import make_stages
 from tiny_models import MODEL, TEXT, TEXT_WIDTH, VAE, make_models, make_text_encoder, make_vae
 
@@ -291,7 +291,7 @@ def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 8, 1, 4, 4, generator=generator)
     past = torch.randn(2, 8, 1, 2, 2, generator=generator)
-    call = Call(1, slice(1, 2), 1, 0, 0, 1, 2, 3, 1, 1.0, 0.0, 500.0, (past,))
+    call = StepInfo(1, slice(1, 2), 1, 0, 0, 1, 2, 3, 1, 1.0, 500.0, (past,))
 
     def alone(conditioning):
         tokens, extras = conditioning[0]
@@ -299,7 +299,7 @@ def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
         return model.network((past, x), torch.full((2,), 500.0), *rows)
 
     with torch.no_grad():
-        expected = guide(alone(negative), alone(positive), 5.0)
+        expected = apply_cfg(alone(negative), alone(positive), 5.0)
         torch.testing.assert_close(guider.velocity(2)(x, call), expected, atol=1e-4, rtol=1e-4)
 
 

@@ -420,8 +420,8 @@ def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, e
 
     seen, asked, usual = [], [], TextSet.batch
     monkeypatch.setattr(TextSet, "batch", lambda self, texts: seen.extend(texts) or usual(self, texts))
-    sample = direct.sample_whole
-    monkeypatch.setattr(direct, "sample_whole", lambda *args: asked.append(args[2]) or sample(*args))
+    sample = direct.sample_full_sequence
+    monkeypatch.setattr(direct, "sample_full_sequence", lambda *args: asked.append(args[2]) or sample(*args))
     (plan,) = run("PyramidVideoValidation", prompts="a ball", every=2, steps=1, cfg=2.0)
     trained = train(family, parts, validation=plan, settings=settings(2, text_dropout=1.0))
     assert ("" in seen) == emptied and all(seen) != emptied

@@ -16,7 +16,7 @@ from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.nodes.schedules import Stages
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.workflow import from_json
-from pyramid_video.samplers.recipes import RECIPES
+from pyramid_video.samplers.presets import PRESETS
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 STEMS = sorted(file.stem for file in FOLDER.glob("*.json"))
@@ -207,7 +207,7 @@ def test_helios_workflows_are_those_of_pyramid_flow_with_other_numbers(stem):
     inputs = {node["class_type"]: node["inputs"] for node in ours.values()}
     stages = Stages().build(**inputs["PyramidVideoStages"])["result"][0]
     (guidance,) = Guidance().build(**inputs["PyramidVideoGuidance"])
-    assert (stages, guidance) == (RECIPES["distilled"].stages, RECIPES["distilled"].guidance)
+    assert (stages, guidance) == (PRESETS["distilled"].stages, PRESETS["distilled"].guidance)
     assert inputs["PyramidVideoEmptyLatent"]["frames"] % 33 == 0
 
 

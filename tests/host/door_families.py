@@ -39,8 +39,8 @@ def load(door, name):
 
 
 def sampler_of(model, steps=STEPS, **settings):
+    from pyramid_video.samplers.full_sequence import DDIMSampler, FlowSampler, GANSampler
     from pyramid_video.samplers.noise_schedule import schedule_of
-    from pyramid_video.samplers.whole import DDIMSampler, FlowSampler, GANSampler
 
     family = model.facts.family
     if family.name == "diffusion":
@@ -50,14 +50,14 @@ def sampler_of(model, steps=STEPS, **settings):
 
 def made(door, model, sampler, negative=True, latent=None, seed=SEED):
     prompts = door.positive, door.negative if negative else None
-    return door.host.sample_whole(model, sampler, *prompts, SCALE, latent or door.latent(), seed)["samples"]
+    return door.host.sample_full_sequence(model, sampler, *prompts, SCALE, latent or door.latent(), seed)["samples"]
 
 
 def made_alone(door, model, sampler):
     from pyramid_video.host import standalone_sampling
 
     prompts = door.positive, door.negative, SCALE
-    done = standalone_sampling.sample_whole(model, sampler, prompts, door.latent(), SEED, lambda *told: None)
+    done = standalone_sampling.sample_full_sequence(model, sampler, prompts, door.latent(), SEED, lambda *told: None)
     return done["samples"]
 
 

@@ -152,10 +152,10 @@ def check_easy_cache_on_a_flow_in_ksampler(door):
     (theirs,) = door.core.common_ksampler(cached, SEED, steps, SCALE, "euler", "simple", *prompts, door.latent())
     (plain,) = door.core.common_ksampler(model, SEED, steps, SCALE, "euler", "simple", *prompts, door.latent())
 
-    from pyramid_video.host.standalone_sampling import guided_answer
+    from pyramid_video.host.standalone_sampling import guided_model
     from pyramid_video.samplers.noise import draw_noise
 
-    ask = guided_answer(alone, door.positive, door.negative, SCALE, 1)
+    ask = guided_model(alone, door.positive, door.negative, SCALE, 1)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps).tolist()
     x = draw_noise(door.latent()["samples"].shape, SEED)
     for step, (sigma, after) in enumerate(zip(sigmas, sigmas[1:], strict=False)):

@@ -24,9 +24,9 @@ def latent(door, batch=1, units=2):
 
 def ladder():
     """Few steps: three of each stage, of which caches may skip one."""
-    from pyramid_video.samplers.recipes import helios_ladder
+    from pyramid_video.samplers.presets import helios_stages_of
 
-    return helios_ladder(3, 3, 3, "unipc")
+    return helios_stages_of(3, 3, 3, "unipc")
 
 
 def clip(door, model, texts=None, empty=None, seed=SEED, host=None):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.samplers.recipes import RECIPES
+from pyramid_video.samplers.presets import PRESETS
 from safetensors.torch import load_file
 
 TOP, SEED, CHUNKS = "Helios-Distilled", 7, 2
@@ -87,7 +87,7 @@ def test_the_latent_is_that_of_the_command_line(made, models):
     text = host.load_text_encoder(host.find_model("text_encoders", TOP))
     model = host.load_model(host.find_model("diffusion_models", f"{TOP}/transformer"), "fp32")
     positive = host.encode_prompt(text, prompt["4"]["inputs"]["text"])
-    guider = host.make_guider(model, positive, None, RECIPES["distilled"].guidance)
+    guider = host.make_guider(model, positive, None, PRESETS["distilled"].guidance)
     empty = {"samples": torch.zeros_like(here)}
     there = host.sample(guider, host.make_sampler(None, None), empty, SEED)["samples"]
     torch.testing.assert_close(here, there, rtol=0, atol=1e-3 * there.abs().max().item())

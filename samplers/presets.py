@@ -8,17 +8,17 @@ from .guidance import PyramidGuidance
 from .helios_history import HELIOS_UNITS, HeliosHistory
 from .helios_stages import make_helios_stages
 from .history import History, PyramidHistory
-from .kinds import HELIOS, PYRAMID_FLOW
+from .model_kinds import HELIOS, PYRAMID_FLOW
+from .sigma_schedule import TokenShift
 from .stages import PyramidStages, Steps, make_stages
-from .timetable import TokenShift
 from .units import ONE_FRAME, Units
 
-KINDS = {"helios": HELIOS}  # kind of transformer: whose ladder and memory it needs; all others are Pyramid Flow's
+KINDS = {"helios": HELIOS}  # kind of transformer: whose stages and history it needs; all others are Pyramid Flow's
 UNITS = {PYRAMID_FLOW: ONE_FRAME, HELIOS: HELIOS_UNITS}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preset:
     """What a model is sampled with."""
 
     stages: PyramidStages
@@ -26,29 +26,29 @@ class Recipe:
     history: History
 
 
-def helios_ladder(
+def helios_stages_of(
     count: int = 3, first_steps: Steps = 4, video_steps: Steps = 2, solver: str = "dmd", gamma: float = 1 / 3
 ) -> PyramidStages:
-    """The ladder of the released Helios models; Distilled (solver "dmd") was trained with a linear shift."""
+    """The stages of the released Helios models; Distilled (solver "dmd") was trained with a linear shift."""
     shift = TokenShift("linear" if solver == "dmd" else "exponential")
     return make_helios_stages(
         count, gamma, first_steps=first_steps, video_steps=video_steps, solver=solver, shift=shift
     )
 
 
-RECIPES = {  # by variant of the released models; "" is Pyramid Flow
-    "": Recipe(make_stages(), PyramidGuidance(), PyramidHistory()),
-    "base": Recipe(helios_ladder(1, 50, 50, "unipc"), PyramidGuidance(5.0, 5.0), HeliosHistory()),
-    "mid": Recipe(
-        helios_ladder(3, 20, 20, "unipc"), PyramidGuidance(5.0, 5.0, zero_star=True, zero_steps=2), HeliosHistory()
+PRESETS = {  # by variant of the released models; "" is Pyramid Flow
+    "": Preset(make_stages(), PyramidGuidance(), PyramidHistory()),
+    "base": Preset(helios_stages_of(1, 50, 50, "unipc"), PyramidGuidance(5.0, 5.0), HeliosHistory()),
+    "mid": Preset(
+        helios_stages_of(3, 20, 20, "unipc"), PyramidGuidance(5.0, 5.0, zero_star=True, zero_steps=2), HeliosHistory()
     ),
-    "distilled": Recipe(helios_ladder(), PyramidGuidance(1.0, 1.0), HeliosHistory()),
+    "distilled": Preset(helios_stages_of(), PyramidGuidance(1.0, 1.0), HeliosHistory()),
 }
-USUAL = {PYRAMID_FLOW: "", HELIOS: "distilled"}  # the variant that most people have
+DEFAULT_VARIANT = {PYRAMID_FLOW: "", HELIOS: "distilled"}  # the variant that most people have
 
 
 def made_for(kind: str) -> str:
-    """Whose ladder and memory a transformer of this kind needs."""
+    """Whose stages and history a transformer of this kind needs."""
     return KINDS.get(kind, PYRAMID_FLOW)
 
 
@@ -57,20 +57,20 @@ def units_of(kind: str) -> Units:
     return UNITS[made_for(kind)]
 
 
-def usual_for(history: History) -> tuple[PyramidStages, Units]:
-    """The usual ladder and units of the models that a memory is for."""
-    return RECIPES[USUAL[history.made_for]].stages, UNITS[history.made_for]
+def default_for(history: History) -> tuple[PyramidStages, Units]:
+    """The default stages and units of the models that a history is for."""
+    return PRESETS[DEFAULT_VARIANT[history.made_for]].stages, UNITS[history.made_for]
 
 
-def complete(
+def resolve_defaults(
     kind: str, variant: str, name: str, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
-    """The ladder and memory to sample the model `name` with: those given, else those of its variant.
+    """The stages and history to sample the model `name` with: those given, else those of its variant.
 
     ValueError where one was made for another kind of model.
     """
-    recipe, wanted = RECIPES[variant], made_for(kind)
-    stages, history = stages or recipe.stages, history or recipe.history
+    preset, wanted = PRESETS[variant], made_for(kind)
+    stages, history = stages or preset.stages, history or preset.history
     if stages.made_for != wanted:
         raise ValueError(
             f"'stages' is a ladder of {stages.made_for}, but {name} is a {wanted} model: set 'made_for' in "

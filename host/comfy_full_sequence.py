@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..samplers.flow import TIMESTEPS
-from ..samplers.guidance import guide
+from ..samplers.full_sequence import FullSequenceSampler, ModelCall
+from ..samplers.guidance import apply_cfg
 from ..samplers.noise import row_generators
 from ..samplers.noise_schedule import NoiseSchedule, schedule_of
-from ..samplers.pace import Pace, time_left
-from ..samplers.whole import Ask, WholeSampler
+from ..samplers.time_left import TimeEstimator, time_left
 from .comfy_progress import say
 
 LEAST_SHARE = 4.9e-8  # of the data at a level without any: its sigma would be infinite, and this is all noise as well
@@ -30,11 +30,11 @@ Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the 
 
 def level_sigmas(schedule: NoiseSchedule) -> Tensor:
     """The host's sigma of each level, (1000,) float64: deviation of the noise where the data keeps its size."""
-    alphas = torch.tensor(schedule.alphas, dtype=torch.float64).clamp_min(LEAST_SHARE)
-    return ((1 - alphas) / alphas).sqrt()
+    alphas_cumprod = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64).clamp_min(LEAST_SHARE)
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
-def sampled_sigmas(model: Any, sampler: WholeSampler) -> Tensor:
+def sampled_sigmas(model: Any, sampler: FullSequenceSampler) -> Tensor:
     """The host's sigmas at the steps of `sampler`, and 0; patches read them."""
     sampling = model.get_model_object("model_sampling")
     if sampler.family == "diffusion":
@@ -52,16 +52,16 @@ class PromptGuider(comfy.samplers.CFGGuider):
         if zero_star:  # asked with both answers as `sigma * velocity`
             self.model_options = {
                 **self.model_options,
-                "sampler_cfg_function": lambda answers: guide(answers["uncond"], answers["cond"], scale, True),
+                "sampler_cfg_function": lambda answers: apply_cfg(answers["uncond"], answers["cond"], scale, True),
             }
         self.inner_set_conds({"positive": positive, **({} if negative is None else {"negative": negative})})
         self.set_cfg(1.0 if negative is None else scale)
 
 
-class HostWholeSampler(comfy.samplers.Sampler):
+class HostFullSequenceSampler(comfy.samplers.Sampler):
     """Plays one of our samplers with the host's guider."""
 
-    def __init__(self, sampler: WholeSampler) -> None:
+    def __init__(self, sampler: FullSequenceSampler) -> None:
         self.sampler = sampler
         self.family = sampler.family  # what the guard on the MODEL looks for
 
@@ -77,42 +77,43 @@ class HostWholeSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """Make a normalised latent (b, c, t, h, w) from white `noise` of that shape."""
-        seed, options, pace = extra_args.get("seed") or 0, extra_args.get("model_options", {}), Pace()
+        seed, options = extra_args.get("seed") or 0, extra_args.get("model_options", {})
+        estimator = TimeEstimator()
 
         def clean(x: Tensor, sigma: float | Tensor) -> Tensor:
             return model_wrap(x, x.new_ones(len(x)) * sigma, model_options=options, seed=seed)
 
-        def on_call(done: int, total: int, estimate: Tensor) -> None:
+        def report(done: int, total: int, estimate: Tensor) -> None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            pace.step()
-            say(f"all frames at once, call {done} of {total}{time_left(pace.left({None: total - done}))}")
+            estimator.step()
+            say(f"all frames at once, call {done} of {total}{time_left(estimator.left({None: total - done}))}")
             if callback is not None:
                 callback(done - 1, estimate, estimate, total)
 
         model = model_wrap.inner_model
-        ask = ask_diffusion(clean, model) if self.family == "diffusion" else ask_flow(clean)
-        return self.sampler.run(ask, noise, row_generators(seed, len(noise)), on_call)
+        ours = diffusion_model(clean, model) if self.family == "diffusion" else flow_model(clean)
+        return self.sampler.run(ours, noise, row_generators(seed, len(noise)), report)
 
 
-def ask_flow(clean: Callable[[Tensor, float], Tensor]) -> Ask:
-    """What our samplers ask, from the host's question for the clean clip."""
+def flow_model(clean: Callable[[Tensor, float], Tensor]) -> ModelCall:
+    """The velocity that our samplers call for, from the host's clean estimate."""
 
-    def ask(x: Tensor, timestep: float) -> Tensor:
+    def velocity(x: Tensor, timestep: float) -> Tensor:
         sigma = timestep / TIMESTEPS
         return (x - clean(x, sigma)) / sigma
 
-    return ask
+    return velocity
 
 
-def ask_diffusion(clean: Callable[[Tensor, Tensor], Tensor], model: Any) -> Ask:
+def diffusion_model(clean: Callable[[Tensor, Tensor], Tensor], model: Any) -> ModelCall:
     """Likewise for the noise or v of a diffusion model; ours keep the variance at 1, the host keeps the data's size."""
     schedule, sigmas = schedule_of(model.facts.family), model.model_sampling.sigmas
 
-    def ask(x: Tensor, timestep: float) -> Tensor:
-        alpha, sigma = schedule.alphas[int(timestep)], sigmas[int(timestep)]
+    def prediction(x: Tensor, timestep: float) -> Tensor:
+        alpha, sigma = schedule.alphas_cumprod[int(timestep)], sigmas[int(timestep)]
         signal, spread = math.sqrt(alpha), math.sqrt(1 - alpha)
         estimate = clean(x * (sigma.square() + 1).sqrt().to(x), sigma.to(x))
         noise = (x - signal * estimate) / spread
         return noise if schedule.prediction == "epsilon" else signal * noise - spread * estimate
 
-    return ask
+    return prediction

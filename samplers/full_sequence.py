@@ -1,6 +1,6 @@
 """Ways to make all frames of a clip at once: what a sampler block hands to a host, which plays it with its own model.
 
-Each asks the network with the timestep it was trained with (0 to 1000, noise is high), whatever the family.
+Each passes the timestep that the network was trained with (0 to 1000, noise is high), whatever the family.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from .ddim import DiffusionCall, check_eta, ddim_levels, sample_ddim
-from .flow import TIMESTEPS, FlowCall, flow_sigmas, sample_flow
+from .ddim import DDIMStep, check_eta, ddim_timesteps, sample_ddim
+from .flow import TIMESTEPS, FlowStep, flow_sigmas, sample_flow
 from .noise import Generators
 from .noise_schedule import NoiseSchedule
 from .solvers import check_finite, count_calls
 
-Ask = Callable[[Tensor, float], Tensor]  # (x, timestep) -> what the network answers, guided
-OnCall = Callable[[int, int, Tensor], None]  # (calls done, calls in all, estimate of the clean clip); may raise to stop
+ModelCall = Callable[[Tensor, float], Tensor]  # (x, timestep) -> the network's output, guided
+Callback = Callable[[int, int, Tensor], None]  # (evaluations done, in all, estimate of the clean clip); may raise
 
 
-class WholeSampler(Protocol):
+def counting(callback: Callback) -> Callable[[FlowStep | DDIMStep, Tensor], None]:
+    """The callback of a sampler function that reports to `callback` how many evaluations are done."""
+    return lambda info, clean: callback(info.index + 1, info.total, clean)
+
+
+class FullSequenceSampler(Protocol):
     """A way to make a normalised clip (b, c, t, h, w) from white noise of its shape."""
 
-    family: ClassVar[str]  # of the models it can ask
+    family: ClassVar[str]  # of the models it samples
     zero_star: bool  # whether guidance is CFG-Zero*
 
     @property
     def calls(self) -> int:
-        """How often the model is asked."""
+        """The number of model evaluations."""
         ...
 
     @property
@@ -38,7 +43,7 @@ class WholeSampler(Protocol):
         """Where its steps begin, from noise on."""
         ...
 
-    def run(self, ask: Ask, noise: Tensor, generators: Generators, on_call: OnCall) -> Tensor: ...
+    def run(self, model: ModelCall, noise: Tensor, generators: Generators, callback: Callback) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -75,16 +80,16 @@ class FlowSampler:
     def timesteps(self) -> tuple[float, ...]:
         return tuple(TIMESTEPS * sigma for sigma in self.sigmas[:-1])
 
-    def run(self, ask: Ask, noise: Tensor, generators: Generators, on_call: OnCall) -> Tensor:
-        def told(call: FlowCall, clean: Tensor) -> None:
-            on_call(call.index + 1, call.total, clean)
+    def run(self, model: ModelCall, noise: Tensor, generators: Generators, callback: Callback) -> Tensor:
+        def velocity(x: Tensor, info: FlowStep) -> Tensor:
+            return model(x, TIMESTEPS * info.sigma)
 
-        return sample_flow(lambda x, call: ask(x, TIMESTEPS * call.sigma), noise, self.sigmas, self.solver, told)
+        return sample_flow(velocity, noise, self.sigmas, self.solver, counting(callback))
 
 
 @dataclass(frozen=True)
 class DDIMSampler:
-    """Climb down `steps` of the 1000 levels of a diffusion model's `schedule`; `eta` as `sample_ddim` takes it."""
+    """Take `steps` of the 1000 timesteps of a diffusion model's `schedule`; `eta` as `sample_ddim` takes it."""
 
     schedule: NoiseSchedule
     steps: int = 50
@@ -94,7 +99,7 @@ class DDIMSampler:
     zero_star: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        ddim_levels(self.steps)
+        ddim_timesteps(self.steps)
         check_eta(self.eta)
 
     @property
@@ -103,26 +108,23 @@ class DDIMSampler:
 
     @property
     def timesteps(self) -> tuple[float, ...]:
-        return tuple(map(float, ddim_levels(self.steps)))
+        return tuple(map(float, ddim_timesteps(self.steps)))
 
-    def run(self, ask: Ask, noise: Tensor, generators: Generators, on_call: OnCall) -> Tensor:
-        def told(call: DiffusionCall, clean: Tensor) -> None:
-            on_call(call.index + 1, call.total, clean)
-
+    def run(self, model: ModelCall, noise: Tensor, generators: Generators, callback: Callback) -> Tensor:
         return sample_ddim(
-            lambda x, call: ask(x, float(call.level)),
+            lambda x, info: model(x, float(info.timestep)),
             noise,
             self.schedule,
-            ddim_levels(self.steps),
+            ddim_timesteps(self.steps),
             eta=self.eta,
             generators=generators,
-            on_call=told,
+            callback=counting(callback),
         )
 
 
 @dataclass(frozen=True)
 class GANSampler:
-    """Ask a generator once, at pure noise: what it answers is the velocity of one whole step."""
+    """Evaluate a generator once, at pure noise: its output is the velocity of one step from noise to data."""
 
     family: ClassVar[str] = "gan"
     zero_star: ClassVar[bool] = False
@@ -130,9 +132,9 @@ class GANSampler:
     timesteps: ClassVar[tuple[float, ...]] = (TIMESTEPS,)
 
     @torch.no_grad()
-    def run(self, ask: Ask, noise: Tensor, generators: Generators, on_call: OnCall) -> Tensor:
+    def run(self, model: ModelCall, noise: Tensor, generators: Generators, callback: Callback) -> Tensor:
         x = noise.to(torch.promote_types(noise.dtype, torch.float32))
-        clip = x - ask(x, TIMESTEPS).to(x.dtype)
+        clip = x - model(x, TIMESTEPS).to(x.dtype)
         check_finite(clip)
-        on_call(1, 1, clip)
+        callback(1, 1, clip)
         return clip

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 NEWEST = 0.3  # share of the newest call in the mean of its kind: a growing past makes later calls slower
 
 
-class Pace:
+class TimeEstimator:
     """Seconds per call, kept apart for kinds of calls that differ in cost, such as the stages of a pyramid."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from .fitting import check_family, check_latent_fits_model, check_text_fits_mode
 from .notices import with_notice
 
 if TYPE_CHECKING:
-    from ..samplers.whole import WholeSampler
+    from ..samplers.full_sequence import FullSequenceSampler
 
 CFG = (
     "FLOAT",
@@ -30,7 +30,13 @@ def model_of(family: str) -> tuple[str, dict[str, str]]:
 
 
 def sample(
-    model, sampler: WholeSampler, positive: list, negative: list | None, cfg: float, latent: dict[str, Any], seed: int
+    model,
+    sampler: FullSequenceSampler,
+    positive: list,
+    negative: list | None,
+    cfg: float,
+    latent: dict[str, Any],
+    seed: int,
 ) -> tuple | dict[str, Any]:
     """Let the host play `sampler`, once model, texts and latent are known to fit."""
     host = get_host()
@@ -40,7 +46,7 @@ def sample(
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return with_notice(latent, host.sample_whole(model, sampler, positive, negative, cfg, latent, seed))
+    return with_notice(latent, host.sample_full_sequence(model, sampler, positive, negative, cfg, latent, seed))
 
 
 class FlowSampler:
@@ -139,7 +145,7 @@ class FlowSampler:
         guidance_rule: str = "plain",
         zero_steps: int = 0,
     ):
-        from ..samplers.whole import FlowSampler as Sampler
+        from ..samplers.full_sequence import FlowSampler as Sampler
 
         shift = shift or get_host().model_facts(model).family.shift
         zero_star = guidance_rule == "CFG-Zero*" and negative is not None and cfg != 1
@@ -214,8 +220,8 @@ class DDIMSampler:
         negative: list | None = None,
         eta: float = 0.0,
     ):
+        from ..samplers.full_sequence import DDIMSampler as Sampler
         from ..samplers.noise_schedule import schedule_of
-        from ..samplers.whole import DDIMSampler as Sampler
 
         schedule = schedule_of(get_host().model_facts(model).family)
         return sample(model, Sampler(schedule, steps, eta), positive, negative, cfg, latent_image, seed)
@@ -252,7 +258,7 @@ class GANSampler:
         }
 
     def sample(self, model, positive: list, latent_image: dict[str, Any], seed: int):
-        from ..samplers.whole import GANSampler as Sampler
+        from ..samplers.full_sequence import GANSampler as Sampler
 
         return sample(model, Sampler(), positive, None, 1.0, latent_image, seed)
 

@@ -10,7 +10,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.runner.registry import node_classes
-from pyramid_video.samplers.guidance import guide
+from pyramid_video.samplers.guidance import apply_cfg
 from pyramid_video.samplers.noise import draw_noise
 from tiny_models import MODEL, TEXT, make_models
 
@@ -94,7 +94,7 @@ def test_one_step_of_a_flow_is_the_guided_velocity(model, texts):
         return network.network((noise,), torch.tensor([1000.0]), tokens, None, extras["pooled_output"])
 
     with torch.no_grad():
-        expected = noise - guide(answer(negative), answer(positive), 3.0)
+        expected = noise - apply_cfg(answer(negative), answer(positive), 3.0)
         made = sample("flow", network, positive, negative=negative, steps=1)
         torch.testing.assert_close(network.latent_format.normalize(made), expected, atol=1e-4, rtol=1e-4)
         generated = sample("gan", model("gan"), positive)
