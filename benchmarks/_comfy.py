@@ -1,6 +1,7 @@
 """A real ComfyUI on the CPU for as long as a program needs it: a checkout named by COMFYUI_DIR, in a folder of its own.
 
-COMFYUI_PYTHON is the Python that has ComfyUI's requirements (default: the one that runs the program).
+COMFYUI_PYTHON is the Python that has ComfyUI's requirements (default: the one that runs the program), and
+COMFYUI_FRONTEND the `static` folder of a page (default: the one that Python has).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.request import urlopen
 ROOT = Path(__file__).resolve().parent.parent
 COMFYUI = os.environ.get("COMFYUI_DIR")
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
+FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 CPU_ONE_THREAD = {
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
@@ -44,6 +46,7 @@ def running(base: Path, *flags: str) -> Iterator[tuple[int, int]]:
     command = [PYTHON, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
     command += ["--database-url", f"sqlite:///{base}/user/comfyui.db", "--preview-method", "auto"]
     command += ["--disable-auto-launch", "--disable-api-nodes", *flags]
+    command += ["--front-end-root", FRONTEND] if FRONTEND else []
     with (base / "log.txt").open("w") as log:
         server = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=log, env=os.environ | CPU_ONE_THREAD)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..models.files import write_beside
+from ..models.plain_text import harmless
 from .folders import BUNDLED_INPUTS
 
 
@@ -23,4 +24,6 @@ def lend_inputs() -> None:
                 with write_beside(path) as part:
                     part.write_bytes(file.read_bytes())
         except OSError as error:
-            logging.warning("Pyramid Video: %s is not put into ComfyUI's input folder: %s", file.name, error)
+            logging.warning(
+                "Pyramid Video: %s is not put into ComfyUI's input folder: %s", file.name, harmless(str(error))
+            )

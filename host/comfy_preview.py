@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.plain_text import harmless
 from ..models.preview_colours import known_colours
 from . import get_host
 
@@ -47,7 +48,7 @@ class Preview:
             self.plays = plays_clips()
             self.on = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format) is not None
         except Exception as error:
-            logging.warning("Pyramid Video: no previews, because %s", error)
+            logging.warning("Pyramid Video: no previews, because %s", harmless(str(error)))
 
     def show(self, clean: Tensor, clip: Tensor, last: bool) -> Image.Image | None:
         """Play the clip `(b, c, t, h, w)` where the client can; else answer with a still of what is being made."""
@@ -60,7 +61,7 @@ class Preview:
                 self.play(clip)
                 self.due = time.monotonic() + PAUSE
         except Exception as error:
-            logging.warning("Pyramid Video: no more previews in this run, because %s", error)
+            logging.warning("Pyramid Video: no more previews in this run, because %s", harmless(str(error)))
             self.on = False
         return None
 

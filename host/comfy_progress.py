@@ -9,6 +9,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
+from ..models.plain_text import harmless
 from .comfy_preview import Preview
 
 if TYPE_CHECKING:
@@ -52,9 +53,15 @@ class SamplingProgress:
 
 
 def say(text: str) -> None:
-    """Write a line on the node that runs, if there is one."""
-    context = get_executing_context()
-    if context is not None:  # then there is a server, which a script that borrows the host's classes need not have
-        from server import PromptServer
+    """Write a line on the node that runs, if there is one, in the page that asked for the run.
 
-        PromptServer.instance.send_progress_text(text, context.node_id)
+    Without a receiver the host would send it to every open page, and some put it into themselves as HTML.
+    """
+    context = get_executing_context()
+    if context is None:  # a script that borrows the host's classes; it need not have a server
+        return
+    from server import PromptServer
+
+    server = PromptServer.instance
+    if server.client_id is not None:
+        server.send_progress_text(harmless(text), context.node_id, server.client_id)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
+from ..models.plain_text import may_be_listed
+
 KINDS = ("diffusion_models", "vae", "text_encoders", "loras", "classifiers")
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
 BUNDLED_INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "input"
@@ -74,7 +76,7 @@ class ModelFolders:
         candidates = [*_files_of(own), *_official_of([*own, *self.shared], kind)]
         for name, path in candidates:
             place = os.path.realpath(path)
-            if name not in found and place not in places:
+            if name not in found and place not in places and may_be_listed(name):
                 found[name] = path
                 places.add(place)
         return found
@@ -154,7 +156,7 @@ def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -
         for root in roots
         if root.is_dir()
         for entry in root.iterdir()
-        if entry.is_file() and (extensions is None or entry.suffix.lower() in extensions)
+        if entry.is_file() and (extensions is None or entry.suffix.lower() in extensions) and may_be_listed(entry.name)
     }
     return sorted(names)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..models.plain_text import plain
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -28,6 +30,7 @@ class Bar:
         """Move the bar to `value` of its total; `preview` has no place in a terminal."""
         if self.silent:
             return
+        text = None if text is None else plain(text)
         if self._bar is None:
             from tqdm import tqdm
 

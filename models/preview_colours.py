@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .files import write_beside
 from .latent_format import LatentFormat
+from .plain_text import harmless
 
 LONGEST_NAME = 50  # characters of up to 4 bytes; file systems take 255 bytes
 
@@ -35,6 +36,6 @@ def known_colours(folder: Path, latent_format: LatentFormat) -> LatentFormat:
     try:
         kept = LatentFormat.from_dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        logging.warning("Pyramid Video: false colours, because %s cannot be read: %s", path, error)
+        logging.warning("Pyramid Video: false colours, because %s cannot be read: %s", path, harmless(str(error)))
         return latent_format
     return replace(latent_format, rgb_factors=kept.rgb_factors, rgb_bias=kept.rgb_bias)

@@ -6,6 +6,7 @@ import importlib
 import logging
 
 from .bounds import bounded
+from .notices import with_harmless_errors
 
 FAMILIES = (
     "loaders",
@@ -40,7 +41,7 @@ for _family in FAMILIES:
             error,
         )
         continue
-    NODE_CLASS_MAPPINGS.update({name: bounded(node) for name, node in _module.NODES.items()})
+    NODE_CLASS_MAPPINGS.update({name: with_harmless_errors(bounded(node)) for name, node in _module.NODES.items()})
     NODE_DISPLAY_NAME_MAPPINGS.update(_module.NAMES)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

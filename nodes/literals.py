@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..models.plain_text import harmless
+
 
 def verdict(check: Callable[..., Any], *values: Any) -> bool | str:
     """The answer of a VALIDATE_INPUTS: True, or what `check` says against the values.
@@ -16,5 +18,5 @@ def verdict(check: Callable[..., Any], *values: Any) -> bool | str:
     try:
         check(*values)
     except (ValueError, TypeError, OSError) as error:
-        return str(error)
+        return harmless(str(error))
     return True

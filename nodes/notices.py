@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..host import get_host
+from ..models.plain_text import harmless, make_harmless
 
 
 def tell(*sentences: str) -> dict[str, list[str]]:
-    """Write the sentences on the node and in the log.
+    """Write the sentences, which may quote strangers, on the node and in the log.
 
     Returns the `ui` part of a node's answer, so that the API and the runner get the text too.
     """
-    text = " ".join(sentences)
+    text = harmless(" ".join(sentences))
     logging.info("Pyramid Video: %s", text)
     get_host().progress(1).update(1, text=text)
     return {"text": [text]}
@@ -30,6 +32,22 @@ def with_notice(asked: dict[str, Any], made: dict[str, Any]) -> tuple | dict[str
         "with a picture, wire it into 'Temporal conditioning' of a pyramid model."
     )
     return {"ui": ui, "result": (made,)}
+
+
+def with_harmless_errors(node: type) -> type:
+    """Make what a block raises harmless before the host shows and logs it; gives the block back."""
+    run = getattr(node, node.FUNCTION)
+
+    @functools.wraps(run)
+    def guarded(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(self, *args, **kwargs)
+        except Exception as error:
+            make_harmless(error)
+            raise
+
+    setattr(node, node.FUNCTION, guarded)
+    return node
 
 
 @contextmanager

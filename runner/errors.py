@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
+
+from ..models.plain_text import plain as without_controls
 
 MOST_PROBLEMS = 100  # that are looked for in one graph
 LONGEST_SENTENCE = 600  # characters
@@ -51,7 +52,7 @@ def plain(text: str) -> str:
     """A text from a file of a stranger as a terminal may show it: without control characters, and of some length."""
     if len(text) > LONGEST_SENTENCE:
         text = f"{text[: LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 2 :]}"
-    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return without_controls(text).replace("\n", " ")
 
 
 def first(problems: Iterable[str]) -> list[str]:

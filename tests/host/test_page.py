@@ -1,0 +1,98 @@
+"""ComfyUI's own page in a headless browser: what our blocks say is words there, and only where they were asked.
+
+COMFYUI_FRONTEND names the `static` folder of a page other than the server's own; CHROMIUM the browser's program.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api")
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SCRIPT = "<img src=x onerror=\"window.pwned='{}'\">"
+READY = (
+    "() => window.app?.graph && window.LiteGraph?.registered_node_types?.PyramidVideoSampler && app.extensionManager"
+)
+WORD = "tangerine"  # of a caption; looked for in the pages
+
+
+@pytest.fixture(scope="module")
+def evil(base):
+    """A folder of films whose captions and names are scripts, and a model file that is called as one."""
+    folder = base / "input" / "evil"
+    folder.mkdir()
+    frames = [Image.new("RGB", (64, 64), (10 * step, 90, 200)) for step in range(9)]
+    for name in ("a", f"b{SCRIPT.format('name').replace('/', '')}"):
+        frames[0].save(folder / f"{name}.gif", save_all=True, append_images=frames[1:], duration=125)
+    (folder / "a.txt").write_text(f"a {WORD} {SCRIPT.format('caption')}\x1b]0;title\x07 [[here|https://evil.example]]")
+    (base / "models" / "vae" / f"{SCRIPT.format('file')}.safetensors").touch()
+
+
+@pytest.fixture(scope="module")
+def open_page(server):
+    """Opens the page as a new user; the graph in it is the one given."""
+    if BROWSER is None:
+        pytest.skip("needs Chromium: set CHROMIUM")
+    address = f"http://127.0.0.1:{server[0]}"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+
+        def visit(graph: dict):
+            page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+            page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
+            page.goto(address, wait_until="domcontentloaded")
+            page.wait_for_function(READY, timeout=120_000)
+            page.wait_for_timeout(1500)
+            page.evaluate("graph => app.loadApiJson(graph, 'evil')", graph)
+            page.wait_for_timeout(500)
+            return page
+
+        yield visit
+        browser.close()
+
+
+GRAPH = {
+    "2": {
+        "class_type": "PyramidVideoFolderDataset",
+        "inputs": {"folder": "evil", "size": 64, "frames": 9, "fps": 8.0, "multiple": 64},
+    },
+    "4": {"class_type": "PyramidVideoDatasetPreview", "inputs": {"dataset": ["2", 0], "count": 1, "seed": 0}},
+    "9": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+}
+ASK = """() => new Promise((done, failed) => {
+    const said = []
+    app.api.addEventListener('progress_text', event => said.push(event.detail.text))
+    for (const name of ['execution_success', 'execution_error'])
+        app.api.addEventListener(name, () => setTimeout(() => done(said), 1000))
+    app.queuePrompt(0)
+})"""
+HEAR = "() => { window.said = []; app.api.addEventListener('progress_text', e => said.push(e.detail.text)) }"
+
+
+def test_words_of_strangers_run_in_no_page_and_reach_only_the_one_that_asked(base, comfy, open_page, evil):
+    bystander, asker = open_page(GRAPH), open_page(GRAPH)
+    bystander.evaluate(HEAR)
+    said = asker.evaluate(ASK)
+    assert any(WORD in text for text in said) and asker.get_by_text(WORD).count() > 0, "the page shows what was said"
+    assert bystander.evaluate("said") == [] and bystander.get_by_text(WORD).count() == 0
+    comfy.name = bystander.evaluate("app.api.clientId")  # a prompt of somebody who takes another's name
+    forged = {**GRAPH, "4": {**GRAPH["4"], "inputs": {**GRAPH["4"]["inputs"], "count": 2}}}
+    comfy.request("/prompt", {"prompt": forged, "client_id": comfy.name})
+    bystander.wait_for_function(f"said.some(text => text.includes('{WORD}'))", timeout=60_000)
+    bystander.wait_for_timeout(500)
+    for page in (asker, bystander):
+        assert page.evaluate("window.pwned") is None
+        for link in page.locator("a[href*='evil.example']").all():  # some pages link an address, under its own name
+            assert link.inner_text() in link.get_attribute("href")
+    log = (base / "log.txt").read_bytes()
+    assert WORD.encode() in log and b"\x1b]0;title" not in log
+
+
+def test_a_file_that_is_called_as_a_script_is_in_no_menu_of_ours(comfy, evil):
+    choices = comfy.get("/object_info/PyramidVideoLoadVAE")["PyramidVideoLoadVAE"]["input"]["required"]["vae_name"][0]
+    assert choices and not any("<" in name for name in choices)
