@@ -1,7 +1,7 @@
-"""How much the runs of plain attention save against one attention with a dense mask: `python benchmarks/attention.py`.
+"""What the forms of attention cost against one attention with a dense mask: `python benchmarks/attention.py`.
 
 Takes one layer's attention of a pyramid model, at one unit of a video and at every stage: the text of a prompt and of a
-negative prompt, the past at falling resolution, the frame in work. Both forms get the same queries, keys and values;
+negative prompt, the past at falling resolution, the frame in work. All forms get the same queries, keys and values;
 each runs in a process of its own, so that its peak memory is its own. Time and work grow in proportion to `--heads` and
 to the layers of a model (24).
 """
@@ -20,13 +20,14 @@ import _package  # noqa: F401
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pyramid_video.models.attention import TokenLayout, attend, frame_ends, plan_text
+from pyramid_video.models.attention_forms import attend
 from pyramid_video.models.layers import patch_grid
+from pyramid_video.models.token_layout import frame_ends, text_order, token_layout
 from pyramid_video.samplers.history import history_clips
 from torch import Tensor
 
 SPACE_COMPRESSION = 8
-FORMS = ("masked", "runs")
+FORMS = ("dense", "masked", "runs")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def attention_pairs(case: Case) -> dict[str, int]:
     for text in case.real_text:
         ends = frame_ends(text, case.grids, causal=True)
         needed += sum((end - start) * end for start, end in zip((0, *ends), ends, strict=False))
-    return {"masked": whole, "runs": needed}
+    ends = (0, 0, *frame_ends(max(case.real_text), case.grids, causal=True))
+    masked = (ends[-2] ** 2 + (ends[-1] - ends[-2]) * ends[-1]) * len(case.real_text)
+    return {"dense": whole, "masked": masked, "runs": needed}
 
 
 def prepare(case: Case, form: str):
@@ -76,7 +79,7 @@ def prepare(case: Case, form: str):
     generator = torch.Generator().manual_seed(0)
     shape = len(case.real_text), case.padded_text + case.image_tokens, case.heads, case.head
     query, key, value = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(3))
-    if form == "masked":
+    if form == "dense":
         times = [0] * case.padded_text
         frames = [rows * columns for count, rows, columns in case.grids for _ in range(count)]
         times += [frame for frame, size in enumerate(frames) for _ in range(size)]
@@ -90,15 +93,19 @@ def prepare(case: Case, form: str):
             return out.transpose(1, 2).flatten(2)[:, case.padded_text :]
 
         return run
-    plan = plan_text(len(case.real_text), case.mask, device)
+    padding, order = text_order(tuple(map(tuple, case.mask.bool().tolist())), device)
+    longest = max(case.real_text)
 
     def packed(x: Tensor) -> Tensor:
-        text, image = x.flatten(2).split((case.padded_text, case.image_tokens), dim=1)
-        return torch.cat((plan.pack(text), plan.sort(image)), dim=1).unflatten(2, (case.heads, case.head))
+        text, image = x.split((case.padded_text, case.image_tokens), dim=1)
+        if order is not None:
+            text = text.gather(1, order[..., None, None].expand(-1, -1, *text.shape[2:]))
+        return torch.cat((text, image), dim=1)
 
     query, key, value = packed(query), packed(key), packed(value)
-    layout = TokenLayout(plan.rows, frame_ends(max(case.real_text), case.grids, causal=True), rotation=None)
-    return lambda: plan.unsort(attend(query, key, value, layout)[:, -case.image_tokens :])
+    layout = token_layout(form, padding, frame_ends(longest, case.grids, causal=True), 0, device)
+    work = F.scaled_dot_product_attention
+    return lambda: attend(query, key, value, layout, work)[:, -case.image_tokens :]
 
 
 def measure(case: Case, form: str) -> tuple[float, float, np.ndarray]:
@@ -159,9 +166,9 @@ def main(arguments: list[str]) -> None:
         for form in FORMS:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 seconds, peak, results[form] = pool.submit(measure, case, form).result()
-            tokens = case.image_tokens + (case.padded_text if form == "masked" else max(case.real_text))
+            tokens = case.image_tokens + (case.padded_text if form == "dense" else max(case.real_text))
             work = 4 * pairs[form] * case.heads * case.head / 1e9
-            note = f"{np.abs(results['runs'] - results['masked']).max():.1e}" if form == "runs" else ""
+            note = f"{np.abs(results[form] - results['dense']).max():.1e}" if form != "dense" else ""
             print(
                 f"{stage:>5} {form:>7} {tokens:>7} {work:>8.3g} {1000 * seconds:>9.1f} {peak:>9.0f}  {note}", flush=True
             )

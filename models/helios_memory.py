@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layers import PATCH
-from .rotary import wavelengths
+from .rotary import turning_table, wavelengths
 
 UNIT_FRAMES = 9  # latent frames that are made at once, and encoded and decoded on their own
 
@@ -68,9 +68,9 @@ def whole_patches(latents: Tensor, size: int) -> Tensor:
 # All steps of a stage ask for the same table, positive and negative prompts alike.
 @lru_cache(maxsize=2)
 def memory_rotation(places: tuple[Place, ...], sizes: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Return `(tokens, 1, head / 2)` complex numbers that turn neighbouring pairs of features of tokens at `places`.
+    """Return the table (see `rotary`) that turns neighbouring pairs of features of tokens at `places`.
 
-    Worked out in float64 on the CPU and rounded to complex64. `sizes` are the features of a head that go to time, row
+    Worked out in float64 on the CPU and rounded to float32. `sizes` are the features of a head that go to time, row
     and column. A coarse patch has the mean of the finest patches that it covers, so its numbers are shorter than 1.
     """
     with torch.inference_mode(False), torch.no_grad():  # a table made while sampling must also serve training
@@ -82,7 +82,7 @@ def memory_rotation(places: tuple[Place, ...], sizes: tuple[int, int, int], devi
             t, h, w = map(len, axes)
             time, row, column = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
             tables.append(torch.cat([axis.expand(t, h, w, -1) for axis in (time, row, column)], dim=-1).flatten(0, 2))
-        return torch.cat(tables).unsqueeze(1).to(torch.complex64).to(device)
+        return turning_table(torch.cat(tables)).to(device)
 
 
 def turns(places: Iterable[int], size: int, pool: int) -> Tensor:

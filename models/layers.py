@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import JointAttention, TokenLayout
+from .attention import ForwardPlan, JointAttention
 from .rotary import Grid
 
 PATCH = 2
@@ -146,14 +146,15 @@ class DoubleBlock(nn.Module):
         if text_output:
             self.ff_context = FeedForward(width, 4 * width, ops, **factory)
 
-    def forward(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
         shift, scale, gate, *mlp = self.norm1.vectors(steer)
         image_in = self.norm1.modulate(x, shift, scale)
-        if not self.attn.text_output:
-            attended, _ = self.attn(image_in, self.norm1_context(text, steer), layout)
+        if text is None or not self.attn.text_output:
+            text_in = None if text is None else self.norm1_context(text, steer)
+            attended, _ = self.attn(image_in, text_in, plan)
             return self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp), None
         shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(steer)
-        attended, told = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), layout)
+        attended, told = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), plan)
         x = self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp)
         return x, self.feed(torch.addcmul(text, text_gate, told), self.ff_context, *text_mlp)
 

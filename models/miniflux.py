@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SelfAttention, TokenLayout
-from .layers import DoubleBlock, ModulatedNorm, init_weights, patchify
-from .rotary import Grid
+from .attention import ForwardPlan, SelfAttention
+from .layers import DoubleBlock, ModulatedNorm, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
 __all__ = ["MiniFluxConfig", "MiniFluxTransformer", "init_weights"]
@@ -69,11 +68,11 @@ class SingleBlock(nn.Module):
         self.proj_out = ops.Linear(5 * width, width, **factory)
         self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory)
 
-    def forward(self, x: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+    def forward(self, x: Tensor, steer: Tensor, plan: ForwardPlan) -> Tensor:
         shift, scale, gate = self.norm.vectors(steer)
         inside = self.norm.modulate(x, shift, scale)
         mlp = F.gelu(self.proj_mlp(inside), approximate="tanh")
-        return torch.addcmul(x, gate, self.proj_out(torch.cat((self.attn(inside, layout), mlp), dim=-1)))
+        return torch.addcmul(x, gate, self.proj_out(torch.cat((self.attn(inside, plan), mlp), dim=-1)))
 
 
 class MiniFluxTransformer(PyramidTransformer):
@@ -92,14 +91,15 @@ class MiniFluxTransformer(PyramidTransformer):
         self.single_transformer_blocks = nn.ModuleList(
             SingleBlock(width, heads, ops, **factory) for _ in range(config.num_single_layers)
         )
+        self.number_attentions()
 
-    def embed(self, clip: Tensor, last: Grid) -> Tensor:
-        return self.x_embedder(patchify(clip))
+    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
+        return self.x_embedder(tokens)
 
-    def run_blocks(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, steer, layout)
-        joined = torch.cat((text, x), dim=1)
+            x, text = self.run(block, x, text, steer, plan)
+        joined = x if text is None else torch.cat((text, x), dim=1)
         for block in self.single_transformer_blocks:
-            joined = self.run(block, joined, steer, layout)
-        return joined[:, text.shape[1] :]
+            joined = self.run(block, joined, steer, plan)
+        return joined[:, joined.shape[1] - x.shape[1] :]

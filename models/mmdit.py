@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import TokenLayout
+from .attention import ForwardPlan
 from .layers import PATCH, DoubleBlock, init_weights
 from .rotary import Grid, wavelengths
 from .transformer import PyramidTransformer, TransformerConfig
@@ -96,6 +96,7 @@ class PatchEmbedding(nn.Module):
             step = config.sample_size / PATCH / config.pos_embed_max_size
             table = place_table(self.size, step, config.width).to(device, dtype)
         self.register_buffer("pos_embed", table)
+        self.last_places: tuple[object, Tensor | None] = None, None
 
     def places(self, rows: int, columns: int) -> Tensor:
         """Return the centre `(1, width, rows, columns)` of the table."""
@@ -108,13 +109,29 @@ class PatchEmbedding(nn.Module):
         table = self.pos_embed.view(1, self.size, self.size, -1)
         return table[:, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
 
-    def forward(self, clip: Tensor, last: Grid) -> Tensor:
-        patches = self.proj(rearrange(clip, "b c t h w -> (b t) c h w"))
-        size = patches.shape[-2:]
-        places = self.places(*(last[1:] if self.stretch else size)).to(clip.device)
-        if places.shape[-2:] != size:
-            places = F.interpolate(places.float(), size=size, mode="bilinear", align_corners=False)
-        return rearrange(patches + places.to(clip.dtype), "(b t) c h w -> b (t h w) c", b=len(clip))
+    def places_of(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+        """Return `(tokens, width)` of all clips, on the device and in the type of `like`; the last one is kept."""
+        table = self.pos_embed
+        version = None if table.is_inference() else table._version
+        key = grids, like.device, like.dtype, id(table), version
+        if self.last_places[0] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                self.last_places = key, self.make_places(grids, like)
+        return self.last_places[1]
+
+    def make_places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+        tables = {}
+        for _, *size in grids:
+            table = self.places(*(grids[-1][1:] if self.stretch else size)).to(like.device)
+            if list(table.shape[-2:]) != size:
+                table = F.interpolate(table.float(), size=size, mode="bilinear", align_corners=False)
+            tables[tuple(size)] = table.to(like.dtype).flatten(2)[0].T
+        return torch.cat([tables[rows, columns] for frames, rows, columns in grids for _ in range(frames)])
+
+    def forward(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Embed patches `(b, n, 4c)`: the convolution sees them side by side, as one strip."""
+        strip = rearrange(tokens, "b n (p q c) -> b c p (n q)", p=PATCH, q=PATCH)
+        return self.proj(strip).squeeze(2).transpose(1, 2) + places
 
 
 class MMDiTTransformer(PyramidTransformer):
@@ -139,14 +156,18 @@ class MMDiTTransformer(PyramidTransformer):
             )
             for number in range(config.num_layers)
         )
+        self.number_attentions()
 
-    def embed(self, clip: Tensor, last: Grid) -> Tensor:
-        return self.pos_embed(clip, last)
+    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
+        return self.pos_embed(tokens, places)
+
+    def places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+        return self.pos_embed.places_of(grids, like)
 
     def rotation(self, text_tokens: int, grids: tuple[Grid, ...], device: torch.device) -> Tensor | None:
         return super().rotation(text_tokens, grids, device) if self.config.add_temp_pos_embed else None
 
-    def run_blocks(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
+    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, steer, layout)
+            x, text = self.run(block, x, text, steer, plan)
         return x

@@ -1,6 +1,8 @@
 """Rotary positions: where tokens are, and how queries and keys turn with it (Su et al. 2021, arXiv 2104.09864).
 
 Tables are worked out in float64 on the CPU, rounded to float32 and kept on the device that asked while a stage lasts.
+A table is `(2, tokens, 1, head / 2, 2)`: `(cos, sin)`, which first features of a pair are multiplied by, and
+`(-sin, cos)` for second ones.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def grid_positions(grids: Sequence[Grid], stretch: bool) -> Tensor:
 def rotation_table(
     text_tokens: int, grids: tuple[Grid, ...], sizes: tuple[int, ...], stretch: bool, device: torch.device
 ) -> Tensor:
-    """Return `(text + image tokens, 1, head / 2)` complex numbers of length 1 that turn neighbouring pairs of features.
+    """Return the table `(2, text + image tokens, 1, head / 2, 2)` that turns neighbouring pairs of features.
 
     `sizes` are the features of a head that go to time, row and column (the trailing ones may be missing). Text is at 0.
     """
@@ -58,7 +60,13 @@ def rotation_table(
         image = grid_positions(grids, stretch)
         positions = torch.cat((image.new_zeros(text_tokens, 3), image))
         angles = torch.cat([positions[:, [axis]] / wavelengths(size) for axis, size in enumerate(sizes)], dim=1)
-        return torch.polar(torch.ones_like(angles), angles).unsqueeze(1).to(torch.complex64).to(device)
+        return turning_table(torch.polar(torch.ones_like(angles), angles)).to(device)
+
+
+def turning_table(numbers: Tensor) -> Tensor:
+    """Return the table `(2, tokens, 1, head / 2, 2)` of complex `numbers (tokens, head / 2)`, in float32."""
+    first, second = torch.view_as_real(numbers), torch.view_as_real(numbers * 1j)
+    return torch.stack((first, second)).unsqueeze(2).float()
 
 
 def wavelengths(size: int) -> Tensor:
@@ -69,8 +77,21 @@ def wavelengths(size: int) -> Tensor:
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn the pairs (2k, 2k+1) of `x (b, tokens, heads, head)`: `(a, b) -> (a cos - b sin, a sin + b cos)`.
 
-    One complex product is several times faster on a CPU than cosines and sines apart. Half types are turned in float32.
+    Products are worked out in float32 whatever `x` is. On a device they are written in the type of `x` at once, two
+    kernels and no wide copy; a compiler fuses the sum by itself; a CPU is several times faster with complex numbers.
     """
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        numbers = torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * torch.view_as_complex(table[0])
+        return torch.view_as_real(numbers).flatten(-2).to(x.dtype)
+    pairs = x.unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() and x.requires_grad:
+        return (pairs[..., :1] * table[0] + pairs[..., 1:] * table[1]).to(x.dtype).flatten(-2)
+    return two_kernels(x, table)
+
+
+def two_kernels(x: Tensor, table: Tensor) -> Tensor:
+    """`rotate` with nothing wider than `x` in memory; not for gradients."""
+    pairs = x.unflatten(-1, (-1, 2))
+    turned = torch.mul(pairs[..., :1], table[0], out=torch.empty_like(pairs))
+    return turned.addcmul_(pairs[..., 1:], table[1]).flatten(-2)

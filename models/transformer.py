@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Attention, TokenLayout, frame_ends, plan_text
+from .attention import ForwardPlan, SelfAttention
+from .attention_forms import Attention, choose_form
+from .kept_tokens import KeptTokens
 from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
+from .token_layout import frame_ends, text_order, token_layout
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class TransformerConfig(NetworkConfig):
 
 
 class PyramidTransformer(nn.Module):
-    """The frame around the blocks; `attention` may be any function `(q, k, v) -> out` on `(b, heads, n, d)`."""
+    """The frame around the blocks; `attention` may be any function `(q, k, v) -> out` on `(b, heads, n, d)`.
+
+    Torch's own is called in whatever form is fastest, see `token_layout`; any other without a mask.
+    """
 
     name: ClassVar[str]
 
@@ -63,55 +69,115 @@ class PyramidTransformer(nn.Module):
         """Trade time for memory in training: keep only what goes into each block, and work the rest out again."""
         self.gradient_checkpointing = enabled
 
+    def number_attentions(self) -> None:
+        """Number the attention of all blocks, once they are made, for what is kept of each."""
+        attentions = [module for module in self.modules() if isinstance(module, SelfAttention)]
+        for number, module in enumerate(attentions):
+            module.layer = number
+
+    def kept_shape(self, rows: int, tokens: int) -> tuple[int, ...]:
+        """The shape of `KeptTokens.past` for so many tokens."""
+        layers = sum(isinstance(module, SelfAttention) for module in self.modules())
+        return layers, 2, rows, tokens, self.config.num_attention_heads, self.config.attention_head_dim
+
     def forward(
-        self, clips: Sequence[Tensor], timestep: Tensor, text: Tensor, text_mask: Tensor | None, pooled: Tensor
+        self,
+        clips: Sequence[Tensor],
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        pooled: Tensor,
+        kept: KeptTokens | None = None,
     ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the last clip.
 
         clips: latents `(b, c, t, h, w)` in time order, the noisy one last; it sets the type of the computation.
         timestep: `(b,)`, 0 to 1000. text: `(b, n, d)`. text_mask: `(b, n)`, 1 = real, None = all real.
-        pooled: `(b, p)`. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit.
+        pooled: `(b, p)`. kept: keys and values of the text and the first frames, from a forward that had the same
+        text, timestep and frames. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit.
         """
-        config = self.config
+        config, last = self.config, clips[-1] if len(clips) else None
         check_clips(self.name, clips, config.latent_channels)
-        check_conditioning(self.name, clips[-1].shape[0], timestep, text, text_mask, pooled, config)
-        device, dtype = clips[-1].device, clips[-1].dtype
-        plan = plan_text(len(text), text_mask if config.use_t5_mask else None, device)
-        grids = tuple(patch_grid(clip) for clip in clips)
-        text = self.context_embedder(plan.pack(text.to(dtype)))
-        steer = F.silu(self.time_text_embed(plan.sort(timestep), plan.sort(pooled.to(dtype))))
-        x = torch.cat([self.embed(plan.sort(clip.to(dtype)), grids[-1]) for clip in clips], dim=1)
-        layout = TokenLayout(
-            rows=plan.rows,
-            ends=frame_ends(text.shape[1], grids, config.use_temporal_causal),
-            rotation=self.rotation(text.shape[1], grids, device),
-            attention=self.attention,
-        )
-        x = self.run_blocks(x, text, steer, layout)
-        frames, rows, columns = grids[-1]
-        last = x[:, -frames * rows * columns :]
-        answer = self.proj_out(self.norm_out(last, steer))
-        if self.skip is not None:
-            answer = torch.addcmul(answer, self.skip(steer).unsqueeze(1), patchify(plan.sort(clips[-1])))
-        return plan.unsort(unpatchify(answer, grids[-1]))
+        check_conditioning(self.name, last.shape[0], timestep, text, text_mask, pooled, config)
+        grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
+        plan = self.plan(grids, real_tokens(text, text_mask if config.use_t5_mask else None), last, kept)
+        tokens = torch.cat([patchify(clip.to(dtype)) for clip in clips], dim=1)
+        return self.velocity(tokens, grids[-1], timestep, text.to(dtype), pooled.to(dtype), plan)
 
-    def embed(self, clip: Tensor, last: Grid) -> Tensor:
-        """Turn one clip into tokens `(b, n, width)`; `last` is the patch grid of the last clip."""
+    def plan(
+        self, grids: tuple[Grid, ...], real: tuple[tuple[bool, ...], ...], like: Tensor, kept: KeptTokens | None = None
+    ) -> ForwardPlan:
+        """Return what forwards with these clips and texts share, for the device and type of `like`.
+
+        grids: patches of the clips. real: of each row, which of its tokens are text. Made once a stage: it copies
+        small tables to the device.
+        """
+        config, device = self.config, like.device
+        padding, order = text_order(real, device)
+        text_tokens = len(real[0]) if order is None else order.shape[1]
+        ends = frame_ends(text_tokens, grids, config.use_temporal_causal)
+        form = choose_form(self.attention, device, like.dtype, config.attention_head_dim, torch.is_grad_enabled())
+        if text_tokens in padding:  # a row without any text: only runs leave all of its padding unread
+            form = "runs"
+        first = 0 if kept is None else kept.tokens
+        return ForwardPlan(
+            layout=token_layout(form, padding, ends, first, device),
+            image_layout=token_layout(form, padding, ends, max(first, text_tokens), device),
+            rotation=self.rotation(text_tokens, grids, device),
+            places=self.places(grids, like),
+            text_order=order,
+            attention=self.attention,
+            kept=kept,
+        )
+
+    def velocity(
+        self, tokens: Tensor, grid: Grid, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
+    ) -> Tensor:
+        """Return the velocity `(b, c, *grid)` from patches `tokens (b, n, 4c)` of all clips and a `plan` for them."""
+        steer = F.silu(self.time_text_embed(timestep, pooled))
+        if plan.text_order is not None:
+            text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
+        known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
+        x = self.embed(tokens[:, known:], None if plan.places is None else plan.places[known:])
+        with_text = plan.kept is None or not plan.kept.tokens
+        x = self.run_blocks(x, self.context_embedder(text) if with_text else None, steer, plan)
+        last = grid[0] * grid[1] * grid[2]
+        answer = self.proj_out(self.norm_out(x[:, -last:], steer))
+        if self.skip is not None:
+            answer = torch.addcmul(answer, self.skip(steer).unsqueeze(1), tokens[:, -last:])
+        return unpatchify(answer, grid)
+
+    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
+        """Turn patches `(b, n, 4c)` of all clips into tokens `(b, n, width)`."""
         raise NotImplementedError
 
-    def run_blocks(self, x: Tensor, text: Tensor, steer: Tensor, layout: TokenLayout) -> Tensor:
-        """Return the image tokens after all blocks; `steer (b, width)` is the activated conditioning."""
+    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
+        """Return the image tokens after all blocks; `steer (b, width)` is the activated conditioning.
+
+        Without `text` its keys and values are those that were kept.
+        """
         raise NotImplementedError
 
     def rotation(self, text_tokens: int, grids: tuple[Grid, ...], device: torch.device) -> Tensor | None:
         """Return the table that queries and keys turn by, None for no rotation."""
         return rotation_table(text_tokens, grids, self.rotary_sizes, self.config.interp_condition_pos, device)
 
+    def places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor | None:
+        """Return `(tokens, width)` in the type of `like` that tells where patches are, None where rotation does."""
+        return None
+
     def run(self, block: nn.Module, *inputs):
         """Run one block, keeping only its inputs when gradient checkpointing is on. Nothing in a block is random."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
         return block(*inputs)
+
+
+def real_tokens(text: Tensor, mask: Tensor | None) -> tuple[tuple[bool, ...], ...]:
+    """Which tokens of each row of `text (b, n, d)` a `mask (b, n)` lets through."""
+    if mask is None:
+        return ((True,) * text.shape[1],) * text.shape[0]
+    return tuple(map(tuple, (mask.detach().cpu() != 0).tolist()))
 
 
 def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:

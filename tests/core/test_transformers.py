@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from pyramid_video.models import attention, transformer
+from pyramid_video.models import attention, attention_forms, transformer
+from pyramid_video.models.kept_tokens import KeptTokens
 from pyramid_video.models.layers import timestep_frequencies, unpatchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer, init_weights
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer, place_table
-from pyramid_video.models.rotary import grid_positions, rotation_table
+from pyramid_video.models.rotary import grid_positions, rotate, rotation_table, two_kernels
 from safetensors.torch import load_file
 from torch import nn
 
@@ -70,26 +71,48 @@ def allowed_pairs(mask, causal):
     return pairs & (time[:, None] >= time[None, :]) if causal else pairs
 
 
+def kernel_by_hand(query, key, value, segments):
+    """What the varlen kernel does: each sequence of queries looks at as many keys as it is told, from where it is."""
+    queries, keys, values = (x.flatten(0, 1) for x in (query, key, value))
+    starts, firsts, lengths = (
+        numbers.tolist() for numbers in (segments.query_starts, segments.key_starts, segments.key_lengths)
+    )
+    parts = []
+    for start, end, first, length in zip(starts, starts[1:], firsts, lengths, strict=False):
+        assert 0 < end - start <= segments.longest
+        q, k, v = (x.transpose(0, 1) for x in (queries[start:end], keys[first:][:length], values[first:][:length]))
+        parts.append(F.scaled_dot_product_attention(q, k, v).transpose(0, 1))
+    return torch.cat(parts).unflatten(0, query.shape[:2]).flatten(2)
+
+
+@pytest.fixture(params=["runs", "masked", "varlen"])
+def form(request, monkeypatch):
+    monkeypatch.setattr(transformer, "choose_form", lambda *_: request.param)
+    monkeypatch.setattr(attention_forms, "attend_segments", kernel_by_hand)
+    return request.param
+
+
 @pytest.mark.parametrize("flags", [{}, {"use_temporal_causal": False}, {"use_t5_mask": False}], ids=str)
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_runs_equal_one_masked_attention(kind, mask, flags, monkeypatch):
+def test_every_form_of_attention_equals_the_rule(kind, mask, flags, form, monkeypatch):
     network, given = make(kind, **flags), inputs(mask)
-    runs = network(*given)
+    with torch.no_grad():
+        answer = network(*given)
     pairs = allowed_pairs(mask if network.config.use_t5_mask else None, network.config.use_temporal_causal)
 
-    def masked(query, key, value, layout):
+    def by_the_rule(query, key, value, layout, attention):
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         allowed = pairs[:, None, -query.shape[2] :]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed).transpose(1, 2).flatten(2)
 
-    monkeypatch.setattr(attention, "attend", masked)
-    whole = attention.TextPlan((attention.Rows(0, 3, 0),))
-    monkeypatch.setattr(transformer, "plan_text", lambda *_: whole)
-    torch.testing.assert_close(runs, network(*given))
+    monkeypatch.setattr(attention, "attend", by_the_rule)
+    monkeypatch.setattr(transformer, "text_order", lambda *_: ((0, 0, 0), None))
+    with torch.no_grad():
+        torch.testing.assert_close(answer, network(*given))
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_no_pair_is_computed_that_a_mask_would_throw_away(mask):
+def test_runs_work_out_no_pair_that_a_mask_would_throw_away(mask):
     network, pairs = make("miniflux"), []
 
     def count(query, key, value):
@@ -102,6 +125,42 @@ def test_no_pair_is_computed_that_a_mask_would_throw_away(mask):
     real[:, :6] = torch.ones(3, 6) if mask is None else mask
     expected = (allowed_pairs(mask, True) & real[:, :, None]).sum()
     assert sum(pairs) == 4 * expected  # four blocks
+
+
+def test_two_calls_ask_for_all_frames_and_rows(kind, monkeypatch):
+    """Whatever the number of frames in the past and of lengths of text."""
+    network, calls, masked_last = make(kind), [], []
+
+    def count(query, key, value, attn_mask=None):
+        calls.append(query.shape)
+        masked_last.append(attn_mask is not None)
+        return F.softmax(query @ key.mT, dim=-1) @ value
+
+    monkeypatch.setattr(transformer, "choose_form", lambda *_: "masked")
+    network.attention = count
+    for mask in (None, MASKS["many_lengths"]):
+        calls.clear(), masked_last.clear()
+        with torch.no_grad():
+            network(*inputs(mask))
+        layers = network.kept_shape(1, 1)[0]
+        assert len(calls) == 2 * layers
+        assert all(masked_last[1::2]) is (mask is not None), "the last frame needs no mask where texts are alike"
+
+
+def test_kept_tokens_change_no_number(kind, form):
+    """The next unit sees the same text and old frames: their keys and values are taken over, bit for bit."""
+    network, given = make(kind, torch.float32), inputs(MASKS["many_lengths"], torch.float32)
+    old, text = 2 * 2, 5  # tokens of the two old frames, and of the text when its padding is cut
+    past = torch.full(network.kept_shape(3, text + old), torch.nan)
+    with torch.no_grad():
+        whole = network(*given)
+        clips, *rest = given
+        earlier = [clips[0], torch.zeros(3, 4, 1, 8, 16)]  # another frame in work, the same before it
+        network(earlier, *rest, KeptTokens(fresh=past))
+        torch.testing.assert_close(network(clips, *rest, KeptTokens(past)), whole, rtol=2e-5, atol=2e-5)
+        again = torch.full(network.kept_shape(3, FRAME_SIZES[2]), torch.nan)
+        network(clips, *rest, KeptTokens(past, again))
+        assert not again.isnan().any(), "what follows the kept tokens is kept for the unit after"
 
 
 def test_what_stands_in_padding_is_never_read(kind):
@@ -257,10 +316,26 @@ def test_history_spans_the_grid_of_the_last_clip():
 
 
 def test_angles_are_worked_out_in_float64():
-    table = rotation_table(2, ((30000, 1, 1),), (64,), True, torch.device("cpu"))[:, 0]
-    assert table.dtype == torch.complex64 and (table[:2] == 1).all()
+    table = rotation_table(2, ((30000, 1, 1),), (64,), True, torch.device("cpu"))[:, :, 0]
+    assert (
+        table.dtype == torch.float32 and (table[:, :2] == torch.tensor([[1.0, 0.0], [0.0, 1.0]])[:, None, None]).all()
+    )
     exact = [cmath.rect(1.0, 29999 / 10000 ** (2 * k / 64)) for k in range(32)]
-    torch.testing.assert_close(table[-1], torch.tensor(exact, dtype=torch.complex64), rtol=0, atol=1e-7)
+    turns = torch.view_as_complex(table[:, -1].contiguous())
+    expected = torch.tensor([exact, [1j * turn for turn in exact]], dtype=torch.complex64)
+    torch.testing.assert_close(turns, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_way_to_rotate_gives_the_same(dtype, monkeypatch):
+    """A CPU turns complex numbers, a device works in real ones, a compiler gets a plain sum."""
+    table = rotation_table(3, ((2, 2, 4),), (4, 6, 6), True, torch.device("cpu"))
+    x = torch.randn(2, 19, 3, 16).to(dtype)
+    answer = rotate(x, table)
+    tolerance = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 0.04}
+    torch.testing.assert_close(two_kernels(x, table), answer, **tolerance)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(rotate(x, table), answer, **tolerance)
 
 
 def test_rotation_tables_last_a_stage_and_not_a_run():

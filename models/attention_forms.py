@@ -1,0 +1,128 @@
+"""The exact ways to work out the attention that a `TokenLayout` allows; `token_layout` says what each is for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .token_layout import Segments, TokenLayout, masks_of, segments_of
+
+Attention = Callable[..., Tensor]  # queries, keys, values (b, heads, n, d), perhaps attn_mask -> (b, heads, n, d)
+
+HALF_TYPES = (torch.float16, torch.bfloat16)
+TOLERANCE = 0.05  # of half types against float32; one wrong key is off by much more
+
+log = logging.getLogger(__name__)
+
+
+def choose_form(attention: Attention, device: torch.device, dtype: torch.dtype, head: int, grad: bool) -> str:
+    """Return the form that is fastest here. `attention` other than torch's own may know no mask."""
+    if attention is not F.scaled_dot_product_attention:
+        return "runs"
+    if device.type == "cuda" and not grad:
+        return "varlen" if has_varlen(device, dtype, head) else "masked"
+    return "masked" if device.type == "cpu" else "runs"  # with a mask, a backward or other devices lose flash
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
+    """Attention `(b, tokens, heads, d) -> (b, queries, heads * d)`; what padding gets is of no consequence.
+
+    There may be fewer queries than keys: the missing ones are those of the first tokens.
+    """
+    if layout.form == "varlen":
+        return attend_segments(query, key, value, layout.segments)
+    heads_first = (x.transpose(1, 2) for x in (query, key, value))
+    work = attend_masked if layout.form == "masked" else attend_runs
+    return work(*heads_first, layout, attention)
+
+
+def attend_masked(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
+    """Ask for the past at once and for the last time, from `(b, heads, n, d)`."""
+    if layout.past_mask is None:
+        return attention(query, key, value, attn_mask=layout.last_mask).transpose(1, 2).flatten(2)
+    asked, seen = layout.past_mask.shape[2:]
+    past = attention(query[:, :, :asked], key[:, :, :seen], value[:, :, :seen], attn_mask=layout.past_mask)
+    last = attention(query[:, :, asked:], key, value, attn_mask=layout.last_mask)
+    return torch.cat((past.transpose(1, 2), last.transpose(1, 2)), dim=1).flatten(2)
+
+
+def attend_runs(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
+    """Ask for every time apart, from `(b, heads, n, d)`, rows with equally long texts together."""
+    first = key.shape[2] - query.shape[2]
+    order = sorted(range(len(layout.padding)), key=layout.padding.__getitem__)
+    answers: dict[int, Tensor] = {}
+    for padding, group in groupby(order, key=layout.padding.__getitem__):
+        rows = list(group)
+        q, k, v = (take_rows(x, rows) for x in (query, key, value))
+        start = max(first, padding)
+        runs = [q.new_zeros(*q.shape[:2], start - first, v.shape[-1])] if start > first else []
+        for end in layout.ends:
+            runs.append(attention(q[:, :, start - first : end - first], k[:, :, padding:end], v[:, :, padding:end]))
+            start = end
+        joined = torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
+        if len(rows) == len(order):
+            return joined.transpose(1, 2).flatten(2)
+        answers.update(zip(rows, joined.unbind(), strict=True))
+    return torch.stack([answers[row] for row in range(len(order))]).transpose(1, 2).flatten(2)
+
+
+def take_rows(x: Tensor, rows: list[int]) -> Tensor:
+    """The `rows` of `x (b, ...)`, ascending; without a copy where they follow each other."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return x[rows[0] : rows[-1] + 1]
+    return torch.stack([x[row] for row in rows])
+
+
+def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """Ask for all times of all rows in one call of torch's flash kernel, from `(b, n, heads, d)`.
+
+    The kernel reads the keys of a sequence from where they start for as long as it is told, so sequences share theirs
+    without a copy.
+    """
+    packed = (x.flatten(0, 1) for x in (query, key, value))
+    starts = segments.query_starts, segments.key_starts, segments.longest, key.shape[1]
+    answer = torch.ops.aten._flash_attention_forward(
+        *packed, *starts, 0.0, False, False, seqused_k=segments.key_lengths
+    )[0]
+    return answer.unflatten(0, query.shape[:2]).flatten(2)
+
+
+def has_varlen(device: torch.device, dtype: torch.dtype, head: int) -> bool:
+    """Whether `attend_segments` gives the right numbers here."""
+    fits = device.type == "cuda" and dtype in HALF_TYPES and head % 8 == 0 and head <= 256
+    return fits and kernel_is_right(device, dtype, head)
+
+
+@lru_cache(maxsize=16)
+def kernel_is_right(device: torch.device, dtype: torch.dtype, head: int) -> bool:
+    """Try the kernel on three times of two rows, one with padding; makes the device wait once a process.
+
+    That keys may be shared is not written in torch's documentation, and older or other builds may not do it.
+    """
+    padding, ends, first = (0, 3), (40, 200, 300), 5
+    with torch.inference_mode(False), torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        lengths = ends[-1] - first, ends[-1], ends[-1]
+        given = [torch.randn(2, length, 2, head, generator=generator).to(dtype) for length in lengths]
+        masks = masks_of(padding, ends, first, torch.device("cpu"))
+        exact = attend_masked(
+            *(x.float().transpose(1, 2) for x in given),
+            TokenLayout("masked", padding, ends, *masks),
+            F.scaled_dot_product_attention,
+        )
+        try:
+            segments = segments_of(padding, ends, first, device)
+            answer = attend_segments(*(x.to(device) for x in given), segments).cpu().float()
+            right = bool((answer - exact).abs().max() < TOLERANCE)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            log.info("Pyramid Video: no varlen attention on %s (%s); frames are asked otherwise", device, error)
+            return False
+    if not right:
+        log.info("Pyramid Video: varlen attention on %s reads other keys than it should; it is not used", device)
+    return right

@@ -1,0 +1,35 @@
+"""Keys and values that stay the same from unit to unit: those of the text and of the old frames of the history.
+
+Attention is causal over frames and the timesteps of a stage repeat, so at the same stage and step the next unit would
+work out the same numbers again, to the last bit. They are kept instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTokens:
+    """What one forward takes over from an earlier unit, and what it leaves to the next; text comes first."""
+
+    past: Tensor | None = None  # (layers, 2, b, tokens, heads, d), rotated keys and values of the first tokens
+    fresh: Tensor | None = None  # to be filled with those of the tokens that follow
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are taken over."""
+        return 0 if self.past is None else self.past.shape[3]
+
+    def join(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put what was kept in front of keys and values `(b, n, heads, d)`, and keep what is to be kept of them."""
+        if self.fresh is not None:
+            count = self.fresh.shape[3]
+            self.fresh[layer, 0].copy_(key[:, :count])
+            self.fresh[layer, 1].copy_(value[:, :count])
+        if self.past is None:
+            return key, value
+        return torch.cat((self.past[layer, 0], key), dim=1), torch.cat((self.past[layer, 1], value), dim=1)

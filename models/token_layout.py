@@ -1,0 +1,124 @@
+"""Who may look at whom in one forward of Pyramid Flow, and how few attention calls say so.
+
+A token may look at real text and at the image tokens of its own and earlier frames; text and frame 0 share time 0. In
+the sequence [text, frame 0, frame 1, ...] that is a prefix of the keys, the same for all tokens of a frame. There are
+three exact ways to ask for it:
+
+- "varlen": one call of a fused kernel for everything, each frame a sequence whose keys begin where its row's text does.
+- "masked": one call with a mask for the past and one without for the last frame, which asks most. Their shapes hardly
+  change from unit to unit, which compilers need.
+- "runs": a plain call for each frame and length of text: for attention functions that may know no mask, and for
+  training on a device, where a mask would cost the flash kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .rotary import Grid
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The frames of all rows as sequences of a varlen kernel; `starts` and `lengths` are int32 on the device."""
+
+    query_starts: Tensor  # (sequences + 1,)
+    key_starts: Tensor  # (sequences + 1,), the last of no consequence
+    key_lengths: Tensor  # (sequences,)
+    longest: int  # of the queries
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLayout:
+    """Which keys each query may look at. `padding` are the first tokens of each row that are no text."""
+
+    form: str
+    padding: tuple[int, ...]
+    ends: tuple[int, ...]  # where in the sequence the tokens of each time end, of those that ask
+    past_mask: Tensor | None = None  # (1 or b, 1, queries before the last time, their keys), True = may look
+    last_mask: Tensor | None = None  # (b, 1, 1, keys); None: all keys
+    segments: Segments | None = None
+
+
+def frame_ends(text_tokens: int, grids: Sequence[Grid], causal: bool) -> tuple[int, ...]:
+    """Return where the tokens of each time position end; without `causal` all share one."""
+    ends, end = [], text_tokens
+    for frames, rows, columns in grids:
+        for _ in range(frames):
+            end += rows * columns
+            ends.append(end)
+    return tuple(ends) if causal else (end,)
+
+
+# All steps of a stage share a layout; hosts that are short of memory ask for two prompts apart.
+@lru_cache(maxsize=4)
+def token_layout(
+    form: str, padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device
+) -> TokenLayout:
+    """Return the layout of rows with `padding`, for queries from token `first` on; tensors are on `device`."""
+    asking = tuple(end for end in ends if end > first)
+    with torch.inference_mode(False), torch.no_grad():  # made while sampling, it must also serve training
+        if form == "varlen":
+            return TokenLayout(form, padding, asking, segments=segments_of(padding, asking, first, device))
+        if form == "masked":
+            return TokenLayout(form, padding, asking, *masks_of(padding, asking, first, device))
+    return TokenLayout(form, padding, asking)
+
+
+def masks_of(
+    padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device
+) -> tuple[Tensor | None, Tensor | None]:
+    """The masks of the past and of the last time."""
+    hidden = torch.tensor(padding)[:, None, None, None]
+    real = (torch.arange(ends[-1]) >= hidden) if any(padding) else None
+    past = None
+    if len(ends) > 1:
+        sizes = torch.tensor([end - start for start, end in zip((first, *ends), ends[:-1], strict=False)])
+        visible = torch.tensor(ends[:-1]).repeat_interleave(sizes)
+        past = (torch.arange(ends[-2]) < visible[:, None])[None, None]
+        if real is not None:
+            past = past & real[..., : ends[-2]]
+        past = past.to(device)
+    return past, None if real is None else real.to(device)
+
+
+def segments_of(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> Segments:
+    """Every time of every row as a sequence; queries of padding go along with the first and are read by nobody."""
+    total, starts = ends[-1], (first, *ends[:-1])
+    asked = total - first
+    queries, keys, lengths = [], [], []
+    for row, hidden in enumerate(padding):
+        queries += [row * asked + start - first for start in starts]
+        keys += [row * total + hidden] * len(ends)
+        lengths += [end - hidden for end in ends]
+    numbers = (
+        torch.tensor(values, dtype=torch.int32).to(device)
+        for values in ([*queries, len(padding) * asked], [*keys, len(padding) * total], lengths)
+    )
+    return Segments(*numbers, longest=max(end - start for start, end in zip(starts, ends, strict=True)))
+
+
+@lru_cache(maxsize=8)
+def text_order(real: tuple[tuple[bool, ...], ...], device: torch.device) -> tuple[tuple[int, ...], Tensor | None]:
+    """How to leave the padding of texts out: the padding of each row that stays, and where its tokens are.
+
+    `real` says of each token of each row whether it is text. Rows are cut to the longest, `(b, longest)` indices with
+    the real ones last, next to the image: then the keys of a row are contiguous. In front of them one is repeated,
+    which a mask hides, so that what stands in padding is never read. Text tokens all sit at position 0, so their order
+    is of no consequence. None: all tokens are text.
+    """
+    lengths = [sum(row) for row in real]
+    longest = max(lengths)
+    padding = tuple(longest - length for length in lengths)
+    if min(lengths) == len(real[0]):
+        return padding, None
+    with torch.inference_mode(False), torch.no_grad():
+        order = torch.tensor(real).int().argsort(dim=1, stable=True)[:, len(real[0]) - longest :]
+        return padding, torch.where(torch.arange(longest) < torch.tensor(padding)[:, None], order[:, -1:], order).to(
+            device
+        )
