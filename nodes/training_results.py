@@ -154,7 +154,7 @@ class SaveTrained(NamesFile):
                     "STRING",
                     {
                         "default": "my_video_model",
-                        "tooltip": "Name of the file in output/diffusion_models; an older one is replaced.",
+                        "tooltip": "Name of the file in output/diffusion_models; beside an older one it gets a number.",
                     },
                 ),
             },
@@ -177,8 +177,9 @@ class SaveTrained(NamesFile):
 
         check_run(run, TrainedModel, "Save trained model")
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        path = run.save(output_file(self.KIND, name, self.WHAT), types[precision])
-        return saved(path, get_host().load_model(path))
+        asked = output_file(self.KIND, name, self.WHAT)
+        path = run.save(asked, types[precision], replace=False)
+        return saved(path, asked, get_host().load_model(path))
 
 
 NODES = {

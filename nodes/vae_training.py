@@ -237,7 +237,7 @@ class SaveTrainedVAE(NamesFile):
                     "STRING",
                     {
                         "default": "my_video_vae",
-                        "tooltip": "Name of the file in output/vae; an older one is replaced.",
+                        "tooltip": "Name of the file in output/vae; beside an older one it gets a number.",
                     },
                 ),
             }
@@ -247,8 +247,9 @@ class SaveTrainedVAE(NamesFile):
         from ..training.vae_trainer import TrainedVAE
 
         check_run(run, TrainedVAE, "Save trained VAE")
-        path = run.save(output_file(self.KIND, name, self.WHAT))
-        return saved(path, get_host().load_vae(path))
+        asked = output_file(self.KIND, name, self.WHAT)
+        path = run.save(asked, replace=False)
+        return saved(path, asked, get_host().load_vae(path))
 
 
 NODES = {

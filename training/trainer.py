@@ -80,8 +80,8 @@ class TrainedModel:
         network.load_state_dict(self.run.averaged()["transformer"])
         return network.to(self.run.device).eval()
 
-    def save(self, path: Path, dtype: torch.dtype = torch.float16) -> Path:
-        """Write the transformer with averaged weights as one file that the loaders take."""
+    def save(self, path: Path, dtype: torch.dtype = torch.float16, replace: bool = True) -> Path:
+        """Write the transformer with averaged weights as one file that the loaders take; see `checkpoints.save`."""
         return checkpoints.save(
             path,
             self.run.averaged()["transformer"],
@@ -90,6 +90,7 @@ class TrainedModel:
             latent_format=self.latent_format,
             extra={"family": self.family.to_dict()},
             dtype=dtype,
+            replace=replace,
         )
 
 
