@@ -66,6 +66,7 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
+    from ..training.run_lock import run_lock
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
@@ -74,7 +75,7 @@ def run_lessons(
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), run_lock(folder):
         material = prepare_material(dataset, vae, clip, folder, clips, plan)
         host.free_memory()
         with torch.enable_grad():

@@ -130,7 +130,7 @@ class TrainingCurves:
         if not curves:
             raise ValueError(f"the run in {run.run.folder} has no losses yet; let it take a step")
         pixels = torch.from_numpy(np.array(draw_curves(curves))).float() / 255
-        return (pixels.unsqueeze(0), {"loss": [value for _, value in curves["loss"]]})
+        return (pixels.unsqueeze(0), {"loss": [value for _, value in curves.get("loss", ())]})
 
 
 class SaveTrained(NamesFile):

@@ -16,7 +16,7 @@ from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from .gan_objective import BETAS
 from .loop import OnStep, TrainingRun, TrainSettings
-from .run_description import earlier_description, write_description
+from .run_description import DESCRIPTION, earlier_description, earlier_format, write_description
 from .trainees import Trainee, prepare
 
 Batch = tuple[Tensor, Tensor, Tensor | None, Tensor]  # latents in the VAE's scale, text, mask, pooled
@@ -110,7 +110,7 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
     latent_format = prepared.latent_format
     if latent_format is None:
         known = earlier_description(folder, description).get("latent_format")
-        latent_format = LatentFormat.from_dict(known) if known else material.measure_format()
+        latent_format = earlier_format(folder / DESCRIPTION, known) if known else material.measure_format()
     description["latent_format"] = latent_format.to_dict()
     earlier_description(folder, description)
     if trainee.family.name == "gan":
