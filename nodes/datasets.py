@@ -152,9 +152,9 @@ class VideoFolderDataset:
                     "STRING",
                     {
                         "default": "clips",
-                        "tooltip": "A folder below the input folder, with mp4, mov, mkv, webm, avi, gif or animated "
-                        "webp and png files, here or in folders of it. Each has its caption in a text file of the same "
-                        "name, or all have theirs in one .jsonl file.",
+                        "tooltip": "A folder below the input folder, with videos (mp4, mov, mkv, webm, avi, ...), gif "
+                        "or animated webp and png files, here or in folders of it. Each has its caption in a text file "
+                        "of the same name, or all have theirs in a list (jsonl, json or csv).",
                     },
                 ),
                 "size": (
@@ -272,11 +272,12 @@ def names(text: str) -> list[str] | None:
 
 
 def describe(dataset: AnimationDataset) -> str:
-    """What is in a dataset, in one sentence."""
+    """What is in a dataset, and what is not."""
     subjects, combinations = len(dataset.subjects), len(dataset.combinations)
     return (
         f"{subjects} subjects, {combinations} combinations in {dataset.split!r}: {', '.join(dataset.subjects[:8])}"
         + (", ..." if subjects > 8 else ".")
+        + "".join(f"\nleft out: {reason}" for reason in dataset.left_out)
     )
 
 

@@ -7,17 +7,16 @@ drawing two small matrix products per frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
-EXTENSIONS = (".webp", ".gif", ".png", ".apng")
-DEFAULT_FRAME_SECONDS = 0.1  # what browsers give a frame that states no duration
+from ..media.files import open_inside
+from ..media.pictures import ANIMATIONS, MOST_BYTES, open_picture, shown_frames, to_rgba
 
 
 @dataclass(frozen=True)
@@ -42,35 +41,51 @@ def find_animations(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the animations")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ANIMATIONS)
     if not found:
-        raise FileNotFoundError(f"{folder} holds no animations; expected files that end in {', '.join(EXTENSIONS)}")
+        raise FileNotFoundError(f"{folder} holds no animations; expected files that end in {', '.join(ANIMATIONS)}")
     return found
 
 
 def load_sprite(path: str | Path, side: int) -> Sprite:
-    """Decode an animation and shrink it so that its longer side is at most `side` pixels."""
+    """Decode an animation and shrink it so that its longer side is at most `side` pixels.
+
+    ValueError names a file that cannot be read. One frame is in memory at a time, besides the sprite.
+    """
+    path = Path(path)
     try:
-        with Image.open(path) as file:
-            pictures, seconds = [], []
-            for frame in ImageSequence.Iterator(file):
-                pictures.append(np.asarray(frame.convert("RGBA")))
-                seconds.append(frame.info.get("duration", 0) / 1000 or DEFAULT_FRAME_SECONDS)
-    except (UnidentifiedImageError, OSError, EOFError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as an animation ({error}); make it again or take it away") from error
-    alpha = np.stack([picture[..., 3] for picture in pictures])
-    if not alpha.any():
-        raise ValueError(f"{path} is transparent everywhere; there is nothing to draw")
-    if alpha.all():
-        raise ValueError(f"{path} has no transparent background; expected an animation with an alpha channel")
-    ever = alpha.any(axis=0)
+        covered = covered_part(path)
+        shrunk, seconds = zip(
+            *((shrink(pixels[covered], side), shown) for pixels, shown in frames_of(path)), strict=True
+        )
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} {getattr(error, 'strerror', None) or error}; make it again or take it away"
+        ) from error
+    return Sprite(torch.stack(shrunk), torch.tensor(seconds, dtype=torch.float64).cumsum(0))
+
+
+def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:
+    """The frames of an animation, `(h, w, 4)` bytes, and for how many seconds each is shown."""
+    with open_inside(path.parent, path, MOST_BYTES) as file, open_picture(file) as picture:
+        for frame, seconds in shown_frames(picture):
+            yield np.asarray(to_rgba(frame)), seconds
+
+
+def covered_part(path: Path) -> tuple[slice, slice]:
+    """The rows and columns that an animation ever covers; ValueError where it has no transparent background."""
+    ever, always = np.False_, np.True_
+    for pixels, _ in frames_of(path):
+        ever, always = ever | (pixels[..., 3] > 0), always & (pixels[..., 3] > 0)
+    if not ever.any():
+        raise ValueError("is transparent everywhere; there is nothing to draw")
+    if always.all():
+        raise ValueError("has no transparent background; expected an animation with an alpha channel")
     rows, columns = np.flatnonzero(ever.any(axis=1)), np.flatnonzero(ever.any(axis=0))
-    covered = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    shrunk = torch.stack([_shrink(picture[covered], side) for picture in pictures])
-    return Sprite(shrunk, torch.tensor(seconds, dtype=torch.float64).cumsum(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def _shrink(picture: np.ndarray, side: int) -> Tensor:
+def shrink(picture: np.ndarray, side: int) -> Tensor:
     """Premultiply a picture (h, w, 4) by its alpha and bring its longer side down to `side`: (4, h, w) uint8."""
     pixels = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)
     pixels[:3] *= pixels[3:] / 255

@@ -67,8 +67,9 @@ class AnimationDataset:
     """Clips of a folder's transparent animations: subject x background x motion x size.
 
     The file name tells the subject (`captions.subject_name`); of two files with one name the first counts. `subjects`
-    None takes all there are. Clips are `size` pixels square. A tenth of the combinations, the same on every machine,
-    is kept for the test. `on_load(done, total)` is called after each animation is decoded.
+    None takes all that can be read; `left_out` says why others are not. Clips are `size` pixels square. A tenth of the
+    combinations, the same on every machine, is kept for the test. `on_load(done, total)` is called after each
+    animation is decoded. Raises ValueError for a named animation that cannot be read, or when none can.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class AnimationDataset:
     on_load: InitVar[OnLoad | None] = None
     combinations: tuple[Combination, ...] = field(init=False, repr=False, compare=False)
     sprites: Mapping[str, Sprite] = field(init=False, repr=False, compare=False)
+    left_out: tuple[str, ...] = field(init=False, repr=False, compare=False)  # path and reason of each
 
     def __post_init__(self, on_load: OnLoad | None) -> None:
         if self.size < SMALLEST_SIZE:
@@ -92,16 +94,22 @@ class AnimationDataset:
             raise ValueError(f"unknown split {self.split!r}; expected one of {', '.join(SPLITS)}")
         files = choose_files(self.folder, self.subjects)
         side = math.ceil(2 * max(SIZES.values()) * self.size)  # twice what is drawn keeps edges sharp at every size
-        sprites = {}
+        sprites, left_out = {}, []
         for done, (subject, path) in enumerate(files.items(), 1):
-            sprites[subject] = load_sprite(path, side)
+            try:
+                sprites[subject] = load_sprite(path, side)
+            except ValueError as error:
+                left_out.append(str(error))
+                if self.subjects is not None or len(left_out) == len(files):
+                    raise
             if on_load is not None:
                 on_load(done, len(files))
         for name, value in (
             ("folder", Path(self.folder)),
-            ("subjects", tuple(files)),
-            ("combinations", split_combinations(files, self.split)),
+            ("subjects", tuple(sprites)),
+            ("combinations", split_combinations(sprites, self.split)),
             ("sprites", sprites),
+            ("left_out", tuple(left_out)),
         ):
             object.__setattr__(self, name, value)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("models", "samplers", "training", "host", "nodes", "runner")
+PARTS = ("media", "models", "samplers", "training", "host", "nodes", "runner")
 FORBIDDEN = {  # parts that a part may not import
-    "models": {"samplers", "training", "host", "nodes", "runner"},
+    "media": {"models", "samplers", "training", "host", "nodes", "runner"},
+    "models": {"media", "samplers", "training", "host", "nodes", "runner"},
     "samplers": {"training", "host", "nodes", "runner"},
     "training": {"host", "nodes", "runner"},
     "host": {"training", "nodes", "runner"},
