@@ -24,7 +24,7 @@ import torch
 from _comfy import add_probe, running
 from pyramid_video.models import checkpoints
 from pyramid_video.models.lora import LoRA, LoRASettings, lora_state, save_lora
-from pyramid_video.runner.websocket import Listener
+from pyramid_video.runner.connection import Connection
 from safetensors.torch import load_file
 
 MODEL = _package.ROOT / "models" / "pretrained" / "diffusion_models" / "pyramid_video_small.safetensors"
@@ -51,7 +51,7 @@ class Client:
 
     def __init__(self, port: int, base: Path) -> None:
         self.address, self.base = f"http://127.0.0.1:{port}", base
-        self.listener = Listener(f"{self.address}/ws?clientId=interrupts")
+        self.listener = Connection(self.address).listen("interrupts")
 
     def request(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

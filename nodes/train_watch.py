@@ -111,7 +111,6 @@ class Look:
         import torch
 
         from ..host.direct import sample_network
-        from ..training.loss_log import pass_over
         from ..training.validation import FOLDER, contact_sheet, save_animation
 
         host, plan, trained = get_host(), self.plan, self.trained
@@ -134,10 +133,7 @@ class Look:
                 )
                 clips.append(host.decode(self.vae, latent, 2))
         path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
-        try:
-            self.file = save_animation(clips, path, self.dataset.fps)
-        except OSError as error:
-            pass_over(path, error)
+        self.file = save_animation(clips, path, self.dataset.fps)
         return contact_sheet(clips)
 
     def shown(self) -> dict[str, Any]:

@@ -6,32 +6,43 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from .delivery import Batch
+from .delivery import Batch, finish_killed, ranges
 from .execute import execute
 from .jobs import Job, read_jobs
 from .memory import Memory
 from .opening import check_writable, open_here
-from .ranks import own_share, refuse_shared_training, wait_for_all
-from .results import key_of
+from .ranks import is_first, locked_for_all, own_share, refuse_shared_training, wait_for_all
+from .staging import staged
 from .workflow import Workflow
 
+LOCK = ".batch.lock"
 T = TypeVar("T")
 
 
 def run_batch(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the workflow for every prompt, here or on servers; returns what --json prints."""
-    jobs = own_share(read_jobs(options.prompts))
+    """Run the workflow for every prompt, here or on servers; returns what --json prints at the end."""
+    all_jobs, repeated = read_jobs(options.prompts)
+    jobs = own_share(all_jobs)
     check_writable(options.out)
-    batch = Batch(options, jobs)
-    if options.server:
-        from .sharing import share
+    with locked_for_all(options.out / LOCK, "making clips"):
+        if is_first():
+            finish_killed(options.out)
+        wait_for_all()
+        batch = Batch(options, jobs)
+        if repeated and is_first():
+            one = len(repeated) == 1
+            batch.remark(
+                f"{'line' if one else 'lines'} {ranges(repeated)} {'wants' if one else 'want'} the same as an earlier "
+                "line, and the same seed gives the same clip: it is made once; give each line a seed for other clips"
+            )
+        if options.server:
+            from .sharing import share
 
-        share(batch, jobs, options)
-    else:
-        run_all_here(batch, jobs, options)
-    report = batch.report()
-    wait_for_all()
-    return report
+            share(batch, jobs, options)
+        else:
+            run_all_here(batch, jobs, options)
+        wait_for_all()
+        return batch.report()
 
 
 def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> None:
@@ -47,8 +58,8 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
         for job in jobs:
             try:
                 workflow = job.changed(base, specs)
-                key = key_of(workflow)
-                if batch.skips(key):
+                key = batch.key_of(workflow, specs)
+                if batch.skips(job, key):
                     continue
                 outputs = validate(workflow.prompt, classes, specs)
                 refuse_shared_training(workflow.prompt, classes)
@@ -63,8 +74,9 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
             memory.expect(following[2].prompt, following[3], classes)
         try:
             check_writable(options.out)
-            outcome = execute(workflow.prompt, outputs, classes, workflow.extra_pnginfo, memory=memory)
-            batch.deliver(job, key, workflow, outcome)
+            with staged(options.out) as staging:
+                outcome = execute(workflow.prompt, outputs, classes, workflow.extra_pnginfo, memory=memory)
+                batch.deliver(job, key, workflow, outcome, staging)
         except Exception as error:
             batch.fail(job, error)
 

@@ -18,6 +18,7 @@ from ..host import get_host
 from ..host.folders import resolve_inside
 from ..host.video import Clip, read_clip, write_mp4
 from ..models.files import make_folder, publish
+from .staging import current
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLIP_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif")
@@ -42,11 +43,19 @@ def expand(prefix: str, width: int, height: int) -> str:
 
 
 def save_as(folder: Path, prefix: str, suffix: str, write: Callable[[Path], None]) -> dict[str, str]:
-    """Write a file through `write(path)` and give it the next free number; returns what a node's `ui` says about it."""
+    """Write a file through `write(path)` and give it the next free number; returns what a node's `ui` says about it.
+
+    While a batch runs, the file waits for its name (see `staging`).
+    """
     target = resolve_inside(folder, prefix, "filename_prefix")
     if not target.name or target == folder:
         raise ValueError(f"the filename_prefix {prefix!r} ends in a folder; add a name for the file")
     make_folder(target.parent)
+    staging = current()
+    if staging is not None:
+        saved = staging.add(target.parent, target.name, f".{suffix}")
+        write(saved)
+        return {"filename": saved.name, "subfolder": saved.parent.relative_to(folder).as_posix()}
     with TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as beside:
         unfinished = Path(beside) / f"file.{suffix}"
         write(unfinished)

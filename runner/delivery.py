@@ -3,51 +3,69 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .contents import Contents
 from .errors import sentence
 from .execute import Outcome
 from .jobs import Job
-from .results import Results
+from .ranks import are_connected, gathered, is_first
+from .results import Results, key_of
+from .specs import NodeSpec
+from .staging import Staging, finish_plans
 from .workflow import Workflow
 
 
 class Batch:
-    """What has come of the jobs so far; several threads may report."""
+    """What has come of the jobs so far; several threads may report. Lines of --json are printed as they come."""
 
     def __init__(self, options: argparse.Namespace, jobs: Sequence[Job]) -> None:
         self.path: Path = options.prompts
         self.silent: bool = options.json
         self.debug: bool = options.debug
         self.results = Results(options.out)
+        self.contents = Contents(models=not options.server)
         self.total = len(jobs)
         self.files: list[Path] = []
         self.notes: list[str] = []  # what nodes said; too much to print for hundreds of prompts
-        self.gone: list[str] = []  # servers that were left out, and why
+        self.gone: list[str] = []  # what is to be said of the batch as a whole: servers that were left out, and why
         self.made = self.skipped = 0
         self.failed: dict[int, str] = {}  # line and sentence
         self.lock = threading.Lock()
 
-    def skips(self, key: str) -> bool:
+    def key_of(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> str:
+        return key_of(workflow, specs, self.contents)
+
+    def skips(self, job: Job, key: str) -> bool:
         """Whether this was delivered by an earlier command."""
         with self.lock:
             known = self.results.has(key)
             self.skipped += known
+        if known:
+            self.emit(job, "skipped", files=[str(file) for file, _ in self.results.files[key]])
         return known
 
-    def deliver(self, job: Job, key: str, workflow: Workflow, outcome: Outcome) -> None:
+    def deliver(self, job: Job, key: str, workflow: Workflow, outcome: Outcome, staging: Staging) -> None:
+        """Give the files of a run their names and write them down."""
+        entry = {**(workflow.made_for or {}), "key": key}
+        notes = [f"line {job.line}: {note}" for note in outcome.notes]
         with self.lock:
-            self.results.add(workflow, key, outcome.files)
-            self.files += outcome.files
-            self.notes += [f"line {job.line}: {note}" for note in outcome.notes]
+            names = staging.deliver(entry)
+            files = [names.get(file, file) for file in outcome.files]
+            self.results.add(entry, files)
+            self.files += files
+            self.notes += notes
             self.made += 1
             if not self.silent:
-                print(*outcome.files, sep="\n", end="\n" * bool(outcome.files), flush=True)
+                print(*files, sep="\n", end="\n" * bool(files), flush=True)
+        self.emit(job, "success", **(workflow.made_for or {}), files=list(map(str, files)), notes=notes)
         self.say(f"line {job.line} is done")
 
     def fail(self, job: Job, error: Exception, server: str | None = None) -> None:
@@ -55,24 +73,71 @@ class Batch:
             self.failed[job.line] = sentence(error) + (f" (on {server})" if server else "")
         if self.debug:
             traceback.print_exception(error)
+        self.emit(job, "error", error=self.failed[job.line])
         self.say(f"line {job.line} failed")
+
+    def emit(self, job: Job, status: str, **more: Any) -> None:
+        """Print what came of one line as JSON."""
+        if self.silent:
+            print(json.dumps({"line": job.line, "status": status, **more}), flush=True)
 
     def say(self, text: str) -> None:
         if not self.silent:
             done = self.made + self.skipped + len(self.failed)
             print(f"{done} of {self.total}: {text}", file=sys.stderr, flush=True)
 
-    def report(self) -> dict[str, Any]:
-        """Name what failed; returns what --json prints."""
-        faults = [f"{self.path}, line {line}: {fault}" for line, fault in sorted(self.failed.items())]
-        summary = f"{self.made} of {self.total} made, {self.skipped} were there, {len(faults)} failed"
+    def remark(self, text: str) -> None:
+        """Say something of the batch as a whole, now and in the report of --json."""
+        self.gone.append(text)
+        self.announce(text)
+
+    def announce(self, text: str) -> None:
+        """Say something that passes."""
         if not self.silent:
-            print(*[f"pyramid-video: {text}" for text in (*self.gone, *faults, summary)], sep="\n", file=sys.stderr)
+            print(f"pyramid-video: {text}", file=sys.stderr, flush=True)
+
+    def report(self) -> dict[str, Any]:
+        """Name what failed, in all processes; returns what --json prints at the end."""
+        parts = gathered((self.total, self.made, self.skipped, self.failed, self.files, self.gone + self.notes))
+        totals, made, skipped, failed, files, notes = zip(*parts, strict=True)
+        faults = {line: fault for part in failed for line, fault in part.items()}
+        summary = f"{sum(made)} of {sum(totals)} made, {sum(skipped)} were there, {len(faults)} failed"
+        if not self.silent and (is_first() or not are_connected()):
+            lines = [f"{self.path}, {text}" for text in in_short(faults)]
+            print(*[f"pyramid-video: {text}" for text in (*lines, summary)], sep="\n", file=sys.stderr)
         return {
             "status": "error" if faults else "success",
-            "files": [str(path) for path in self.files],
-            "notes": [*self.gone, *self.notes],
-            "problems": faults,
-            "made": self.made,
-            "skipped": self.skipped,
+            "files": [str(path) for part in files for path in part],
+            "notes": [note for part in notes for note in part],
+            "problems": [f"{self.path}, line {line}: {fault}" for line, fault in sorted(faults.items())],
+            "made": sum(made),
+            "skipped": sum(skipped),
         }
+
+
+def finish_killed(out: Path) -> None:
+    """Deliver what an earlier batch had finished when it was killed; only for the process that has the folder."""
+    results = Results(out)
+    for entry, files in finish_plans(out):
+        if isinstance(entry.get("key"), str):
+            results.add(entry, files)
+
+
+def in_short(faults: Mapping[int, str]) -> Iterator[str]:
+    """Sentences on lines; those that say the same of many lines are one."""
+    by_fault = sorted(faults, key=lambda line: (faults[line], line))
+    groups = [list(lines) for _, lines in groupby(by_fault, key=faults.__getitem__)]
+    for lines in sorted(groups):
+        which = f"line {lines[0]}" if len(lines) == 1 else f"lines {ranges(lines)}"
+        yield f"{which}: {faults[lines[0]]}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Sorted numbers as people write them: 1-3, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

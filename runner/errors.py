@@ -40,6 +40,18 @@ class ServerError(RunnerError):
     begun = False  # whether the prompt was running, so that it may be the reason
 
 
+class PassingError(ServerError):
+    """A fault that may have passed when the same is asked again; `status` where the server or a proxy gave one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LostError(PassingError):
+    """The answer was lost, or came from a proxy: what was asked for may have been done all the same."""
+
+
 def sentence(error: Exception) -> str:
     """What the user reads. Errors nobody foresaw say so."""
     text = " ".join(str(error).split())

@@ -47,12 +47,14 @@ class Job:
         return workflow
 
 
-def read_jobs(path: Path) -> list[Job]:
-    """The jobs of a file, one for each line that is not empty; a line that cannot be read has its `fault`.
+def read_jobs(path: Path) -> tuple[list[Job], list[int]]:
+    """The jobs of a file, one for each line that is not empty, and the numbers of lines that want what another does.
+
+    A line that cannot be read has its `fault`.
 
     A `.txt` file has a prompt in each line. A `.jsonl` file has an object with any of `prompt`, `negative`, `seed`
     and `NODE.INPUT`, which mean what the options `--prompt`, `--negative`, `--seed` and `--set` mean. Of lines that
-    want the same only the first is taken. Raises RunnerError for other files.
+    want the same only the first is a job. Raises RunnerError for other files.
     """
     if path.suffix.lower() not in (".txt", ".jsonl"):
         raise RunnerError(f"--prompts takes a .txt with a prompt in each line or a .jsonl with an object, not {path}")
@@ -66,13 +68,16 @@ def read_jobs(path: Path) -> list[Job]:
         raise RunnerError(f"--prompts: {path} cannot be read: {error.strerror or error}") from error
     read = read_object if path.suffix.lower() == ".jsonl" else read_text
     jobs: dict[str, Job] = {}
+    repeated = []
     for number, line in enumerate(map(str.strip, lines), 1):
         if line:
             job = read(number, line)
-            jobs.setdefault(line if job.fault else json.dumps(job.wishes, sort_keys=True), job)
+            wanted = f"line {number}" if job.fault else json.dumps(job.wishes, sort_keys=True)
+            if jobs.setdefault(wanted, job) is not job:
+                repeated.append(number)
     if not jobs:
         raise RunnerError(f"--prompts: {path} has no prompts in it")
-    return list(jobs.values())
+    return list(jobs.values()), repeated
 
 
 def read_text(number: int, line: str) -> Job:

@@ -39,22 +39,18 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     return host, workflow, specs
 
 
-def open_on_server(
-    options: argparse.Namespace, url: str, silent: bool
-) -> tuple[Server, Workflow, Mapping[str, NodeSpec]]:
-    """A server, the workflow with the options carried out, and what that server's nodes take."""
+def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflow, Mapping[str, NodeSpec]]:
+    """The workflow with the options carried out, and what that server's nodes take."""
     from ..host import use_host
     from ..host.standalone import StandaloneHost
-    from .server import Server
     from .workflow import locate, read_workflow
 
     use_host(StandaloneHost(inputs=options.input, output=options.out))
     path = locate(options.file)
-    server = Server(url, silent)
     specs = server.specs()
     workflow = read_workflow(path, specs)
     change(workflow, specs, options)
-    return server, workflow, specs
+    return workflow, specs
 
 
 def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:

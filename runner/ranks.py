@@ -7,10 +7,13 @@ it, files and clips, is made once. The prompts of a file are dealt out among all
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+from ..models.file_lock import file_lock
 from .errors import RunnerError
 from .workflow import Prompt
 
@@ -26,11 +29,19 @@ def is_first() -> bool:
 
 def leave_others() -> None:
     """End the connection to the other processes, if there is one: left open, it may end this process with an abort."""
-    if "RANK" in os.environ:
+    if are_connected():
         import torch.distributed
 
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
+
+
+def are_connected() -> bool:
+    """Whether this process is one of several that a launcher started, and knows the others."""
+    if "RANK" not in os.environ:
+        return False
+    import torch.distributed
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def own_outputs(prompt: Prompt, outputs: list[str], classes: Mapping[str, type]) -> list[str]:
@@ -49,12 +60,30 @@ def own_share(items: Sequence[T]) -> Sequence[T]:
     return items[int(os.environ.get("RANK", "0")) :: process_count()]
 
 
+@contextmanager
+def locked_for_all(lock: Path, purpose: str) -> Iterator[None]:
+    """Hold a lock in the first process, for all of them; LockedError in the first ends the others."""
+    with file_lock(lock, purpose) if is_first() else nullcontext():
+        yield
+
+
 def wait_for_all() -> None:
     """Come back when all processes are here: one that ends with an error makes the launcher end the others."""
     if process_count() > 1:
         from accelerate import PartialState
 
         PartialState(cpu=True, timeout=LONGEST_WAIT).wait_for_everyone()
+
+
+def gathered(item: T) -> list[T]:
+    """The item of every process, once all are here with theirs; of one that is not connected its own."""
+    if process_count() == 1 or not are_connected():
+        return [item]
+    import torch.distributed
+
+    items: list[Any] = [None] * process_count()
+    torch.distributed.all_gather_object(items, item)
+    return items
 
 
 def process_count() -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RunnerError
 from .opening import check_folders, check_writable, open_here, open_on_server
+from .ranks import are_connected, is_first
 from .terminal import print_note
 
 if TYPE_CHECKING:
@@ -49,7 +51,11 @@ def add_parser(commands) -> argparse.ArgumentParser:
         metavar="URL",
         help="queue it on this ComfyUI instead of running it here; repeated, the servers share the --prompts",
     )
-    run.add_argument("--json", action="store_true", help="print one JSON object and no progress")
+    run.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON and no progress: one object; before it one for each of --prompts",
+    )
     run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
     run.set_defaults(command=run_command)
     return run
@@ -69,15 +75,16 @@ def run_command(options: argparse.Namespace) -> int:
         report = {"status": "success", "files": [str(path) for path in outcome.files], "notes": outcome.notes}
         if not options.json:
             print(*outcome.files, sep="\n")
-    if options.json:
+    if options.json and (is_first() or not are_connected()):
         print(json.dumps({**report, "seconds": round(time.monotonic() - started, 2)}))
-    return 0 if report["status"] == "success" else 1
+    # A launcher would bury what was just said under a traceback of its own.
+    return 0 if report["status"] == "success" or are_connected() else 1
 
 
 def run_here(options: argparse.Namespace) -> Outcome:
     """Check everything, then run in this process."""
     from .execute import Outcome, execute
-    from .ranks import is_first, own_outputs
+    from .ranks import own_outputs
     from .registry import node_classes
     from .validate import validate
 
@@ -95,9 +102,18 @@ def run_on_server(options: argparse.Namespace) -> Outcome:
     """Queue the same workflow elsewhere."""
     if len(options.server) > 1:
         raise RunnerError("several servers share the prompts of a file; add --prompts FILE, or name one --server")
-    server, workflow, specs = open_on_server(options, options.server[0], silent=options.json)
-    check_writable(options.out)
-    outcome = server.run(workflow, specs)
+    from .server import Server
+    from .staging import SINGLE, staged
+
+    def say(text: str) -> None:
+        print(f"pyramid-video: {text}", file=sys.stderr)
+
+    with Server(options.server[0], options.json, say) as server:
+        workflow, specs = open_on_server(options, server)
+        check_writable(options.out)
+        with staged(options.out, SINGLE) as staging:
+            outcome = server.run(workflow, specs, staging)
+            outcome.files = list(staging.deliver({}).values())
     if not options.json:
         for note in outcome.notes:
             print_note(note)

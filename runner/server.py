@@ -2,78 +2,139 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from http.client import HTTPException, IncompleteRead
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 from ..host import get_host
-from .core_files import save_as
-from .errors import RunnerError, ServerError, WorkflowError, node_label, shown
+from ..host.folders import resolve_inside
+from . import answers
+from .answers import read_answer
+from .connection import Connection, Listener, NotFound, Refusal
+from .errors import LostError, PassingError, RunnerError, ServerError, WorkflowError, node_label
 from .execute import Outcome
 from .links import check_links
+from .opening import check_writable
 from .registry import node_classes
-from .server_reports import Progress, raise_failure, refusals
+from .server_reports import Progress, cached_nodes, raise_failure, refusals
 from .specs import NodeSpec, spec_of_info
+from .staging import Staging
 from .validate import check_numbers, check_types
-from .websocket import Listener
 from .workflow import Workflow
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0  # how long a server may not answer in the middle of a run
+LAST_WORDS_SECONDS = 5.0  # how long an interrupted run waits for the server to hear of it
 RUNNING, PENDING = "queue_running", "queue_pending"  # ComfyUI's names of its queues
-GONE = (502, 503, 504)  # what a proxy answers for a server that is not there
+MOST_TIMES_AGAIN = 4  # that a run is queued whose files are gone from the server's output folder
+OUR_NODES = "PyramidVideo"  # what the ids of our own nodes begin with
 T = TypeVar("T")
 
 
-class Server:
-    """One ComfyUI server; several threads may run workflows on it."""
+@dataclass(frozen=True)
+class ServerFile:
+    """A file that a run left in the server's output folder."""
 
-    def __init__(self, url: str, silent: bool = False) -> None:
-        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+    node_id: str
+    name: str
+    subfolder: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.subfolder, self.name)))
+
+
+class Server:
+    """One ComfyUI server; several threads may run workflows on it. `say` is told once when it does not answer."""
+
+    def __init__(self, url: str, silent: bool = False, say: Callable[[str], None] = lambda text: None) -> None:
+        self.connection = Connection(url)
+        self.url = self.connection.name
         self.silent = silent
+        self.say = say
         self.stopped = threading.Event()  # set, it interrupts all runs, as Ctrl-C does in the main thread
+        self.waiting = False  # for an answer, which has been said
         self.uploaded: dict[str, str] = {}  # names of input files here and there
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def stop(self) -> None:
+        """Interrupt all runs."""
+        self.stopped.set()
+        self.connection.stop()
 
     def specs(self) -> dict[str, NodeSpec]:
         """What every node on the server takes and gives; those that run here too are known to be closed."""
-        known = node_classes()
-        return {name: spec_of_info(name, info, name in known) for name, info in self.get("/object_info").items()}
 
-    def run(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Outcome:
-        """Queue the workflow, wait for its end, save its files; an interrupt here interrupts it there.
+        def ask() -> Any:
+            try:
+                return self.get("/object_info", answers.NODES)
+            except PassingError as error:
+                if error.status is None:  # nobody is there, and nothing is lost yet
+                    raise ServerError(str(error)) from None
+                raise
 
-        ServerError when the server is gone or forgot the workflow; no file was saved then.
+        known, found = node_classes(), self.patiently(ask)
+        return {
+            name: spec_of_info(name, info, name in known)
+            for name, info in found.items()
+            if answers.fits(info, answers.NODE)
+        }
+
+    def run(self, workflow: Workflow, specs: Mapping[str, NodeSpec], staging: Staging) -> Outcome:
+        """Queue the workflow, wait for its end, fetch its files; an interrupt here interrupts it there.
+
+        The files wait in `staging` for their names. ServerError when the server is gone or forgot the workflow.
         """
         self.check(workflow, specs)
         self.upload_inputs(workflow, specs)
-        client_id = uuid.uuid4().hex
+        for _ in range(MOST_TIMES_AGAIN):
+            entry = self.run_once(workflow)
+            try:
+                return self.fetch(entry, workflow, staging)
+            except NotFound:
+                staging.clear()
+                if not name_anew(workflow, cached_nodes(entry)):
+                    raise
+        raise RunnerError(f"the server at {self.url} says that it made the files, but has none of them")
+
+    def run_once(self, workflow: Workflow) -> dict[str, Any]:
+        """Queue the workflow and wait for its entry in the server's history."""
+        client_id, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
         listener = self.listen(client_id)
         try:
-            prompt_id = self.queue(workflow, client_id)
-            try:
-                entry = self.follow(prompt_id, workflow, listener)
-            except KeyboardInterrupt:
-                with suppress(RunnerError):  # a server that is gone runs nothing any more
-                    self.cancel(prompt_id)
-                raise
+            prompt_id = self.queue(workflow, client_id, prompt_id)
+            entry = self.follow(prompt_id, workflow, listener)
+        except KeyboardInterrupt:
+            with suppress(RunnerError):  # a server that is gone runs nothing any more
+                self.cancel(prompt_id)
+            raise
         finally:
             if listener is not None:
                 listener.close()
         raise_failure(entry, workflow)
-        return self.fetch(entry, workflow)
+        return entry
 
     def check(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
         """Raise WorkflowError for what can be known to be wrong before anything is sent."""
+        lacking = sorted(
+            {node["class_type"] for node in workflow.prompt.values() if node["class_type"].startswith(OUR_NODES)}
+            & set(node_classes()) - set(specs)
+        )
+        if lacking and not any(name.startswith(OUR_NODES) for name in specs):
+            raise WorkflowError(f"the server at {self.url} does not have the Pyramid Video nodes; install them there")
+        if lacking:
+            names = ", ".join(lacking)
+            raise WorkflowError(f"the server at {self.url} has an older Pyramid Video without {names}; update it there")
         check_types(workflow.prompt, specs)
         check_links(workflow.prompt, specs)
         check_numbers(workflow.prompt)
@@ -81,7 +142,7 @@ class Server:
     def answers(self) -> bool:
         """Whether the server is there, or comes back within a short while."""
         try:
-            self.patiently(lambda: self.get("/queue"))
+            self.queues()
         except RunnerError:
             return False
         return True
@@ -108,66 +169,98 @@ class Server:
 
     def upload(self, path: Path, subfolder: str) -> str:
         """Put one file into a folder below the server's input folder; returns the name it has there."""
-        border = uuid.uuid4().hex
-        head = (
-            f"--{border}\r\n"
-            f'Content-Disposition: form-data; name="subfolder"\r\n\r\n{subfolder}\r\n'
-            f"--{border}\r\n"
-            f'Content-Disposition: form-data; name="image"; filename="{quoted(path.name)}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        )
-        body = head.encode() + path.read_bytes() + f"\r\n--{border}--\r\n".encode()
-        try:
-            answer = self.call("/upload/image", body, f"multipart/form-data; boundary={border}")
-        except HTTPError as error:
-            raise RunnerError(f"the server at {self.url} does not take the input file {path.name}") from error
-        stored = decode(answer, self.url)
+        try:  # again is harmless: the server knows the same file by its content
+            answer = self.patiently(lambda: self.connection.upload("/upload/image", path, {"subfolder": subfolder}))
+        except ServerError:
+            raise
+        except RunnerError as error:
+            why = "" if isinstance(error, Refusal) else f": {error}"
+            raise RunnerError(f"the server at {self.url} does not take the input file {path.name}{why}") from error
+        stored = read_answer(answer, answers.UPLOADED, self.url)
         return "/".join(filter(None, (stored.get("subfolder"), stored["name"])))
 
-    def queue(self, workflow: Workflow, client_id: str) -> str:
-        """Hand the graph over; WorkflowError with the server's own complaints."""
+    def queue(self, workflow: Workflow, client_id: str, prompt_id: str) -> str:
+        """Hand the graph over and return its id there; WorkflowError with the server's own complaints.
+
+        When the answer is lost, the server is asked whether it took the graph before it is handed over once more.
+        """
         extra = {"extra_pnginfo": workflow.extra_pnginfo} if workflow.extra_pnginfo else {}
-        body = {"prompt": workflow.prompt, "client_id": client_id, "extra_data": extra}
+        body = {"prompt": workflow.prompt, "client_id": client_id, "prompt_id": prompt_id, "extra_data": extra}
+        lost = False
+
+        def hand_over() -> dict[str, Any]:
+            nonlocal lost
+            if lost and self.knows(prompt_id):
+                return {"prompt_id": prompt_id}
+            try:
+                return read_answer(self.connection.post("/prompt", body), answers.QUEUED, self.url)
+            except LostError:
+                lost = True
+                raise
+
         try:
-            answer = self.post("/prompt", body)
-        except HTTPError as error:
-            raise WorkflowError(refusals(decode(error.read() or b"{}", self.url), workflow)) from error
+            answer = self.patiently(hand_over)
+        except Refusal as error:
+            raise WorkflowError(self.complaints(error, workflow)) from error
+        except PassingError as error:
+            if error.status == 500:  # it is there, and fails on this graph each time
+                raise RunnerError(f"the server cannot take this workflow: {error}") from error
+            raise
+        taken = answer["prompt_id"]
+        if not re.fullmatch(r"[\w-]{1,100}", taken):
+            raise ServerError(f"what answers at {self.url} is not ComfyUI: it calls the prompt {taken!r}")
         if answer.get("node_errors"):  # the server would run the rest and drop this branch without a word
-            self.cancel(answer["prompt_id"])
+            self.cancel(taken)
             raise WorkflowError(refusals(answer, workflow))
-        return answer["prompt_id"]
+        return taken
+
+    def complaints(self, refusal: Refusal, workflow: Workflow) -> list[str]:
+        """What the server has against a graph, one sentence each."""
+        return refusals(read_answer(refusal.text or b"{}", answers.REFUSED, self.url), workflow)
+
+    def knows(self, prompt_id: str) -> bool:
+        """Whether a prompt waits, runs, or is done on the server."""
+        try:
+            history = self.get(f"/history/{prompt_id}", answers.HISTORY)
+        except NotFound:
+            history = {}
+        return prompt_id in history or place_of(prompt_id, self.get("/queue", answers.QUEUE)) is not None
 
     def listen(self, client_id: str) -> Listener | None:
         """A connection for live progress, or None where the server or a proxy has none; the run is polled anyway."""
         try:
-            return Listener(f"{self.url}/ws?clientId={client_id}")
+            return self.connection.listen(client_id)
         except OSError:
             return None
 
     def follow(self, prompt_id: str, workflow: Workflow, listener: Listener | None) -> dict[str, Any]:
         """Wait for the end of a prompt and give back its entry in the server's history."""
         progress = Progress(workflow, self.silent)
-        polled = 0.0
+        polled, ended = 0.0, None  # when it was said to have ended
         try:
             while True:
                 self.pause(POLL_SECONDS if listener is None else 0)
                 if listener is not None:
                     try:
-                        ended = progress.hear(listener.next_text(POLL_SECONDS), prompt_id)
+                        ends = progress.hear(listener.next_text(POLL_SECONDS), prompt_id)
                     except OSError:
-                        listener, ended = None, False
-                    if not ended and time.monotonic() - polled < POLL_SECONDS:
+                        listener, ends = None, False
+                    if ends and ended is None:
+                        ended, polled = time.monotonic(), 0.0
+                    if time.monotonic() - polled < POLL_SECONDS:
                         continue
                 entry = self.entry(prompt_id)
                 polled = time.monotonic()
                 if entry is not None:
                     return entry
-                queue = self.queue_of(prompt_id)
-                progress.begun |= queue == RUNNING
-                if queue is None and self.entry(prompt_id) is None:
+                place = place_of(prompt_id, self.queues())
+                progress.begun |= place == RUNNING
+                if place is None and self.entry(prompt_id) is None:
                     raise ServerError(
                         f"the server at {self.url} no longer knows this prompt; was it restarted or cleared?"
                     )
+                if ended is not None and polled - ended > PATIENCE_SECONDS:
+                    raise ServerError(f"the server at {self.url} says that the run has ended, but not how")
         except ServerError as error:
             error.begun = progress.begun
             raise
@@ -176,94 +269,109 @@ class Server:
 
     def entry(self, prompt_id: str) -> dict[str, Any] | None:
         """What the server's history says about a prompt; None while it is not done."""
-        return self.patiently(lambda: self.get(f"/history/{prompt_id}")).get(prompt_id)
+        return self.patiently(lambda: self.get(f"/history/{prompt_id}", answers.HISTORY)).get(prompt_id)
 
-    def queue_of(self, prompt_id: str) -> str | None:
-        """Which of the server's queues a prompt is in."""
-        queues = self.patiently(lambda: self.get("/queue"))
-        found = [key for key in (RUNNING, PENDING) if any(item[1] == prompt_id for item in queues.get(key, ()))]
-        return found[0] if found else None
+    def queues(self) -> dict[str, Any]:
+        return self.patiently(lambda: self.get("/queue", answers.QUEUE))
 
     def cancel(self, prompt_id: str) -> None:
         """Take a prompt out of the queue, or interrupt it when it runs; others are left alone."""
-        self.post("/queue", {"delete": [prompt_id]})
-        if self.queue_of(prompt_id) == RUNNING:
-            self.post("/interrupt", {"prompt_id": prompt_id})
+        end = time.monotonic() + LAST_WORDS_SECONDS
+        self.connection.post("/queue", {"delete": [prompt_id]}, LAST_WORDS_SECONDS)
+        queues = self.connection.get("/queue", max(0.1, end - time.monotonic()))
+        if place_of(prompt_id, read_answer(queues, answers.QUEUE, self.url)) == RUNNING:
+            self.connection.post("/interrupt", {"prompt_id": prompt_id}, max(0.1, end - time.monotonic()))
 
-    def fetch(self, entry: Mapping[str, Any], workflow: Workflow) -> Outcome:
-        """Save every output file under its own prefix in our output folder, once all of them have arrived."""
-        outcome, arrived = Outcome(), []
-        for node_id, output in entry.get("outputs", {}).items():
+    def fetch(self, entry: Mapping[str, Any], workflow: Workflow, staging: Staging) -> Outcome:
+        """Fetch every output file of a run. Where that fails, the error names what is left on the server."""
+        outcome = Outcome()
+        for node_id, output in (entry.get("outputs") or {}).items():
+            texts = output.get("text") if isinstance(output.get("text"), list) else ()
             label = node_label(workflow.prompt, node_id)
-            outcome.notes += [f"{label}: {text}" for text in output.get("text", ()) if isinstance(text, str)]
-            for item in (item for items in output.values() if isinstance(items, list) for item in items):
-                if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
-                    query = urlencode({key: item.get(key, "") for key in ("filename", "subfolder", "type")})
-                    arrived.append((item, self.patiently(lambda query=query: self.call(f"/view?{query}"))))
-        outcome.files = [self.save(item, data) for item, data in arrived]
+            outcome.notes += [f"{label}: {text}" for text in texts if isinstance(text, str)]
+        files = list(self.files_of(entry))
+        try:
+            for file in files:
+                check_writable(staging.out)
+                outcome.files.append(self.fetch_file(file, staging))
+        except NotFound as error:
+            raise NotFound(f"{error}; it says that it made {named(files)}") from error
+        except RunnerError as error:
+            error.args = (f"{error}; it has made {named(files)}, which lies in its output folder",)
+            raise
+        if not files:
+            outcome.notes.append(f"the server at {self.url} saved no file: the workflow has no node such as Save Video")
         return outcome
 
-    def save(self, item: Mapping[str, str], data: bytes) -> Path:
-        """Write one file; the name is the server's, so it is looked at as one from a stranger."""
-        stem, _, suffix = str(item["filename"]).rpartition(".")
+    def files_of(self, entry: Mapping[str, Any]) -> Iterator[ServerFile]:
+        """The files in the server's output folder that a run made, or left there earlier; RunnerError for bad names."""
+        for node_id, output in (entry.get("outputs") or {}).items():
+            for item in (item for items in output.values() if isinstance(items, list) for item in items):
+                if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
+                    name, subfolder = item["filename"], item.get("subfolder") or ""
+                    if not isinstance(name, str) or not isinstance(subfolder, str):
+                        raise RunnerError(f"the server at {self.url} names a file {name!r}, which is no name for one")
+                    yield ServerFile(node_id, name, subfolder)
+
+    def fetch_file(self, file: ServerFile, staging: Staging) -> Path:
+        """Fetch one file; the name is the server's, so it is looked at as one from a stranger."""
+        stem, _, suffix = file.name.rpartition(".")
         if not stem or not re.fullmatch(r"\w{1,9}", suffix):
-            raise RunnerError(f"the server at {self.url} names a file {item['filename']!r}, which is no name for one")
+            raise RunnerError(f"the server at {self.url} names a file {file.name!r}, which is no name for one")
         prefix = re.sub(r"_\d+_?$", "", stem)  # our own number follows, so nothing is overwritten
-        folder = get_host().output_dir
-        saved = save_as(folder, f"{item.get('subfolder') or '.'}/{prefix}", suffix, lambda path: path.write_bytes(data))
-        return folder / saved["subfolder"] / saved["filename"]
+        target = resolve_inside(staging.out, f"{file.subfolder or '.'}/{prefix}", "name of a server's file")
+        arrived = staging.add(target.parent, target.name, f".{suffix}")
+        query = {"filename": file.name, "subfolder": file.subfolder, "type": "output"}
+        self.patiently(lambda: self.connection.download("/view", query, arrived))
+        return arrived
 
     def patiently(self, ask: Callable[[], T]) -> T:
         """Ask in a way that outlasts a short silence of the server."""
         deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = POLL_SECONDS
         while True:
+            self.pause(0)
             try:
-                return ask()
-            except ServerError:
+                answer = ask()
+            except PassingError as error:
                 if time.monotonic() > deadline:
                     raise
-                self.pause(POLL_SECONDS)
+                if not self.waiting:
+                    self.waiting = True
+                    self.say(f"{error}; asking again for {PATIENCE_SECONDS:.0f} seconds")
+                self.pause(pause)
+                pause = min(2 * pause, 8 * POLL_SECONDS)
+            else:
+                self.waiting = False
+                return answer
 
     def pause(self, seconds: float) -> None:
         """Wait a moment; KeyboardInterrupt when the runs on this server have been stopped."""
         if self.stopped.wait(seconds):
             raise KeyboardInterrupt
 
-    def get(self, path: str) -> Any:
-        return decode(self.call(path), self.url)
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return decode(self.call(path, json.dumps(body).encode(), "application/json") or b"{}", self.url)
-
-    def call(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
-        """One HTTP request. HTTPError is left to the caller where the server explains itself (status 400)."""
-        headers = {"Content-Type": kind} if kind else {}
-        try:
-            with urlopen(Request(self.url + path, body, headers), timeout=60) as answer:
-                return answer.read()
-        except HTTPError as error:
-            if error.code == 400:
-                raise
-            kind = ServerError if error.code in GONE else RunnerError
-            raise kind(f"the server at {self.url} answers {error.code} ({error.reason}) to {path}") from error
-        except IncompleteRead as error:
-            raise ServerError(f"no ComfyUI answers at {self.url}: the answer broke off") from error
-        except (URLError, OSError, ValueError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise ServerError(f"no ComfyUI answers at {self.url}: {reason}") from error
+    def get(self, path: str, shape: Any) -> Any:
+        return read_answer(self.connection.get(path), shape, self.url)
 
 
-def quoted(name: str) -> str:
-    """A file name between the quotes of a form's header, where ComfyUI takes line ends and semicolons for its end."""
-    return name.translate(str.maketrans({"\\": r"\\", '"': r"\"", "\r": "%0D", "\n": "%0A", ";": "%3B"}))
+def place_of(prompt_id: str, queues: Mapping[str, Any]) -> str | None:
+    """Which of the server's queues a prompt is in."""
+    found = [key for key in (RUNNING, PENDING) if any(item[1:2] == [prompt_id] for item in queues[key])]
+    return found[0] if found else None
 
 
-def decode(data: bytes, url: str) -> dict[str, Any]:
-    """An answer of the server; all that are read here are objects."""
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ServerError(f"what answers at {url} is not ComfyUI") from error
-    if not isinstance(found, dict):
-        raise ServerError(f"what answers at {url} is not ComfyUI: it says {shown(found)}")
-    return found
+def named(files: list[ServerFile]) -> str:
+    """Files as a sentence names them."""
+    return ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+
+
+def name_anew(workflow: Workflow, node_ids: set[str]) -> bool:
+    """Make the server run nodes again whose files it remembers but no longer has; says whether that is possible.
+
+    `./clip` is the same file as `clip`, but not the same value.
+    """
+    inputs = [workflow.prompt[node_id]["inputs"] for node_id in node_ids if node_id in workflow.prompt]
+    saving = [values for values in inputs if isinstance(values.get("filename_prefix"), str)]
+    for values in saving:
+        values["filename_prefix"] = f"./{values['filename_prefix']}"
+    return bool(saving)

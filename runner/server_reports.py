@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..host.standalone_progress import Bar
 from .errors import NodeError, RunnerError, node_label
 from .workflow import Workflow
+
+MOST_STEPS = 10**9
+ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
 class Progress:
@@ -34,26 +37,46 @@ class Progress:
         if of_another:
             return False
         self.begun = True
-        has_numbers = all(isinstance(data.get(name), (int, float)) for name in ("value", "max"))
+        has_numbers = all(is_count(data.get(name)) for name in ("value", "max"))
         if event.get("type") == "progress" and has_numbers:
             if self.bar is None or (self.node, self.bar.total) != (data.get("node"), data["max"]):
                 self.close()
                 self.node, self.bar = data.get("node"), Bar(data["max"], self.silent)
             self.bar.update(data["value"], node_label(self.workflow.prompt, str(self.node)))
-        ends = ("execution_success", "execution_error", "execution_interrupted")
-        return event.get("type") in ends or (event.get("type") == "executing" and data.get("node") is None)
+        return event.get("type") in ENDS or (event.get("type") == "executing" and data.get("node") is None)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
 
 
+def is_count(value: Any) -> bool:
+    """Whether a bar can be as long as that."""
+    return isinstance(value, (int, float)) and 0 <= value < MOST_STEPS
+
+
+def messages_of(entry: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """The events that the history keeps of a run."""
+    for message in (entry.get("status") or {}).get("messages") or ():
+        if len(message) == 2 and isinstance(message[1], dict):
+            yield message[0], message[1]
+
+
+def cached_nodes(entry: Mapping[str, Any]) -> set[str]:
+    """The nodes of a run whose results were still there from an earlier one."""
+    return {
+        str(node_id)
+        for event, data in messages_of(entry)
+        if event == "execution_cached" and isinstance(data.get("nodes"), list)
+        for node_id in data["nodes"]
+    }
+
+
 def raise_failure(entry: Mapping[str, Any], workflow: Workflow) -> None:
     """Raise what the history says went wrong, if anything did."""
-    status = entry.get("status") or {}
-    if status.get("status_str") != "error":
+    if (entry.get("status") or {}).get("status_str") != "error":
         return
-    for event, data in status.get("messages", ()):
+    for event, data in messages_of(entry):
         if event == "execution_error":
             message = " ".join(str(data.get("exception_message")).split()) or str(data.get("exception_type"))
             raise NodeError(f"{node_label(workflow.prompt, str(data.get('node_id')))}: {message}")
@@ -64,13 +87,14 @@ def raise_failure(entry: Mapping[str, Any], workflow: Workflow) -> None:
 
 def refusals(answer: Mapping[str, Any], workflow: Workflow) -> list[str]:
     """The server's complaints about a graph, one sentence each."""
+    faults = answer.get("node_errors")
     sentences = [
         f"{node_label(workflow.prompt, node_id)}: {fault.get('message')}"
         + (f" ({fault['details']})" if fault.get("details") else "")
-        for node_id, problems in (answer.get("node_errors") or {}).items()
-        for fault in problems.get("errors", ())
+        for node_id, problems in (faults.items() if isinstance(faults, dict) else ())
+        for fault in problems.get("errors") or ()
     ]
     general = answer.get("error") or {}
     if isinstance(general, str):
         general = {"message": general}
-    return sentences or [f"the server refuses the workflow: {general.get('message', 'it does not say why')}"]
+    return sentences or [f"the server refuses the workflow: {general.get('message') or 'it does not say why'}"]

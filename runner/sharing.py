@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .errors import RunnerError, ServerError, WorkflowError, sentence
 from .jobs import Job
 from .opening import check_writable, open_on_server
-from .results import key_of
-from .server import Server
+from .server import LAST_WORDS_SECONDS, Server
 from .specs import NodeSpec
+from .staging import staged
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -69,40 +71,49 @@ class Work:
 
 def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> None:
     """Do all jobs on the servers; those that no server could do are reported as failed."""
-    work, opened = Work(jobs), []
+    work = Work(jobs)
     gone: dict[str, str] = {}  # server and what was the matter
-    for url in dict.fromkeys(options.server):
+    with ExitStack() as stack:
+        opened = []
+        for url in dict.fromkeys(options.server):
+            server = stack.enter_context(Server(url, silent=True, say=batch.announce))
+            try:
+                base, specs = open_on_server(options, server)
+                server.check(base, specs)  # one that lacks a node would fail every job that it gets
+            except ServerError as error:
+                leave_out(server, error, batch, gone)
+            except WorkflowError as error:
+                raise WorkflowError([f"{problem} (on {server.url})" for problem in error.problems]) from error
+            else:
+                opened.append((server, base, specs))
+        threads = [
+            threading.Thread(target=serve, args=(*place, work, batch, gone), daemon=True)
+            for place in opened
+            for _ in range(QUEUED_AT_ONCE)
+        ]
         try:
-            server, base, specs = open_on_server(options, url, silent=True)
-        except ServerError as error:
-            gone[url] = sentence(error)
-            continue
-        try:
-            server.check(base, specs)  # one that lacks a node would fail every job that it gets
-        except WorkflowError as error:
-            raise WorkflowError([f"{problem} (on {server.url})" for problem in error.problems]) from error
-        opened.append((server, base, specs))
-    threads = [
-        threading.Thread(target=serve, args=(*place, work, batch, gone), daemon=True)
-        for place in opened
-        for _ in range(QUEUED_AT_ONCE)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)  # without a limit Ctrl-C would wait, too
-    except KeyboardInterrupt:
-        work.stop()
-        for server, *_ in opened:
-            server.stopped.set()
-        for thread in threads:
-            thread.join()
-        raise
-    batch.gone += [f"a server was left out: {reason}" for reason in gone.values()]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)  # without a limit Ctrl-C would wait, too
+        except KeyboardInterrupt:
+            work.stop()
+            for server, *_ in opened:
+                server.stop()
+            end = time.monotonic() + LAST_WORDS_SECONDS + 1
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+            raise
     for job in work.waiting:
         batch.fail(job, RunnerError(f"no server is left for it: {'; '.join(gone.values())}"))
+
+
+def leave_out(server: Server, error: Exception, batch: Batch, gone: dict[str, str]) -> None:
+    """Go on without a server that does not answer."""
+    if server.url not in gone:
+        gone[server.url] = sentence(error)
+        batch.remark(f"a server was left out: {gone[server.url]}")
 
 
 def serve(
@@ -117,15 +128,16 @@ def serve(
     while (job := work.take()) is not None:
         try:
             workflow = job.changed(base, specs)
-            key = key_of(workflow)
-            if not batch.skips(key):
+            key = batch.key_of(workflow, specs)
+            if not batch.skips(job, key):
                 check_writable(batch.results.folder)
-                batch.deliver(job, key, workflow, server.run(workflow, specs))
+                with staged(batch.results.folder) as staging:
+                    batch.deliver(job, key, workflow, server.run(workflow, specs, staging), staging)
         except ServerError as error:
             if not work.give_back(job, error.begun):
                 batch.fail(job, RunnerError(f"given up, as servers go down with it: {sentence(error)}"))
             if not server.answers():
-                gone[server.url] = sentence(error)
+                leave_out(server, error, batch, gone)
                 return
         except KeyboardInterrupt:
             work.finish()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +67,6 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
-    from ..training.run_lock import run_lock
     from .opening import check_writable
 
     for option, parts in ONLY_FOR.items():
@@ -74,10 +75,20 @@ def train_command(options: argparse.Namespace) -> int:
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
     for folder in (options.run, options.out):
         check_writable(folder)
-    with run_lock(options.run):
+    with ending_as_ctrl_c():
         for path in train_part(options):
             print(path)
     return 0
+
+
+@contextmanager
+def ending_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as Ctrl-C does, with everything saved; `nohup` and `&` make Ctrl-C deaf."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def train_part(options: argparse.Namespace) -> list[Path]:
@@ -129,8 +140,7 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     if not run.is_main:
         return []
     exported = export(options.out)
-    curves = save_curves(options.run)
-    return [*(exported if isinstance(exported, tuple) else [exported]), *([curves] if curves else [])]
+    return [*(exported if isinstance(exported, tuple) else [exported]), save_curves(options.run)]
 
 
 def report(step: int, losses: Mapping[str, float]) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 
 import pytest
 from pyramid_video.nodes.bounds import faults
+from pyramid_video.runner import answers
+from pyramid_video.runner.answers import read_answer
 from pyramid_video.runner.errors import ServerError, sentence
-from pyramid_video.runner.server import decode
 from pyramid_video.runner.server_reports import Progress
 from pyramid_video.runner.terminal import print_note
-from pyramid_video.runner.websocket import Listener
 from pyramid_video.runner.workflow import Workflow
 
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
@@ -29,7 +27,7 @@ def test_errors_and_notes_hold_no_control_characters(kind, capsys):
 @pytest.mark.parametrize("answer", [b"[]", b"null", b"3", b'"x"', b"<html>", b"", b"[" * 100_000, b"\xff"])
 def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
     with pytest.raises(ServerError, match="is not ComfyUI"):
-        decode(answer, "http://server")
+        read_answer(answer, answers.QUEUE, "http://server")
 
 
 @pytest.mark.parametrize(
@@ -45,15 +43,6 @@ def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
 )
 def test_an_event_that_is_none_is_passed_over(text):
     assert Progress(Workflow({}), silent=True).hear(text, "mine") is False
-
-
-def test_a_ping_larger_than_the_protocol_has_them_ends_the_connection():
-    here, there = socket.socketpair()
-    listener = Listener.__new__(Listener)
-    listener._socket, listener._buffer, listener._message = here, b"", (1, b"")
-    there.sendall(bytes([0x89, 126]) + struct.pack(">H", 300) + bytes(300))
-    with here, there, pytest.raises(ConnectionError, match="too large"):
-        listener.next_text(1.0)
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf")])

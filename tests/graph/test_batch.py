@@ -40,7 +40,7 @@ def servers():
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Runs the workflow for some lines; gives the exit code, the report, and what each delivered file was called."""
+    """Runs the workflow for some lines; gives the exit code and the report at the end. `clips` are the lines before."""
 
     def start(lines: list, *servers: FakeComfy, name: str = "prompts.jsonl"):
         (tmp_path / "workflow.json").write_text(json.dumps(WORKFLOW))
@@ -49,7 +49,8 @@ def run(tmp_path, capsys):
         where = [word for server in servers for word in ("--server", server.url)]
         words = ["run", str(tmp_path / "workflow.json"), "--prompts", str(tmp_path / name), *where]
         code = main([*words, "--out", str(tmp_path / "out"), "--json"])
-        return code, json.loads(capsys.readouterr().out)
+        *start.clips, report = map(json.loads, capsys.readouterr().out.splitlines())
+        return code, report
 
     return start
 

@@ -16,7 +16,7 @@ import pytest
 from pyramid_video.host import use_host
 from pyramid_video.runner import server as server_module
 from pyramid_video.runner.cli import main
-from pyramid_video.runner.websocket import Listener
+from pyramid_video.runner.connection import Connection, quoted
 
 INFO = {
     "Say": {
@@ -53,7 +53,7 @@ class Stub:
         self.queued = True
         self.cuts: dict[str, int] = {}  # how many answers to a path still break off in the middle
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def get(self, path: str, query: dict) -> object:
@@ -323,7 +323,7 @@ def test_an_input_file_keeps_its_name_and_folder(run_with_picture, stub, name):
 
 
 def test_no_name_ends_the_header_it_stands_in():
-    assert server_module.quoted('a\r\n;"\\.png') == r"a%0D%0A%3B\"\\.png"
+    assert quoted('a\r\n;".png') == 'a%0D%0A%3B".png'
 
 
 def test_the_graph_names_the_file_that_the_server_made_of_it(run_with_picture, stub):
@@ -348,13 +348,13 @@ def test_no_server_is_told(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("url", "reason"),
-    [("http://x:abc", "nonnumeric port: 'abc'"), ("http://a b", "URL can't contain control characters")],
+    [("http://x:abc", "Invalid URL: port can't be converted to integer"), ("http://a b", "it names no host")],
 )
 def test_an_address_that_is_none_is_told(tmp_path, capsys, url, reason):
     path = tmp_path / "workflow.json"
     path.write_text(json.dumps(WORKFLOW))
     assert main(["run", str(path), "--server", url, "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith(f"pyramid-video: no ComfyUI answers at {url}: {reason}")
+    assert capsys.readouterr().err == f"pyramid-video: {url} is no address such as http://127.0.0.1:8188: {reason}\n"
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub):
@@ -416,7 +416,7 @@ def speak():
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        return f"http://127.0.0.1:{listening.getsockname()[1]}/ws?clientId=x", heard, thread
+        return Connection(f"http://127.0.0.1:{listening.getsockname()[1]}"), heard, thread
 
     yield start
     listening.close()
@@ -426,25 +426,28 @@ def test_messages_arrive_whole_however_they_are_cut(speak):
     long, longer = "l" * 300, "m" * 70_000
     stream = frame(1, b"he", final=False) + frame(9, b"?") + frame(0, b"llo") + frame(2, b"\0\1 a preview")
     stream += frame(1, long.encode()) + frame(1, longer.encode())
-    url, heard, thread = speak(*(stream[i : i + 1000] for i in range(0, len(stream), 1000)))
-    listener = Listener(url)
+    connection, heard, thread = speak(*(stream[i : i + 1000] for i in range(0, len(stream), 1000)))
+    listener = connection.listen("x")
     assert [listener.next_text(5), listener.next_text(5), listener.next_text(5)] == ["hello", long, longer]
     assert listener.next_text(0.01) is None
     listener.close()
+    connection.close()
     thread.join(5)
     pong = b"".join(heard)
-    mask, masked = pong[2:6], pong[6:]
+    mask, masked = pong[2:6], pong[6:7]  # a goodbye follows
     assert pong[:2] == b"\x8a\x81" and bytes(a ^ b for a, b in zip(masked, mask[:1], strict=True)) == b"?"
 
 
 def test_a_closed_connection_is_an_oserror(speak):
-    url, *_ = speak(frame(8, b""))
-    listener = Listener(url)
+    connection, *_ = speak(frame(8, b""))
+    listener = connection.listen("x")
     with pytest.raises(OSError, match="closed"):
         listener.next_text(5)
-    listener.close()
+    connection.close()
 
 
 def test_a_server_without_websocket_is_an_oserror(stub):
+    connection = Connection(stub.url)
     with pytest.raises(OSError, match="no websocket"):
-        Listener(f"{stub.url}/ws?clientId=x")
+        connection.listen("x")
+    connection.close()
