@@ -116,6 +116,11 @@ class ComfyHost:
         facts = getattr(getattr(model, "model", None), "facts", None)
         return expect(facts, ModelFacts, getattr(model, "model", model), "MODEL", "Load video model")
 
+    def shift_of(self, model: Any) -> float:
+        """How far a flow shifts its noise levels as a rule; a block between may have changed it."""
+        family = self.model_facts(model).family
+        return float(getattr(model.get_model_object("model_sampling"), "shift", family.shift))
+
     def vae_facts(self, vae: Any) -> VAEFacts:
         """The numbers of a VAE; ValueError when something else is wired there."""
         facts = getattr(vae, "facts", None) or wan_facts(vae)

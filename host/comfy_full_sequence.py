@@ -36,9 +36,9 @@ def level_sigmas(schedule: NoiseSchedule) -> Tensor:
 
 def sampled_sigmas(model: Any, sampler: FullSequenceSampler) -> Tensor:
     """The host's sigmas at the steps of `sampler`, and 0; patches read them."""
-    sampling = model.get_model_object("model_sampling")
     if sampler.family == "diffusion":
-        return torch.cat([sampling.sigmas[[int(level) for level in sampler.timesteps]].cpu(), torch.zeros(1)])
+        sigmas = level_sigmas(schedule_of(model.model.facts.family)).float()
+        return torch.cat([sigmas[[int(level) for level in sampler.timesteps]], torch.zeros(1)])
     return torch.tensor([*(timestep / TIMESTEPS for timestep in sampler.timesteps), 0.0])
 
 

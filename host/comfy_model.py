@@ -27,6 +27,7 @@ from ..samplers.noise_schedule import schedule_of
 from .comfy_conds import PaddedText, TextLengths, without_padding
 from .comfy_full_sequence import level_sigmas
 from .comfy_networks import NETWORKS, HostNetwork
+from .comfy_noise_levels import check_noise_levels
 from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
@@ -56,6 +57,7 @@ class VideoModel(comfy.model_base.BaseModel):
         self.facts = facts
         if schedule is not None:
             self.model_sampling.set_sigmas(level_sigmas(schedule))
+        self.trained_sampling = (self.model_sampling,)  # a tuple: another may take its place among the modules
 
     def apply_model(self, x: Tensor, t: Tensor, *args, transformer_options: dict | None = None, **kw) -> Tensor:
         """The host's; what `PyramidSampler` put into `transformer_options` goes on to the network as an input.
@@ -158,8 +160,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     model.device = offload_device
 
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
-    if info.family.name in ("pyramid", "gan"):
-        patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_other_samplers)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_what_does_not_fit)
     return patcher
 
 
@@ -176,10 +177,15 @@ def facts_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> M
     )
 
 
-def refuse_other_samplers(executor, noise, latent_image, sampler, sigmas, *rest, **kw):
-    """Run a pyramid only with its sampler, and a GAN in one step only; said before anything is loaded."""
-    facts = executor.class_obj.model_patcher.model.facts
-    fits = getattr(sampler, "family", None) == facts.family.name
+def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *rest, **kw):
+    """Run a pyramid only with its sampler, a GAN in one step only, and all with the noise levels that they learned.
+
+    Said before anything is loaded.
+    """
+    patcher = executor.class_obj.model_patcher
+    check_noise_levels(patcher)
+    facts = patcher.model.facts
+    fits = getattr(sampler, "family", None) == facts.family.name or facts.family.name in ("flow", "diffusion")
     if not fits and not (facts.family.name == "gan" and len(sigmas) == 2):
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")

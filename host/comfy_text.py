@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..models import checkpoints
 from ..models.official_text import UMT5_TOKENS
+from ..models.prompt_weights import without_weights
 from ..models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from .comfy_model import json_tensor
 from .comfy_official_text import OfficialNetworks, first_tokens, host_key, load_official
@@ -86,7 +87,8 @@ class HostTokenizer:
         self.config = config
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw) -> dict[str, list]:
-        ids = self.ours.encode(text)
+        # Core's CLIPTextEncode hands over what was typed; `encode` below, and training, what is meant.
+        ids = self.ours.encode(text if kw.get("disable_weights") else without_weights(text)[0])
         return {OWN: [[(token, 1.0, 0) if return_word_ids else (token, 1.0) for token in ids]]}
 
     def untokenize(self, pairs: list[tuple]) -> list[tuple[tuple, str]]:

@@ -161,6 +161,10 @@ class StandaloneHost:
 
         return expect(model, Model, "MODEL", "Load video model").facts
 
+    def shift_of(self, model: Model) -> float:
+        """How far a flow shifts its noise levels as a rule."""
+        return self.model_facts(model).family.shift
+
     def vae_facts(self, vae: VAE) -> VAEFacts:
         """The numbers of a VAE; ValueError when something else is wired there."""
         from .standalone_wires import VAE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..models.prompt_weights import without_weights
 from .fitting import check_latent_fits_vae, check_start_is_complete
 from .notices import tell
 from .pictures import fill
@@ -66,14 +67,16 @@ class EncodePrompt:
         }
 
     def encode(self, clip, text: str, add_quality_words: bool = False):
-        full_text = text + QUALITY_WORDS if add_quality_words else text
-        host = get_host()
+        host, notices = get_host(), []
+        read, weighted = without_weights(text)
+        if weighted:
+            notices.append(f"These models use no weights of words; the prompt is read as: {read}")
+        full_text = read + QUALITY_WORDS if add_quality_words else read
         conditioning = host.encode_prompt(clip, full_text)
         words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
         if words > tokens:  # every word is at least one token, so something was cut
-            ui = tell(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
-            return {"ui": ui, "result": (conditioning,)}
-        return (conditioning,)
+            notices.append(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
+        return {"ui": tell(*notices), "result": (conditioning,)} if notices else (conditioning,)
 
 
 class History:

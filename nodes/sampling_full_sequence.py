@@ -147,7 +147,7 @@ class FlowSampler:
     ):
         from ..samplers.full_sequence import FlowSampler as Sampler
 
-        shift = shift or get_host().model_facts(model).family.shift
+        shift = shift or get_host().shift_of(model)
         zero_star = guidance_rule == "CFG-Zero*" and negative is not None and cfg != 1
         sampler = Sampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
         return sample(model, sampler, positive, negative, cfg, latent_image, seed)

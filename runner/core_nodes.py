@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..host import get_host
+from ..models.prompt_weights import without_weights
 from ..samplers.seeds import LARGEST_SEED
 
 CHUNK = 2  # latent frames decoded at once: the same pictures as from all at once, in less memory
@@ -36,7 +37,7 @@ class CLIPTextEncode:
         return {"required": {"text": ("STRING", {"multiline": True}), "clip": ("CLIP",)}}
 
     def encode(self, text: str, clip):
-        return (get_host().encode_prompt(clip, text),)
+        return (get_host().encode_prompt(clip, without_weights(text)[0]),)
 
 
 class LoraLoaderModelOnly:

@@ -339,6 +339,12 @@ def test_prompt_is_encoded_as_written(host):
     assert host.asked == ["", "a cat, hyper quality, Ultra HD, 8K"]
 
 
+def test_weights_in_brackets_are_taken_off_and_named(host):
+    _, ui = run("PyramidVideoEncodePrompt", clip=None, text="a (tiger:1.4) on a ((blue)) (plain) \\(ball\\)")
+    assert host.asked == ["a tiger on a blue (plain) (ball)"]
+    assert "no weights of words" in ui["text"][0] and host.asked[0] in ui["text"][0]
+
+
 def test_a_prompt_that_is_cut_says_so(host):
     _, ui = run("PyramidVideoEncodePrompt", clip=None, text="word " * 10_000)
     assert "10000 words" in ui["text"][0] and "128 tokens" in ui["text"][0]

@@ -19,6 +19,7 @@ import door_families
 import door_guides
 import door_helios
 import door_helios_clips
+import door_levels
 import door_lora
 import door_memory
 import door_prompts
@@ -267,6 +268,7 @@ PARTS = (
     door_guides,
     door_helios,
     door_helios_clips,
+    door_levels,
     door_lora,
     door_memory,
     door_prompts,
@@ -282,10 +284,13 @@ CHECKS = {
 }
 
 
-def main(comfyui: str, root: str, base: str) -> None:
+def main(comfyui: str, root: str, base: str, part: str = "") -> None:
+    """`part` of their names chooses among the checks."""
     door = open_door(Path(comfyui), Path(root), Path(base))
     results = {}
     for name, check in CHECKS.items():
+        if part not in name:
+            continue
         try:
             with door.torch.inference_mode():  # as the server runs every prompt
                 check(door)
