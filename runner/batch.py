@@ -13,6 +13,7 @@ from .memory import Memory
 from .opening import check_writable, open_here
 from .ranks import is_first, locked_for_all, own_share, refuse_shared_training, wait_for_all
 from .staging import staged
+from .texts import fill_names
 from .workflow import Workflow
 
 LOCK = ".batch.lock"
@@ -74,6 +75,7 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
             memory.expect(following[2].prompt, following[3], classes)
         try:
             check_writable(options.out)
+            fill_names(workflow)
             with staged(options.out) as staging:
                 outcome = execute(workflow.prompt, outputs, classes, workflow.extra_pnginfo, memory=memory)
                 batch.deliver(job, key, workflow, outcome, staging)

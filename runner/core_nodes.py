@@ -34,7 +34,7 @@ class CLIPTextEncode:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"text": ("STRING", {"multiline": True}), "clip": ("CLIP",)}}
+        return {"required": {"text": ("STRING", {"multiline": True, "dynamicPrompts": True}), "clip": ("CLIP",)}}
 
     def encode(self, text: str, clip):
         return (get_host().encode_prompt(clip, without_weights(text)[0]),)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .carriers import parse
 from .errors import RunnerError, nearest
 from .naming import name_files
 from .overrides import assign, find_input, get_seed, get_text, set_seed, set_text
 from .specs import NodeSpec
-from .workflow import Workflow, parse
+from .texts import choose_texts
+from .workflow import Workflow
 
 WORDS = ("prompt", "negative", "seed")
 
@@ -43,6 +45,7 @@ class Job:
             if target not in WORDS:
                 wanted, _, name = target.rpartition(".")
                 assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
+        choose_texts(workflow, specs)
         name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))
         return workflow
 

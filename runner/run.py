@@ -86,9 +86,12 @@ def run_here(options: argparse.Namespace) -> Outcome:
     from .execute import Outcome, execute
     from .ranks import own_outputs
     from .registry import node_classes
+    from .texts import choose_texts, fill_names
     from .validate import validate
 
     host, workflow, specs = open_here(options)
+    choose_texts(workflow, specs)
+    fill_names(workflow)
     classes = node_classes()
     outputs = validate(workflow.prompt, classes, specs)
     check_writable(options.out)
@@ -104,12 +107,15 @@ def run_on_server(options: argparse.Namespace) -> Outcome:
         raise RunnerError("several servers share the prompts of a file; add --prompts FILE, or name one --server")
     from .server import Server
     from .staging import SINGLE, staged
+    from .texts import choose_texts, fill_names
 
     def say(text: str) -> None:
         print(f"pyramid-video: {text}", file=sys.stderr)
 
     with Server(options.server[0], options.json, say) as server:
         workflow, specs = open_on_server(options, server)
+        choose_texts(workflow, specs)
+        fill_names(workflow)
         check_writable(options.out)
         with staged(options.out, SINGLE) as staging:
             outcome = server.run(workflow, specs, staging)

@@ -16,6 +16,7 @@ from .opening import check_writable, open_on_server
 from .server import LAST_WORDS_SECONDS, Server
 from .specs import NodeSpec
 from .staging import staged
+from .texts import fill_names
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def serve(
             key = batch.key_of(workflow, specs)
             if not batch.skips(job, key):
                 check_writable(batch.results.folder)
+                fill_names(workflow)
                 with staged(batch.results.folder) as staging:
                     batch.deliver(job, key, workflow, server.run(workflow, specs, staging), staging)
         except ServerError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 CHOICE_WITH_MORE = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose choices bring inputs of their own
+EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}  # what a widget without a default begins with
 # The types whose values are typed into a node, and how a sentence calls them.
 WIDGET_TYPES = {
     "INT": "a whole number",
@@ -26,6 +27,8 @@ class InputSpec:
     options: Mapping[str, Any]
     required: bool
     choices: tuple[Any, ...] | None = None
+    # Of a list whose choices bring inputs of their own: those of each choice, called `name.theirs`.
+    brought: Mapping[Any, Mapping[str, InputSpec]] = field(default_factory=dict)
 
     @property
     def is_widget(self) -> bool:
@@ -33,9 +36,11 @@ class InputSpec:
         return self.type in WIDGET_TYPES and not self.options.get("forceInput")
 
     @property
-    def is_seed(self) -> bool:
-        """True when the editor adds a control after the value (fixed, increment, randomize)."""
-        return self.name in ("seed", "noise_seed") or bool(self.options.get("control_after_generate"))
+    def default(self) -> Any:
+        """What a new node has here, or None."""
+        if "default" in self.options:
+            return self.options["default"]
+        return self.choices[0] if self.choices else EMPTY.get(self.type)
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,9 @@ def spec_of_info(class_type: str, info: Mapping[str, Any], is_closed: bool) -> N
     )
 
 
-def _inputs_of(groups: Mapping[str, Any]) -> dict[str, InputSpec]:
+def _inputs_of(groups: Mapping[str, Any], prefix: str = "") -> dict[str, InputSpec]:
     return {
-        name: _input_spec(name, definition, group == "required")
+        prefix + name: _input_spec(prefix + name, definition, group == "required")
         for group in ("required", "optional")
         for name, definition in (groups.get(group) or {}).items()
     }
@@ -97,8 +102,10 @@ def _input_spec(name: str, definition: Any, required: bool) -> InputSpec:
     if isinstance(kind, (tuple, list)):
         return InputSpec(name, "COMBO", options, required, tuple(kind))
     if kind == CHOICE_WITH_MORE:
-        keys = tuple(choice["key"] for choice in options.get("options", ()))
-        return InputSpec(name, "COMBO", {"default": keys[0], **options} if keys else options, required, keys)
+        brought = {
+            choice["key"]: _inputs_of(choice.get("inputs") or {}, f"{name}.") for choice in options.get("options", ())
+        }
+        return InputSpec(name, "COMBO", options, required, tuple(brought), brought)
     choices = tuple(options["options"]) if kind == "COMBO" and "options" in options else None
     return InputSpec(name, str(kind), options, required, choices)
 

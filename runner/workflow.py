@@ -1,4 +1,4 @@
-"""Reads a workflow from an API-format or UI-format file, or from a video that carries one.
+"""A workflow: read from a file in API or UI format, or from what carries one, and changed in both forms.
 
 Whatever the file, the runner works on the API format: `{node id: {"class_type", "inputs", "_meta"}}`, where a link
 is `[node id, output slot]`. The UI format, when there is one, is kept in step, so that a saved video opens in the
@@ -8,22 +8,22 @@ editor with the values that made it.
 from __future__ import annotations
 
 import copy
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import RunnerError, WorkflowError, first, nearest, shown
+from .carriers import Graphs, find_graphs, read_graphs
+from .errors import RunnerError, WorkflowError, first, nearest
 from .specs import NodeSpec
-from .ui_format import MOST_INPUTS, MOST_NODES, ValuePlace, convert
+from .ui_format import MOST_INPUTS, MOST_NODES, convert
+from .ui_graph import ValuePlace
 
 PACKAGE = Path(__file__).resolve().parent.parent
-VIDEO_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov")
 # Values of buttons and previews that the editor leaves in saved files; they never were inputs.
 LEFTOVERS = ("upload", "audioUI", "video-preview")
-LARGEST_FILE = 32 << 20  # bytes; workflows with pictures inside have a few million
+NOT_A_WORKFLOW = "it has neither the nodes and links of the UI format nor the class_type of the API format"
+MOST_NAMED = 10  # graphs of a file that holds several
 Prompt = dict[str, dict[str, Any]]  # a graph in API format
 
 
@@ -35,6 +35,9 @@ class Workflow:
     ui: dict[str, Any] | None = None
     places: dict[tuple[str, str], ValuePlace] = field(default_factory=dict)  # where the UI form holds a value
     made_for: dict[str, Any] | None = None  # prompt and seed, which a batch writes into its files in plain form
+    names: dict[str, str] = field(default_factory=dict)  # by which names of files call a node, where not by its type
+    literal: set[tuple[str, str]] = field(default_factory=set)  # inputs whose text the editor sends as it is written
+    written: dict[tuple[str, str], str] = field(default_factory=dict)  # texts before choices were made in them
 
     @property
     def extra_pnginfo(self) -> dict[str, Any] | None:
@@ -43,10 +46,15 @@ class Workflow:
         return {key: value for key, value in extra.items() if value} or None
 
     def set_value(self, node_id: str, name: str, value: Any) -> None:
-        """Give one input a literal value, in both forms."""
+        """Give one input a value of its own, in both forms.
+
+        The UI form is given up where it cannot hold the value, as for one of several uses of a subgraph.
+        """
         self.prompt[node_id]["inputs"][name] = value
         place = self.places.get((node_id, name))
-        if place is not None and self.ui is not None:
+        if place is None:
+            self.ui = None
+        elif self.ui is not None:
             place.write(self.ui, value)
 
 
@@ -78,44 +86,20 @@ def locate(name: str) -> Path:
 
 
 def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
-    """Read any of the three forms; `specs` give the order of the values stored in a UI-format file.
+    """Read a workflow in any form; `specs` give the order of the values stored in a UI-format file.
 
-    Raises WorkflowError when the file is no workflow.
+    Raises WorkflowError when the file carries none.
     """
-    if path.suffix.lower() in VIDEO_EXTENSIONS:
-        return _from_video(path, specs)
-    if path.stat().st_size > LARGEST_FILE:
-        raise WorkflowError(f"{path} has {path.stat().st_size >> 20} MB; a workflow has at most {LARGEST_FILE >> 20}")
     try:
-        data = parse(path.read_text("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise WorkflowError(
-            f"{path} is not text; a workflow is a JSON file or a video saved with its workflow"
-        ) from error
-    except ValueError as error:
-        raise WorkflowError(f"{path} is not valid JSON: {error}") from error
+        return choose_graph(read_graphs(path), specs, str(path))
     except RecursionError as error:
         raise too_deep(str(path)) from error
-    return from_json(data, specs, str(path))
-
-
-def parse(text: str) -> Any:
-    """JSON as it is meant: ValueError where a name stands twice in one object, of which Python takes the last."""
-    return json.loads(text, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the name {shown(twice)} stands twice in one object")
-    return found
 
 
 def from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
-    """Make a Workflow of parsed JSON in UI format, in API format, or as posted to a server's `/prompt`."""
+    """Make a Workflow of parsed JSON: a graph in UI or API format, or an envelope around one."""
     try:
-        return _from_json(data, specs, source)
+        return choose_graph(find_graphs(data), specs, source)
     except RecursionError as error:
         raise too_deep(source) from error
 
@@ -126,28 +110,33 @@ def too_deep(source: str) -> WorkflowError:
     )
 
 
-def _from_json(data: Any, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
-    if isinstance(data, dict) and isinstance(data.get("nodes"), list):
-        ui = copy.deepcopy(data)
-        prompt, places = convert(ui, specs, source)
-        return Workflow(prompt, ui, places)
-    if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
-        return _from_json(data["prompt"], specs, source)
-    if _looks_like_api(data):
-        return Workflow(_clean_api(data))
-    raise WorkflowError(
-        f"{source} is not a workflow: it has neither the nodes and links of the UI format nor the class_type of "
-        "the API format"
-    )
+def choose_graph(found: Graphs, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
+    """The one graph of a file. Where it is there in both forms, the API form is what ran and will run."""
+    prompts = [graph for i, (_, graph) in enumerate(found.prompts) if graph not in [g for _, g in found.prompts[:i]]]
+    if len(prompts) > 1 or (not prompts and len(found.uis) > 1):
+        places = [where for where, _ in found.prompts or found.uis]
+        raise WorkflowError(
+            f"{source} holds {len(places)} graphs: {', '.join(places[:MOST_NAMED])}; put one of them into a file"
+        )
+    if not prompts and not found.uis:
+        why = "only pictures and videos that were saved with their metadata do" if found.is_media else NOT_A_WORKFLOW
+        raise WorkflowError(f"{source} {'carries no workflow' if found.is_media else 'is not a workflow'}; {why}")
+    try:
+        saved = from_ui(found.uis[0][1], specs, source) if found.uis else None
+    except WorkflowError:
+        if not prompts:
+            raise
+        saved = None  # it only has to open in the editor
+    if not prompts:
+        return saved
+    prompt = _clean_api(prompts[0])
+    return replace(saved, prompt=prompt) if saved else Workflow(prompt)
 
 
-def _looks_like_api(data: Any) -> bool:
-    return (
-        isinstance(data, dict)
-        and bool(data)
-        and all(isinstance(node, dict) for node in data.values())
-        and any("class_type" in node for node in data.values())
-    )
+def from_ui(data: dict[str, Any], specs: Mapping[str, NodeSpec], source: str) -> Workflow:
+    ui = copy.deepcopy(data)
+    read = convert(ui, specs, source)
+    return Workflow(read.prompt, ui, read.places, names=read.names, literal=read.literal)
 
 
 def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
@@ -168,11 +157,15 @@ def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
 
 
 def _clean_api(data: dict[str, Any]) -> Prompt:
+    """The nodes of a graph in API format; a comment between them is none."""
+    data = {
+        key: node for key, node in data.items() if isinstance(node, dict) and node.keys() & {"class_type", "inputs"}
+    }
+    prompt: Prompt = {}
     if len(data) > MOST_NODES:
         raise WorkflowError(f"the graph has {len(data)} nodes; {MOST_NODES} are the most")
     if problems := first(problem for node_id, node in data.items() for problem in _form_problems(node_id, node)):
         raise WorkflowError(problems)
-    prompt = {}
     for node_id, node in copy.deepcopy(data).items():
         prompt[node_id] = {key: node[key] for key in ("class_type", "inputs", "_meta") if key in node}
         prompt[node_id]["inputs"] = {
@@ -181,29 +174,3 @@ def _clean_api(data: dict[str, Any]) -> Prompt:
             if name not in LEFTOVERS
         }
     return prompt
-
-
-def _from_video(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:
-    from ..host.video import read_metadata
-
-    found = {key: _parse(text) for key, text in read_metadata(path).items() if key in ("prompt", "workflow")}
-    if not isinstance(found.get("prompt"), dict):
-        if isinstance(found.get("workflow"), dict):
-            return from_json(found["workflow"], specs, str(path))
-        raise WorkflowError(f"{path} carries no workflow; only videos saved by Save Video with metadata do")
-    workflow = from_json(found["prompt"], specs, str(path))
-    if not isinstance(found.get("workflow"), dict):
-        return workflow
-    try:
-        # The prompt is what ran; the UI form only has to open in the editor with the same values.
-        saved = from_json(found["workflow"], specs, str(path))
-    except WorkflowError:
-        return workflow
-    return Workflow(workflow.prompt, saved.ui, saved.places)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return parse(text) if len(text) <= LARGEST_FILE else None
-    except (ValueError, RecursionError):
-        return None

@@ -31,7 +31,7 @@ SAVE_VIDEO = {  # as ComfyUI 0.33 describes it: a choice of `codec` may bring in
 def test_a_choice_that_brings_inputs_is_a_value_of_the_file():
     spec = spec_of_info("SaveVideo", SAVE_VIDEO, is_closed=True)
     codec = spec.inputs["codec"]
-    assert codec.is_widget and codec.choices == ("auto", "h264") and codec.options["default"] == "auto"
+    assert codec.is_widget and codec.choices == ("auto", "h264") and codec.default == "auto"
     assert not spec.is_closed  # what the choice brings is in no list
 
 
