@@ -15,7 +15,12 @@ from .ranks import are_connected, is_first
 from .terminal import print_note
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..host.standalone import StandaloneHost
     from .execute import Outcome
+    from .specs import NodeSpec
+    from .workflow import Workflow
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -83,18 +88,22 @@ def run_command(options: argparse.Namespace) -> int:
 
 def run_here(options: argparse.Namespace) -> Outcome:
     """Check everything, then run in this process."""
+    return execute_here(*open_here(options), options.out)
+
+
+def execute_here(host: StandaloneHost, workflow: Workflow, specs: Mapping[str, NodeSpec], out: Path) -> Outcome:
+    """Check a workflow that is as it shall be, then run it with the host of this process."""
     from .execute import Outcome, execute
     from .ranks import own_outputs
     from .registry import node_classes
     from .texts import choose_texts, fill_names
     from .validate import validate
 
-    host, workflow, specs = open_here(options)
     choose_texts(workflow, specs)
     fill_names(workflow)
     classes = node_classes()
     outputs = validate(workflow.prompt, classes, specs)
-    check_writable(options.out)
+    check_writable(out)
     _ = host.device  # a device that is not there is better said now
     wanted, on_note = own_outputs(workflow.prompt, outputs, classes), None if host.silent else print_note
     outcome = execute(workflow.prompt, wanted, classes, workflow.extra_pnginfo, on_note)

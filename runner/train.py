@@ -1,72 +1,75 @@
-"""`pyramid-video train`: the runs that make the pack's small model, here or under `accelerate launch`."""
+"""`pyramid-video train`: on a folder of your own clips, or the runs that make the pack's small models."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from .errors import nearest
 from .ranks import is_first
+from .train_clips import add_options, count, train_clips
 
 PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
+SMALL_ONLY = ("run", "judge_from", "begin_from")
+CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
     "begin_from": ("pyramid", "flow", "diffusion", "gan"),
 }
 
 
-def count(text: str) -> int:
-    """The value of an option that counts something."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the `train` command."""
-    train = commands.add_parser("train", help="train the small model on the Fluent animated emoji")
+    train = commands.add_parser("train", help="train a LoRA, a model or a VAE on your own clips")
     train.add_argument(
         "part",
-        choices=PARTS,
-        help="the VAE first, then transformer and text encoder of the pyramid, then a finer decoder for the VAE; flow, "
-        "diffusion and gan share VAE and text encoder and come last",
+        metavar="FOLDER",
+        help="a folder of clips, each with its caption in a text file of the same name; or a part of the pack's small "
+        f"models, with --animations: {', '.join(PARTS)}",
     )
-    train.add_argument(
-        "--animations",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="webp, gif or png with alpha, its 20 subjects among them",
-    )
-    train.add_argument("--run", type=Path, required=True, metavar="DIR", help="where the run keeps its state")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="a models folder for the finished files")
-    train.add_argument(
-        "--steps", type=count, metavar="N", help="optimiser updates (default: those of the bundled model)"
-    )
+    train.add_argument("--steps", type=count, metavar="N", help="optimiser updates (default: those of the workflow)")
     train.add_argument("--clips", type=count, metavar="N", help="clips that are drawn once and learned from")
-    train.add_argument(
+    train.add_argument("--out", type=Path, metavar="DIR", help="where the finished files go (default: ./output)")
+    train.add_argument("--seed", type=int, metavar="N", help="another seed is another run (default: 0)")
+    add_options(train)
+    small = train.add_argument_group("for a part of the pack's small models")
+    small.add_argument("--animations", type=Path, metavar="DIR", help="webp, gif or png with alpha, its subjects there")
+    small.add_argument("--run", type=Path, metavar="DIR", help="where the run keeps its state")
+    small.add_argument(
         "--judge-from",
         type=int,
         metavar="STEP",
         help="from this step on a discriminator teaches the VAE or its decoder too",
     )
-    train.add_argument(
+    small.add_argument(
         "--begin-from",
         type=Path,
         metavar="DIR",
         help="a models folder whose transformer and text encoder learn on, in a new run of pyramid",
     )
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="another seed is another run (default: 0)")
     train.set_defaults(command=train_command, refuse=train.error)
     return train
 
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
+    if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
+        refuse_options(options, SMALL_ONLY, "a part of the pack's small models")
+        for path in train_clips(options).files:
+            print(path)
+        return 0
+    if options.part not in PARTS:
+        close = nearest(options.part, PARTS)
+        options.refuse(f"argument --animations: {options.part!r} is no part of the small models{close}")
+    refuse_options(options, CLIPS_ONLY, "a folder of clips")
+    for name in ("animations", "run", "out"):
+        if getattr(options, name) is None:
+            options.refuse(f"{options.part} needs --animations, --run and --out; --{name} is not given")
     from .opening import check_writable
 
     for option, parts in ONLY_FOR.items():
@@ -91,6 +94,14 @@ def ending_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for: str) -> None:
+    """Refuse what says nothing in this use of the command."""
+    for name in names:
+        if getattr(options, name) not in (None, []):
+            shown = {"kind": "as"}.get(name, name.replace("_", "-"))
+            options.refuse(f"argument --{shown}: means something for {meant_for} only")
+
+
 def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     from ..models import checkpoints
@@ -109,7 +120,7 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     recipe = dict(recipes[options.part])
     if options.steps is not None:
         recipe["steps"] = options.steps
-    settings = TrainSettings(**recipe, seed=options.seed)
+    settings = TrainSettings(**recipe, seed=options.seed or 0)
     clips = {} if options.clips is None else {"clips": options.clips}
     vae = None
     if options.part != "vae":

@@ -1,0 +1,131 @@
+"""`pyramid-video train FOLDER`: a LoRA, a model or a VAE from a folder of your own clips.
+
+The workflow `train_<kind>` holds the settings, so what is trained here is what the same graph trains in ComfyUI.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import RunnerError
+from .opening import check_writable
+
+if TYPE_CHECKING:
+    from .execute import Outcome
+    from .specs import NodeSpec
+    from .workflow import Workflow
+
+KINDS = ("lora", "flow", "diffusion", "gan", "pyramid", "vae")
+DATASETS = ("PyramidVideoFolderDataset", "PyramidVideoAnimationDataset")
+SHAPE = ("size", "frames", "fps")  # of the clips, under the same names in both datasets
+BEGINNINGS = ("PyramidVideoLoadForTraining", "PyramidVideoNewModel")
+BASE_OF_LORA = "PyramidVideoLoadModel"
+VALIDATED = 2  # captions that are made into clips while it learns
+
+
+def count(text: str) -> int:
+    """The value of an option that counts something."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def add_options(train: argparse.ArgumentParser) -> None:
+    """Add the options of training on a folder of clips."""
+    group = train.add_argument_group("with a FOLDER of your own clips")
+    group.add_argument("--as", dest="kind", choices=KINDS, help="what is trained (default: lora)")
+    group.add_argument("--name", metavar="NAME", help="of the run and of the finished file (default: the folder's)")
+    group.add_argument("--model", metavar="FILE", help="the model that learns on (default: a bundled one)")
+    group.add_argument(
+        "--prompt", metavar="TEXT", help="what the clip at the end shows (default: the caption of the first clip)"
+    )
+    group.add_argument("--batch", type=count, metavar="N", help="clips of one step")
+    group.add_argument("--size", type=count, metavar="N", help="clips get about N x N pixels")
+    group.add_argument("--models", type=Path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
+    group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="any input of the workflow, as in run"
+    )
+
+
+def train_clips(options: argparse.Namespace) -> Outcome:
+    """Train on the folder `options.part`; run the same command again to go on."""
+    from ..host import use_host
+    from ..host.standalone import StandaloneHost
+    from .overrides import set_input
+    from .ranks import is_first
+    from .registry import node_specs
+    from .run import execute_here
+    from .workflow import locate, read_workflow
+
+    folder = Path(options.part).expanduser()
+    if not folder.is_dir():
+        raise RunnerError(f"there is no folder {folder} with clips to learn from")
+    folder = folder.resolve()
+    options.out = options.out or Path("output")
+    check_writable(options.out)
+    host = StandaloneHost(options.models, folder.parent, options.out, options.device, silent=not is_first())
+    use_host(host)
+    specs = node_specs()
+    workflow = read_workflow(locate(f"workflows/api/train_{options.kind or KINDS[0]}.json"), specs)
+    adapt(workflow, specs, folder, options)
+    for assignment in options.set:
+        set_input(workflow, specs, assignment)
+    return execute_here(host, workflow, specs, options.out)
+
+
+def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, options: argparse.Namespace) -> None:
+    """Give the workflow the clips of `folder`, and what the options change of its settings."""
+    from .overrides import set_text
+
+    nodes = workflow.prompt.values()
+    for node in nodes:
+        if node["class_type"] in DATASETS:
+            shape = {name: node["inputs"][name] for name in SHAPE}
+            node["class_type"], node["inputs"] = DATASETS[0], {"folder": folder.name, **shape}
+            node["inputs"]["multiple"] = specs[DATASETS[0]].inputs["multiple"].default
+    asked = {"size": options.size, "steps": options.steps, "batch": options.batch, "clips": options.clips}
+    changes = {("PyramidVideoFolderDataset", "size"): asked["size"]}
+    changes |= {("PyramidVideoTrainingSettings", name): asked[name] for name in ("steps", "batch")}
+    changes |= {("PyramidVideoTrainingSettings", "run_seed"): options.seed}
+    if options.size:
+        changes |= {("PyramidVideoEmptyLatent", side): options.size for side in ("width", "height")}
+    name = options.name or folder.name
+    for node in nodes:
+        kind, inputs = node["class_type"], node["inputs"]
+        inputs.update({key: value for (of, key), value in changes.items() if of == kind and value is not None})
+        if "run_name" in inputs:
+            inputs["run_name"] = name
+            inputs["clips"] = asked["clips"] or inputs["clips"]
+        if kind.startswith("PyramidVideoSaveTrained"):
+            inputs["name"] = name
+        if options.model and kind in (*BEGINNINGS, BASE_OF_LORA):
+            begin_with(node, options.model, options.kind)
+    texts = captions(folder, workflow, options.prompt)
+    for node in nodes:
+        if node["class_type"] == "PyramidVideoValidation":
+            node["inputs"]["prompts"] = "\n".join(texts)
+    if options.kind != "vae":
+        set_text(workflow, specs, "positive", texts[0])
+
+
+def begin_with(node: dict, model: str, kind: str | None) -> None:
+    """Let a node that opens or makes a model open `model`."""
+    if node["class_type"] in BEGINNINGS:
+        family = "as it is" if kind in (None, "lora") else kind
+        node["class_type"], node["inputs"] = BEGINNINGS[0], {"model_name": model, "family": family}
+    else:
+        node["inputs"]["model_name"] = model
+
+
+def captions(folder: Path, workflow: Workflow, prompt: str | None) -> list[str]:
+    """What validation clips show: the prompt, if given, and captions of the first clips that differ."""
+    from ..training.video_folder import VideoFolder
+
+    shape = next(n["inputs"] for n in workflow.prompt.values() if n["class_type"] == DATASETS[0])
+    dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])
+    lines = [" ".join(text.split()) for text in (prompt, *(source.caption for source in dataset.kept)) if text]
+    return list(dict.fromkeys(lines))[:VALIDATED]

@@ -1,0 +1,115 @@
+"""`pyramid-video train FOLDER`: from a folder of clips to a file that the loaders list."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.models import checkpoints
+from pyramid_video.runner.cli import main, make_parser
+from pyramid_video.runner.registry import node_classes, node_specs
+from pyramid_video.runner.train_clips import KINDS, adapt
+from pyramid_video.runner.validate import validate
+from pyramid_video.runner.workflow import locate, read_workflow
+from tiny_models import MODEL, TEXT, VAE, make_models
+
+CAPTIONS = ("a red ball on the left", "a blue ball on the right")
+TINY = ("--set", f"Load video VAE.vae_name={VAE}", "--set", f"Load text encoder.text_encoder_name={TEXT}")
+QUICK = ("--steps", "1", "--clips", "2", "--batch", "8", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two animations with captions, in a folder that is nobody's input folder."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("somewhere") / "my clips"
+    folder.mkdir()
+    for number, caption in enumerate(CAPTIONS):
+        frames = [Image.new("RGB", (64, 64), (8 * step, 90 * number, 40)) for step in range(20)]
+        frames[0].save(folder / f"{number}.webp", save_all=True, append_images=frames[1:], duration=125, lossless=True)
+        (folder / f"{number}.txt").write_text(caption, "utf-8")
+    return folder
+
+
+def parse(*words) -> argparse.Namespace:
+    return make_parser().parse_args(["train", *map(str, words)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_the_graph_of_its_workflow_with_the_clips_of_the_folder(models, clips, tmp_path, kind):
+    use_host(StandaloneHost(models, clips.parent, tmp_path, "cpu", silent=True))
+    try:
+        specs = node_specs()
+        workflow = read_workflow(locate(f"workflows/api/train_{kind}.json"), specs)
+        adapt(workflow, specs, clips, parse(clips, "--as", kind, "--size", 128, "--steps", 7, "--name", "balls"))
+        validate(workflow.prompt, node_classes(), specs)
+    finally:
+        use_host(None)
+    inputs = {node["class_type"]: node["inputs"] for node in workflow.prompt.values()}
+    assert inputs["PyramidVideoFolderDataset"]["folder"] == "my clips"
+    assert inputs["PyramidVideoFolderDataset"]["size"] == 128
+    assert inputs["PyramidVideoTrainingSettings"]["steps"] == 7
+    (trainer,) = [values for values in inputs.values() if "run_name" in values]
+    (saved,) = [values for name, values in inputs.items() if name.startswith("PyramidVideoSaveTrained")]
+    assert trainer["run_name"] == saved["name"] == "balls"
+    if kind != "vae":
+        assert inputs["PyramidVideoValidation"]["prompts"].split("\n") == list(CAPTIONS)
+        assert inputs["PyramidVideoEmptyLatent"]["width"] == inputs["PyramidVideoEmptyLatent"]["height"] == 128
+
+
+def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):
+    words = ["train", str(clips), "--as", "flow", "--model", MODEL, "--models", str(models), "--out", str(tmp_path)]
+    assert main([*words, *QUICK, *TINY]) == 0, capsys.readouterr().err
+    saved = tmp_path / "diffusion_models" / "my clips.safetensors"
+    assert checkpoints.inspect(saved, checkpoints.TRAINABLE).family.name == "flow"
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed and all(path.is_file() for path in printed)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["vea", "--animations", "x"], "nearest is 'vae'"),
+        (["vae", "--animations", "x", "--out", "y"], "--run is not given"),
+        ([".", "--begin-from", "x"], "--begin-from: means something for a part of the pack's small models only"),
+        (["vae", "--animations", "x", "--as", "lora"], "--as: means something for a folder of clips only"),
+        ([".", "--batch", "0"], "takes a whole number from 1 on"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(words, reason, capsys):
+    assert main(["train", *words]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_folder_without_clips_is_refused_before_anything_is_loaded(tmp_path, capsys):
+    assert main(["train", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "no clip to learn from" in capsys.readouterr().err
+
+
+def test_help_comes_without_loading_torch():
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import conftest
+conftest.import_checkout()
+from pyramid_video.runner.cli import main
+try:
+    main(["train", "--help"])
+except SystemExit:
+    pass
+assert "torch" not in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL).returncode == 0
