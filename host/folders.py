@@ -130,6 +130,17 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     return path
 
 
+def annotated(name: str) -> tuple[str, str]:
+    """The name of a file without the ending that ComfyUI puts behind it, as in `a.png [output]`, and that folder.
+
+    The folder is `input`, also where nothing is said, `output` or `temp`.
+    """
+    for place in ("input", "output", "temp"):
+        if name.endswith(f"[{place}]"):
+            return name[: -len(place) - 2].rstrip(), place
+    return name, "input"
+
+
 def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
     """The first existing file called `name` in `roots`; FileNotFoundError names the nearest one there is."""
     for root in roots:

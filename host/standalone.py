@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from .devices import choose_device
 from .facts import ModelFacts, VAEFacts
-from .folders import BUNDLED_INPUTS, ModelFolders, find_file, find_folder, list_files
+from .folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
 from .standalone_progress import Bar
 
 if TYPE_CHECKING:
@@ -84,8 +84,16 @@ class StandaloneHost:
         return list_files(self.input_roots, extensions)
 
     def input_file(self, name: str) -> Path:
-        """The path of an input file; ValueError when it leaves the folder, FileNotFoundError when it is not there."""
-        return find_file(self.input_roots, name, "input file")
+        """The path of an input file, or of one made here (`a.png [output]`).
+
+        ValueError when it leaves the folder, FileNotFoundError when it is not there.
+        """
+        plain, place = annotated(name)
+        if place == "temp":
+            raise FileNotFoundError(f"{name!r} lay in the temp folder of a ComfyUI; put the file into the input folder")
+        if place == "output":
+            return find_file([self.output_dir], plain, "output file")
+        return find_file(self.input_roots, plain, "input file")
 
     def input_folder(self, name: str) -> Path:
         """The path of a folder below the input folder; errors as for `input_file`."""

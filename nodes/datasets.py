@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
@@ -208,7 +209,9 @@ class VideoFolderDataset:
 
     @classmethod
     def IS_CHANGED(cls, **_):
-        return float("nan")  # files may have come or gone; only headers are read again
+        # Files may have come or gone; only headers are read again. NaN would do too, but it ends up in the files that
+        # ComfyUI saves, as what is no JSON.
+        return time.time_ns()
 
     def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
         from ..training.video_folder import VideoFolder

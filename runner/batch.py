@@ -52,6 +52,7 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
     from .validate import validate
 
     host, base, specs = open_here(options)
+    batch.notes += base.notes
     classes = node_classes()
     _ = host.device  # a device that is not there is better said now
 

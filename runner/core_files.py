@@ -236,6 +236,7 @@ def png_writer(image, metadata: Mapping[str, str]) -> Callable[[Path], None]:
 
 class PreviewImage:
     DESCRIPTION = "Shows pictures in ComfyUI; nothing to see on the command line, so nothing is written."
+    SHOWS_ONLY = True
     RETURN_TYPES = ()
     OUTPUT_NODE = True
     FUNCTION = "show"

@@ -10,7 +10,9 @@ from typing import Any
 from ..models.plain_text import plain as without_controls
 
 MOST_PROBLEMS = 100  # that are looked for in one graph
+MOST_LISTED = 8  # known words that a sentence lists
 LONGEST_SENTENCE = 600  # characters
+NEAR = 0.6  # likeness of two names from which on one may be meant by the other
 LONGEST_NAME = 100  # characters that are compared with known names
 
 
@@ -79,10 +81,16 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """The end of a sentence that names the known word nearest to `name`, or nothing when none is known."""
-    words = sorted(str(word) for word in known)
-    near = get_close_matches(str(name)[:LONGEST_NAME], words, n=1, cutoff=0.0)
-    return f"; the nearest is {near[0]!r}" if near else ""
+    """The end of a sentence that names the known word nearest to `name`, or nothing when none is near."""
+    words = {str(word).lower(): str(word) for word in sorted(map(str, known), reverse=True)}
+    near = get_close_matches(str(name)[:LONGEST_NAME].lower(), words, n=1, cutoff=NEAR)
+    return f"; the nearest is {words[near[0]]!r}" if near else ""
+
+
+def all_or_nearest(name: object, known: Iterable[object]) -> str:
+    """The end of a sentence that names the known word nearest to `name`, or all of them where they are few."""
+    words = [shown(word) for word in islice(known, MOST_LISTED + 1)]
+    return nearest(name, known) or (f": {', '.join(words)}" if len(words) <= MOST_LISTED else "")
 
 
 def node_label(prompt: dict, node_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .carriers import parse
 from .errors import RunnerError, nearest
+from .foreign import fit_in
 from .naming import name_files
 from .overrides import assign, find_input, get_seed, get_text, set_seed, set_text
 from .specs import NodeSpec
@@ -45,6 +46,7 @@ class Job:
             if target not in WORDS:
                 wanted, _, name = target.rpartition(".")
                 assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
+        fit_in(workflow, specs)
         choose_texts(workflow, specs)
         name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))
         return workflow

@@ -26,6 +26,7 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     """The host of this process, the workflow with the options carried out, and what its nodes take."""
     from ..host import use_host
     from ..host.standalone import StandaloneHost
+    from .foreign import pass_over_newer
     from .ranks import is_first
     from .registry import node_specs
     from .workflow import locate, read_workflow
@@ -36,6 +37,7 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     specs = node_specs()
     workflow = read_workflow(locate(options.file), specs)
     change(workflow, specs, options)
+    workflow.notes += pass_over_newer(workflow.prompt, specs)
     return host, workflow, specs
 
 
@@ -43,6 +45,7 @@ def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflo
     """The workflow with the options carried out, and what that server's nodes take."""
     from ..host import use_host
     from ..host.standalone import StandaloneHost
+    from .foreign import pass_over_newer
     from .workflow import locate, read_workflow
 
     use_host(StandaloneHost(inputs=options.input, output=options.out))
@@ -50,11 +53,13 @@ def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflo
     specs = server.specs()
     workflow = read_workflow(path, specs)
     change(workflow, specs, options)
+    workflow.notes += pass_over_newer(workflow.prompt, specs)
     return workflow, specs
 
 
 def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:
     """Carry out the options that change the workflow; --set comes last and wins."""
+    from .foreign import fit_in
     from .overrides import set_input, set_seed, set_text
 
     if options.prompt is not None:
@@ -65,6 +70,7 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         set_seed(workflow, options.seed)
     for assignment in options.set:
         set_input(workflow, specs, assignment)
+    fit_in(workflow, specs)
 
 
 def check_folders(options: argparse.Namespace) -> None:

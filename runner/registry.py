@@ -19,6 +19,17 @@ def node_classes() -> Mapping[str, type]:
     return MappingProxyType({**core, **NODE_CLASS_MAPPINGS})
 
 
+@cache
+def core_types() -> frozenset[str]:
+    """Ids of the core nodes that can run here."""
+    return frozenset(id_ for module in core_modules() for id_ in module.NODES)
+
+
+def is_core(class_type: str) -> bool:
+    """Whether a node is one of ComfyUI's own, whose newer versions may take more than ours."""
+    return class_type in core_types()
+
+
 def core_modules() -> tuple[ModuleType, ...]:
     """Where the core nodes are that can run without ComfyUI."""
     from . import core_files, core_loaders, core_nodes, core_values

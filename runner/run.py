@@ -80,6 +80,8 @@ def run_command(options: argparse.Namespace) -> int:
         report = {"status": "success", "files": [str(path) for path in outcome.files], "notes": outcome.notes}
         if not options.json:
             print(*outcome.files, sep="\n")
+            if not outcome.files and not outcome.notes:
+                print_note("nothing was saved: no node of this workflow writes a file")
     if options.json and (is_first() or not are_connected()):
         print(json.dumps({**report, "seconds": round(time.monotonic() - started, 2)}))
     # A launcher would bury what was just said under a traceback of its own.
@@ -106,7 +108,10 @@ def execute_here(host: StandaloneHost, workflow: Workflow, specs: Mapping[str, N
     check_writable(out)
     _ = host.device  # a device that is not there is better said now
     wanted, on_note = own_outputs(workflow.prompt, outputs, classes), None if host.silent else print_note
+    for note in workflow.notes if on_note else ():
+        on_note(note)
     outcome = execute(workflow.prompt, wanted, classes, workflow.extra_pnginfo, on_note)
+    outcome.notes[:0] = workflow.notes
     return outcome if is_first() else Outcome()
 
 
@@ -129,6 +134,7 @@ def run_on_server(options: argparse.Namespace) -> Outcome:
         with staged(options.out, SINGLE) as staging:
             outcome = server.run(workflow, specs, staging)
             outcome.files = list(staging.deliver({}).values())
+    outcome.notes[:0] = workflow.notes
     if not options.json:
         for note in outcome.notes:
             print_note(note)

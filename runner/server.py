@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from ..host import get_host
-from ..host.folders import resolve_inside
+from ..host.folders import annotated, resolve_inside
 from . import answers
 from .answers import read_answer
 from .connection import Connection, Listener, NotFound, Refusal
@@ -156,13 +156,16 @@ class Server:
             for name, spec in specs[node["class_type"]].inputs.items():
                 value = node["inputs"].get(name)
                 takes_files = spec.options.get("image_upload") or spec.options.get("video_upload")
-                if not takes_files or not isinstance(value, str) or value in (spec.choices or ()):
+                if not takes_files or not isinstance(value, str):
+                    continue
+                plain, place = annotated(value)
+                if place != "input" or plain in (spec.choices or ()):
                     continue
                 try:
-                    path = get_host().input_file(value)
+                    path = get_host().input_file(plain)
                 except (ValueError, FileNotFoundError):
                     continue  # the server says what it lacks
-                folder = PurePosixPath(value.replace("\\", "/")).parent.as_posix()
+                folder = PurePosixPath(plain.replace("\\", "/")).parent.as_posix()
                 if value not in self.uploaded:
                     self.uploaded[value] = self.upload(path, "" if folder == "." else folder)
                 workflow.set_value(node_id, name, self.uploaded[value])

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..host.folders import official_hint
-from .errors import WorkflowError, first, nearest, node_label, shown
+from .errors import WorkflowError, all_or_nearest, first, node_label, shown
+from .foreign import unknown_type
 from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
@@ -30,6 +31,9 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
     outputs = [node_id for node_id, node in prompt.items() if specs[node["class_type"]].is_output]
     if not outputs:
         raise WorkflowError("the workflow writes nothing: add a node such as Save Video (SaveVideo)")
+    if all(getattr(classes[prompt[node_id]["class_type"]], "SHOWS_ONLY", False) for node_id in outputs):
+        shown_by = node_label(prompt, outputs[0])
+        raise WorkflowError(f"the workflow saves nothing: {shown_by} only shows pictures; put Save Image in its place")
     check_links(prompt, specs)
     needed = set(needed_order(prompt, outputs))
     problems = first(
@@ -50,14 +54,8 @@ def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> None:
 
 def type_problems(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> Iterator[str]:
     for node_id, node in prompt.items():
-        class_type = node["class_type"]
-        if class_type in specs:
-            continue
-        if class_type.startswith(("workflow/", "workflow>")):
-            yield f"{node_label(prompt, node_id)} is a group node; open the file in ComfyUI and ungroup it"
-        else:
-            kind = shown(class_type)
-            yield f"{node_label(prompt, node_id)} is of the unknown type {kind}{nearest(class_type, specs)}"
+        if node["class_type"] not in specs:
+            yield unknown_type(prompt, node_id, specs)
 
 
 def check_numbers(prompt: Prompt) -> None:
@@ -159,5 +157,5 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
         if not spec.choices:
             yield f"is {shown(value)}, but there is nothing to choose from; `pyramid-video models` lists the folders"
         else:
-            hint = official_hint(value, map(str, spec.choices)) or nearest(value, spec.choices)
+            hint = official_hint(value, map(str, spec.choices)) or all_or_nearest(value, spec.choices)
             yield f"is {shown(value)}, which is not one of its {len(spec.choices)} choices{hint}"

@@ -37,6 +37,7 @@ class Workflow:
     made_for: dict[str, Any] | None = None  # prompt and seed, which a batch writes into its files in plain form
     names: dict[str, str] = field(default_factory=dict)  # by which names of files call a node, where not by its type
     literal: set[tuple[str, str]] = field(default_factory=set)  # inputs whose text the editor sends as it is written
+    notes: list[str] = field(default_factory=list)  # what was made of the file that its user should know
     written: dict[tuple[str, str], str] = field(default_factory=dict)  # texts before choices were made in them
 
     @property

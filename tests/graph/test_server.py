@@ -199,7 +199,7 @@ WRONG = [
         ["2", 0],
         "the links form a cycle: node 2 (Guide) needs node 2 (Guide)",
     ),
-    ("4.inputs.other", 1, "node 4 (LoadImage) has no input 'other'; the nearest is 'image'"),
+    ("4.inputs.other", ["1", 0], "node 4 (LoadImage) has no input 'other'"),
 ]
 
 
