@@ -119,7 +119,7 @@ def finish_killed(out: Path) -> None:
     """Deliver what an earlier batch had finished when it was killed; only for the process that has the folder."""
     results = Results(out)
     for entry, files in finish_plans(out):
-        if isinstance(entry.get("key"), str):
+        if isinstance(entry.get("key"), str) and not results.has(entry["key"]):
             results.add(entry, files)
 
 

@@ -16,7 +16,8 @@ from .specs import NodeSpec
 from .workflow import Workflow
 
 FILE = "results.jsonl"
-ENTRY = {"key": str, "files": [str], "bytes": ([int], NOTHING)}
+ENTRY = {"key": str, "files": [str]}
+SIZES = ([int], NOTHING)
 
 
 class Results:
@@ -38,9 +39,9 @@ class Results:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue  # empty, or cut short by a power cut
-            if fits(entry, ENTRY):
-                sizes = entry.get("bytes") or [None] * len(entry["files"])  # older lines have none
+            if fits(entry, ENTRY) and fits(entry.get("bytes"), SIZES):
                 files = [self.folder / name for name in entry["files"]]
+                sizes = [None] * len(files) if entry.get("bytes") is None else entry["bytes"]  # older lines have none
                 if len(files) == len(sizes):
                     yield entry["key"], list(zip(files, sizes, strict=True))
 

@@ -141,8 +141,13 @@ def read_plan(staging: Staging) -> dict[str, Any] | None:
             stem, suffix = move["name"]
             if Path(stem + suffix).name != stem + suffix:
                 return None
-            if source.exists() and target.exists() and source.samefile(target):
-                source.unlink()  # killed between the two halves of the move
+            if (
+                source.exists() and target.is_file()
+            ):  # killed between the two halves of the move, with a link or without
+                if source.samefile(target):
+                    source.unlink()
+                elif target.stat().st_size == 0:
+                    target.unlink()
             place = source if source.exists() else target
             if not place.is_file() or place.stat().st_size != move["bytes"]:
                 return None
