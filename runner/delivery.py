@@ -76,6 +76,12 @@ class Batch:
         self.emit(job, "error", error=self.failed[job.line])
         self.say(f"line {job.line} failed")
 
+    def fail_all(self, jobs: Sequence[Job], error: Exception) -> None:
+        """Let the rest fail for one reason, which is said once."""
+        for job in jobs:
+            self.failed[job.line] = sentence(error)
+            self.emit(job, "error", error=self.failed[job.line])
+
     def emit(self, job: Job, status: str, **more: Any) -> None:
         """Print what came of one line as JSON."""
         if self.silent:

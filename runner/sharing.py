@@ -106,8 +106,7 @@ def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> Non
             for thread in threads:
                 thread.join(max(0.0, end - time.monotonic()))
             raise
-    for job in work.waiting:
-        batch.fail(job, RunnerError(f"no server is left for it: {'; '.join(gone.values())}"))
+    batch.fail_all(list(work.waiting), RunnerError(f"no server is left for it: {'; '.join(gone.values())}"))
 
 
 def leave_out(server: Server, error: Exception, batch: Batch, gone: dict[str, str]) -> None:
@@ -147,5 +146,8 @@ def serve(
         except Exception as error:
             batch.fail(job, error, server.url)
             work.finish()
+        except BaseException:  # nobody waits for a thread that is gone
+            work.finish()
+            raise
         else:
             work.finish()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from fake_comfy import WORKFLOW, FakeComfy
 from pyramid_video.host import use_host
+from pyramid_video.models.file_lock import file_lock
 from pyramid_video.runner import server as server_module
 from pyramid_video.runner import sharing
 from pyramid_video.runner.cli import main
@@ -262,3 +264,53 @@ def test_a_file_that_is_none_is_told(tmp_path, capsys, name, content, words):
 def test_several_servers_need_a_file_of_prompts(tmp_path, capsys):
     assert main(["run", "text_to_video.json", "--server", "a", "--server", "b", "--out", str(tmp_path)]) == 1
     assert "several servers share the prompts of a file" in capsys.readouterr().err
+
+
+def test_each_clip_is_a_line_of_json_when_it_is_done(run, servers):
+    server = servers()
+    run(wishes(1), server)
+    code, report = run([*wishes(2), {"prompt": "bad luck"}, {"seed": 0, "prompt": "clip 0"}], server)
+    lines = {clip["line"]: clip for clip in run.clips}
+    assert code == 1 and [lines[line]["status"] for line in (1, 2, 3)] == ["skipped", "success", "error"]
+    assert lines[2]["prompt"] == "clip 1" and lines[2]["seed"] == 1 and lines[2]["files"] == report["files"]
+    assert lines[1]["files"][0].endswith("clip-0_seed0_00001_.mp4") and "no bad luck" in lines[3]["error"]
+    (note,) = report["notes"]
+    assert note.startswith("line 4 wants the same as an earlier line") and len(lines) == 3
+
+
+def test_two_batches_in_one_folder_do_not_make_everything_twice(run, servers, tmp_path):
+    with file_lock(tmp_path / "out" / ".batch.lock", "making clips"):
+        code, report = run(wishes(2), servers())
+    assert code == 1 and "out is in use: process" in report["error"] and "been making clips there" in report["error"]
+    assert run(wishes(2), servers())[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clips", "results.jsonl"]
+
+
+def test_a_server_that_goes_is_told_at_once_and_its_lines_in_one_sentence(tmp_path, servers, capsys):
+    dead = servers()
+    dead.die()
+    (tmp_path / "w.json").write_text(json.dumps(WORKFLOW))
+    (tmp_path / "p.txt").write_text("\n".join(f"clip {i}" for i in range(26)))
+    words = ["run", str(tmp_path / "w.json"), "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--server", dead.url]) == 1
+    gone, lines, summary = capsys.readouterr().err.splitlines()
+    assert gone.startswith(f"pyramid-video: a server was left out: no ComfyUI answers at {dead.url}")
+    assert "p.txt, lines 1-26: no server is left" in lines and summary.endswith("0 of 26 made, 0 were there, 26 failed")
+
+
+def test_a_silence_is_said_once_while_it_lasts(run, servers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 1.0)
+    server = servers()
+    answer, silent = server.get, iter(range(1, 5))
+
+    def get(path: str, query: dict) -> object:
+        if path == "/queue" and next(silent, None):
+            raise BrokenPipeError  # which cuts the connection
+        return answer(path, query)
+
+    server.get = get
+    server.before_run = lambda server, text: time.sleep(0.3)
+    (tmp_path / "w.json").write_text(json.dumps(WORKFLOW))
+    assert main(["run", str(tmp_path / "w.json"), "--server", server.url, "--out", str(tmp_path / "out")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "asking again for 1 seconds" in line]
+    assert len(said) == 1 and server.url in said[0]
