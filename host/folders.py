@@ -39,6 +39,15 @@ OFFICIAL = {  # repositories that are put into a models folder as they are: sect
 }
 LONE = ("diffusion_transformer_", "diffusion_pytorch_model.safetensors")  # known by its folder's name, without a config
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
+UNUSABLE = (  # what a part of a new name may not be, and why
+    (re.compile(r"^\."), "a name that begins with a dot is hidden"),
+    (re.compile(r"[. ]$|^ "), "Windows takes no names with a dot or a space at their end"),
+    (re.compile(r'[<>:"|?*]'), 'Windows takes no names with any of < > : " | ? *'),
+    (
+        re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE),
+        "Windows keeps this name for a device",
+    ),
+)
 LONGEST_PATH = 1000  # characters below a root
 MAX_DEPTH = 6  # deep enough for any sane model folder, and an end for a link that points to its own parent
 
@@ -124,6 +133,8 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
         raise ValueError(f"the {what} {text[:40]!r}... is too long: {most}")
     if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
+    if os.name == "nt" and ":" in text:  # there it leads into a stream that no folder shows
+        raise ValueError(f"the {what} {name!r} holds a colon, which names have not on Windows")
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"the {what} {name!r} leads through a link out of {root}; put the file itself in that folder")
@@ -139,6 +150,23 @@ def annotated(name: str) -> tuple[str, str]:
         if name.endswith(f"[{place}]"):
             return name[: -len(place) - 2].rstrip(), place
     return name, "input"
+
+
+def resolve_new(root: Path, name: str, what: str) -> Path:
+    """The path that a new file or folder gets below `root`: as `resolve_inside`, for names that every system has.
+
+    ValueError also for the folder itself, for hidden names, which lists leave out, and for those that Windows has not,
+    so that runs and models can go to another computer.
+    """
+    path = resolve_inside(root, name, what)
+    parts = path.relative_to(root).parts
+    if not parts:
+        raise ValueError(f"the {what} {name!r} would be {root} itself; give it a name inside that folder")
+    for part in parts:
+        fault = next((words for pattern, words in UNUSABLE if pattern.search(part)), None)
+        if fault is not None:
+            raise ValueError(f"the {what} cannot be called {name!r}: {fault}; letters, digits, - and _ always work")
+    return path
 
 
 def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
@@ -204,7 +232,7 @@ def _files_of(roots: Iterable[Path]) -> Iterator[tuple[str, Path]]:
             official = _official_kind(folder, folders, files) is not None
             parts = {name for name in _parts(files) if official or PART.fullmatch(name)}  # the folder is the model
             for name in files:
-                if name.lower().endswith(MODEL_EXTENSIONS) and name not in parts:
+                if name.lower().endswith(MODEL_EXTENSIONS) and name not in parts and not name.startswith("."):
                     yield (PurePosixPath(relative) / name).as_posix(), folder / name
 
 

@@ -24,7 +24,7 @@ from .checkpoint_info import (
     network_classes,
 )
 from .checkpoint_kinds import KINDS, TEXT_KINDS, TRAINABLE, TRANSFORMERS, VAES
-from .files import write_beside
+from .files import write_beside, write_new
 from .text_encoder import Tokenizer
 
 __all__ = [
@@ -162,16 +162,15 @@ def save(
     latent_format: Any = None,
     extra: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    replace: bool = True,
 ) -> Path:
-    """Write one safetensors file that says itself what it is; an older file stays until the new one is whole.
+    """Write one safetensors file that says itself what it is; returns its path.
 
     config, latent_format: dictionaries or objects with `to_dict`. extra: more JSON for the metadata, for a text encoder
-    `{"tokenizer": tokenizer.to_json()}`. dtype: type to store floats in, None for as they are. OSError when it fails,
-    ValueError where float16 is too narrow.
+    `{"tokenizer": tokenizer.to_json()}`. dtype: type to store floats in, None for as they are. An older file stays
+    until the new one is whole; without `replace` it stays for good, and the new one gets a number. OSError when it
+    fails, ValueError where float16 is too narrow.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path = Path(path)
     if kind not in SAVED:
         raise ValueError(f"{kind!r} is no kind that is saved; those are {', '.join(SAVED)}")
@@ -180,9 +179,22 @@ def save(
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {key: stored_form(key, tensor, dtype) for key, tensor in state.items()}
     described = {"kind": kind, "config": plain(config), "latent_format": plain(latent_format), **(extra or {})}
+    return write_tensors(path, tensors, described, replace)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], described: Mapping[str, Any], replace: bool) -> Path:
+    """Write tensors with their description; returns where they lie."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def write(part: Path) -> None:
+        save_file(dict(tensors), part, metadata={METADATA_KEY: json.dumps(described)})
+
     try:
+        if not replace:
+            return write_new(path, write)
         with write_beside(path) as part:
-            save_file(tensors, part, metadata={METADATA_KEY: json.dumps(described)})
+            write(part)
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
     return path

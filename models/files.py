@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import glob
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LONGEST_PART = 200  # bytes of a name that its unfinished file begins with; file systems take 255 in all
+ABANDONED = 3600.0  # seconds without growth after which an unfinished file is what a killed process left
 
 
 @contextmanager
@@ -14,27 +19,65 @@ def write_beside(path: Path) -> Iterator[Path]:
     """Give a path beside `path`, renamed onto it when the block ends well and removed otherwise; folders are made.
 
     The file is on the disk before it gets its name, and its name before this returns. It has the permissions of any
-    new file (0666 less the umask), whatever the block wrote it with.
+    new file (0666 less the umask), whatever the block wrote it with. What a kill leaves is hidden and has no ending
+    that lists of models look for.
     """
+    with unfinished_file(path) as (part, permissions):
+        yield part
+        seal(part, permissions)
+        os.replace(part, path)
+        sync_folder(path.parent)
+
+
+def write_new(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` make a file that replaces none; returns its path, which has a number where the name is taken.
+
+    The names are as the host's, `name_00002_` after `name`. What the last of them holds already is not kept twice.
+    """
+    remove_parts(path, ABANDONED)
+    with unfinished_file(path) as (part, permissions):
+        write(part)
+        seal(part, permissions)
+        number, target = 1, path
+        while target.exists() or not claim(part, target):
+            last, number = target, number + 1
+            target = path.with_name(f"{path.stem}_{number:05}_{path.suffix}")
+            if not target.exists() and filecmp.cmp(last, part, shallow=False):
+                return last
+        sync_folder(path.parent)
+        return target
+
+
+@contextmanager
+def unfinished_file(path: Path) -> Iterator[tuple[Path, int]]:
+    """An empty file beside `path` and its permissions; what still has its name after the block is removed."""
     make_folder(path.parent)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f"{part_stem(path)}{os.getpid()}.part")
     part.unlink(missing_ok=True)  # of a killed process that had our number
     try:
         part.touch()
-        permissions = part.stat().st_mode  # asking the file is safe; os.umask can only be read by changing it
-        yield part
-        part.chmod(permissions)  # safetensors, for one, makes files that only their owner can read
-        sync_file(part)
-        os.replace(part, path)
-        sync_folder(path.parent)
+        yield part, part.stat().st_mode  # asking the file is safe; os.umask can only be read by changing it
     finally:
         part.unlink(missing_ok=True)
 
 
-def remove_parts(path: Path) -> None:
-    """Remove what killed processes left beside `path`; for files that one process at a time writes."""
-    for part in path.parent.glob(f".{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
-        part.unlink(missing_ok=True)
+def seal(part: Path, permissions: int) -> None:
+    """Bring a written file to the disk; safetensors, for one, makes files that only their owner can read."""
+    part.chmod(permissions)
+    sync_file(part)
+
+
+def part_stem(path: Path) -> str:
+    """How the names of unfinished files beside `path` begin."""
+    return f".{path.name.encode()[:LONGEST_PART].decode(errors='ignore')}."
+
+
+def remove_parts(path: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left beside `path`; with an age in seconds, what others are writing stays."""
+    for part in path.parent.glob(f"{glob.escape(part_stem(path))}*.part"):
+        with suppress(OSError):  # it may be finished or removed meanwhile
+            if time.time() - part.stat().st_mtime >= older_than:
+                part.unlink()
 
 
 def publish(unfinished: Path, folder: Path, stem: str, suffix: str) -> Path:

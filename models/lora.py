@@ -8,7 +8,6 @@ and diffusers' prefix `transformer.`.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import JointAttention
-from .checkpoint_files import METADATA_KEY, CheckpointError
-from .checkpoints import FLOAT8
-from .files import write_beside
+from .checkpoint_files import CheckpointError
+from .checkpoints import FLOAT8, write_tensors
 
 PREFIX = "diffusion_model."
 DIFFUSERS_PREFIX = "transformer."
@@ -129,13 +127,9 @@ def lora_state(parts: Mapping[str, Part]) -> dict[str, Tensor]:
     return state
 
 
-def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
-    """Write what `lora_state` made; `about` goes into the metadata."""
-    from safetensors.torch import save_file
-
-    with write_beside(Path(path)) as part:
-        save_file(dict(state), part, metadata={METADATA_KEY: json.dumps(dict(about))})
-    return Path(path)
+def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], replace: bool = True) -> Path:
+    """Write what `lora_state` made; `about` goes into the metadata, `replace` is as for `checkpoints.save`."""
+    return write_tensors(Path(path), state, about, replace)
 
 
 def load_lora(path: Path) -> dict[str, Part]:

@@ -179,7 +179,7 @@ class SaveTrainedLoRA(NamesFile):
                     "STRING",
                     {
                         "default": "my_video_lora",
-                        "tooltip": "Name of the file in output/loras; an older one is replaced.",
+                        "tooltip": "Name of the file in output/loras; beside an older one it gets a number.",
                     },
                 ),
             }
@@ -190,7 +190,8 @@ class SaveTrainedLoRA(NamesFile):
         from ..training.lora_trainer import TrainedLoRA
 
         check_run(run, TrainedLoRA, "Save trained LoRA")
-        return saved(run.save(output_file(self.KIND, name, self.WHAT)), lora_state(run.parts()))
+        asked = output_file(self.KIND, name, self.WHAT)
+        return saved(run.save(asked, replace=False), asked, lora_state(run.parts()))
 
 
 NODES = {"PyramidVideoTrainLoRA": TrainLoRA, "PyramidVideoSaveTrainedLoRA": SaveTrainedLoRA}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from ..host.folders import resolve_inside
+from ..host.folders import resolve_new
 from .literals import verdict
 from .notices import counting, tell
 from .train_watch import Look, Watch
@@ -66,6 +66,7 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
+    from ..training.run_lock import run_lock
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
@@ -74,7 +75,7 @@ def run_lessons(
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
     check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), run_lock(folder):
         material = prepare_material(dataset, vae, clip, folder, clips, plan)
         host.free_memory()
         with torch.enable_grad():
@@ -120,15 +121,18 @@ def check_run(run: Any, kind: type, block: str) -> None:
 
 def output_file(kind: str, name: str, what: str) -> Path:
     """Where a trained file of this name goes; ValueError for names that lead elsewhere."""
-    place = resolve_inside(get_host().output_dir / kind, name.removesuffix(".safetensors"), what)
+    place = resolve_new(get_host().output_dir / kind, name.removesuffix(".safetensors"), what)
     return place.with_name(f"{place.name}.safetensors")
 
 
-def saved(path: Path, result: Any) -> dict[str, Any]:
-    """The answer of a block that has saved `path`."""
+def saved(path: Path, asked: Path, result: Any) -> dict[str, Any]:
+    """The answer of a block that has saved `path` where it was asked for `asked`."""
     output = get_host().output_dir
     place = Path(output.name) / path.relative_to(output)
-    return {"ui": tell(f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."), "result": (result,)}
+    told = [f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."]
+    if path != asked:
+        told.append(f"{asked.name} is older and stays as it was.")
+    return {"ui": tell(*told), "result": (result,)}
 
 
 def stay_with_host() -> None:
@@ -140,9 +144,14 @@ def stay_with_host() -> None:
 def run_folder(name: str) -> Path:
     """Where a run of this name is kept; ValueError for names that lead elsewhere."""
     root = get_host().output_dir / "training"
-    folder = resolve_inside(root, name, "training run")
-    if folder.resolve() in (root.resolve(), (root / CACHE).resolve()):
-        raise ValueError(f"a training run cannot be called {name!r}; give it a name of its own")
+    folder = resolve_new(root, name, "training run")
+    if folder.relative_to(root).parts[0].casefold() == CACHE or folder.resolve().is_relative_to(
+        (root / CACHE).resolve()
+    ):
+        raise ValueError(
+            f"a training run cannot be called {name!r}: the folder {CACHE!r} beside the runs keeps what all of them "
+            "share, and may be emptied at any time. Give the run a name of its own"
+        )
     return folder
 
 

@@ -111,6 +111,7 @@ class Look:
         import torch
 
         from ..host.direct import sample_network
+        from ..training.loss_log import pass_over
         from ..training.validation import FOLDER, contact_sheet, save_animation
 
         host, plan, trained = get_host(), self.plan, self.trained
@@ -133,7 +134,10 @@ class Look:
                 )
                 clips.append(host.decode(self.vae, latent, 2))
         path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
-        self.file = save_animation(clips, path, self.dataset.fps)
+        try:
+            self.file = save_animation(clips, path, self.dataset.fps)
+        except OSError as error:
+            pass_over(path, error)
         return contact_sheet(clips)
 
     def shown(self) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class TrainingCurves:
         if not curves:
             raise ValueError(f"the run in {run.run.folder} has no losses yet; let it take a step")
         pixels = torch.from_numpy(np.array(draw_curves(curves))).float() / 255
-        return (pixels.unsqueeze(0), {"loss": [value for _, value in curves["loss"]]})
+        return (pixels.unsqueeze(0), {"loss": [value for _, value in curves.get("loss", ())]})
 
 
 class SaveTrained(NamesFile):
@@ -154,7 +154,7 @@ class SaveTrained(NamesFile):
                     "STRING",
                     {
                         "default": "my_video_model",
-                        "tooltip": "Name of the file in output/diffusion_models; an older one is replaced.",
+                        "tooltip": "Name of the file in output/diffusion_models; beside an older one it gets a number.",
                     },
                 ),
             },
@@ -177,8 +177,9 @@ class SaveTrained(NamesFile):
 
         check_run(run, TrainedModel, "Save trained model")
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        path = run.save(output_file(self.KIND, name, self.WHAT), types[precision])
-        return saved(path, get_host().load_model(path))
+        asked = output_file(self.KIND, name, self.WHAT)
+        path = run.save(asked, types[precision], replace=False)
+        return saved(path, asked, get_host().load_model(path))
 
 
 NODES = {

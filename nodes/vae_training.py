@@ -195,6 +195,7 @@ class TrainVAE(NamesRun):
 
         from ..training.loop import TrainSettings
         from ..training.run_description import earlier_description
+        from ..training.run_lock import run_lock
         from ..training.trainer import TrainingPlan
         from ..training.vae_objective import VAELoss
         from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
@@ -207,7 +208,7 @@ class TrainVAE(NamesRun):
         judged = judge_from >= 0
         key = f"{dataset.fingerprint()}-{clips}-{judged}"
         earlier_description(folder, {"seed": plan.settings.seed, "discriminator": judged, "data": key})
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), run_lock(folder):
             with counting("drawing clips") as on_clip:
                 pool = draw_pool(dataset, clips, plan.settings.seed, on_clip)
             host.free_memory()
@@ -237,7 +238,7 @@ class SaveTrainedVAE(NamesFile):
                     "STRING",
                     {
                         "default": "my_video_vae",
-                        "tooltip": "Name of the file in output/vae; an older one is replaced.",
+                        "tooltip": "Name of the file in output/vae; beside an older one it gets a number.",
                     },
                 ),
             }
@@ -247,8 +248,9 @@ class SaveTrainedVAE(NamesFile):
         from ..training.vae_trainer import TrainedVAE
 
         check_run(run, TrainedVAE, "Save trained VAE")
-        path = run.save(output_file(self.KIND, name, self.WHAT))
-        return saved(path, get_host().load_vae(path))
+        asked = output_file(self.KIND, name, self.WHAT)
+        path = run.save(asked, replace=False)
+        return saved(path, asked, get_host().load_vae(path))
 
 
 NODES = {

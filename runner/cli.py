@@ -18,6 +18,7 @@ from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .opening import check_folders
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
+from .signals import ending_as_ctrl_c
 from .terminal import unfailing_output
 from .train import add_parser as add_train_parser
 
@@ -33,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 130 for Ctrl-C."""
-    with unfailing_output():
+    with unfailing_output(), ending_as_ctrl_c():
         return run_command(sys.argv[1:] if argv is None else argv)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +56,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
+    from ..training.run_lock import run_lock
+    from .opening import check_writable
+
     if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
         refuse_options(options, SMALL_ONLY, "a part of the pack's small models")
         for path in train_clips(options).files:
@@ -70,28 +71,16 @@ def train_command(options: argparse.Namespace) -> int:
     for name in ("animations", "run", "out"):
         if getattr(options, name) is None:
             options.refuse(f"{options.part} needs --animations, --run and --out; --{name} is not given")
-    from .opening import check_writable
-
     for option, parts in ONLY_FOR.items():
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
     for folder in (options.run, options.out):
         check_writable(folder)
-    with ending_as_ctrl_c():
+    with run_lock(options.run):
         for path in train_part(options):
             print(path)
     return 0
-
-
-@contextmanager
-def ending_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end what runs inside as Ctrl-C does, with everything saved; `nohup` and `&` make Ctrl-C deaf."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for: str) -> None:
@@ -151,7 +140,8 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     if not run.is_main:
         return []
     exported = export(options.out)
-    return [*(exported if isinstance(exported, tuple) else [exported]), save_curves(options.run)]
+    curves = save_curves(options.run)
+    return [*(exported if isinstance(exported, tuple) else [exported]), *([curves] if curves else [])]
 
 
 def report(step: int, losses: Mapping[str, float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,8 +52,9 @@ def plan_contexts(
     known = 0 if history.start is None else history.start.shape[2]
     plan = units.plan(frames, known)
     numbers = 1 + torch.arange(frames, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(-1, -1, -1, rows, columns)
-    clean = replace(history, noise=(0.0, 0.0) if isinstance(history.noise, tuple) else 0.0)
-    numbered = clean.normalized(lambda latent: torch.full((1, 1, latent.shape[2], rows, columns), BEFORE))
+    numbered = history.without_noise().normalized(
+        lambda latent: torch.full((1, 1, latent.shape[2], rows, columns), BEFORE)
+    )
     unit_history = numbered.begin(numbers, len(stages), units, row_generators(0, 1))
     contexts = []
     for unit, where in plan:

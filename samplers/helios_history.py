@@ -53,9 +53,12 @@ class HeliosHistory:
         return self.recent
 
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> HeliosHistory:
-        if self.first is None:
+        if self.first is None or self.recent is None:
             return self
         return replace(self, first=normalize(self.first), recent=normalize(self.recent))
+
+    def without_noise(self) -> HeliosHistory:
+        return replace(self, noise=(0.0, 0.0))
 
     def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
         """Take the noise of the start, once for the whole run. ValueError where the start does not fit `like`."""

@@ -23,7 +23,7 @@ WhiteNoise = Callable[[Tensor], Tensor]  # clip -> white noise of its shape, dev
 class History(Protocol):
     """A policy of temporal conditioning: what of the past every stage of every unit is shown."""
 
-    made_for: str  # the kind of model, as `PyramidStages.made_for`
+    made_for: ClassVar[str]  # the kind of model, as `PyramidStages.made_for`
 
     @property
     def start(self) -> Tensor | None:
@@ -37,6 +37,10 @@ class History(Protocol):
 
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> History:
         """The same policy with the latents it holds brought from the VAE's scale to the transformer's."""
+        ...
+
+    def without_noise(self) -> History:
+        """The same policy with a clean history."""
         ...
 
     def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
@@ -72,6 +76,9 @@ class PyramidHistory:
 
     def normalized(self, normalize: Callable[[Tensor], Tensor]) -> PyramidHistory:
         return self if self.start is None else replace(self, start=normalize(self.start))
+
+    def without_noise(self) -> PyramidHistory:
+        return replace(self, noise=0.0)
 
     def begin(self, like: Tensor, levels: int, units: Units, generators: Generators) -> UnitHistory:
         def unit_history(done: Sequence[Tensor]) -> StageHistory:

@@ -83,6 +83,11 @@ def stage_sizes(rows: int, columns: int, scales: Sequence[float], patch: int) ->
     return (*((scaled(rows, s), scaled(columns, s)) for s in scales[:-1]), (rows, columns))
 
 
+def size_of(x: Tensor) -> Size:
+    """Rows and columns of (..., h, w)."""
+    return x.shape[-2], x.shape[-1]
+
+
 def ratio_of(small: Size, large: Size) -> float:
     """`r = sqrt(h' w' / (h w))`, of the real sizes: only then is the mean of a picture kept."""
     return math.sqrt(large[0] * large[1] / (small[0] * small[1]))
@@ -143,7 +148,7 @@ def resample(x: Tensor, size: Size) -> Tensor:
     `IDCT(DCT(x)[:h', :w'])` where it shrinks, `IDCT(pad(DCT(x)))` where it grows. Works in float32 or better.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if tuple(x.shape[-2:]) == tuple(size):
+    if size_of(x) == tuple(size):
         return x
     rows, columns = (
         resampling_matrix(old, new).to(device=x.device, dtype=x.dtype)
@@ -160,7 +165,7 @@ def resampling_matrix(old: int, new: int) -> Tensor:
 
 def resample_picture(data: Tensor, size: Size) -> Tensor:
     """Clean data at another size, as bright as before: `r * resample`."""
-    return ratio_of(tuple(data.shape[-2:]), size) * resample(data, size)
+    return ratio_of(size_of(data), size) * resample(data, size)
 
 
 def jump_up(state: Tensor, noise: Tensor, level: float, size: Size, scaling: NoiseScaling = FLOW) -> Tensor:
@@ -168,7 +173,7 @@ def jump_up(state: Tensor, noise: Tensor, level: float, size: Size, scaling: Noi
 
     `C = t DCT(N)` with the low corner replaced by `DCT(x)`, then `x' = k IDCT(C)`; its level is `k t`.
     """
-    here = tuple(state.shape[-2:])
+    here = size_of(state)
     ours = resample(noise, size)
     grown = level * ours + resample(state - level * resample(ours, here), size)
     return scaling.gain(level, ratio_of(here, size)) * grown
@@ -176,4 +181,4 @@ def jump_up(state: Tensor, noise: Tensor, level: float, size: Size, scaling: Noi
 
 def noised_picture(data: Tensor, noise: Tensor, level: float, scaling: NoiseScaling = FLOW) -> Tensor:
     """A clean picture of any size as a state of the size of `noise`, at `level`: what finishes a given clip."""
-    return scaling.mixed(resample_picture(data, tuple(noise.shape[-2:])), noise, level)
+    return scaling.mixed(resample_picture(data, size_of(noise)), noise, level)

@@ -39,12 +39,12 @@ class Spectrum:
         for (low, below), (high, above) in zip(rows, rows[1:], strict=False):
             if low <= frequency <= high:
                 share = math.log(frequency / low) / math.log(high / low)
-                return below ** (1 - share) * above**share
-        law = self.amplitude * frequency**-self.exponent
+                return float(below ** (1 - share) * above**share)
+        law = float(self.amplitude * frequency**-self.exponent)
         if not rows:
             return law
         at, measured = rows[0] if frequency < rows[0][0] else rows[-1]
-        return law * measured / (self.amplitude * at**-self.exponent)  # the law, moved to meet the table
+        return law * measured / float(self.amplitude * at**-self.exponent)  # the law, moved to meet the table
 
     def jump_level(self, scale: float, shorter_side: int, delta: float) -> float:
         """Share of noise at which a stage of `scale` ends: detail above `w = scale * side / 2` is no longer hidden.

@@ -9,11 +9,11 @@ on with another number of processes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.files import remove_parts, write_beside
+from ..models.files import remove_parts
 from ..samplers.seeds import nth_seed
 from .loss_log import LOSSES, LossLog
 from .optimizer import load_optimizer, make_optimizer
@@ -33,9 +33,11 @@ from .processes import (
     share_weights,
     start_accelerator,
 )
+from .run_lock import run_lock
 from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
 from .sharding import Networks, is_sharded, shard, share_like, whole
-from .train_settings import SETTINGS, TrainSettings, check_settings
+from .stopping import unbroken
+from .train_settings import SETTINGS, TrainSettings, check_settings, write_settings
 
 log = logging.getLogger(__name__)
 Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
@@ -101,8 +103,9 @@ class TrainingRun:
     def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
         """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it.
 
-        A step whose loss or gradients are not finite changes nothing and is logged; ValueError when they persist.
-        OSError when a state cannot be written, ValueError when `folder` holds a run that was not resumed.
+        Ctrl-C and the like wait for the end of the step, and in all processes for the same one. A step whose loss or
+        gradients are not finite changes nothing and is logged; ValueError when they persist. OSError when a state
+        cannot be written, ValueError when `folder` holds a run that was not resumed or another process trains there.
         """
         until = self.settings.steps if until is None else min(until, self.settings.steps)
         if self._updating:
@@ -111,36 +114,51 @@ class TrainingRun:
             )
         if self.is_main and not self._owns_folder and run_exists(self.folder):
             raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
-        saved = time.monotonic()
+        several = self.accelerator.num_processes > 1  # which stop together, not each at a step of its own
+        with run_lock(self.folder), unbroken() if several else nullcontext([]) as held:
+            if self.is_main:
+                self._states.check(self.step)
+                for name in (STATE, SETTINGS, LOSSES):
+                    remove_parts(self.folder / name)
+            self._steps(objective, until, on_step, held)
+            self.gather()
+            self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
+        return self
+
+    def _steps(self, objective: Objective, until: int, on_step: OnStep | None, held: list[int]) -> None:
+        """Take the steps; what was learned is saved whatever ends them. `held`: signals that were held back before."""
+        saved, together = time.monotonic(), False
         try:
             while self.step < until:
-                losses = self._update(objective)
+                with unbroken() as held_now:
+                    losses, together = self._update(objective, lambda waiting=held_now: bool(held or waiting))
+                if together:
+                    raise KeyboardInterrupt
                 if on_step is not None:
                     on_step(self.step, losses)
                 if self._all_agree(time.monotonic() - saved > self.settings.save_seconds):
                     self.save()
                     saved = time.monotonic()
+            self.save()
         except StateNotSaved:
             raise
         except BaseException as error:
             # Stopped in the middle of an update, the last saved state is the newest whole one; so it is where a state
-            # needs the shares of all processes, for nobody knows what the others do.
-            whole_now = not self._updating and not self._sharded
+            # needs the shares of all processes and they did not stop together.
+            whole_now = not self._updating and (together or not self._sharded)
             if whole_now:
-                self.save()
+                with suppress(KeyboardInterrupt):  # asked to stop once more
+                    self.save()
             if isinstance(error, KeyboardInterrupt) and self.is_main:
                 raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
             raise
-        self.save()
-        self.gather()
-        self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
-        return self
 
     def _all_agree(self, due: bool) -> bool:
         """Whether to do what all processes must do at once, where they must."""
         return decided_by_first(due) if self._sharded else due
 
-    def _update(self, objective: Objective) -> Mapping[str, float]:
+    def _update(self, objective: Objective, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
+        """One step; returns its losses, and whether to stop after it, which `stop` says for this process."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.settings.rate(self.step)
         self._gathered = None
@@ -152,7 +170,7 @@ class TrainingRun:
                 losses = self._network(objective, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.accumulate)
             parts.append({name: float(value.detach()) for name, value in losses.items()})
-        values = average_values(parts)
+        values, stopped = average_values(parts, stop())
         if not self._sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
         norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
@@ -171,7 +189,7 @@ class TrainingRun:
         self._updating = False
         if not finite:
             self._tell_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
-        return told
+        return told, stopped
 
     def _tell_skipped(self, what: str) -> None:
         if self.skipped >= MOST_SKIPPED:
@@ -222,6 +240,7 @@ class TrainingRun:
             "step": self.step,
             "batches": self.batches,
             "skipped": self.skipped,
+            "seed": self.settings.seed,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
@@ -231,29 +250,30 @@ class TrainingRun:
         if not self.is_main:
             return self.folder
         try:
-            with write_beside(self.folder / SETTINGS) as part:
-                part.write_text(json.dumps(self._described(), indent=1))
-            self._losses.write()  # before the state: what is too much can be dropped, what is missing cannot be made
-            self._states.write(state)
+            with unbroken():
+                self._states.check(self.step)
+                write_settings(self.folder, self._described())
+                self._losses.write()  # before the state: what is too much can be dropped, what is missing not be made
+                self._states.write(state)
+                self._owns_folder = True
+        except StateNotSaved:
+            raise
         except (OSError, RuntimeError) as error:
             raise not_saved(self.folder, state, error) from error
-        self._owns_folder = True
         return self.folder
 
     def resume(self) -> bool:
         """Go on from `folder`; False when there is nothing yet.
 
-        ValueError if it belongs to other modules or another seed, or has no state that can be read.
+        ValueError if it belongs to other modules or another seed, has no state that can be read, or is in use.
         """
-        state = self._states.read()
-        if state is not None:
-            check_settings(self.folder, self._described())
-            self._load(state)
-        agree(self.step, self.folder)  # nobody writes before all have read
-        if self.is_main:
-            for name in (STATE, SETTINGS, LOSSES):
-                remove_parts(self.folder / name)
+        with run_lock(self.folder) if run_exists(self.folder) else nullcontext():
+            state = self._states.read()
             if state is not None:
+                check_settings(self.folder, self._described(), state.get("seed"))
+                self._load(state)
+            agree(self.step, self.folder)  # nobody writes before all have read
+            if self.is_main and state is not None:
                 self._losses.rewind(self.step)
         self._owns_folder = True
         return state is not None
@@ -271,19 +291,23 @@ class TrainingRun:
         self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
         try:
             load_optimizer(self.optimizer, state["optimizer"])
-        except ValueError as error:
+            if self._average is not None and state["average"] is not None:
+                self._load_average(state["average"])
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
                 "the command it was started with"
             ) from error
-        if self._average is not None and state["average"] is not None:
-            shadows = zip(state["average"]["shadow_params"], self._network.parameters(), strict=True)
-            shares = [share_like(shadow, like).to(like.device) for shadow, like in shadows]
-            average = {**state["average"], "shadow_params": shares, "decay": self.settings.average}
-            self._average.load_state_dict(average)
-        self.step, self.skipped = int(state["step"]), int(state.get("skipped", 0))
-        taken = self.settings.accumulate * self.accelerator.num_processes
-        self.batches = int(state.get("batches", self.step * taken))
+        self.step, self.skipped = state["step"], state.get("skipped", 0)
+        self.batches = state.get("batches", self.step * self.settings.accumulate * self.accelerator.num_processes)
+
+    def _load_average(self, state: Mapping[str, Any]) -> None:
+        parameters = list(self._network.parameters())
+        shares = [
+            share_like(shadow, like).to(like.device).view_as(like)
+            for shadow, like in zip(state["shadow_params"], parameters, strict=True)
+        ]
+        self._average.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.average})
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}

@@ -46,14 +46,14 @@ class TrainedLoRA:
         plain.load_state_dict(self.base.state_dict())
         return merged(plain, self.parts(), 1.0).eval()
 
-    def save(self, path: Path) -> Path:
-        """Write the LoRA with averaged weights as one file that LoRA loaders take."""
+    def save(self, path: Path, replace: bool = True) -> Path:
+        """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
         about = {
             "kind": "lora",
             "base": {"kind": self.kind, "config": self.config.to_dict(), "family": self.family.to_dict()},
             "config": asdict(self.run.modules["lora"].settings),
         }
-        return save_lora(path, lora_state(self.parts()), about)
+        return save_lora(path, lora_state(self.parts()), about, replace)
 
 
 def start_lora_run(

@@ -33,6 +33,10 @@ def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
         for number, values in state["state"].items()
         if number in trained  # if it is not, the optimiser itself says so
     }
+    for number, values in moments.items():
+        for name, value in values.items():
+            if value.ndim and value.shape != trained[number].shape:
+                raise ValueError(f"{name} of parameter {number} has the shape {list(value.shape)}")
     optimizer.load_state_dict({**state, "state": moments})
     for group, values in zip(optimizer.param_groups, chosen, strict=True):
         group.update(values)

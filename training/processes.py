@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
+def is_first() -> bool:
+    """Whether this process is the only one or the first of those that were started together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def start_accelerator() -> Accelerator:
     """This process among those that were started with it.
 
@@ -128,14 +133,15 @@ def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Paramete
         parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if share else None
 
 
-def average_values(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every named value over all parts of all processes that have it."""
+def average_values(parts: Sequence[Mapping[str, float]], stop: bool) -> tuple[dict[str, float], bool]:
+    """Mean of every named value over all parts of all processes that have it, and whether any process shall stop."""
     from accelerate.utils import gather_object
 
-    parts = gather_object(list(parts))
+    told = gather_object([(list(parts), stop)])
+    parts = [part for each, _ in told for part in each]
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return {name: sum(values) / len(values) for name, values in found.items()}, any(stop for _, stop in told)
 
 
 def agree(value: int, where: object) -> None:

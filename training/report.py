@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..models.files import write_beside
-from .loss_log import LOSSES, read_rows
+from .loss_log import LOSSES, pass_over, read_rows
 
 WIDTH, HEIGHT = 960, 540
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
@@ -22,25 +22,38 @@ CURVES = "curves.png"
 
 
 def save_curves(folder: Path) -> Path | None:
-    """Draw the losses of the run in `folder` beside them; None when there are none yet."""
-    curves = read_losses(folder)
+    """Draw the losses of the run in `folder` beside them; None when there are none yet, or no picture can be kept."""
+    curves, path = read_losses(folder), Path(folder) / CURVES
     if not curves:
         return None
-    with write_beside(Path(folder) / CURVES) as part:
-        draw_curves(curves).save(part, format="PNG", optimize=True)
-    return Path(folder) / CURVES
+    try:
+        with write_beside(path) as part:
+            draw_curves(curves).save(part, format="PNG", optimize=True)
+    except OSError as error:
+        pass_over(path, error)
+        return None
+    return path
 
 
 def read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """The losses of a run by name, (step, value) each; of a step that was done again the last counts.
 
-    Steps that were skipped have none.
+    Steps that were skipped have none, and so has a run whose file cannot be read.
     """
     steps: dict[int, dict[str, float]] = {}
-    for row in read_rows(Path(folder) / LOSSES):
+    try:
+        rows = read_rows(Path(folder) / LOSSES)
+    except OSError as error:
+        pass_over(Path(folder) / LOSSES, error)
+        return {}
+    for row in rows:
         steps[row.pop("step")] = {} if "skipped" in row else row
     names = dict.fromkeys(name for row in steps.values() for name in row)
-    return {name: [(step, row[name]) for step, row in sorted(steps.items()) if name in row] for name in names}
+    curves = {
+        name: [(step, row[name]) for step, row in sorted(steps.items()) if math.isfinite(row.get(name, math.nan))]
+        for name in names
+    }
+    return {name: points for name, points in curves.items() if points}
 
 
 def mean_line(points: Sequence[tuple[int, float]], count: int = POINTS) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files import write_beside
+from ..models.latent_format import LatentFormat
 from .run_state import run_exists
 
 DESCRIPTION = "model.json"
@@ -18,7 +19,7 @@ def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(folder) / DESCRIPTION
     if not run_exists(folder) or not path.exists():
         return {}
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_record(path, "remove it: then nobody compares what the run learns with what it learned before")
     for name, value in json.loads(json.dumps(now)).items():
         if before.get(name, value) != value:
             raise ValueError(
@@ -26,6 +27,28 @@ def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
                 "name, or the model, data and settings it was started with"
             )
     return before
+
+
+def read_record(path: Path, otherwise: str) -> dict[str, Any]:
+    """The JSON object in a file of a run; ValueError, with what can be done `otherwise`, where it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
+        reason = "it holds no JSON object"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise ValueError(f"{path} cannot be read: {reason}. Put back a copy of it, or {otherwise}")
+
+
+def earlier_format(path: Path, values: Any) -> LatentFormat:
+    """The latent format in the file `path` of a run; ValueError where it is none."""
+    try:
+        return LatentFormat.from_dict(values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has a damaged latent format ({error}). Put back a copy of it, or give the run a new name"
+        ) from error
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:

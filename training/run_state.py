@@ -35,6 +35,17 @@ class StateFolder:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         self._newest: int | None = None  # step of `state.pt`, where we know that it can be read
+        self._broken: int | None = None  # the step that it names, where we know that it cannot
+
+    def check(self, step: int) -> None:
+        """Raise StateNotSaved where the newest state is further on than `step`: another process made it."""
+        newest = step_of(self.folder / STATE)
+        if newest not in (None, self._broken) and newest > step:
+            raise StateNotSaved(
+                f"{self.folder / STATE} is of step {newest}, and this process is at step {step} of the same run: "
+                "another one has trained it meanwhile, and nothing of that was replaced. Start the run again, and it "
+                "goes on from there"
+            )
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Write `state` as the newest and drop what is too old, or later than it. OSError where that fails."""
@@ -45,7 +56,7 @@ class StateFolder:
             if self._newest is not None and path.exists():
                 os.replace(path, self.folder / f"state-{self._newest}.pt")
             self._newest = None
-        self._newest = int(state["step"])
+        self._newest, self._broken = int(state["step"]), None
         earlier = earlier_states(self.folder)
         kept = [step for step in earlier if step < self._newest][: self.keep - 1]
         for step in earlier.keys() - kept:
@@ -57,11 +68,11 @@ class StateFolder:
         for path in saved_states(self.folder):
             try:
                 state = load(path)
-                step = int(state["step"])
             except Exception as error:  # a broken file may raise anything
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                faults.append(f"{path.name} ({reason})")
+                faults.append(f"{path.name} ({reason(error)})")
+                self._broken = step_of(path) if path.name == STATE else self._broken
                 continue
+            step = state["step"]
             self._newest = step if path.name == STATE else None
             if faults:
                 log.warning(
@@ -78,11 +89,44 @@ class StateFolder:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state in a file, on the CPU; an error of any kind where it is broken."""
+    """The state in a file, on the CPU; an error of any kind where it is broken, ValueError where it is no state."""
     with zipfile.ZipFile(path) as archive:  # torch itself does not compare the checksums
         if (broken := archive.testzip()) is not None:
-            raise ValueError(f"{broken} has another checksum than it was written with")
-    return torch.load(path, map_location="cpu", weights_only=True)
+            raise ValueError(f"its {broken} has another checksum than it was written with")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    check_state(state)
+    return state
+
+
+def check_state(state: Any) -> None:
+    """Raise ValueError unless a dict has what every state of a run has."""
+    if not isinstance(state, dict):
+        raise ValueError("it holds something else than the state of a run")
+    counts = {name: state.get(name, 0) for name in ("step", "batches", "skipped")}
+    wrong = [name for name, value in counts.items() if type(value) is not int or value < 0]
+    wrong += [] if "step" in state else ["step"]
+    wrong += [name for name in ("network", "optimizer") if not isinstance(state.get(name), dict)]
+    wrong += [] if isinstance(state.get("average", {}), dict | None) else ["average"]
+    if not wrong and not all(isinstance(tensor, Tensor) for tensor in state["network"].values()):
+        wrong = ["network"]
+    if wrong:
+        raise ValueError(f"its {', '.join(wrong)} is not what the state of a run holds")
+
+
+def reason(error: Exception) -> str:
+    """Why a state cannot be read, in words; libraries have many for a file that is not whole."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if type(error) is ValueError else "it is damaged or cut off"
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a state without reading its tensors; None where there is none that can be read."""
+    try:
+        step = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"]
+    except Exception:  # a broken file may raise anything
+        return None
+    return step if type(step) is int else None
 
 
 def run_exists(folder: Path) -> bool:

@@ -23,6 +23,7 @@ from .latent_cache import latents_key, prepare_latents
 from .loop import OnStep, TrainingRun, TrainSettings
 from .objectives import GeneratorDraw, PyramidObjective, drop_captions, relative_loss
 from .preview_colours import pictures_of, with_colours
+from .run_description import earlier_format, read_record
 from .run_state import run_exists
 from .small_vae import ENCODING, render, to_bytes
 
@@ -137,7 +138,14 @@ def run_tokenizer(
     """The words of the run in `folder`: those it has, else those of the files it begins from, else learned."""
     path = folder / "tokenizer.json"
     if path.exists():
-        return text_encoder.Tokenizer.from_json(path.read_text(encoding="utf-8"))
+        words = json.dumps(read_record(path, "remove it: the same command makes it again"))
+        try:
+            return text_encoder.Tokenizer.from_json(words)
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise ValueError(
+                f"{path} holds no tokenizer of this pack. Put back a copy of it, or remove it: the same command makes "
+                "it again"
+            ) from error
     if begin_from is not None:
         tokenizer = checkpoints.load_tokenizer(checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]))
     else:
@@ -183,7 +191,7 @@ def cached_latents(
     """
     record, draw, encoder_key = folder / "latents.json", seed + 5, fingerprint(vae, prefixes=ENCODING)
     key = latents_key(dataset, clips, draw, encoder_key)
-    kept = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    kept = read_record(record, "give the run a new folder") if record.exists() else {}
     if kept.get("key") != key and run_exists(folder):
         raise ValueError(
             f"the run in {folder} learned from other latents: its VAE, animations, number of clips or seed was not "
@@ -199,7 +207,7 @@ def cached_latents(
         kept = {"key": key, "format": latent_format.to_dict()}
         with write_beside(record) as part:
             part.write_text(json.dumps(kept), encoding="utf-8")
-    latent_format = LatentFormat.from_dict(kept["format"])
+    latent_format = earlier_format(record, kept.get("format"))
     return latent_format.normalize(latents), [Combination(**row.label) for row in cached.rows], latent_format
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.files import write_beside
+from .loss_log import pass_over
+
 log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 
@@ -61,24 +64,41 @@ class TrainSettings:
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write them where people look for them; only a full disk, which would lose the state too, is an error."""
+    try:
+        with write_beside(folder / SETTINGS) as part:
+            part.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    except OSError as error:
+        pass_over(folder / SETTINGS, error)
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None = None) -> None:
     """Compare `settings` with those that the run in `folder` was last saved with, and log what is new.
 
-    ValueError for another seed: the run would go on with batches of another run, and be neither.
+    ValueError for another seed: the run would go on with batches of another run, and be neither. `seed` is what the
+    state says; the file counts only for states of old, which do not, for people may edit or lose it.
     """
+    before: Any = None
     try:
         before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(before, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("the settings of the run in %s cannot be compared with its earlier ones: %s", folder, error)
-        return
+        before = {}
     now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-    changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
-    if "seed" in changed:
-        was, new = changed["seed"]
+    was = before.get("seed", now["seed"]) if seed is None else seed
+    if was != now["seed"]:
         raise ValueError(
-            f"the run in {folder} was begun with seed {was}, and seed {new} would draw other batches from here on. "
-            f"Go on with seed {was}, or give seed {new} a new folder"
+            f"the run in {folder} was begun with seed {was}, and seed {now['seed']} would draw other batches from here "
+            f"on. Go on with seed {was}, or give seed {now['seed']} a new folder"
         )
+    changed = {
+        name: (before[name], now[name])
+        for name in now
+        if name in before and before[name] != now[name] and name != "seed"
+    }
     if changed:
         told = ", ".join(f"{name} {was} -> {new}" for name, (was, new) in changed.items())
         log.warning("the run in %s goes on with other settings: %s%s", folder, told, batch_advice(before, now))
@@ -86,8 +106,11 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def batch_advice(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What to set where a step takes more or fewer batches than before, because there are other processes."""
-    was, new = (int(each.get("processes", 1)) * int(each["accumulate"]) for each in (before, now))
-    if was == new or before.get("processes") == now["processes"]:
+    counts = [each.get(name, 1) for each in (before, now) for name in ("processes", "accumulate")]
+    if not all(type(count) is int for count in counts) or before.get("processes") == now["processes"]:
+        return ""
+    was, new = counts[0] * counts[1], counts[2] * counts[3]
+    if was == new:
         return ""
     kept = was // now["processes"]
     hint = f"; accumulate {kept} keeps it as it was" if kept * now["processes"] == was else ""

@@ -16,7 +16,7 @@ from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from .gan_objective import BETAS
 from .loop import OnStep, TrainingRun, TrainSettings
-from .run_description import earlier_description, write_description
+from .run_description import DESCRIPTION, earlier_description, earlier_format, write_description
 from .trainees import Trainee, prepare
 
 Batch = tuple[Tensor, Tensor, Tensor | None, Tensor]  # latents in the VAE's scale, text, mask, pooled
@@ -80,8 +80,8 @@ class TrainedModel:
         network.load_state_dict(self.run.averaged()["transformer"])
         return network.to(self.run.device).eval()
 
-    def save(self, path: Path, dtype: torch.dtype = torch.float16) -> Path:
-        """Write the transformer with averaged weights as one file that the loaders take."""
+    def save(self, path: Path, dtype: torch.dtype = torch.float16, replace: bool = True) -> Path:
+        """Write the transformer with averaged weights as one file that the loaders take; see `checkpoints.save`."""
         return checkpoints.save(
             path,
             self.run.averaged()["transformer"],
@@ -90,6 +90,7 @@ class TrainedModel:
             latent_format=self.latent_format,
             extra={"family": self.family.to_dict()},
             dtype=dtype,
+            replace=replace,
         )
 
 
@@ -109,7 +110,7 @@ def start_run(trainee: Trainee, material: Material, folder: Path, settings: Trai
     latent_format = prepared.latent_format
     if latent_format is None:
         known = earlier_description(folder, description).get("latent_format")
-        latent_format = LatentFormat.from_dict(known) if known else material.measure_format()
+        latent_format = earlier_format(folder / DESCRIPTION, known) if known else material.measure_format()
     description["latent_format"] = latent_format.to_dict()
     earlier_description(folder, description)
     if trainee.family.name == "gan":

@@ -53,9 +53,10 @@ class TrainedVAE:
     run: TrainingRun
     config: CausalVAEConfig
 
-    def save(self, path: Path, dtype: torch.dtype = torch.float16) -> Path:
-        """Write the VAE with averaged weights as one file that the loader takes."""
-        return checkpoints.save(path, self.run.averaged()["vae"], "causal_vae", self.config, dtype=dtype)
+    def save(self, path: Path, dtype: torch.dtype = torch.float16, replace: bool = True) -> Path:
+        """Write the VAE with averaged weights as one file that the loader takes; see `checkpoints.save`."""
+        weights = self.run.averaged()["vae"]
+        return checkpoints.save(path, weights, "causal_vae", self.config, dtype=dtype, replace=replace)
 
 
 @dataclass(frozen=True)

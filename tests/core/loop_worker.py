@@ -1,8 +1,9 @@
-"""Training in processes of its own, for the tests: `loop_worker.py lives` and `loop_worker.py twins FOLDER`.
+"""Training in processes of its own, for the tests: `loop_worker.py lives`, `loop_worker.py twins FOLDER` and `stopped`.
 
 `lives` reads jobs, one JSON line each, and gives each a forked process: imports are paid once, and a job may have
 itself killed by SIGKILL at its n-th moment. Moments are the calls and returns of Python, so they lie everywhere, also
-between the parts of a file that is being written. `twins` is one of several processes, or alone in their place.
+between the parts of a file that is being written. `twins` is one of several processes, or alone in their place. In
+`stopped FOLDER` the last of several processes is asked to end, of a run with whole and of one with shared weights.
 """
 
 from __future__ import annotations
@@ -93,6 +94,28 @@ def twins(folder: Path, accumulate: int = 1) -> None:
         run.train(objective, until)
 
 
+def stopped(folder: Path) -> None:
+    """Be stopped at another moment than the others, and write down at which step."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "graph"))
+    from process_worker import launched_with_fsdp
+
+    rank = int(os.environ["RANK"])
+    for name in ("whole", "shared"):
+        if name == "shared":
+            launched_with_fsdp()
+        run = make_run(folder / name, replace(SETTINGS, average=0.0))
+
+        def objective(step, generator, run=run):
+            if step == 3 and rank:
+                os.kill(os.getpid(), signal.SIGINT)
+            return {"loss": run.modules["network"](torch.randn(16, 4, generator=generator)).square().mean()}
+
+        try:
+            run.train(objective)
+        except KeyboardInterrupt as stop:
+            (folder / f"{name}-{rank}.json").write_text(json.dumps([run.step, str(stop)]))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    lives() if sys.argv[1] == "lives" else twins(Path(sys.argv[2]))
+    lives() if sys.argv[1] == "lives" else {"twins": twins, "stopped": stopped}[sys.argv[1]](Path(sys.argv[2]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from pyramid_video.models.files import publish, remove_parts, write_beside
+from pyramid_video.host.folders import ModelFolders
+from pyramid_video.models.files import publish, remove_parts, write_beside, write_new
 from safetensors.torch import save_file
 
 
@@ -54,9 +56,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_parts_of_killed_writers_are_removed_and_nothing_else(tmp_path):
-    kept = ["a[1].pt", ".a1.7.part.pt", ".a[1].7.part.json", "a[1].7.part.pt"]
-    for name in [*kept, ".a[1].7.part.pt", ".a[1].12345.part.pt"]:
+    kept = ["a[1].pt", ".a1.pt.7.part", ".a[1].json.7.part", "a[1].pt.7.part"]
+    for name in [*kept, ".a[1].pt.7.part", ".a[1].pt.12345.part"]:
         (tmp_path / name).touch()
+    remove_parts(tmp_path / "a[1].pt", older_than=60)
+    assert len(list(tmp_path.iterdir())) == 6  # somebody may be writing them
     remove_parts(tmp_path / "a[1].pt")
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
@@ -119,3 +123,65 @@ def test_no_published_file_is_overwritten_however_many_come_at_once(tmp_path, mo
         thread.join(30)
     texts = sorted(path.read_text() for path in folder.iterdir())
     assert texts == sorted(f"{worker} {i}" for worker in range(4) for i in range(20))
+
+
+def test_what_a_kill_leaves_is_in_no_list_of_models(tmp_path):
+    long_name = "ü" * 117 + ".safetensors"  # as long as a name may be
+    with write_beside(tmp_path / "vae" / long_name) as part:
+        part.write_bytes(b"half of the w")
+        assert len(part.name.encode()) < 255 and part.name[0] == "." and part.suffix == ".part"
+        (tmp_path / "vae" / ".left by an older version.safetensors").touch()
+        assert all("pyramid_video_small" in name for name in ModelFolders.below(tmp_path).list("vae"))
+    assert long_name in ModelFolders.below(tmp_path).list("vae")
+
+
+def no_links(*_):
+    raise OSError("Operation not permitted")
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["", "without hard links"])
+def test_a_new_file_replaces_none_and_nothing_is_kept_twice(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+
+    def save(text: str) -> str:
+        return write_new(tmp_path / "a.bin", lambda part: part.write_text(text)).name
+
+    assert [save(text) for text in "aabbab"] == [
+        "a.bin",
+        "a.bin",
+        *2 * ["a_00002_.bin"],
+        "a_00003_.bin",
+        "a_00004_.bin",
+    ]
+    assert names(tmp_path) == ["a.bin", "a_00002_.bin", "a_00003_.bin", "a_00004_.bin"]
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["a", "b", "a", "b"]
+    (tmp_path / "a_00003_.bin").unlink()  # by somebody who needs the place
+    assert save("c") == "a_00003_.bin" and (tmp_path / "a_00004_.bin").read_text() == "b"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["", "without hard links"])
+def test_many_who_save_under_one_name_at_once_lose_nothing(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    pid = iter(range(10**6))
+    monkeypatch.setattr(os, "getpid", lambda: next(pid))  # threads stand in for processes
+    with ThreadPoolExecutor(8) as pool:
+        texts = [str(number) for number in range(40)]
+        made = pool.map(lambda text: write_new(tmp_path / "a.bin", lambda part: part.write_text(text)), texts)
+        assert [path.read_text() for path in made] == texts
+    assert len(names(tmp_path)) == 40
+
+
+def test_a_new_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    def fail(part) -> None:
+        part.write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_new(tmp_path / "a.bin", fail)
+    assert names(tmp_path) == []

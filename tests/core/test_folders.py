@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pyramid_video.host.folders import KINDS, OFFICIAL, ModelFolders, find_file, list_files, resolve_inside
+from pyramid_video.host.folders import KINDS, OFFICIAL, ModelFolders, find_file, list_files, resolve_inside, resolve_new
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.listing import model_lines
@@ -195,6 +195,36 @@ def test_names_that_leave_their_folder_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["a", "a/b.mp4", "a b", "a..b", "ü/é", "sub\\a"])
 def test_names_inside_are_taken(tmp_path, name):
     assert resolve_inside(tmp_path, name).resolve().is_relative_to(tmp_path.resolve())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (".", "would be .* itself"),
+        ("./", "would be .* itself"),
+        (".\\.", "would be .* itself"),
+        ("a/.hidden", "begins with a dot is hidden"),
+        ("a.", "a dot or a space at their end"),
+        ("a /b", "a dot or a space at their end"),
+        ("what?", "any of < > :"),
+        ("a/b:c", "any of < > :"),
+        ("CON", "for a device"),
+        ("nul.txt", "for a device"),
+        ("runs/Com1", "for a device"),
+        ("lpt¹.a.b", "for a device"),
+        ("../a", "points outside"),
+    ],
+)
+def test_new_names_are_those_that_every_system_has(tmp_path, name, words):
+    with pytest.raises(ValueError, match=words):
+        resolve_new(tmp_path, name, "training run")
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a/b.mp4", "a b", "a..b", "ü/虎", "console", "com", "com10", "nullify.x", "a/./b"]
+)
+def test_other_new_names_are_taken(tmp_path, name):
+    assert resolve_new(tmp_path, name, "training run") == tmp_path / name
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path):

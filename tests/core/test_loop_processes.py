@@ -21,14 +21,19 @@ WORKER = Path(__file__).with_name("loop_worker.py")
 LAUNCH = "-m torch.distributed.run --standalone --nproc_per_node 2"  # `accelerate launch --cpu` would need MPI
 
 
+def launch(what: str, folder: Path) -> None:
+    """Run two processes of the worker to their end."""
+    words = [*LAUNCH.split(), str(WORKER), what, str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    told = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0, told.stderr
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two processes learned that were stopped once."""
     folder = tmp_path_factory.mktemp("runs") / "two"
-    launch = [*LAUNCH.split(), str(WORKER), "twins", str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    told = subprocess.run([sys.executable, *launch], env=environment, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 0, told.stderr
+    launch("twins", folder)
     return folder
 
 
@@ -67,6 +72,15 @@ def test_a_run_of_two_processes_goes_on_in_one(two, one, tmp_path, caplog):
     twins(tmp_path / "fewer", accumulate=1)
     assert saved(tmp_path / "fewer")["batches"] == 2 * 5 + 7
     assert "takes 1 batches instead of 2; accumulate 2 keeps it as it was" in caplog.text
+
+
+def test_processes_stop_at_the_same_step_and_keep_it(tmp_path):
+    """Though only one of them was asked to: those that waited for it would end with an error, or never."""
+    launch("stopped", tmp_path)
+    for name in ("whole", "shared"):
+        (first, kept), (other, _) = (json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in (0, 1))
+        assert first == other == saved(tmp_path / name)["step"] == 4
+        assert kept.endswith(f"{name} keeps the run after 4 steps; the same command goes on from there")
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,8 @@ def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
     run(FILE)
 
 
-def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch, capsys, told):
     from pyramid_video.training import small_vae
     from pyramid_video.training.loop import TrainingRun, TrainSettings
 
@@ -192,24 +193,21 @@ def test_a_training_run_that_is_told_to_end_is_saved(tmp_path, monkeypatch, caps
 
         def objective(step: int, generator: torch.Generator):
             if step == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), getattr(signal, told))
             return {"loss": run.modules["line"](torch.ones(1, 1)).square().mean()}
 
         return run.train(objective)
 
     monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_: None)
     monkeypatch.setattr(small_vae, "train_vae", train)
-    deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
-        assert main(["train", "vae", *folders]) == 130
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, deaf)
-    kept = f"{tmp_path / 'run'} keeps the run after 3 steps; the same command goes on from there"
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    assert main(["train", "vae", *folders]) == 130
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+    kept = f"{tmp_path / 'run'} keeps the run after 4 steps; the same command goes on from there"
     assert capsys.readouterr().err == f"pyramid-video: interrupted: {kept}\n"
     resumed = start(tmp_path / "run")
-    assert resumed.resume() and resumed.step == 3
+    assert resumed.resume() and resumed.step == 4
 
 
 def test_the_bar_names_unit_and_stage(models, tmp_path, capsys):

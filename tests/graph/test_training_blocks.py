@@ -167,7 +167,11 @@ def test_a_model_from_a_file_learns_on_and_may_change_its_family(host, parts):
     [
         ({"run_name": "../mine"}, "points outside"),
         ({"run_name": ""}, "no usable name"),
-        ({"run_name": "cache"}, "cannot be called 'cache'"),
+        ({"run_name": "cache"}, "cannot be called 'cache'.*may be emptied"),
+        ({"run_name": "cache/latents"}, "cannot be called 'cache/latents'"),
+        ({"run_name": "Cache\\texts"}, "may be emptied"),
+        ({"run_name": "."}, "itself"),
+        ({"run_name": "nul"}, "device"),
         ({"dataset": 3}, "this VIDEO_DATASET is a int"),
         ({"trainee": "gan"}, "this trainer makes a flow model, but the trainee is the new tiny GAN generator"),
         ({"times": "cubic"}, "unknown distribution of times 'cubic'"),
@@ -231,11 +235,29 @@ def test_what_cannot_be_learned_is_refused_before_it_is_encoded(host, parts, mon
             train_lora(parts, settings=settings(batch=batch))
 
 
-@pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen", ""])
-def test_a_model_is_saved_inside_the_output_folder_only(parts, name):
-    trained = train("flow", parts)
-    with pytest.raises(ValueError, match="outside|usable name"):
-        run("PyramidVideoSaveTrained", run=trained, name=name)
+@pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen", "", ".", "./", "sub/..", ".safetensors", "a:b", "lpt1"])
+def test_a_model_is_saved_inside_the_output_folder_only(host, name):
+    for node_id in ("PyramidVideoSaveTrained", "PyramidVideoSaveTrainedVAE", "PyramidVideoSaveTrainedLoRA"):
+        told = node_classes()[node_id].VALIDATE_INPUTS(name=name)
+        assert isinstance(told, str) and ("outside" in told or "name" in told)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("diffusion_models", ""), ("vae", "VAE"), ("loras", "LoRA")])
+def test_a_saved_file_stays_when_another_is_saved_under_its_name(host, parts, kind, ending):
+    def learn(steps: int):
+        if ending:
+            return train_vae(parts, VAE, steps=steps) if ending == "VAE" else train_lora(parts, steps=steps)
+        return train("flow", parts, steps=steps)
+
+    def save(trained) -> str:
+        return node_classes()[f"PyramidVideoSaveTrained{ending}"]().save(trained, "mine")["ui"]["text"][0]
+
+    said = [save(learn(steps)) for steps in (1, 1, 2)]
+    assert "mine.safetensors," in said[0] and said[1] == said[0]
+    assert "mine_00002_.safetensors," in said[2] and said[2].endswith("mine.safetensors is older and stays as it was.")
+    own = sorted(path.name for path in (host.output_dir / kind).iterdir())
+    assert own == ["mine.safetensors", "mine_00002_.safetensors"]
+    assert set(own) <= set(host.list_models(kind))
 
 
 def train_vae(parts, vae_name: str, name: str = "vae", steps: int = 2, decoder_only: bool = False, **values):

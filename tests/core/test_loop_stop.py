@@ -1,0 +1,129 @@
+"""A run that is asked to stop keeps its last step, and two processes never undo each other's run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, train
+from pyramid_video.models.file_lock import LockedError
+from pyramid_video.runner.signals import ending_as_ctrl_c
+from pyramid_video.training import stopping
+from pyramid_video.training.run_lock import LOCK, run_lock
+from pyramid_video.training.run_state import STATE
+from pyramid_video.training.stopping import unbroken
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals that a process sends to itself")
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def send(*numbers: int) -> None:
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("where", ["objective", "average", "state", "losses", "on_step"])
+def test_wherever_a_signal_falls_the_step_is_kept(tmp_path, monkeypatch, number, where):
+    run = make_run(tmp_path)
+    objective, calls = objective_of(run), []
+
+    def at(place: str, work=lambda *_: None):
+        def call(*arguments):
+            calls.append(place)
+            if place == where and run.step == 3:
+                send(number, *([] if number == signal.SIGINT else SIGNALS[1:]))  # and once more, of either kind
+            return work(*arguments)
+
+        return call
+
+    monkeypatch.setattr(run._average, "step", at("average", run._average.step))
+    monkeypatch.setattr(run._states, "write", at("state", run._states.write))
+    monkeypatch.setattr(run._losses, "write", at("losses", run._losses.write))
+    with ending_as_ctrl_c(), pytest.raises(KeyboardInterrupt, match=r"keeps the run after [34] steps"):
+        run.settings.__dict__["save_seconds"] = 0.0 if where in ("state", "losses") else 1e9
+        run.train(at("objective", objective), on_step=at("on_step"))
+    done = 4 if where in ("objective", "average") else 3
+    assert saved(tmp_path)["step"] == run.step == done
+    again = make_run(tmp_path)
+    assert again.resume()
+    assert_same(train(again), train(make_run(tmp_path / "straight")))
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_what_the_caller_ignores_stays_ignored():
+    """As `nohup` asks for SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_as_ctrl_c():
+            send(signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_who_presses_ctrl_c_again_does_not_wait_for_the_step(monkeypatch):
+    monkeypatch.setattr(stopping, "IMPATIENT", -1.0)
+    done = []
+    with pytest.raises(KeyboardInterrupt), unbroken():
+        send(signal.SIGINT)
+        done.append("goes on")
+        send(signal.SIGINT)
+        done.append("is not reached")
+    assert done == ["goes on"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_process_is_told_who_trains(tmp_path):
+    """And nothing of it is written; a thread of this process stands for the other one."""
+    inside, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with run_lock(tmp_path):
+            inside.set()
+            done.wait(20)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert inside.wait(20)
+    try:
+        with pytest.raises(LockedError, match=rf"process {os.getpid()} on .* has been training .* another name"):
+            train(make_run(tmp_path))
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    finally:
+        done.set()
+        other.join(20)
+    train(make_run(tmp_path))
+
+
+def test_a_lock_within_a_lock_is_one(tmp_path):
+    with run_lock(tmp_path), run_lock(tmp_path / "x" / ".."):
+        train(make_run(tmp_path))
+        assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize("when", ["before its first step", "while it trains"])
+def test_a_state_that_is_further_on_is_never_replaced(tmp_path, when):
+    """Where the file system has no locks, or somebody copies a run into the folder of another process."""
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    train(make_run(folder), until=2)
+    shutil.copytree(folder, elsewhere)
+    slow = make_run(folder)
+    slow.resume()
+    fast = make_run(elsewhere)
+    fast.resume()
+    train(fast)
+    if when == "before its first step":
+        shutil.copy(elsewhere / STATE, folder / STATE)
+    before = saved(elsewhere)
+    with pytest.raises(OSError, match=r"is of step 8, and this process is at step [25]"):
+        train(slow, until=5, on_step=lambda step, _: step == 4 and shutil.copy(elsewhere / STATE, folder / STATE))
+    assert saved(folder)["step"] == before["step"] == SETTINGS.steps
+    again = make_run(folder)
+    assert again.resume() and again.step == 8
+    assert_same(again, fast)
