@@ -121,8 +121,11 @@ class AnimationDataset:
 
     def clip(self, combination: Combination, generator: torch.Generator) -> Tensor:
         """Draw one clip of `combination`, (3, frames, size, size) in -1..1."""
+        return self.clip_at(combination, *draw_chances(generator))
+
+    def clip_at(self, combination: Combination, phase: float, stretch: float, x: float, y: float) -> Tensor:
+        """The clip of `combination` that differs from others of it by these four, see `draw_chances`."""
         sprite = self.sprite(combination.subject)
-        phase, stretch, x, y = draw_chances(generator)
         pictures = sprite.frames_at(phase * sprite.seconds + torch.arange(self.frames) / self.fps)
 
         longer = SIZES[combination.size] * self.size * (1 + SIZE_JITTER * (2 * stretch - 1))
