@@ -1,4 +1,4 @@
-"""The one owner of scales: between the VAE's latents and the transformer's, and between 8-bit pixels and the VAE's.
+"""The only place that scales latents: between the VAE's scale and the transformer's.
 
 A transformer works on normalised latents, (latent - shift) * scale. The first latent frame of a clip is an image and
 has numbers of its own; a latent of one frame is an image too.
@@ -133,10 +133,8 @@ _BY_KIND = {
 }  # the official numbers for each kind of transformer checkpoint
 
 
-def latent_format_for(kind: str | Mapping[str, Any]) -> LatentFormat:
-    """The format for a kind of transformer checkpoint ("miniflux", "helios"), or from the dict in a checkpoint."""
-    if isinstance(kind, Mapping):
-        return LatentFormat.from_dict(kind)
+def latent_format_for(kind: str) -> LatentFormat:
+    """The format for a kind of official transformer checkpoint ("miniflux", "helios")."""
     if kind not in _BY_KIND:
         raise ValueError(f"no latent format is known for {kind!r}; known kinds are {', '.join(sorted(_BY_KIND))}")
     return _BY_KIND[kind]
@@ -155,13 +153,3 @@ def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[Factors, tuple[float, floa
     wanted = pictures.movedim(1, -1).flatten(0, -2)  # (n h w, 3)
     solution = torch.linalg.lstsq(known.cpu().double(), wanted.cpu().double()).solution.tolist()
     return tuple(map(tuple, solution[:-1])), tuple(solution[-1])
-
-
-def to_uint8(video: Tensor) -> Tensor:
-    """Pixels in -1..1 to 0..255, cut to integers (not rounded) as the official code does; any shape."""
-    return (127.5 * video.float() + 127.5).clamp(0, 255).to(torch.uint8)
-
-
-def from_uint8(pixels: Tensor) -> Tensor:
-    """Pixels in 0..255 to float32 in -1..1; any shape."""
-    return (pixels.float() / 255 - 0.5) / 0.5

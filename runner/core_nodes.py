@@ -137,28 +137,6 @@ class VAEEncode:
         return ({"samples": get_host().encode(vae, pixels)},)
 
 
-class EmptyCosmosLatentVideo:
-    DESCRIPTION = "An empty latent video of 16 channels, 8 times smaller in space and time."
-    RETURN_TYPES = ("LATENT",)
-    FUNCTION = "make"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "width": ("INT", {"default": 1280, "min": 16, "max": LARGEST_SIDE, "step": 16}),
-                "height": ("INT", {"default": 704, "min": 16, "max": LARGEST_SIDE, "step": 16}),
-                "length": ("INT", {"default": 121, "min": 1, "max": LARGEST_SIDE, "step": 8}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
-            }
-        }
-
-    def make(self, width: int, height: int, length: int, batch_size: int = 1):
-        import torch
-
-        return ({"samples": torch.zeros(batch_size, 16, (length - 1) // 8 + 1, height // 8, width // 8)},)
-
-
 class RandomNoise:
     DESCRIPTION = "Noise of a seed, for SamplerCustomAdvanced."
     RETURN_TYPES = ("NOISE",)
@@ -258,7 +236,6 @@ NODES = {
         VAEDecode,
         VAEDecodeTiled,
         VAEEncode,
-        EmptyCosmosLatentVideo,
         RandomNoise,
         BasicScheduler,
         SamplerCustomAdvanced,

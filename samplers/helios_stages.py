@@ -43,7 +43,7 @@ def make_helios_stages(
     if count == 1:
         whole = Stage(1, SIGMA_MAX, 0.0, float(NUM_TRAIN_TIMESTEPS), 0.0)
         return PyramidStages(
-            (whole,), gamma, 1.0, *steps, solver, SigmaSchedule(SIGMA_MAX, ends_at_zero=True, shift=shift), HELIOS
+            (whole,), gamma, *steps, solver, SigmaSchedule(SIGMA_MAX, ends_at_zero=True, shift=shift), HELIOS
         )
     grid = [SIGMA_MAX * level / NUM_TRAIN_TIMESTEPS for level in range(NUM_TRAIN_TIMESTEPS, 0, -1)] + [0.0]
     ends = [grid[border] for border in grid_borders(count, ranges)[1:]]
@@ -54,7 +54,7 @@ def make_helios_stages(
         for s, (high, low) in enumerate(pairwise(levels))
     )
     table = SigmaSchedule(SIGMA_MAX, shift=shift, integer_timesteps=True)
-    return PyramidStages(stages, gamma, 1.0, *steps, solver, table, HELIOS)
+    return PyramidStages(stages, gamma, *steps, solver, table, HELIOS)
 
 
 def line_through(high: float, low: float, shifted: bool) -> tuple[float, float]:

@@ -27,11 +27,6 @@ def halve(x: Tensor) -> Tensor:
     return reduce(x, "... (h p) (w q) -> ... h w", "mean", p=2, q=2)
 
 
-def halve_noise(x: Tensor) -> Tensor:
-    """Halve white noise so that it stays white with variance 1."""
-    return 2 * halve(x)
-
-
 def double(x: Tensor) -> Tensor:
     """Double rows and columns of (..., h, w) by repeating every value in a 2x2 block."""
     return repeat(x, "... h w -> ... (h p) (w q)", p=2, q=2)

@@ -66,7 +66,6 @@ class PyramidStages:
 
     stages: tuple[Stage, ...]
     gamma: float
-    shift: float
     first_steps: tuple[int, ...]
     video_steps: tuple[int, ...]
     solver: str = "euler"
@@ -154,7 +153,7 @@ def make_stages(
     starts = [1.0] + [start_after_jump(q, gamma) for q in ends[:-1]]
     timesteps = timestep_windows(starts, ends, grid)
     stages = tuple(Stage(2 ** (count - 1 - s), starts[s], ends[s], *timesteps[s]) for s in range(count))
-    return PyramidStages(stages, gamma, shift, per_stage(first_steps, count), per_stage(video_steps, count), solver)
+    return PyramidStages(stages, gamma, per_stage(first_steps, count), per_stage(video_steps, count), solver)
 
 
 def check_gamma(gamma: float) -> None:

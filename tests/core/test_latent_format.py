@@ -11,9 +11,7 @@ from pyramid_video.models.latent_format import (
     SD3,
     LatentFormat,
     fit_rgb,
-    from_uint8,
     latent_format_for,
-    to_uint8,
 )
 
 PER_CHANNEL = LatentFormat(
@@ -66,7 +64,7 @@ def test_each_channel_has_its_numbers():
 
 @pytest.mark.parametrize("form", [MINIFLUX, PER_CHANNEL], ids=lambda form: form.name)
 def test_a_format_survives_json(form):
-    assert latent_format_for(json.loads(json.dumps(form.to_dict()))) == form
+    assert LatentFormat.from_dict(json.loads(json.dumps(form.to_dict()))) == form
 
 
 @pytest.mark.parametrize(
@@ -87,7 +85,7 @@ def test_unknown_kinds_and_shapes_are_refused():
     with pytest.raises(ValueError, match="known kinds are helios, miniflux, mmdit"):
         latent_format_for("causal_vae")
     with pytest.raises(ValueError, match="missing keys \\['first_scale'"):
-        latent_format_for({"name": "x", "shift": 0.0})
+        LatentFormat.from_dict({"name": "x", "shift": 0.0})
     with pytest.raises(ValueError, match="expected \\(batch, channels, frames"):
         MINIFLUX.normalize(torch.zeros(1, 3, 4, 4))
     for change in (PER_CHANNEL.normalize, PER_CHANNEL.denormalize):
@@ -117,10 +115,3 @@ def test_false_colours_are_grey_for_nothing_and_differ_between_channels():
     channels = torch.eye(16).view(16, 16, 1, 1)
     assert (MINIFLUX.preview(torch.zeros(1, 16, 1, 1)) == 0.5).all()
     assert len({tuple(pixel.tolist()) for pixel in MINIFLUX.preview(channels).flatten(0, 2)}) == 16
-
-
-def test_pixels_survive_the_round_trip_and_are_cut_not_rounded():
-    values = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_uint8(from_uint8(values) + 1e-5), values)
-    given = torch.tensor([-3.0, -1.0, 0.0, 0.999, 1.0, 2.0])  # 127.5 becomes 127 and 254.87 becomes 254
-    assert to_uint8(given).tolist() == [0, 0, 127, 254, 255, 255]
