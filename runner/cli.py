@@ -1,4 +1,4 @@
-"""The command line: `pyramid-video run FILE` (`run`), `train` (`train`), and here `nodes` and `models`.
+"""The command line: `pyramid-video run FILE` (`run`), `train` (`train`), and here `show`, `nodes` and `models`.
 
 Heavy imports happen where they are needed, so that a misspelt option is answered at once.
 """
@@ -65,16 +65,21 @@ def complain(options: argparse.Namespace, status: str, message: str, problems: S
 def make_parser() -> Parser:
     parser = Parser(prog="pyramid-video", description="Make video from text with workflow files.")
     parser.set_defaults(command=lambda options: parser.print_help() or 0, parser=parser, debug=False)
+    parser.add_argument("--version", action="version", version=f"pyramid-video {version()}")
     commands = parser.add_subparsers(metavar="COMMAND")
 
+    show = commands.add_parser("show", help="list the blocks of a workflow, their values, and how to set them")
+    show.add_argument("file", metavar="FILE", help="workflow, or a video or picture that carries its workflow")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.set_defaults(command=show_command)
     nodes = commands.add_parser("nodes", help="list the nodes that run here")
     nodes.set_defaults(command=nodes_command)
     models = commands.add_parser("models", help="list the models, what each is, and the folders they lie in")
     models.set_defaults(command=models_command)
     run = add_run_parser(commands)
-    for command in (run, models):
+    for command in (run, show, models):
         command.add_argument("--models", type=Path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
-    for command in (run, nodes, models, add_train_parser(commands)):
+    for command in (run, show, nodes, models, add_train_parser(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser=command)
     return parser
@@ -89,6 +94,30 @@ def refuse(unknown: Sequence[str], parser: Parser) -> None:
     word = unknown[0].partition("=")[0]
     known = re.findall(r"--[\w-]+", parser.format_usage())
     parser.error(f"there is no option {word}{nearest(word, known)}")
+
+
+def version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def show_command(options: argparse.Namespace) -> int:
+    from ..host import use_host
+    from ..host.standalone import StandaloneHost
+    from .registry import node_specs
+    from .showing import described, workflow_lines
+    from .workflow import locate, read_workflow
+
+    check_folders(options)
+    use_host(StandaloneHost(options.models))
+    specs = node_specs()
+    workflow = read_workflow(locate(options.file), specs)
+    if options.json:
+        print(json.dumps(described(workflow, specs)))
+    else:
+        print(*workflow_lines(workflow, specs), sep="\n")
+    return 0
 
 
 def nodes_command(options: argparse.Namespace) -> int:

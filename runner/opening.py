@@ -61,6 +61,7 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
     """Carry out the options that change the workflow; --set comes last and wins."""
     from .foreign import fit_in
     from .overrides import set_input, set_seed, set_text
+    from .shorthands import set_seconds, set_size, set_steps, use_loras
 
     if options.prompt is not None:
         set_text(workflow, specs, "positive", options.prompt)
@@ -68,6 +69,13 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         set_text(workflow, specs, "negative", options.negative)
     if options.seed is not None:
         set_seed(workflow, options.seed)
+    if options.seconds is not None:
+        set_seconds(workflow, specs, options.seconds)
+    if options.size is not None:
+        set_size(workflow, specs, options.size)
+    if options.steps is not None:
+        set_steps(workflow, specs, options.steps)
+    use_loras(workflow, specs, options.lora)
     for assignment in options.set:
         set_input(workflow, specs, assignment)
     fit_in(workflow, specs)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .errors import RunnerError, nearest, node_label
+from .errors import MOST_LISTED, RunnerError, nearest, node_label
 from .specs import NodeSpec
 from .workflow import Workflow, is_link
 
@@ -88,40 +88,57 @@ def seed_places(workflow: Workflow) -> list[tuple[str, str]]:
 
 
 def set_input(workflow: Workflow, specs: Mapping[str, NodeSpec], assignment: str) -> None:
-    """Carry out one `NODE.INPUT=VALUE`: NODE is an id, a title, or a class name that occurs once."""
+    """Carry out one `NODE.INPUT=VALUE`, or `INPUT=VALUE` where one node has that input; see `find_input`."""
     target, equals, text = assignment.partition("=")
-    wanted, dot, name = target.rpartition(".")
-    if not (equals and dot and wanted and name):
-        raise RunnerError(f"--set takes NODE.INPUT=VALUE, not {assignment!r}")
+    wanted, _, name = target.rpartition(".")
+    if not (equals and name):
+        raise RunnerError(f"--set takes NODE.INPUT=VALUE or INPUT=VALUE, not {assignment!r}")
     node_id, kind = find_input(workflow, specs, wanted, name)
     assign(workflow, node_id, name, text if kind == "STRING" else parse(text))
 
 
 def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, name: str) -> tuple[str, str]:
-    """The id of the node that `wanted` names, and the type of its input `name`."""
-    node_id = find_node(workflow, wanted)
-    node = workflow.prompt[node_id]
-    spec = specs.get(node["class_type"])
-    known = spec.inputs if spec else node["inputs"]
-    if name not in known:
-        raise RunnerError(f"--set: {node_label(workflow.prompt, node_id)} has no input {name!r}{nearest(name, known)}")
-    return node_id, spec.inputs[name].type if spec else "*"
+    """The id of the node that `wanted` names and that has an input `name`, and the type of that input.
 
-
-def find_node(workflow: Workflow, wanted: str) -> str:
-    """The id of the node that `wanted` names; RunnerError when there is none or more than one."""
+    `wanted` is an id, a title or a type, in capitals or not; nothing names every node. RunnerError unless it is one.
+    """
     prompt = workflow.prompt
-    if wanted in prompt:
-        return wanted
-    for called in (lambda node: node["class_type"], lambda node: (node.get("_meta") or {}).get("title")):
-        found = [node_id for node_id, node in prompt.items() if called(node) == wanted]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise RunnerError(f"--set: {wanted!r} is {len(found)} nodes; name one by its id: {', '.join(found)}")
-    titles = [(node.get("_meta") or {}).get("title") for node in prompt.values()]
-    names = {*prompt, *(node["class_type"] for node in prompt.values()), *filter(None, titles)}
-    raise RunnerError(f"--set: there is no node {wanted!r}{nearest(wanted, names)}")
+    named = [wanted] if wanted in prompt else list(nodes_called(workflow, specs, wanted))
+    if not named:
+        raise RunnerError(f"--set: there is no node {wanted!r}{nearest(wanted, all_names(workflow, specs))}")
+    having = [node_id for node_id in named if name in inputs_of(prompt[node_id], specs)]
+    if len(having) > 1:
+        which = ", ".join(node_label(prompt, node_id)[len("node ") :] for node_id in having[:MOST_LISTED])
+        raise RunnerError(f"--set: {name!r} is an input of {len(having)} nodes; name one by its id: {which}")
+    if not having:
+        where = node_label(prompt, named[0]) if wanted else "the workflow"
+        known = sorted({known for node_id in named for known in inputs_of(prompt[node_id], specs)})
+        raise RunnerError(f"--set: {where} has no input {name!r}{nearest(name, known)}")
+    spec = specs.get(prompt[having[0]]["class_type"])
+    return having[0], spec.inputs[name].type if spec and name in spec.inputs else "*"
+
+
+def inputs_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> set[str]:
+    spec = specs.get(node["class_type"])
+    return {*(spec.inputs if spec else ()), *node["inputs"]}
+
+
+def nodes_called(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str) -> Iterator[str]:
+    """The nodes of a title, a type or a type's usual name; all for no name at all."""
+    word = wanted.strip().lower()
+    for node_id, node in workflow.prompt.items():
+        if not word or word in (name.lower() for name in names_of(node, specs)):
+            yield node_id
+
+
+def names_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> list[str]:
+    spec = specs.get(node["class_type"])
+    title = (node.get("_meta") or {}).get("title")
+    return [name for name in (title, node["class_type"], spec and spec.display_name) if name]
+
+
+def all_names(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> set[str]:
+    return {*workflow.prompt, *(name for node in workflow.prompt.values() for name in names_of(node, specs))}
 
 
 def assign(workflow: Workflow, node_id: str, name: str, value: Any) -> None:

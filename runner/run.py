@@ -30,12 +30,19 @@ def add_parser(commands) -> argparse.ArgumentParser:
     run.add_argument("--prompt", metavar="TEXT", help="what the video shows")
     run.add_argument("--negative", metavar="TEXT", help="what it should not show")
     run.add_argument("--seed", type=int, metavar="N", help="another seed is another clip")
+    run.add_argument("--seconds", type=float, metavar="S", help="how long the clip is")
+    run.add_argument("--size", metavar="WxH", help="width and height of the clip, as in 64x64")
+    run.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (of a pyramid's first frame)")
+    run.add_argument(
+        "--lora", action="append", default=[], metavar="NAME[:STRENGTH]", help="use a LoRA; may be repeated"
+    )
     run.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NODE.INPUT=VALUE",
-        help="set one input; NODE is an id, a title, or a type that occurs once; may be repeated",
+        help="set one input of the node with this title, type or id; NODE. may be left out where one node has the "
+        "input; `show` lists them; may be repeated",
     )
     run.add_argument(
         "--prompts",

@@ -455,9 +455,9 @@ def test_a_value_in_place_of_a_link_cuts_the_link():
     [
         ("1.txet=a", r"node 1 \(Wish\) has no input 'txet'; the nearest is 'text'"),
         ("Wihs.text=a", "no node 'Wihs'; the nearest is 'Wish'"),
-        ("Maker.text=a", "'Maker' is 2 nodes; name one by its id: 1, 2"),
-        ("1.text", "takes NODE.INPUT=VALUE"),
-        ("text=1", "takes NODE.INPUT=VALUE"),
+        ("Maker.text=a", r"'text' is an input of 2 nodes; name one by its id: 1 \(Wish\), 2 \(Fear\)"),
+        ("1.text", "takes NODE.INPUT=VALUE or INPUT=VALUE"),
+        ("text=1", "'text' is an input of 2 nodes"),
     ],
 )
 def test_options_that_fit_nothing_are_told(assignment, words):

@@ -1,0 +1,144 @@
+"""The options for what is changed most, and `show`, which says what can be set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.runner.cli import main
+from pyramid_video.runner.errors import RunnerError
+from pyramid_video.runner.overrides import find_input, set_input
+from pyramid_video.runner.registry import node_specs
+from pyramid_video.runner.shorthands import set_seconds, set_size, set_steps, use_loras
+from pyramid_video.runner.showing import described, setting
+from pyramid_video.runner.workflow import Workflow, is_link, read_workflow
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+BUNDLED = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.fixture(autouse=True)
+def host(tmp_path):
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras/tiger.safetensors").touch()
+    use_host(StandaloneHost(tmp_path, silent=True))
+    yield
+    use_host(None)
+
+
+def bundled(name: str) -> Workflow:
+    return read_workflow(FOLDER / f"{name}.json", node_specs())
+
+
+def inputs(workflow: Workflow, class_type: str) -> dict:
+    (node,) = [node for node in workflow.prompt.values() if node["class_type"] == class_type]
+    return node["inputs"]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_value_of_every_workflow_has_a_name_that_sets_it(name):
+    workflow, specs = bundled(name), node_specs()
+    for block in described(workflow, specs)["blocks"]:
+        for entry in block["inputs"]:
+            if "set" in entry:
+                called, _, input_name = entry["set"].rpartition(".")
+                assert find_input(workflow, specs, called, input_name)[0] == block["id"]
+                assert not called.isdigit(), f"{entry['set']} of {name} needs a title"
+
+
+def test_seconds_size_and_steps_reach_the_blocks_that_draw():
+    workflow, specs = bundled("text_to_video"), node_specs()
+    set_seconds(workflow, specs, 4)
+    set_size(workflow, specs, "128x96")
+    set_steps(workflow, specs, 8)
+    latent, stages = inputs(workflow, "PyramidVideoEmptyLatent"), inputs(workflow, "PyramidVideoStages")
+    assert (latent["seconds"], latent["length_unit"], latent["width"], latent["height"]) == (4, "seconds", 128, 96)
+    assert (stages["first_steps"], stages["video_steps"]) == (8, 4)
+    assert read_again(workflow).prompt == workflow.prompt
+
+
+def read_again(workflow: Workflow) -> Workflow:
+    from pyramid_video.runner.workflow import from_json
+
+    return from_json(workflow.ui, node_specs(), "again")
+
+
+def test_steps_of_a_training_are_not_those_of_its_sampler():
+    workflow, specs = bundled("train_lora"), node_specs()
+    before = inputs(workflow, "PyramidVideoTrainingSettings")["steps"]
+    set_steps(workflow, specs, 3)
+    assert inputs(workflow, "PyramidVideoFlowSampler")["steps"] == 3
+    assert inputs(workflow, "PyramidVideoTrainingSettings")["steps"] == before
+
+
+@pytest.mark.parametrize("size", ["64", "64x", "axb", "64x64x64", "-1x5", ""])
+def test_a_size_that_is_none_is_told(size):
+    with pytest.raises(RunnerError, match="--size takes WIDTHxHEIGHT such as 64x64"):
+        set_size(bundled("text_to_video"), node_specs(), size)
+
+
+def test_an_option_without_a_block_is_told():
+    with pytest.raises(RunnerError, match="--seconds: no block of this workflow has it"):
+        set_seconds(bundled("train_vae"), node_specs(), 2)
+
+
+def test_a_lora_is_put_behind_the_model():
+    workflow, specs = bundled("text_to_video"), node_specs()
+    use_loras(workflow, specs, ["tiger:0.5", "tiger.safetensors"])
+    loaders = [i for i, node in workflow.prompt.items() if node["class_type"] == "LoraLoaderModelOnly"]
+    first, second = (workflow.prompt[i]["inputs"] for i in loaders)
+    assert (first["lora_name"], first["strength_model"], second["strength_model"]) == ("tiger.safetensors", 0.5, 1.0)
+    ends = [node["inputs"]["model"] for node in workflow.prompt.values() if is_link(node["inputs"].get("model"))]
+    assert sorted(ends) == sorted([["1", 0], [loaders[0], 0], [loaders[1], 0]])  # a chain that ends in the sampler
+
+
+def test_a_lora_where_it_could_go_to_several_models_is_told():
+    with pytest.raises(RunnerError, match="opens 4 models"):
+        use_loras(bundled("compare_families"), node_specs(), ["tiger"])
+
+
+@pytest.mark.parametrize("target", ["seconds", "Empty video latent.seconds", "empty VIDEO latent.seconds", "8.seconds"])
+def test_an_input_is_named_by_title_type_id_or_alone(target):
+    workflow = bundled("text_to_video")
+    set_input(workflow, node_specs(), f"{target}=3")
+    set_input(workflow, node_specs(), f"PyramidVideoEmptyLatent.fps={target.count('.') + 5}")
+    latent = inputs(workflow, "PyramidVideoEmptyLatent")
+    assert (latent["seconds"], latent["fps"]) == (3, target.count(".") + 5)
+
+
+def test_an_input_of_several_nodes_names_them():
+    with pytest.raises(RunnerError, match=r"'text' is an input of 2 nodes.*: 4 \(Prompt\), 5 \(Negative prompt\)"):
+        set_input(bundled("text_to_video"), node_specs(), "text=a")
+
+
+def test_show_prints_what_can_be_set(capsys):
+    assert main(["show", str(FOLDER / "text_to_video.json")]) == 0
+    out = capsys.readouterr().out
+    assert "    Prompt.text = a tiger moving left on a blue background   (text)\n" in out
+    assert "--prompt sets Prompt.text" in out and "model  <-  node 1 (Load video model)" in out
+    assert main(["show", str(FOLDER / "text_to_video.json"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["blocks"]) == 12
+
+
+def test_show_knows_what_it_does_not_know(capsys, tmp_path):
+    (tmp_path / "a.json").write_text(
+        json.dumps({"7": {"class_type": "Strange", "inputs": {"a": [1, 2, 3], "b": ["x", 0]}}})
+    )
+    assert main(["show", str(tmp_path / "a.json")]) == 0
+    out = capsys.readouterr().out
+    assert "Strange  [Strange, id 7]  (not known here)" in out and "Strange.a = [1, 2, 3]" in out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and re.fullmatch(r"pyramid-video \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_the_shortest_name_is_the_one_that_is_shown():
+    workflow, specs = bundled("text_to_video"), node_specs()
+    assert setting(workflow, specs, "4", "text") == "Prompt.text"
