@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 CRF = "17"  # no loss that the eye finds; small clips are a few kilobytes either way
+COLOURS = {
+    "colorspace": 1,
+    "color_primaries": 1,
+    "color_trc": 13,
+    "color_range": 1,
+}  # BT.709, sRGB, limited: ITU-T H.273
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Clip:
 
 
 def write_mp4(path: Path, clip: Clip, metadata: Mapping[str, str]) -> None:
-    """Encode `clip` into `path`; players read it from 2x2 pixels on.
+    """Encode `clip` into `path`, its colours in BT.709 and tagged so; players read it from 2x2 pixels on.
 
     Raises ValueError for an odd width or height, which H.264 in its common form cannot hold.
     """
@@ -47,43 +55,67 @@ def write_mp4(path: Path, clip: Clip, metadata: Mapping[str, str]) -> None:
         container.metadata.update(metadata)
         stream = container.add_stream("h264", rate=clip.frame_rate, options={"crf": CRF})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for image in clip.images:
+        for name, value in COLOURS.items():
+            setattr(stream.codec_context, name, value)
+        graph = to_bt709(width, height, 1 / clip.frame_rate)
+        for index, image in enumerate(clip.images):
             pixels = (image[..., :3] * 255).clamp(0, 255).byte().cpu().numpy()
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(frame))
+            frame.pts, frame.time_base = index, 1 / clip.frame_rate
+            graph.push(frame)
+            container.mux(stream.encode(graph.pull()))
         container.mux(stream.encode(None))
 
 
-def read_clip(path: Path) -> Clip:
-    """Decode every frame of a video; ValueError when `path` holds none."""
+def to_bt709(width: int, height: int, unit: Fraction):
+    """A filter graph from RGB frames to YUV by the matrix of BT.709, which players take for granted in large films."""
     import av
-    import torch
 
-    with _open(path) as container:
-        if not container.streams.video:
-            raise ValueError(f"{path} holds no video")
-        stream = container.streams.video[0]
-        try:
-            frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
-        except av.error.FFmpegError as error:
-            raise ValueError(f"{path} is damaged: {error.strerror}") from error
-        if not frames:
-            raise ValueError(f"{path} holds no frames")
-        return Clip(torch.stack(frames).float() / 255, Fraction(stream.average_rate or 1))
+    graph = av.filter.Graph()
+    chain = [
+        graph.add_buffer(width=width, height=height, format="rgb24", time_base=unit),
+        graph.add("scale", "out_color_matrix=bt709:out_range=limited:flags=bicubic+accurate_rnd+full_chroma_int"),
+        graph.add("format", "pix_fmts=yuv420p"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*chain).configure()
+    return graph
+
+
+def read_clip(path: Path) -> Clip:
+    """Read every frame of a video or an animated picture; ValueError says why `path` cannot be read."""
+    from ..media.clips import read_video
+
+    with named(path):
+        frames, rate = read_video(path)
+    return Clip(to_floats(frames), rate)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The container's metadata, keys in lower case (Matroska and WebM write them in capitals)."""
-    with _open(path) as container:
+    from ..media.files import open_real
+    from ..media.video_reader import open_container
+
+    with named(path), open_real(path) as file, open_container(file) as container:
         return {key.lower(): value for key, value in container.metadata.items()}
 
 
-def _open(path: Path):
-    import av
+def to_floats(frames: list[np.ndarray]) -> Tensor:
+    """Frames of bytes as one tensor `(n, h, w, channels)` in 0..1; `frames` is emptied to have them in memory once."""
+    import torch
 
+    made = torch.empty(len(frames), *frames[0].shape)
+    for index in reversed(range(len(frames))):
+        made[index] = torch.from_numpy(frames.pop().copy())
+    return made.div_(255)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the name of the file before what is wrong with it."""
     try:
-        return av.open(str(path))
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no file {path}") from error
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error

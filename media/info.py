@@ -7,6 +7,10 @@ from dataclasses import dataclass
 MOST_PIXELS = 1 << 26  # of a frame: 8192 x 8192
 
 
+class ClipError(ValueError):
+    """What is wrong with a film or a picture, as the end of a sentence that begins with its name."""
+
+
 @dataclass(frozen=True)
 class ClipInfo:
     """What a film or an animated picture is, as a player shows it."""

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
-from .info import MOST_PIXELS, ClipInfo
+from .info import MOST_PIXELS, ClipError, ClipInfo
 
 ANIMATIONS = (".webp", ".gif", ".png", ".apng")
 PICTURES = (*ANIMATIONS, ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -32,24 +32,20 @@ def open_picture(file: BinaryIO) -> Iterator[Image.Image]:
         with Image.open(file, formats=FORMATS) as picture:
             check_size(picture)
             yield picture
-    except PictureError:
+    except ClipError:
         raise
     except Image.DecompressionBombError as error:
-        raise PictureError(f"is too large; at most {MOST_PIXELS:,} pixels are read") from error
+        raise ClipError(f"is too large; at most {MOST_PIXELS:,} pixels are read") from error
     except Image.UnidentifiedImageError as error:
-        raise PictureError(f"cannot be read as a picture (none of {', '.join(FORMATS)})") from error
+        raise ClipError(f"cannot be read as a picture (none of {', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        raise PictureError(f"cannot be read as a picture ({error or type(error).__name__})") from error
-
-
-class PictureError(ValueError):
-    """What is wrong with a picture."""
+        raise ClipError(f"cannot be read as a picture ({error or type(error).__name__})") from error
 
 
 def check_size(picture: Image.Image) -> None:
     """Refuse a picture that says it is huge before a byte of it is decoded."""
     if picture.width * picture.height > MOST_PIXELS:
-        raise PictureError(f"is {picture.width}x{picture.height}; at most {MOST_PIXELS:,} pixels are read")
+        raise ClipError(f"is {picture.width}x{picture.height}; at most {MOST_PIXELS:,} pixels are read")
 
 
 def shown_frames(picture: Image.Image) -> Iterator[tuple[Image.Image, float]]:
@@ -63,7 +59,7 @@ def shown_frames(picture: Image.Image) -> Iterator[tuple[Image.Image, float]]:
         decoded, count = decoded + frame.width * frame.height, count + 1
         if decoded > MOST_DECODED or count > MOST_FRAMES:
             most = f"{MOST_FRAMES:,} frames or {MOST_DECODED:,} pixels in all of them"
-            raise PictureError(f"has more than {most}; make it a video")
+            raise ClipError(f"has more than {most}; make it a video")
         frame.load()  # webp says how long a frame is shown when it is decoded, and not before
         seconds = frame.info.get("duration", 0) / 1000
         yield frame, seconds if seconds >= SHORTEST_FRAME_SECONDS else DEFAULT_FRAME_SECONDS
@@ -76,7 +72,7 @@ def to_rgba(frame: Image.Image) -> Image.Image:
         grey = np.asarray(frame).astype(np.int64)
         frame = Image.fromarray((grey.clip(0, 65535) / 257).round().astype(np.uint8))
     elif frame.mode == "F":
-        raise PictureError("has pixels that are not whole numbers; save it with 8 or 16 bits")
+        raise ClipError("has pixels that are not whole numbers; save it with 8 or 16 bits")
     return frame.convert("RGBA")
 
 
@@ -112,7 +108,7 @@ def inspect_picture(file: BinaryIO) -> ClipInfo:
                 size = on_white(frame).shape[:2]
             count, seconds = count + 1, seconds + shown
         if not count:
-            raise PictureError("holds no picture")
+            raise ClipError("holds no picture")
         return ClipInfo(size[1], size[0], count / seconds, seconds if count > 1 else 0.0)
 
 
@@ -129,5 +125,5 @@ def picture_frames_at(file: BinaryIO, times: Sequence[float]) -> Iterator[np.nda
             if not wanted:
                 return
         if frame is None:
-            raise PictureError("holds no picture")
+            raise ClipError("holds no picture")
         yield from [on_white(frame)] * len(wanted)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from .info import MOST_PIXELS, ClipInfo
+from .info import MOST_PIXELS, ClipError, ClipInfo
 from .video_frames import FrameConverter
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv")
 VIDEOS += (".3gp", ".3g2", ".ogv", ".vob", ".asf")
@@ -20,7 +25,7 @@ FAR = 1 << 40  # a time behind every end, in any unit a stream counts in
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these pass transparency over
 
 
-class BrokenVideoError(ValueError):
+class BrokenVideoError(ClipError):
     """A film that cannot be decoded from `at` seconds on."""
 
     def __init__(self, at: float, reason: object) -> None:
@@ -32,11 +37,8 @@ def inspect_video(file: BinaryIO) -> ClipInfo:
     """Find out what a film is by its first frame and the times of its last packets; ValueError says what is wrong."""
     with open_video(file) as video:
         height, width = video.convert(video.first).shape[:2]
-        seconds = video.find_end() - video.begin
-        note = ""
-        if video.declared and seconds < video.declared - max(0.5, 0.05 * video.declared):
-            note = f"breaks off after {seconds:.1f} of {video.declared:.1f} s"
-        return ClipInfo(width, height, video.fps or 1 / max(seconds, 1e-3), seconds, note)
+        seconds = video.seconds
+        return ClipInfo(width, height, video.fps, seconds, video.cut_note())
 
 
 def video_frames_at(file: BinaryIO, times: Sequence[float]) -> Iterator[np.ndarray]:
@@ -57,25 +59,25 @@ def video_frames_at(file: BinaryIO, times: Sequence[float]) -> Iterator[np.ndarr
         yield from [video.convert(last)] * len(wanted)
 
 
-def all_video_frames(file: BinaryIO) -> Iterator[np.ndarray]:
-    """Every frame of a film, `(h, w, 3)` bytes."""
-    with open_video(file) as video:
-        for _, frame in video.frames():
-            yield video.convert(frame)
-
-
 @contextmanager
-def open_video(file: BinaryIO) -> Iterator[Video]:
-    """Open the film in a file; what FFmpeg says becomes a ValueError."""
+def open_container(file: BinaryIO) -> Iterator[InputContainer]:
+    """Open a file of films or sound; what FFmpeg says becomes a ValueError."""
     import av
 
     limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     try:
         # Through the open file, so that FFmpeg reads what was checked, whatever the name means to it.
         with av.open(file, container_options=limits, metadata_errors="replace", buffer_size=1 << 18) as container:
-            yield Video(container)
+            yield container
     except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"cannot be read as a video ({error.strerror or error})") from error
+        raise ClipError(f"cannot be read as a video ({error.strerror or error})") from error
+
+
+@contextmanager
+def open_video(file: BinaryIO) -> Iterator[Video]:
+    """Open the film in a file; ValueError says why there is none."""
+    with open_container(file) as container:
+        yield Video(container)
 
 
 class Video:
@@ -87,19 +89,20 @@ class Video:
         self.container, self.stream = container, film_track(container)
         codec = self.stream.codec_context
         if codec.width * codec.height > MOST_PIXELS:
-            raise ValueError(f"is {codec.width}x{codec.height}; at most {MOST_PIXELS:,} pixels are read")
+            raise ClipError(f"is {codec.width}x{codec.height}; at most {MOST_PIXELS:,} pixels are read")
         codec.options = {"max_pixels": str(MOST_PIXELS)}  # it may grow on the way
         codec.thread_type = "SLICE"  # threads that work frames ahead also fail ahead, by the number of cores
         self.decoder = codec
         name = WITH_ALPHA.get(codec.name)
         if self.stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
             self.decoder = av.CodecContext.create(name, "r")
-        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+        self.rate = Fraction(self.stream.average_rate or self.stream.guessed_rate or 1)
+        self.fps = float(self.rate)
         self.convert = FrameConverter(self.stream)
         self.begin = 0.0
         self.begin, self.first = next(self._decode(), (0.0, None))
         if self.first is None:
-            raise ValueError("holds no frame that can be decoded")
+            raise ClipError("holds no frame that can be decoded")
 
     @property
     def declared(self) -> float:
@@ -109,7 +112,18 @@ class Video:
         alone = len(self.container.streams) == 1
         return max(0.0, (self.container.duration or 0) / 1e6 - self.begin) if alone else 0.0
 
-    def find_end(self) -> float:
+    @cached_property
+    def seconds(self) -> float:
+        """How long the film is."""
+        return self._find_end() - self.begin
+
+    def cut_note(self) -> str:
+        """That the film is shorter than its header says; empty where it is not."""
+        if self.seconds >= self.declared - max(0.5, 0.05 * self.declared):
+            return ""
+        return f"breaks off after {self.seconds:.1f} of {self.declared:.1f} s"
+
+    def _find_end(self) -> float:
         """When the last frame has been shown, as the packets say that are there; the header may promise more."""
         import av
 
@@ -162,7 +176,7 @@ class Video:
             for packet in self.container.demux(self.stream):
                 for frame in self.decoder.decode(packet):
                     if frame.pts is None:
-                        at = self.begin if at is None else at + (1 / self.fps if self.fps else 0)
+                        at = self.begin if at is None else at + (1 / self.fps)
                     else:
                         time = float(frame.pts * (packet.time_base or self.stream.time_base))
                         at = time if at is None else max(at, time)
@@ -173,7 +187,7 @@ class Video:
             raise BrokenVideoError((self.begin if at is None else at) - self.begin, error.strerror or error) from error
 
     def _end_of(self, packet) -> float:
-        length = packet.duration * packet.time_base if packet.duration else 1 / self.fps if self.fps else 0
+        length = packet.duration * packet.time_base if packet.duration else 1 / self.fps
         return float(packet.pts * packet.time_base + length)
 
 
@@ -188,10 +202,10 @@ def film_track(container):
 
     tracks = [track for track in container.streams.video if track.codec_context is not None]
     if not tracks:
-        raise ValueError("holds no video" + (", only sound" if container.streams.audio else " that can be decoded"))
+        raise ClipError("holds no video" + (", only sound" if container.streams.audio else " that can be decoded"))
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     films = [track for track in tracks if not track.disposition & covers]
     if not films:
-        raise ValueError("holds no video, only a cover picture")
+        raise ClipError("holds no video, only a cover picture")
     best = container.streams.best("video")
     return best if best in films else films[0]

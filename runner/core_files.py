@@ -16,12 +16,14 @@ from typing import Any
 
 from ..host import get_host
 from ..host.folders import resolve_inside
-from ..host.video import Clip, read_clip, write_mp4
+from ..host.video import Clip, named, read_clip, to_floats, write_mp4
+from ..media.clips import read_picture
+from ..media.video_reader import VIDEOS
 from ..models.files import make_folder, publish
 from .staging import current
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-CLIP_EXTENSIONS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif")
+CLIP_EXTENSIONS = (*VIDEOS, ".gif", ".webp")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 
 
@@ -66,22 +68,10 @@ def save_as(folder: Path, prefix: str, suffix: str, write: Callable[[Path], None
 
 def open_pictures(path: Path):
     """All frames of a picture file as `(n, h, w, 3)` in 0..1, and what is transparent as `(n, h, w)`."""
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
-
-    images, masks = [], []
-    try:
-        with Image.open(path) as file:
-            for frame in ImageSequence.Iterator(file):
-                upright = ImageOps.exif_transpose(frame)
-                pixels = torch.from_numpy(np.asarray(upright.convert("RGBA"), dtype=np.float32) / 255)
-                if not images or pixels.shape[:2] == images[0].shape[:2]:
-                    images.append(pixels[..., :3])
-                    masks.append(1 - pixels[..., 3])
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
-    return torch.stack(images), torch.stack(masks)
+    with named(path):
+        frames = read_picture(path)
+    masks = to_floats([frame[..., 3] for frame in frames])
+    return to_floats([frame[..., :3] for frame in frames]), 1 - masks
 
 
 class LoadImage:

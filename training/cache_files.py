@@ -17,7 +17,8 @@ from ..models.files import write_beside
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = "pyramid_video_cache"  # the metadata's one entry: JSON
+DESCRIPTION = "pyramid_video_cache"  # entry of the metadata: a JSON value
+CHECKSUM = "checksum"  # entry of the metadata: the digest of the value and all tensors; files of old versions have none
 SUFFIX = ".safetensors"
 
 
@@ -49,7 +50,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], described: Any) -> 
     }
     try:
         with write_beside(path) as part:
-            part.write_bytes(save(whole, {DESCRIPTION: json.dumps(described)}))
+            metadata = {DESCRIPTION: json.dumps(described), CHECKSUM: digest(described, sorted(whole.items()))}
+            part.write_bytes(save(whole, metadata))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -60,10 +62,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], described: Any) -> 
         ) from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any] | None:
+def read_tensors(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], Any] | None:
     """The tensors of a file and its JSON value; None when there is no whole file, with a warning when it is damaged.
 
-    The tensors are mapped into memory, so that only what is used is read. Nothing is unpickled.
+    The tensors are mapped into memory, so that only what is used is read, unless `verify` compares them with the
+    checksum. Nothing is unpickled.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -71,9 +74,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any] | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            described = json.loads(file.metadata()[DESCRIPTION])
-            return {name: file.get_tensor(name) for name in file.keys()}, described
-    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+            metadata = file.metadata()
+            described = json.loads(metadata[DESCRIPTION])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if verify and metadata.get(CHECKSUM, "") not in ("", digest(described, sorted(tensors.items()))):
+            raise ValueError("its content is not what was written")
+        return tensors, described
+    except (SafetensorError, TypeError, KeyError, ValueError, RecursionError) as error:
         warn_damaged(path, error)
         return None
 

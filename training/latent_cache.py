@@ -133,7 +133,7 @@ def prepare_latents(
 
         together(own_part)
         for path, _, indices in turn:
-            found = read_chunk(path, len(indices))
+            found = read_chunk(path, len(indices), verify=False)  # its process has done so
             if found is None:
                 raise OSError(f"{path} was written and cannot be read; check the disk, which all processes must share")
             chunk, state = found
@@ -180,9 +180,9 @@ def make_chunk(
     write_tensors(path, tensors, {"captions": captions, "labels": labels})
 
 
-def read_chunk(path: Path, count: int) -> tuple[list[tuple[Tensor, str, Any]], Tensor] | None:
+def read_chunk(path: Path, count: int, verify: bool = True) -> tuple[list[tuple[Tensor, str, Any]], Tensor] | None:
     """Latent, caption and label of each clip, and the generator's state after them; None without a whole chunk."""
-    found = read_tensors(path)
+    found = read_tensors(path, verify)
     if found is None:
         return None
     try:

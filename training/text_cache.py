@@ -86,7 +86,7 @@ def prepare_texts(
 
         together(own_part)
     if missing:
-        known = read_all(place)  # from here on they lie on disk, not in memory
+        known = read_all(place, verify=False)  # from here on they lie on disk, not in memory
     if lost := [text for text in wanted if text not in known]:
         raise OSError(f"features of {len(lost)} texts are not in {place}; it must be one folder for all processes")
     return TextSet({text: known[text] for text in wanted})
@@ -117,11 +117,11 @@ def write_features(place: Path, made: Mapping[str, Features]) -> None:
         write_tensors(place / f"{digest(list(made))}{SUFFIX}", tensors, list(made))
 
 
-def read_all(place: Path) -> dict[str, Features]:
+def read_all(place: Path, verify: bool = True) -> dict[str, Features]:
     """All features of an encoder's folder by text; a damaged file is told of and taken away."""
     known: dict[str, Features] = {}
     for path in sorted(place.glob(f"[!.]*{SUFFIX}")):
-        found = read_tensors(path)
+        found = read_tensors(path, verify)
         try:
             if found is not None:
                 tensors, texts = found

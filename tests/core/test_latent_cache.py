@@ -17,9 +17,12 @@ import torch
 from PIL import Image
 from pyramid_video.models.fingerprint import fingerprint
 from pyramid_video.training import latent_cache
+from pyramid_video.training.cache_files import DESCRIPTION
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.latent_cache import prepare_latents
 from pyramid_video.training.video_folder import VideoFolder
+from safetensors import safe_open
+from safetensors.torch import save
 
 SETTINGS = {"size": 32, "frames": 5, "fps": 5.0, "multiple": 16}
 CAPTIONS = {"wide": "wide “quoted” 🦊\u200d\n second line", "square": "café – 猫", "tall": "plain", "tall2": "as plain"}
@@ -256,7 +259,27 @@ def cut_in_half(data):
     return data[: len(data) // 2]
 
 
-@pytest.mark.parametrize("damage", (cut_in_half, lambda data: b"", lambda data: data[:9], lambda data: b"\xff" * 99))
+def flip_one_bit(data):
+    return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+
+
+def change_a_label(data):
+    changed = data.replace(b".gif", b".gyf", 1)
+    assert changed != data
+    return changed
+
+
+DAMAGES = (
+    cut_in_half,
+    lambda data: b"",
+    lambda data: data[:9],
+    lambda data: b"\xff" * 99,
+    flip_one_bit,
+    change_a_label,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("which", (0, -1))
 def test_a_damaged_file_is_made_anew_alone_with_a_warning(videos, tmp_path, caplog, damage, which, small_chunks):
     dataset, cache = VideoFolder(videos, **SETTINGS), tmp_path / "cache"
@@ -268,6 +291,19 @@ def test_a_damaged_file_is_made_anew_alone_with_a_warning(videos, tmp_path, capl
     assert 0 < encoded < 8 and same_rows(found, straight)
     assert len(caplog.records) == 1 and path.name in caplog.text and "made anew" in caplog.text
     assert prepare(dataset, cache)[1] == 0
+
+
+def test_a_cache_of_before_the_checksum_is_still_good(videos, tmp_path, caplog, small_chunks):
+    dataset, cache = VideoFolder(videos, **SETTINGS), tmp_path / "cache"
+    prepare(dataset, cache)
+    straight, _ = prepare(dataset, tmp_path / "straight")
+    for path in cache.rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            metadata = {DESCRIPTION: file.metadata()[DESCRIPTION]}
+        path.write_bytes(save(tensors, metadata))
+    found, encoded = prepare(dataset, cache)
+    assert encoded == 0 and same_rows(found, straight) and not caplog.records
 
 
 def test_a_chunk_in_the_place_of_another_is_not_taken_for_it(videos, tmp_path, caplog):
