@@ -187,7 +187,7 @@ class VideoFolder:
     def _warn(self, source: Source, error: ValueError) -> None:
         if source.name not in self._warned:
             self._warned.add(source.name)
-            log.warning("%s. Clips of other places are taken instead", harmless(str(error)))
+            log.warning("%s. Other parts of it are used instead", harmless(str(error)))
 
     @cached_property
     def _warned(self) -> set[str]:
