@@ -188,6 +188,72 @@ def training(small: SmallModels) -> dict[str, Tensor]:
     }
 
 
+def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) -> Tensor:
+    """The drawing of 'Pyramid stages (any model)' for Wan at a size of latents."""
+    from pyramid_video.host.facts import PictureFacts
+    from pyramid_video.nodes.spectral_drawing import draw_plan
+    from pyramid_video.samplers.flow import flow_sigmas
+    from pyramid_video.samplers.spectral import FLOW
+
+    stages = block("AnyStages", **settings)[0]
+    facts = PictureFacts(2, FLOW, "Wan21", 8)
+    segments = stages.plan((rows, columns), 2, flow_sigmas(steps, shift), FLOW, facts.latents)
+    return as_image(draw_plan(stages, segments, (rows, columns), facts))
+
+
+def any_stages(small: SmallModels) -> Tensor:
+    return plan_picture(90, 160, 20, 5.0)
+
+
+def any_stages_three(small: SmallModels) -> Tensor:
+    return plan_picture(136, 240, 30, 5.0, scales="1/4 + 1/2", care=0.05)
+
+
+def with_pyramid(small: SmallModels, **settings):
+    """Wires of the blocks for any model, for the small flow model."""
+    wires = {**small.wires("flow"), "cfg": 3.0, "steps": 20, **settings}
+    return {name: wire for name, wire in wires.items() if wire is not None}
+
+
+def any_sampler(small: SmallModels) -> Tensor:
+    clips = [small.flow(steps=20)]
+    for level in ("0.95", "0.8"):
+        stages = block("AnyStages", levels=level)[0]
+        clips.append(small.decode(block("AnySampler", **with_pyramid(small, stages=stages))[0]))
+    return shown(*clips, labels=["plain", "half size to 0.95", "half size to 0.8"])
+
+
+def drafts(small: SmallModels) -> Tensor:
+    """Three drafts at half size, and the second one finished."""
+    stages = block("AnyStages", levels="0.9")[0]
+    draft, clips = block("Draft", **with_pyramid(small, stages=stages, drafts=3))
+    looks = [enlarged(small.decode({"samples": row})) for row in clips["samples"].split(1)]
+    wires = {
+        name: wire for name, wire in with_pyramid(small).items() if name in ("model", "positive", "negative", "cfg")
+    }
+    done = small.decode(block("FinishDraft", **wires, draft=draft, which="2")[0])
+    return shown(*looks, done, labels=["draft 1", "draft 2", "draft 3", "draft 2, finished"])
+
+
+def fitted(small: SmallModels) -> tuple:
+    clip = block("DatasetPreview", dataset=small.dataset(), count=16, seed=3)[0]
+    return block("FitSpectrum", images=clip, vae=small.vae, model=small.model("flow"))
+
+
+def fit_spectrum(small: SmallModels) -> Tensor:
+    return fitted(small)[1]
+
+
+def finish_clip(small: SmallModels) -> Tensor:
+    """A clip made half as large by its pixels, that clip enlarged, and finished."""
+    from pyramid_video.nodes.pictures import fill
+
+    clip = fill(small.flow(steps=20), 32, 32)
+    samples = {"samples": get_host().encode(small.vae, clip)}
+    done = block("FinishClip", **with_pyramid(small, steps=10), clip=samples, spectrum=fitted(small)[0])[0]
+    return shown(enlarged(clip), small.decode(done), labels=["32 x 32", "finished at 64 x 64"])
+
+
 TRAINED = 800
 PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
     picture.__name__: picture
@@ -210,6 +276,12 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
         vae_roundtrip,
         dataset,
         preview_colours,
+        any_stages,
+        any_stages_three,
+        any_sampler,
+        drafts,
+        fit_spectrum,
+        finish_clip,
         training,
     )
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.sample
+import comfy.samplers
 import folder_paths
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ..samplers.history import History
 from ..samplers.noise import draw_noise
 from ..samplers.stages import PyramidStages
 from . import comfy_model, comfy_text
+from .comfy_any_model import AnyModel
 from .comfy_full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
@@ -173,6 +175,21 @@ class ComfyHost:
             seed=seed,
         )
         return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+    @property
+    def sampler_names(self) -> list[str]:
+        """The host's samplers, for widgets."""
+        return list(comfy.samplers.KSampler.SAMPLERS)
+
+    @property
+    def scheduler_names(self) -> list[str]:
+        """The host's schedules, for widgets."""
+        return list(comfy.samplers.KSampler.SCHEDULERS)
+
+    @property
+    def any_model(self) -> AnyModel:
+        """The pyramid for models of all kinds."""
+        return AnyModel()
 
     def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""

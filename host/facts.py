@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models.latent_format import LatentFormat
+    from ..samplers.spectral import NoiseScaling
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class ModelFacts:
         """Whether features `(b, n, d)` and a pooled vector `(b, p)` of a text are as wide as this model wants them."""
         widths = tokens.shape[-1], 0 if pooled is None or not self.pooled_width else pooled.shape[-1]
         return widths == (self.text_width, self.pooled_width)
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a pyramid has to know of a model that was made for one size."""
+
+    patch: int  # latent cells that rows and columns are multiples of
+    scaling: NoiseScaling
+    latents: str  # the host's name of its latents, by which their spectrum may be known
+    cell: int  # pixels of a latent cell, 0 where nobody says
 
 
 @dataclass(frozen=True)

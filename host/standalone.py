@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.history import History
     from ..samplers.stages import PyramidStages
+    from .standalone_any_model import AnyModel
     from .standalone_sampling import Guider, Noise, PyramidSampler
     from .standalone_wires import VAE, Conditioning, Model, TextModel
 
@@ -37,6 +38,8 @@ class StandaloneHost:
     """One run's surroundings. Folders: `models` as ComfyUI's `models/`, `inputs`, `output`; `silent` draws no bar."""
 
     name = "standalone"
+    sampler_names = ("euler", "heun")  # for widgets, as ComfyUI calls them
+    scheduler_names = ("simple",)
 
     def __init__(
         self,
@@ -242,6 +245,13 @@ class StandaloneHost:
             )
         finally:
             bar.close()
+
+    @property
+    def any_model(self) -> AnyModel:
+        """The pyramid for models of one size."""
+        from .standalone_any_model import AnyModel
+
+        return AnyModel(self.progress)
 
     def decode(self, vae: VAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""

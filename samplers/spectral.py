@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -59,6 +60,9 @@ class NoiseScaling:
 FLOW, VARIANCE_EXPLODING = NoiseScaling(True), NoiseScaling(False)
 
 
+NO_JUMP: tuple[float | None, Size | None] = (None, None)  # level and size before it
+
+
 @dataclass(frozen=True)
 class Segment:
     """The part of a schedule that one stage walks; the first of its levels is the one after the jump into it."""
@@ -67,7 +71,8 @@ class Segment:
     size: Size
     sigmas: tuple[float, ...]
     first_step: int  # of the whole schedule
-    level_before: float | None = None  # of the jump; None where the run begins in this stage
+    level_before: float | None = None  # of the jump into it; None where the run begins in this stage
+    size_before: Size | None = None
 
     @property
     def steps(self) -> int:
@@ -94,27 +99,35 @@ def ratio_of(small: Size, large: Size) -> float:
 
 
 def plan_segments(
-    sizes: Sequence[Size], sigmas: Sequence[float], levels: Sequence[float], scaling: NoiseScaling
+    sizes: Sequence[Size],
+    sigmas: Sequence[float],
+    levels: Sequence[float],
+    scaling: NoiseScaling,
+    stage: int | None = None,
 ) -> tuple[Segment, ...]:
     """Cut falling `sigmas` where the picture grows: stage i ends before the first step at or below `levels[i]`.
 
-    Levels are sigmas. Stages that a run beginning at `sigmas[0]` is past are left out.
+    Levels are sigmas. A run that begins at `sigmas[0]` leaves out the stages that it is past; one that goes on from
+    `stage` jumps out of them instead.
     """
-    if len(sigmas) < 2 or any(high <= low for high, low in zip(sigmas, sigmas[1:], strict=False)) or sigmas[-1] < 0:
+    if len(sigmas) < 2 or any(high <= low for high, low in pairwise(sigmas)) or sigmas[-1] < 0:
         raise ValueError(f"noise levels are {[round(s, 4) for s in sigmas]}; expected them to fall, and 2 or more")
     last = len(sizes) - 1
-    stage = next((i for i in range(last) if sigmas[0] > levels[i]), last)
-    segments, walked, before, start = [], [sigmas[0]], None, 0
-    for step, sigma in enumerate(sigmas[1:], 1):
+    if stage is None:
+        stage = next((i for i in range(last) if sigmas[0] > levels[i]), last)
+    segments: list[Segment] = []
+    walked: list[float] = []
+    start, before = 0, NO_JUMP
+    for step, sigma in enumerate(sigmas[:-1]):
         walked.append(sigma)
-        final = step == len(sigmas) - 1
-        while not final and stage < last and walked[-1] <= levels[stage]:
+        while stage < last and walked[-1] <= levels[stage]:
             if len(walked) > 1:  # at two jumps in one place the stage between has no step
-                segments.append(Segment(stage, sizes[stage], tuple(walked), start, before))
-                before, start = sigma, step
+                segments.append(Segment(stage, sizes[stage], tuple(walked), start, *before))
+            if len(walked) > 1 or before[0] is None:
+                start, before = step, (sigma, sizes[stage])
             after = scaling.level_after(walked[-1], ratio_of(sizes[stage], sizes[stage + 1]))
             walked, stage = [after], stage + 1
-    return (*segments, Segment(stage, sizes[stage], tuple(walked), start, before))
+    return (*segments, Segment(stage, sizes[stage], (*walked, sigmas[-1]), start, *before))
 
 
 @torch.no_grad()
@@ -152,7 +165,7 @@ def resample(x: Tensor, size: Size) -> Tensor:
         return x
     rows, columns = (
         resampling_matrix(old, new).to(device=x.device, dtype=x.dtype)
-        for old, new in zip(x.shape[-2:], size, strict=True)
+        for old, new in zip(size_of(x), size, strict=True)
     )
     return rows @ x @ columns.T
 

@@ -3,6 +3,8 @@ import { app } from '../../scripts/app.js'
 
 const COLOURS = {
   PYRAMID_STAGES: '#2EC4B6',
+  SPECTRAL_STAGES: '#3BA7D9',
+  PYRAMID_SPECTRUM: '#8FB339',
   PYRAMID_GUIDANCE: '#F4845F',
   PYRAMID_HISTORY: '#8BC34A',
   VIDEO_DATASET: '#5C9DED',

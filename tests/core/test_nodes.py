@@ -70,6 +70,13 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoCompareClips",
     "PyramidVideoFitPreviewColours",
     "PyramidVideoHeliosMemory",
+    "PyramidVideoAnyStages",
+    "PyramidVideoAnySamplerObject",
+    "PyramidVideoAnySampler",
+    "PyramidVideoDraft",
+    "PyramidVideoFinishDraft",
+    "PyramidVideoFinishClip",
+    "PyramidVideoFitSpectrum",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 NODES = sorted(NODE_CLASS_MAPPINGS)
@@ -84,6 +91,8 @@ class RecordingHost:
     """Answers like a host; loads nothing, and notes what it was asked for."""
 
     name = "test"
+    sampler_names = ("euler",)
+    scheduler_names = ("simple",)
 
     def __init__(self, folder: Path):
         self.temp_dir = folder

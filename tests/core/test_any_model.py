@@ -1,0 +1,249 @@
+"""The pyramid on our own models of one size, without ComfyUI: whole runs, drafts, and what finishes a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone_any_model import clean_estimate
+from pyramid_video.host.standalone_sampling import sample_full_sequence
+from pyramid_video.host.standalone_wires import Model
+from pyramid_video.models.checkpoint_info import CheckpointInfo
+from pyramid_video.models.families import ModelFamily
+from pyramid_video.models.latent_format import MINIFLUX
+from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
+from pyramid_video.nodes.drafts import below, least_level, rows_of
+from pyramid_video.nodes.spectral import numbers
+from pyramid_video.samplers.drafts import pack_draft, unpack_draft
+from pyramid_video.samplers.full_sequence import FlowSampler
+from pyramid_video.samplers.spectral_stages import SpectralStages, left_out, work_share
+from pyramid_video.samplers.spectrum import WAN
+
+WIDTH, SHAPE = 24, (1, 8, 3, 8, 8)
+FLOW, EPSILON, V = (
+    ModelFamily("flow"),
+    ModelFamily("diffusion", prediction="epsilon", zero_terminal_snr=False),
+    ModelFamily("diffusion"),
+)
+FAMILIES = pytest.mark.parametrize("family", [FLOW, EPSILON, V], ids=["flow", "epsilon", "v"])
+EARLY = SpectralStages(levels=(0.7,))
+
+
+def make_model(family: ModelFamily, seed: int = 1) -> Model:
+    """A network that answers something, of each of the families that the pyramid can play."""
+    config = MiniFluxConfig(
+        in_channels=32,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=(4, 6, 6),
+    )
+    network = MiniFluxTransformer(config)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    info = CheckpointInfo(Path("tiny"), "miniflux", config, MINIFLUX, family)
+    return Model(network.eval().requires_grad_(False), info, torch.device("cpu"), torch.float32)
+
+
+def prompts(cfg: float = 2.0) -> tuple[list, list, float]:
+    texts = [torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(s)) for s in (2, 3)]
+    return (*([[text, {"pooled_output": text[:, 0]}]] for text in texts), cfg)
+
+
+def close(made: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Equal but for rounding, whatever the size of what a random network answers."""
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+
+
+@pytest.fixture
+def host(tmp_path):
+    made = StandaloneHost(output=tmp_path, silent=True)
+    use_host(made)
+    yield made.any_model
+    use_host(None)
+
+
+def empty(batch: int = 1) -> dict[str, torch.Tensor]:
+    return {"samples": torch.zeros(batch, *SHAPE[1:])}
+
+
+def make(
+    host, model: Model, stages: SpectralStages, batch: int = 1, steps: int = 6, solver: str = "euler", seed: int = 5
+):
+    sigmas = host.sigmas(model, steps, "simple")
+    return host.sample(model, prompts(), solver, stages, sigmas, empty(batch), seed)["samples"]
+
+
+def test_one_stage_is_our_own_flow_sampler(host):
+    model = make_model(FLOW)
+    ours = FlowSampler(5)
+    assert host.sigmas(model, 5, "simple").tolist() == pytest.approx(ours.sigmas, abs=1e-6)
+    wanted = sample_full_sequence(model, ours, prompts(), empty(), 5, lambda *told: None)["samples"]
+    torch.testing.assert_close(make(host, model, SpectralStages((1.0,)), steps=5), wanted, rtol=0, atol=1e-4)
+
+
+@FAMILIES
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_a_jump_before_the_first_step_is_the_plain_sampler(host, family, solver):
+    model = make_model(family)
+    plain = make(host, model, SpectralStages((1.0,)), solver=solver)
+    close(make(host, model, SpectralStages(levels=(1.0,)), solver=solver), plain)
+    assert not torch.allclose(make(host, model, EARLY, solver=solver), plain, atol=1e-2)
+
+
+@FAMILIES
+def test_rows_of_a_batch_are_their_clips_alone(host, family):
+    model = make_model(family)
+    both = make(host, model, EARLY, batch=2)
+    for row in range(2):
+        close(both[row : row + 1], make(host, model, EARLY, seed=5 + row))
+
+
+@FAMILIES
+@pytest.mark.parametrize(("stages", "jump"), [(EARLY, 1), (SpectralStages((0.25, 0.5, 1), levels=(0.9, 0.6)), 2)])
+def test_a_draft_that_is_finished_is_one_run_to_the_last_bit(host, family, stages, jump):
+    model, steps = make_model(family), 8
+    draft, clips = host.draft(
+        model, prompts(), "euler", stages, host.sigmas(model, steps, "simple"), empty(), [5, 6], jump
+    )
+    size = int(8 * stages.scales[jump - 1])
+    assert clips["samples"].shape == (2, *SHAPE[1:3], size, size)
+    made = host.finish_draft(model, prompts(), "euler", {"samples": draft["samples"].clone()})["samples"]
+    for row, seed in enumerate((5, 6)):
+        assert torch.equal(made[row : row + 1], make(host, model, stages, steps=steps, seed=seed))
+    alone = host.finish_draft(model, prompts(), "euler", {"samples": draft["samples"][1:]})["samples"]
+    assert torch.equal(alone, made[1:])
+
+
+def test_a_draft_of_another_model_is_refused(host):
+    model = make_model(FLOW)
+    draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)
+    with pytest.raises(ValueError, match="wire the model that made it"):
+        host.finish_draft(make_model(FLOW, seed=2), prompts(), "euler", draft)
+
+
+def test_a_draft_is_read_back_and_damage_is_said(host):
+    model = make_model(FLOW)
+    row = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [2**64 - 1], 1)[0]
+    row = row["samples"]
+    assert torch.equal(pack_draft(unpack_draft(row)), row) and unpack_draft(row).seed == 2**64 - 1
+    other = row.clone()
+    text = bytes(int(n) for n in other[0, 0, 1 : 1 + int(other[0, 0, 0])].tolist()).replace(
+        b'"version": 1', b'"version": 9'
+    )
+    other[0, 0, 1 : 1 + len(text)] = torch.tensor([float(letter) for letter in text])
+    with pytest.raises(ValueError, match="form 9"):
+        unpack_draft(other)
+    for broken, words in [
+        (row[..., :-1], "damaged"),
+        (torch.zeros(SHAPE), "not a draft"),
+        (torch.zeros(1, 1, 9), "not a draft"),
+        (torch.full((1, 1, 9), torch.nan), "not a draft"),
+        (row + 0.5, "not a draft"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            unpack_draft(broken)
+
+
+def test_a_run_without_that_jump_cannot_be_drafted(host):
+    model = make_model(FLOW)
+    for stages, jump in [(EARLY, 2), (SpectralStages(levels=(1.0,)), 1)]:
+        with pytest.raises(ValueError, match="cannot stop before jump"):
+            host.draft(model, prompts(), "euler", stages, host.sigmas(model, 6, "simple"), empty(), [5], jump)
+
+
+@FAMILIES
+def test_a_finished_clip_begins_as_theory_says(host, family):
+    """Its low frequencies are the clip's; with no steps but one from hardly any noise it is the clip, enlarged."""
+    model = make_model(family)
+    clip = torch.randn(1, 8, 3, 4, 4, generator=torch.Generator().manual_seed(7))
+    made = host.finish_clip(model, prompts(), "euler", torch.tensor([1e-4, 0.0]), {"samples": clip}, empty(), 5)
+    assert made["samples"].shape == SHAPE
+    torch.testing.assert_close(made["samples"].mean((-1, -2)), clip.mean((-1, -2)), rtol=0, atol=0.05)
+
+
+def test_the_clean_estimate_of_a_diffusion_model_is_exact_for_the_noise_it_was_trained_with(host):
+    """At a level of the table, with the noise itself as answer, the estimate is the data."""
+    model = make_model(EPSILON)
+    data, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(3)).unbind()
+    sigma = float(host.sigmas(model, 4, "simple")[1])
+    model.velocity = lambda x, timestep, history, text: noise.repeat(len(x), 1, 1, 1, 1)
+    clean = clean_estimate(model, prompts(), 1)(data + sigma * noise, sigma)
+    torch.testing.assert_close(clean, data, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [ModelFamily("gan"), ModelFamily()])
+def test_models_that_no_pyramid_plays_name_their_own_block(host, family):
+    with pytest.raises(ValueError, match="use '"):
+        host.facts(make_model(family))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scales": (0.5, 0.4, 1.0)}, "rise to 1"),
+        ({"scales": (0.5, 0.9)}, "rise to 1"),
+        ({"scales": ()}, "rise to 1"),
+        ({"delta": 0.0}, "care"),
+        ({"levels": (0.5, 0.4)}, "expected 1 of them"),
+        ({"levels": (1.2,)}, "share of noise"),
+        ({"scales": (0.25, 0.5, 1.0), "levels": (0.5, 0.7)}, "to fall"),
+    ],
+)
+def test_stages_that_make_no_sense_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        SpectralStages(**given)
+
+
+def test_sizes_that_no_stage_can_have_are_refused():
+    with pytest.raises(ValueError, match="less than one patch"):
+        SpectralStages((0.1, 1.0)).sizes((8, 8), 2)
+    with pytest.raises(ValueError, match="fewer scales or a larger picture"):
+        SpectralStages((0.5, 0.6, 1.0)).sizes((4, 4), 2)
+    with pytest.raises(ValueError, match="Fit spectrum"):
+        SpectralStages().shares((60, 104), "LTXV")
+    assert SpectralStages().shares((60, 104), "Wan21") == pytest.approx((0.864,), abs=1e-3)
+
+
+def test_what_a_run_leaves_out_and_saves_is_told():
+    from pyramid_video.samplers.spectral import FLOW as SCALING
+
+    stages = SpectralStages(levels=(0.5,))
+    used = stages.plan((8, 8), 2, (1.0, 0.8, 0.4, 0.2, 0.0), SCALING)
+    assert left_out(stages, used) == "" and work_share(used, (8, 8)) == pytest.approx((2 / 16 + 2) / 4)
+    assert "begins at 0.4" in left_out(stages, stages.plan((8, 8), 2, (0.4, 0.2, 0.0), SCALING))
+
+
+def test_numbers_are_typed_as_people_type_them():
+    assert numbers("1/4, 0.5 1", "x") == (0.25, 0.5, 1.0) and numbers("", "x") == ()
+    for text in ("half", "1/0", "nan", "1, inf"):
+        with pytest.raises(ValueError, match="input 'x' holds"):
+            numbers(text, "x")
+
+
+def test_drafts_are_chosen_by_number():
+    assert rows_of("all", 3) == rows_of("", 3) == [0, 1, 2] and rows_of("3, 1", 3) == [2, 0]
+    for text in ("4", "0", "-1", "two", "²"):
+        with pytest.raises(ValueError, match="numbers from 1 to 3"):
+            rows_of(text, 3)
+
+
+def test_the_schedule_of_a_finish_ends_as_the_scheduler_does():
+    def even(steps: int) -> torch.Tensor:
+        return torch.linspace(1, 0, steps + 1)
+
+    assert below(even, 0.45, 3) == pytest.approx([0.4, 0.2, 0.0])
+    assert len(below(even, 0.99, 5)) == 5
+
+
+def test_detail_needs_the_noise_that_hides_it():
+    least = least_level("", (30, 52), (60, 104), 0.01, WAN)
+    assert least == pytest.approx(0.864, abs=1e-3)
+    assert least_level("", (40, 69), (60, 104), 0.01, WAN) < least

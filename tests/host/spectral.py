@@ -1,0 +1,450 @@
+"""What the pyramid for any model promises, asked of tiny models of ComfyUI's own classes without a server.
+
+Run by `test_spectral_host.py` with ComfyUI's Python: `spectral.py COMFYUI ROOT BASE`; prints one JSON object
+{check: error or null}.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+SEED, STEPS = 5, 5
+VIDEOS_FROM_PICTURES = ("wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5")
+WITH_SOUND = ("ltx2", "minimax h3")
+KEEP_MASKED = ("wan2.1 t2v", "flux", "sd3", "sdxl")
+ONE = ("wan2.1 t2v",)
+
+
+def open_house(comfyui: Path, root: Path) -> SimpleNamespace:
+    """ComfyUI on the CPU in this process, the pack, and the tiny models."""
+    sys.path.insert(0, str(comfyui))
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import comfy.sample
+    import comfy.samplers
+    import folder_paths  # noqa: F401 what the pack looks for
+    import torch
+
+    spec = importlib.util.spec_from_file_location(
+        "pyramid_video", root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    package = sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    import spectral_models as models
+    from pyramid_video.host.comfy_spectral import SpectralSampler
+    from pyramid_video.samplers.spectral_stages import SpectralStages
+
+    return SimpleNamespace(torch=torch, comfy=comfy, models=models, Sampler=SpectralSampler, Stages=SpectralStages)
+
+
+class Case:
+    """One kind of model with its prompts, noise and schedule."""
+
+    def __init__(self, house: SimpleNamespace, kind: str) -> None:
+        self.house, self.kind, self.torch = house, kind, house.torch
+        self.model = house.models.make_model(kind)
+        extras = {}
+        if kind in VIDEOS_FROM_PICTURES:
+            channels, frames = house.models.KINDS[kind].latent
+            mask = self.torch.ones(1, 1, frames, 12, 16)
+            mask[:, :, 0] = 0
+            extras = {"concat_latent_image": house.models.noise(1, channels, frames, 12, 16, seed=9)}
+            extras |= {"concat_mask": mask}
+        self.extras = extras
+        self.positive = house.models.prompt(kind, 2, **extras)
+        self.negative = house.models.prompt(kind, 3, **extras)
+        sampling = self.model.get_model_object("model_sampling")
+        self.sigmas = house.comfy.samplers.calculate_sigmas(sampling, "simple", STEPS)
+        self.middle = self.share(2)  # two steps are walked before
+
+    def share(self, step: int) -> float:
+        """The share of noise where a step begins; a little more, because floats are rounded."""
+        sigma = float(self.sigmas[step])
+        return 1e-6 + (sigma if float(self.sigmas[0]) < 1.5 else sigma / (1 + sigma))
+
+    def core(self, name: str = "euler"):
+        return self.house.comfy.samplers.sampler_object(name)
+
+    def pyramid(self, *levels: float, scales=None, inner=None):
+        scales = scales or ((0.5, 1.0) if len(levels) == 1 else (0.25, 0.5, 1.0))
+        return self.house.Sampler(self.house.Stages(scales=scales, levels=levels), inner or self.core())
+
+    def guider(self, model=None):
+        guider = self.house.comfy.samplers.CFGGuider(model or self.model)
+        guider.set_conds(self.positive, self.negative)
+        guider.set_cfg(2.0)
+        return guider
+
+    def sample(self, sampler, latent=None, noise=None, sigmas=None, guider=None, **rest) -> Any:
+        latent = self.house.models.empty(self.kind) if latent is None else latent
+        if noise is None:
+            noise = self.house.comfy.sample.prepare_noise(latent, SEED)
+        sigmas = (self.sigmas if sigmas is None else sigmas).clone()  # UniPC writes into it
+        guider = guider or self.guider()
+        return guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=SEED, **rest)
+
+    def streams(self, latent) -> list:
+        return list(latent.unbind()) if getattr(latent, "is_nested", False) else [latent]
+
+    def same(self, one, other, tolerance: float = 1e-4) -> None:
+        for a, b in zip(self.streams(one), self.streams(other), strict=True):
+            self.torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.std()) + 1e-12)
+
+    def seen(self, work: Callable[[], Any]) -> list[dict[str, Any]]:
+        """What the network is shown in every forward while `work` runs."""
+        calls = []
+
+        def keep(module, args, kwargs):
+            shown = {f"input {number}": value for number, value in enumerate(args)} | kwargs
+            calls.append({key: copied(value) for key, value in shown.items() if key != "transformer_options"})
+
+        handle = self.model.model.diffusion_model.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            work()
+        finally:
+            handle.remove()
+        return calls
+
+
+def copied(value: Any) -> Any:
+    """Tensors of a value, as they are now."""
+    if isinstance(value, list | tuple):
+        return [copied(each) for each in value]
+    return value.clone() if hasattr(value, "clone") else value
+
+
+def check_a_jump_before_the_first_step_is_the_plain_sampler(case):
+    case.same(case.sample(case.pyramid(1.0)), case.sample(case.core()))
+
+
+def check_a_small_stage_shows_the_network_what_a_plain_run_of_its_size_does(case):
+    """The picture, the time, the prompts, and start images and masks as the host's own code resizes them."""
+    from pyramid_video.samplers.spectral import resample
+
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle)))
+    large = case.house.models.empty(case.kind)
+    noise = case.house.comfy.sample.prepare_noise(large, SEED)
+    size = (8, 8) if case.kind == "sdxl" else (6, 8)  # whole patches
+    small = case.house.models.empty(case.kind, *size)
+    picture, *others = case.streams(noise)
+    less = [resample(picture, size), *others]
+    less = type(noise)(less) if len(less) > 1 else less[0]
+    plain = case.seen(lambda: case.sample(case.core(), small, less))
+    for call, wanted in zip(calls[:2], plain[:2], strict=True):
+        assert call.keys() == wanted.keys()
+        for name in wanted:
+            compare(case, call[name], wanted[name], name)
+
+
+def compare(case, made: Any, wanted: Any, name: str) -> None:
+    if isinstance(wanted, list):
+        assert len(made) == len(wanted), name
+        for one, other in zip(made, wanted, strict=True):
+            compare(case, one, other, name)
+    elif isinstance(wanted, case.torch.Tensor):
+        case.torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4, msg=lambda text: f"{name}: {text}")
+
+
+def check_previews_and_steps_stay_in_place(case):
+    told = []
+    case.sample(case.pyramid(case.middle), callback=lambda step, x0, x, total: told.append((step, x0, x, total)))
+    full = [tuple(each.shape) for each in case.streams(case.house.models.empty(case.kind))]
+    assert [step for step, *_ in told] == list(range(STEPS)) and {total for *_, total in told} == {STEPS}
+    for _, x0, x, _ in told:
+        shapes = {tuple(each.shape) for each in (*case.streams(x0), *case.streams(x))}
+        flat = sum(case.torch.Size(shape).numel() for shape in full)
+        assert shapes <= {*full, (1, 1, flat)}, shapes  # older hosts hand out what is packed
+
+
+def check_sound_stands_at_the_new_level(case):
+    parts = walked_parts(case, case.pyramid(case.middle))
+    before, after = parts[0][1], parts[1][0]
+    t, new = parts[0][2][-1], parts[1][2][0]
+    count = sum(each.numel() for each in case.streams(case.house.models.empty(case.kind))[1:])
+    old, made = before[..., -count:], after[..., -count:]
+    kept = (1 - new) / (1 - t)
+    fresh = (made - kept * old) / (new**2 - (kept * t) ** 2) ** 0.5
+    assert abs(float(fresh.mean())) < 4 / count**0.5 and abs(float(fresh.std()) - 1) < 4 / count**0.5
+    centred = old - old.mean()
+    assert abs(float((fresh * centred).mean() / centred.std())) < 4 / count**0.5  # nothing of what was there before
+    again = walked_parts(case, case.pyramid(case.middle))
+    case.torch.testing.assert_close(again[1][0], after, rtol=0, atol=0)
+
+
+def walked_parts(case, sampler, **rest) -> list[tuple]:
+    """(state in, state out, sigmas) of every part that the core sampler walks."""
+    parts, inner = [], sampler.inner.sampler_function
+
+    def walk(model, x, sigmas, **arguments):
+        out = inner(model, x, sigmas, **arguments)
+        parts.append((x.clone(), out.clone(), [float(sigma) for sigma in sigmas]))
+        return out
+
+    sampler.inner.sampler_function = walk
+    case.sample(sampler, **rest)
+    return parts
+
+
+def check_a_mask_keeps_what_it_covers(case):
+    latent = case.house.models.noise(*case.house.models.empty(case.kind).shape, seed=8)
+    mask = case.torch.ones(1, 1, 12, 16)
+    mask[..., :8] = 0  # the left half stays
+    made = case.sample(case.pyramid(case.middle), latent=latent, denoise_mask=mask)
+    case.same(made[..., :8], latent[..., :8])
+    assert (made[..., 8:] - latent[..., 8:]).abs().mean() > 0.05
+
+
+class Stopped(Exception):
+    pass
+
+
+def check_a_run_that_was_stopped_in_its_second_stage_leaves_nothing(case):
+    plain, guider = case.sample(case.core()), case.guider()
+
+    def stop(step, *rest):
+        if step == 3:
+            raise Stopped
+
+    try:
+        case.sample(case.pyramid(case.middle), guider=guider, callback=stop)
+        raise AssertionError("nothing was stopped")
+    except Stopped:
+        pass
+    full = [tuple(each.shape) for each in case.streams(case.house.models.empty(case.kind))]
+    shapes = getattr(guider.inner_model, "latent_shapes", None)
+    assert shapes is None or [tuple(shape) for shape in shapes] == full
+    for conds in guider.conds.values():
+        for cond in conds:
+            concat = cond["model_conds"].get("c_concat")
+            assert concat is None or tuple(concat.cond.shape[-2:]) == (12, 16)
+    case.same(case.sample(case.core(), guider=guider), plain, 0)
+
+
+def check_solvers_of_the_host_run(case):
+    names = (
+        "heun",
+        "euler_ancestral",
+        "dpmpp_2m",
+        "dpmpp_2m_sde",
+        "dpmpp_sde",
+        "lms",
+        "res_multistep",
+        "ddim",
+        "uni_pc",
+    )
+    for name in names:
+        made = case.sample(case.pyramid(case.middle, inner=case.core(name)))
+        assert case.torch.isfinite(made).all(), name
+        case.same(case.sample(case.pyramid(1.0, inner=case.core(name))), case.sample(case.core(name)))
+
+
+def check_two_samplers_are_one(case):
+    """Wan 2.2's two experts: the schedule is cut, and the jump lies in the first part, at the cut, or in the second."""
+    high, low = case.model, case.house.models.make_model(case.kind)
+    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    for cut in (1, 2, 3):
+        sampler = case.pyramid(case.middle)
+        one = case.sample(sampler)
+        first = case.sample(sampler, sigmas=case.sigmas[: cut + 1], guider=case.guider(high))
+        assert first.shape == one.shape
+        second = case.sample(sampler, first, silence, case.sigmas[cut:], case.guider(low))
+        case.same(second, one)
+    for cut in (1, 3):  # in three stages
+        sampler = case.pyramid(case.share(1), case.share(3))
+        first = case.sample(sampler, sigmas=case.sigmas[: cut + 1])
+        case.same(case.sample(sampler, first, silence, case.sigmas[cut:]), case.sample(sampler))
+
+
+def check_a_plain_first_part_goes_on_at_full_size(case):
+    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    first = case.sample(case.core(), sigmas=case.sigmas[:2])
+    second = case.sample(case.pyramid(case.middle), first, silence, case.sigmas[1:])
+    case.same(second, case.sample(case.core()))
+
+
+def check_other_stages_in_the_second_sampler_are_refused(case):
+    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    first = case.sample(case.pyramid(case.middle), sigmas=case.sigmas[:2])
+    refused(lambda: case.sample(case.pyramid(case.middle, scales=(0.75, 1.0)), first, silence, case.sigmas[1:]), "same")
+
+
+def check_picture_to_picture_begins_inside(case):
+    latent = case.house.models.noise(*case.house.models.empty(case.kind).shape, seed=8)
+    inside = case.sigmas[2:]
+    case.same(
+        case.sample(case.pyramid(case.middle), latent, sigmas=inside), case.sample(case.core(), latent, sigmas=inside)
+    )
+    refused(lambda: case.sample(case.pyramid(case.middle), sigmas=inside), "latent is empty")
+
+
+def check_patches_that_remember_run(case):
+    import asyncio
+
+    from comfy_extras import nodes_apg, nodes_cfg, nodes_easycache
+
+    made = case.sample(case.pyramid(case.middle))
+    patches = [
+        lambda m: nodes_apg.APG.execute(m, 1.0, 5.0, -0.5),
+        lambda m: nodes_cfg.CFGZeroStar.execute(m),
+        lambda m: nodes_easycache.EasyCacheNode.execute(m, 0.0, 0.0, 1.0, False),
+        lambda m: nodes_easycache.LazyCacheNode.execute(m, 0.0, 0.0, 1.0, False),
+    ]
+    for number, patch in enumerate(patches):
+        patched = patch(case.model)
+        patched = asyncio.run(patched) if asyncio.iscoroutine(patched) else patched
+        again = case.sample(case.pyramid(case.middle), guider=case.guider(patched.result[0]))
+        assert case.torch.isfinite(again).all()
+        if number > 1:  # a cache that never skips changes nothing
+            case.same(again, made)
+
+
+def check_rows_of_a_batch_are_the_same_alone(case):
+    both = case.house.models.empty(case.kind, batch=2)
+    noise = case.house.comfy.sample.prepare_noise(both, SEED)
+    together = case.sample(case.pyramid(case.middle), both, noise)
+    for row in range(2):
+        case.same(
+            together[row : row + 1], case.sample(case.pyramid(case.middle), both[row : row + 1], noise[row : row + 1])
+        )
+
+
+def check_the_network_is_told_the_schedule_of_its_stage(case):
+    told = []
+
+    def keep(executor, *arguments, **named):
+        told.append(
+            named["transformer_options"]["sample_sigmas"]
+            if "transformer_options" in named
+            else arguments[5]["sample_sigmas"]
+        )
+        return executor(*arguments, **named)
+
+    patched = case.model.clone()
+    patched.add_wrapper_with_key(case.house.comfy.patcher_extension.WrappersMP.APPLY_MODEL, "told", keep)
+    case.sample(case.pyramid(case.middle), guider=case.guider(patched))
+    assert [len(sigmas) for sigmas in told] == [3, 3, 4, 4, 4]
+
+
+def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
+    import tempfile
+
+    from pyramid_video.host.comfy_any_model import AnyModel
+    from safetensors.torch import load_file, save_file
+
+    host, prompts = AnyModel(), (case.positive, case.negative, 2.0)
+    latent = {"samples": case.house.models.empty(case.kind)}
+    stages = case.pyramid(case.middle).stages
+    seeds = [SEED] if case.kind == "minimax h3" else [SEED, SEED + 1]
+    sigmas = host.sigmas(case.model, STEPS, "simple")
+    for name in ("euler", "dpmpp_2m", "euler_ancestral"):
+        draft, clips = host.draft(case.model, prompts, name, stages, sigmas, latent, seeds, 1)
+        small = case.streams(clips["samples"])[0]
+        assert small.shape[0] == len(seeds) and small.shape[-1] < 16
+        with tempfile.NamedTemporaryFile(suffix=".latent") as file:  # as SaveLatent and LoadLatent do
+            save_file({"latent_tensor": draft["samples"].contiguous()}, file.name)
+            loaded = {"samples": load_file(file.name)["latent_tensor"].float()}
+        made = case.streams(host.finish_draft(case.model, prompts, name, loaded)["samples"])
+        for row, seed in enumerate(seeds):
+            whole = host.sample(case.model, prompts, name, stages, sigmas, latent, seed)
+            for one, other in zip(made, case.streams(whole["samples"]), strict=True):
+                assert case.torch.equal(one[row : row + 1], other), name
+    other = case.house.models.make_model("sd3" if case.kind != "sd3" else "flux")
+    refused(lambda: host.finish_draft(other, prompts, "euler", loaded), "wire the model that made it")
+
+
+def check_a_whole_block_is_what_the_parts_make(case):
+    from pyramid_video.host.comfy_any_model import AnyModel
+
+    host, stages = AnyModel(), case.pyramid(case.middle).stages
+    latent = {"samples": case.house.models.empty(case.kind)}
+    whole = host.sample(case.model, (case.positive, case.negative, 2.0), "euler", stages, case.sigmas, latent, SEED)
+    case.same(whole["samples"], case.sample(case.pyramid(case.middle)), 0)
+
+
+def check_a_clip_is_finished_at_a_larger_size(case):
+    from pyramid_video.host.comfy_any_model import AnyModel
+
+    host = AnyModel()
+    latent = {"samples": case.house.models.empty(case.kind)}
+    small = case.streams(case.house.models.empty(case.kind, 8, 8))
+    small[0] = small[0] + 0.3
+    clip = {"samples": small[0] if len(small) == 1 else type(latent["samples"])(small)}
+    prompts = (case.positive, case.negative, 2.0)
+    made = host.finish_clip(case.model, prompts, "euler", case.torch.tensor([1e-4, 0.0]), clip, latent, SEED)
+    picture = case.streams(made["samples"])[0]
+    assert picture.shape == case.streams(latent["samples"])[0].shape
+    assert (picture - 0.3).abs().max() < 0.05
+
+
+def refused(work, *words: str) -> None:
+    try:
+        work()
+    except ValueError as error:
+        assert all(word in str(error) for word in words), str(error)
+        return
+    raise AssertionError("nothing was refused")
+
+
+ALL = (
+    check_a_jump_before_the_first_step_is_the_plain_sampler,
+    check_a_small_stage_shows_the_network_what_a_plain_run_of_its_size_does,
+    check_previews_and_steps_stay_in_place,
+    check_a_run_that_was_stopped_in_its_second_stage_leaves_nothing,
+)
+SOME = {
+    check_a_draft_that_is_finished_is_one_run_to_the_last_bit: ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl"),
+    check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
+    check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux"),
+    check_sound_stands_at_the_new_level: WITH_SOUND,
+    check_a_mask_keeps_what_it_covers: KEEP_MASKED,
+    check_solvers_of_the_host_run: ("wan2.1 t2v", "sdxl"),
+    check_two_samplers_are_one: ("wan2.2 i2v", "sdxl"),
+    check_a_plain_first_part_goes_on_at_full_size: ONE,
+    check_other_stages_in_the_second_sampler_are_refused: ONE,
+    check_picture_to_picture_begins_inside: ("wan2.1 t2v", "sdxl"),
+    check_patches_that_remember_run: ONE,
+    check_rows_of_a_batch_are_the_same_alone: ("wan2.1 t2v", "sdxl"),
+    check_the_network_is_told_the_schedule_of_its_stage: ONE,
+}
+KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
+KINDS = (*KINDS, "sd3", "sdxl")
+CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
+
+
+def name_of(check: Callable, kind: str) -> str:
+    return f"{check.__name__} [{kind}]"
+
+
+def main(comfyui: str, root: str, base: str, *only: str) -> None:
+    house = open_house(Path(comfyui), Path(root))
+    results, cases = {}, {}
+    for check, kind in CHECKS:
+        if only and kind not in only and check.__name__ not in only:
+            continue
+        if kind not in house.models.known():
+            results[name_of(check, kind)] = "not in this host"
+            continue
+        try:
+            with house.torch.inference_mode():  # as the server runs every prompt
+                if kind not in cases:
+                    cases[kind] = Case(house, kind)
+                check(cases[kind])
+            results[name_of(check, kind)] = None
+        except Exception:
+            results[name_of(check, kind)] = traceback.format_exc()
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
