@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from conftest import ROOT
 from pyramid_video.host import use_host
 from pyramid_video.runner import server as server_module
 from pyramid_video.runner.cli import main
@@ -451,3 +452,21 @@ def test_a_server_without_websocket_is_an_oserror(stub):
     with pytest.raises(OSError, match="no websocket"):
         connection.listen("x")
     connection.close()
+
+
+@pytest.mark.parametrize("file", ["text_to_video.json", "api/text_to_video.json"], ids=["UI format", "API format"])
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({}, "does not have the Pyramid Video nodes; install them there"),
+        (
+            {"PyramidVideoLoadModel": {"input": {"required": {"model_name": [["a"], {}]}}, "output": ["MODEL"]}},
+            "has an older Pyramid Video without PyramidVideoDecode, ",
+        ),
+    ],
+    ids=["without the pack", "with an older one"],
+)
+def test_a_server_without_our_nodes_is_told_as_such(stub, tmp_path, capsys, monkeypatch, file, there, words):
+    monkeypatch.setattr(stub, "get", lambda path, query: INFO | there)
+    assert main(["run", str(ROOT / "workflows" / file), "--server", stub.url, "--out", str(tmp_path)]) == 1
+    assert f"the server at {stub.url} {words}" in capsys.readouterr().err
