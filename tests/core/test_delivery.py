@@ -115,7 +115,7 @@ def test_content_then_name_then_folder_then_the_record(tmp_path, monkeypatch):
     names = [i for i, word in enumerate(done) if word.startswith("name")]
     folders = [i for i, word in enumerate(done) if word in ("sync clips", "sync out")]
     record = done.index("sync jsonl")
-    assert max(content) < done.index("sync json") < min(names) and max(names) < max(folders) < record == len(done) - 1
+    assert max(content) < done.index("sync part") < min(names) and max(names) < max(folders) < record == len(done) - 1
 
 
 @pytest.mark.parametrize("change", [b"", b"a tige", b"a tiger and more", None], ids=["empty", "short", "long", "gone"])
