@@ -38,10 +38,10 @@ class ComfyHost:
     name = "comfy"
 
     def __init__(self) -> None:
-        """Add the bundled weights to the host's lists, and a kind of folder for official models."""
-        for kind in KINDS:
-            if (BUNDLED / kind).is_dir():
-                folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
+        """Add a kind of folder for official models to the host's; the bundled weights stay in our own lists.
+
+        The host's own loaders cannot open them: core's Load VAE, say, takes them and fails in the middle of a run.
+        """
         folder_paths.add_model_folder_path(OWN_KIND, str(Path(folder_paths.models_dir) / OWN_KIND))
 
     @property
@@ -60,10 +60,10 @@ class ComfyHost:
     @property
     def folders(self) -> ModelFolders:
         """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
-        own = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
+        theirs = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
+        own = {kind: [*folders, BUNDLED / kind] for kind, folders in theirs.items()}
         # Official folders are not looked for among LoRAs, of which there may be thousands, and classifiers.
-        models = [folder for kind in ("diffusion_models", "vae", "text_encoders") for folder in own[kind]]
-        shared = [folder for folder in models if not folder.is_relative_to(BUNDLED)]
+        shared = [folder for kind in ("diffusion_models", "vae", "text_encoders") for folder in theirs[kind]]
         official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
         return ModelFolders(own, [*official, *shared])
 

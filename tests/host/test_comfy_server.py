@@ -72,12 +72,16 @@ def test_every_block_is_there(comfy):
     assert not [name for name in NODE_CLASS_MAPPINGS if not known[name]["category"].startswith("pyramid video")]
 
 
-def test_models_are_in_our_lists_and_in_the_hosts(comfy):
+def test_bundled_models_are_in_the_lists_of_our_loaders_and_of_no_other(comfy):
     (names, *_) = comfy.get("/object_info")["PyramidVideoLoadModel"]["input"]["required"]["model_name"]
     official = {"pyramid-flow-miniflux/diffusion_transformer_384p", "pyramid-flow-sd3/diffusion_transformer_768p"}
     assert {MODEL, *official} <= set(names)
     bundled = {path.name for path in (ROOT / "models" / "pretrained" / "diffusion_models").glob("*.safetensors")}
-    assert bundled <= set(names) and bundled <= set(comfy.get("/models/diffusion_models"))
+    assert bundled <= set(names) and not bundled & set(comfy.get("/models/diffusion_models"))
+    known = comfy.get("/object_info")
+    for loader, widget, kind in (("UNETLoader", "unet_name", "diffusion_models"), ("VAELoader", "vae_name", "vae")):
+        choices = known[loader]["input"]["required"][widget][0]
+        assert not any("pyramid_video_small" in name for name in choices), kind
     assert "pyramid_video" in comfy.get("/models")
 
 
