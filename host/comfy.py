@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..models.fingerprint import fingerprint
+from ..models.knowledge import Vocabulary
 from ..samplers.full_sequence import FullSequenceSampler
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
@@ -112,6 +113,10 @@ class ComfyHost:
         """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
         ours = getattr(getattr(clip, "tokenizer", None), "ours", None)
         return None if ours is None else ours.max_tokens
+
+    def vocabulary(self, clip: Any) -> Vocabulary | None:
+        """What the text encoder that comes with the pack can be asked for; None for all others."""
+        return getattr(getattr(getattr(clip, "tokenizer", None), "ours", None), "vocabulary", None)
 
     def model_facts(self, model: Any) -> ModelFacts:
         """The numbers of a MODEL; ValueError when something else is wired there."""

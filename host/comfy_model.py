@@ -22,6 +22,7 @@ from torch import Tensor
 from ..models import checkpoints
 from ..models.checkpoint_dtypes import asked_dtype
 from ..models.helios import UNIT_FRAMES, text_window
+from ..models.knowledge import knowledge_of
 from ..models.latent_format import WAN, LatentFormat
 from ..samplers.noise_schedule import schedule_of
 from .comfy_conds import PaddedText, TextLengths, without_padding
@@ -174,6 +175,7 @@ def facts_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> M
         latent_format=latent_format,
         name=info.name,
         family=info.family,
+        clips=knowledge_of(info.path).clips,
     )
 
 

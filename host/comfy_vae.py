@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..models import checkpoints
+from ..models.knowledge import knowledge_of
 from .comfy_model import json_tensor
 from .comfy_progress import Bar
 from .facts import VAEFacts
@@ -45,7 +46,9 @@ class PyramidVAE(comfy.sd.VAE):
         )
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
-        self.facts = facts = VAEFacts(time, space, config.latent_channels, info.name, config.unit)
+        self.facts = facts = VAEFacts(
+            time, space, config.latent_channels, info.name, config.unit, knowledge_of(info.path).start
+        )
         self.kind = info.kind
         self.latent_channels = config.latent_channels
         self.latent_dim = 3

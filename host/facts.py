@@ -10,6 +10,7 @@ from ..models.families import ModelFamily
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..models.knowledge import Clips
     from ..models.latent_format import LatentFormat
     from ..samplers.spectral import NoiseScaling
 
@@ -25,6 +26,7 @@ class ModelFacts:
     latent_format: LatentFormat
     name: str  # file or folder it was read from
     family: ModelFamily = ModelFamily()
+    clips: Clips | None = None  # that a bundled model was made for
 
     def __str__(self) -> str:
         pooled = f", pooled text {self.pooled_width} wide" if self.pooled_width else ""
@@ -62,6 +64,7 @@ class VAEFacts:
     latent_channels: int
     name: str
     unit: int | None = None
+    start: str | None = None  # the pictures that models of a bundled VAE can begin with
 
     @property
     def unit_frames(self) -> int | None:

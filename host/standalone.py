@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models.checkpoints import CheckpointInfo
+    from ..models.knowledge import Vocabulary
     from ..samplers.full_sequence import FullSequenceSampler
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.history import History
@@ -165,6 +166,10 @@ class StandaloneHost:
     def most_tokens(self, clip: TextModel) -> int | None:
         """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
         return clip.most_tokens
+
+    def vocabulary(self, clip: TextModel) -> Vocabulary | None:
+        """What the text encoder that comes with the pack can be asked for; None for all others."""
+        return clip.vocabulary
 
     def model_facts(self, model: Model) -> ModelFacts:
         """The numbers of a MODEL; ValueError when something else is wired there."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.checkpoints import CheckpointInfo
+from ..models.knowledge import Vocabulary, knowledge_of
 from .facts import ModelFacts, VAEFacts
 
 OnChunk = Callable[[int, int], None]
@@ -66,6 +67,7 @@ class Model:
             info.latent_format,
             info.name,
             info.family,
+            knowledge_of(info.path).clips,
         )
 
     def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text) -> Tensor:
@@ -101,7 +103,12 @@ class VAE:
         self.device = device
         config = network.config
         self.facts = VAEFacts(
-            config.time_compression, config.space_compression, config.latent_channels, info.name, config.unit
+            config.time_compression,
+            config.space_compression,
+            config.latent_channels,
+            info.name,
+            config.unit,
+            knowledge_of(info.path).start,
         )
 
     def decode(
@@ -139,10 +146,12 @@ class TextModel:
         encode: Callable[[str], tuple[Tensor, Tensor | None]],
         networks: Sequence[nn.Module],
         most_tokens: int | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._encode = encode
         self.networks = tuple(networks)
         self.most_tokens = most_tokens
+        self.vocabulary = vocabulary
 
     def encode(self, text: str) -> Conditioning:
         """CONDITIONING of one text."""
@@ -157,7 +166,7 @@ def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> 
         with resident(network, device):
             return network(torch.tensor([tokenizer.encode(text)], device=device))
 
-    return TextModel(encode, [network], tokenizer.max_tokens)
+    return TextModel(encode, [network], tokenizer.max_tokens, tokenizer.vocabulary)
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:

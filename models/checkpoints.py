@@ -25,6 +25,7 @@ from .checkpoint_info import (
 )
 from .checkpoint_kinds import KINDS, TEXT_KINDS, TRAINABLE, TRANSFORMERS, VAES
 from .files import write_beside, write_new
+from .knowledge import knowledge_of
 from .text_encoder import Tokenizer
 
 __all__ = [
@@ -151,6 +152,7 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
             f"{info.path} carries the tokenizer of another text encoder: {tokenizer.vocab_size} words and texts of"
             f" {tokenizer.max_tokens} tokens, not {info.config.vocab_size} and {info.config.max_tokens}"
         )
+    tokenizer.vocabulary = knowledge_of(info.path).vocabulary
     return tokenizer
 
 

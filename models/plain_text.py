@@ -11,7 +11,7 @@ import re
 # C0 and C1 controls but for line breaks, the two separators that end a line, and marks that turn the reading direction.
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: no text in UTF-8 can hold them
-BRACKETS = str.maketrans("<>", "\u2039\u203a")  # look-alikes, which no page reads as a tag
+TAG = re.compile(r"<(?=[A-Za-z/!?])")  # as HTML has it; any other is a sign of mathematics
 LINK = re.compile(r"\[(?=\[)")  # ComfyUI's page makes a link of [[words|address]]
 
 
@@ -22,12 +22,12 @@ def plain(text: str) -> str:
 
 def harmless(text: str) -> str:
     """The text as any page, log or terminal may show it: plain, and without what a page could read as markup."""
-    return LINK.sub("[ ", plain(text).translate(BRACKETS))
+    return LINK.sub("[ ", TAG.sub("\u2039", plain(text)))  # a look-alike
 
 
 def may_be_listed(name: str) -> bool:
     """Whether a file of this name may stand in the menus of a page, some of which read names as markup."""
-    return not (CONTROLS.search(name) or any(letter in "<>\n" for letter in name))
+    return not (CONTROLS.search(name) or TAG.search(name) or "\n" in name)
 
 
 def make_harmless(error: BaseException) -> None:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .knowledge import Vocabulary
+
 PAD, END = 0, 1  # our own ids; the byte-pair vocabulary follows, so no text can ever spell them
 RESERVED = 2
 BYTES = 256
@@ -150,6 +152,7 @@ class Tokenizer:
     def __init__(self, bpe: Any) -> None:
         """bpe: a `tokenizers.Tokenizer` with its truncation set."""
         self._bpe = bpe
+        self.vocabulary: Vocabulary | None = None  # what can be asked for, where the table of bundled files tells
         self.max_tokens: int = bpe.truncation["max_length"] + 1  # and the end token
         self.vocab_size: int = bpe.get_vocab_size() + RESERVED
         longest = max(map(len, bpe.get_vocab()))

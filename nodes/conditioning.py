@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..models.prompt_weights import without_weights
+from .doubts import PROMPT_DOUBTS
 from .fitting import check_latent_fits_vae, check_start_is_complete
 from .notices import tell
 from .pictures import fill
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..host.facts import VAEFacts
 
+PLAIN = 0.05  # deviation of the colours along an edge
 QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code appends to every prompt
 
 
@@ -73,6 +75,11 @@ class EncodePrompt:
             notices.append(f"These models use no weights of words; the prompt is read as: {read}")
         full_text = read + QUALITY_WORDS if add_quality_words else read
         conditioning = host.encode_prompt(clip, full_text)
+        vocabulary = host.vocabulary(clip)
+        if vocabulary is not None:  # a sampler with a model that learned no other words says it
+            conditioning = [
+                [features, {**extras, PROMPT_DOUBTS: vocabulary.doubts(read)}] for features, extras in conditioning
+            ]
         words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
         if words > tokens:  # every word is at least one token, so something was cut
             notices.append(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
@@ -184,7 +191,17 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
             f"The start {start} is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
             f"cut out to fill {width}x{height}."
         )
+    if facts.start is not None and not has_plain_border(images[0]):
+        notices.append(
+            f"The small model knows pictures of {facts.start}; it leaves another one behind after the first frame."
+        )
     return fill(images[:count, ..., :3], width, height), notices
+
+
+def has_plain_border(picture: Tensor) -> bool:
+    """Whether the edge of a picture `(h, w, c)` in 0..1 is of one colour, but for what compression leaves."""
+    edge = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
+    return max(float(side.std(dim=0).max()) for side in edge) < PLAIN
 
 
 NODES = {"PyramidVideoEncodePrompt": EncodePrompt, "PyramidVideoHistory": History}

@@ -23,17 +23,6 @@ def tell(*sentences: str) -> dict[str, list[str]]:
     return {"text": [text]}
 
 
-def with_notice(asked: dict[str, Any], made: dict[str, Any]) -> tuple | dict[str, Any]:
-    """The answer of a sampler block; it says so where the LATENT that tells the size holds a picture, too."""
-    if not asked["samples"].any():
-        return (made,)
-    ui = tell(
-        "The picture in latent_image was not used, only its size and length: every frame is made from noise. To begin "
-        "with a picture, wire it into 'Temporal conditioning' of a pyramid model."
-    )
-    return {"ui": ui, "result": (made,)}
-
-
 def with_harmless_errors(node: type) -> type:
     """Make what a block raises harmless before the host shows and logs it; gives the block back."""
     run = getattr(node, node.FUNCTION)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .choices import LATENT, NEGATIVE, POSITIVE, SEED
+from .doubts import say_doubts, with_notes
 from .fitting import (
     check_family,
     check_latent_fits_model,
@@ -14,7 +15,6 @@ from .fitting import (
     check_text_fits_model,
     complete_plan,
 )
-from .notices import with_notice
 
 if TYPE_CHECKING:
     from ..samplers.guidance import PyramidGuidance
@@ -110,7 +110,8 @@ class Sampler:
         check_latent_fits_stages(latent_image, stages)
         check_start_fits(latent_image, history)
         guider = guider_for(model, positive, negative, guidance)
-        return with_notice(latent_image, host.sample(guider, host.make_sampler(stages, history), latent_image, seed))
+        said = say_doubts(facts, latent_image, positive, stages)
+        return with_notes(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), said)
 
 
 class SamplerObject:

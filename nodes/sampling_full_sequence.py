@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .choices import LATENT, NEGATIVE, POSITIVE, SEED
+from .doubts import say_doubts, with_notes
 from .fitting import check_family, check_latent_fits_model, check_text_fits_model
-from .notices import with_notice
 
 if TYPE_CHECKING:
     from ..samplers.full_sequence import FullSequenceSampler
@@ -46,7 +46,8 @@ def sample(
     check_text_fits_model(facts, positive, "positive")
     if negative is not None:
         check_text_fits_model(facts, negative, "negative")
-    return with_notice(latent, host.sample_full_sequence(model, sampler, positive, negative, cfg, latent, seed))
+    said = say_doubts(facts, latent, positive)
+    return with_notes(host.sample_full_sequence(model, sampler, positive, negative, cfg, latent, seed), said)
 
 
 class FlowSampler:

@@ -124,6 +124,9 @@ class RecordingHost:
     def most_tokens(self, clip):
         return None
 
+    def vocabulary(self, clip):
+        return None
+
     def decode(self, vae, samples, chunk, tile):
         self.asked.append((chunk, tile))
         return torch.zeros(1, 8, 8, 3)

@@ -50,10 +50,10 @@ def test_no_text_holds_markup_or_control_characters(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a red tiger, 3 > 2", "Кот & пёс", "猫が歩く\n二行目", "👨‍👩‍👧 100% “quoted” [one]", "سلام"]
+    "text", ["a red tiger, 1 < 2 <= 3 > 2", "Кот & пёс", "猫が歩く\n二行目", "👨‍👩‍👧 100% “quoted” [one]", "سلام"]
 )
 def test_honest_words_stay_as_they_are(text):
-    assert harmless(text).replace("\u203a", ">") == text
+    assert harmless(text) == text
 
 
 def test_what_a_node_says_is_harmless_in_the_answer_and_in_the_log(tmp_path, caplog):

@@ -1,0 +1,85 @@
+"""What a small model was made for is said before it runs, and nothing is said of what it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pyramid_video.host import use_host
+from pyramid_video.host.folders import BUNDLED
+from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.models.knowledge import knowledge_of, read_table
+from pyramid_video.nodes.conditioning import EncodePrompt, has_plain_border
+from pyramid_video.nodes.doubts import say_doubts
+
+TEXT = BUNDLED / "text_encoders" / "pyramid_video_small_text.safetensors"
+MODEL = BUNDLED / "diffusion_models" / "pyramid_video_small.safetensors"
+VOCABULARY = knowledge_of(TEXT).vocabulary
+CLIPS = knowledge_of(MODEL).clips
+
+
+def test_the_table_speaks_of_the_files_beside_it_and_of_no_other():
+    files = {path.relative_to(BUNDLED).as_posix() for path in BUNDLED.rglob("*.safetensors")}
+    assert files == set(read_table())
+    assert knowledge_of(Path("elsewhere/diffusion_models/pyramid_video_small.safetensors")).clips is None
+
+
+@pytest.mark.parametrize("subject", VOCABULARY.subjects)
+def test_captions_of_its_training_are_nothing_new(subject):
+    for words in (
+        f"a {subject} moving left on a blue background",
+        f"White background, a large {subject} staying still.",
+        f"A SHORT CLIP OF A {subject.upper()} THAT RISES, WITH A RED BACKGROUND BEHIND IT",
+        f"{subject} on green",
+    ):
+        assert VOCABULARY.doubts(words) == []
+
+
+NEW = {
+    "a rabbit": ["wants a background: red, orange"],
+    "a red rabbit moving left on a black background": ["a subject keeps its own"],
+    "a dog on a blue background": ["only these subjects: tiger, rabbit"],
+    "a tiger wearing a hat on a blue background": ["never met wearing, hat"],
+    "ein Hund": ["only these subjects", "wants a background"],
+    "": [],
+}
+
+
+@pytest.mark.parametrize("prompt", NEW)
+def test_what_it_never_met_is_named(prompt):
+    doubts = VOCABULARY.doubts(prompt)
+    assert len(doubts) == len(NEW[prompt])
+    assert all(words in doubt for words, doubt in zip(NEW[prompt], doubts, strict=True))
+
+
+def test_sizes_and_stages_that_it_was_not_made_for_are_named():
+    frames, rows, columns = (CLIPS.frames - 1) // CLIPS.step + 1, CLIPS.height // CLIPS.cell, CLIPS.width // CLIPS.cell
+    assert CLIPS.doubts("it", frames, rows, columns, CLIPS.stages) == []
+    assert CLIPS.doubts("it", 3 * frames, rows, columns) == [], "a clip may go on"
+    (said,) = CLIPS.doubts("it", frames, 2 * rows, 2 * columns, 1)
+    assert f"{2 * CLIPS.width}x{2 * CLIPS.height} pixels and 1 stage are new" in said
+    assert "a single frame is new" in CLIPS.doubts("it", 1, rows, columns)[0]
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = StandaloneHost(output=tmp_path, silent=True)
+    use_host(host)
+    yield host
+    use_host(None)
+
+
+def test_the_words_of_a_prompt_reach_the_sampler_of_a_bundled_model_only(host):
+    answer = EncodePrompt().encode(host.load_text_encoder(TEXT), "a dog")
+    latent = {"samples": torch.zeros(1, 24, 5, 8, 8)}
+    (said,) = say_doubts(SimpleNamespace(clips=CLIPS, name="small"), latent, answer[0])["text"]
+    assert said.startswith("small learned few words") and "tiger" in said
+    assert say_doubts(SimpleNamespace(clips=None, name="mine"), latent, answer[0]) == {}
+
+
+def test_a_plain_edge_is_told_from_a_photo():
+    plain = torch.full((64, 64, 3), 0.4)
+    plain[20:40, 20:40] = torch.rand(20, 20, 3)
+    assert has_plain_border(plain + 0.01 * torch.randn(64, 64, 3)) and not has_plain_border(torch.rand(64, 64, 3))
