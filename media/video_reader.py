@@ -21,6 +21,7 @@ VIDEOS += (".3gp", ".3g2", ".ogv", ".vob", ".asf")
 # What may be inside, whatever a file is called. Playlists, which would open further files and addresses, are not.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mpegvideo,h264,hevc,m4v,ivf,obu,gif,apng,wav,mp3,aac"
 MARGINS = (0.0, 2.0, 10.0)  # seconds before the wanted time that are searched for
+TOLERANCE = 0.5  # seconds by which headers are wrong without anything being lost
 FAR = 1 << 40  # a time behind every end, in any unit a stream counts in
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these pass transparency over
 
@@ -119,7 +120,7 @@ class Video:
 
     def cut_note(self) -> str:
         """That the film is shorter than its header says; empty where it is not."""
-        if self.seconds >= self.declared - max(0.5, 0.05 * self.declared):
+        if self.seconds >= self.declared - max(TOLERANCE, 0.05 * self.declared):
             return ""
         return f"breaks off after {self.seconds:.1f} of {self.declared:.1f} s"
 
@@ -127,15 +128,17 @@ class Video:
         """When the last frame has been shown, as the packets say that are there; the header may promise more."""
         import av
 
-        for offset in (FAR, None):  # a file that cannot be searched is read through
+        end = self.begin
+        for offset in (FAR, None):  # where searching does not lead to the end, the file is read through
             try:
                 self._seek(offset)
                 ends = [self._end_of(packet) for packet in self.container.demux(self.stream) if shows(packet)]
             except (av.FFmpegError, OSError):
                 continue
-            if ends:
-                return max(ends)
-        return self.begin
+            end = max(end, *ends, self.begin)
+            if end > self.begin and end - self.begin >= self.declared - TOLERANCE:
+                break
+        return end
 
     def frames(self, start: float = 0.0) -> Iterator[tuple[float, object]]:
         """Frames with their seconds since the first, from at latest the one that is shown at `start` on."""
@@ -162,7 +165,7 @@ class Video:
     def _seek(self, offset: int | None) -> None:
         """Go to the last key frame before a time in the stream's unit; None is the start of the file."""
         if offset is None:
-            self.container.seek(0, any_frame=True)
+            self.container.seek(0)
         else:
             self.container.seek(offset, stream=self.stream)
         self.decoder.flush_buffers()

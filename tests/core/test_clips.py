@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from pyramid_video.media.clips import clip_frames_at, inspect_clip
+from pyramid_video.media.clips import clip_frames_at, inspect_clip, read_video
 from pyramid_video.media.colours import to_srgb
 from pyramid_video.media.video_frames import turn
 
@@ -144,6 +144,34 @@ def test_a_cut_film_ends_where_its_data_end(tmp_path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     assert 1.0 < look(cut).seconds < 5.9 and look(whole).seconds == pytest.approx(6.0, abs=0.05)
+
+
+def test_a_film_trimmed_without_encoding_begins_where_it_was_trimmed(tmp_path):
+    """Its key frame lies before its beginning: an edit list says from which frame on it is shown."""
+    levels = range(20, 236, 3)
+    whole = write_film(tmp_path / "whole.mp4", [np.full((48, 64, 3), level, np.uint8) for level in levels], fps=24)
+    trimmed = tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                shift = round(0.5 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                target.mux(packet)
+    assert look(trimmed).seconds == pytest.approx(2.5, abs=0.05)
+    assert frame(trimmed).mean() == pytest.approx(levels[12], abs=4)
+    frames, rate = read_video(trimmed)
+    assert len(frames) == 60 and rate == 24
+
+
+def test_films_put_together_as_bytes_are_read_to_their_end(tmp_path):
+    """Recorders join transport streams so; the times begin again, and the size may be another."""
+    first = write_film(tmp_path / "a.ts", [halves()] * 30)
+    second = write_film(tmp_path / "b.ts", [halves(32, 32)] * 10)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert look(path).seconds == pytest.approx(3.0, abs=0.15) and look(path).note == ""
+    assert frame(path, 2.5).shape == (48, 64, 3)
 
 
 def test_long_films_are_films():
