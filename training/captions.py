@@ -154,15 +154,16 @@ def _fill(template: str, combination: Combination, subject: str, size: str, doin
     subject = f"{size} {subject}".strip()
     return template.format(
         subject=subject,
-        a_subject=_with_article(subject),
+        a_subject=with_article(subject),
         background=combination.background,
-        a_background=_with_article(combination.background),
+        a_background=with_article(combination.background),
         doing=doing,
         does=does,
     )
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """The words behind "a" or "an"."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
