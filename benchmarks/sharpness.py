@@ -25,12 +25,10 @@ from pyramid_video.models.files import write_beside
 from pyramid_video.training.captions import caption
 from pyramid_video.training.data import AnimationDataset
 from pyramid_video.training.small_vae import SUBJECTS
-from pyramid_video.training.vae_objective import psnr
+from pyramid_video.training.vae_objective import figure, psnr
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 
-FIGURE = 0.1  # difference from the background's colour at which the figure begins, of -1..1
-GROWN = 5  # pixels across of the square that grows it: two to each side
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -106,13 +104,6 @@ def figure_psnr(clips: Tensor, real: Tensor) -> Tensor:
     mask = figure(real)
     squared = ((clips - real).square() * mask).flatten(1).sum(1)
     return 10 * torch.log10(4 * 3 * mask.flatten(1).sum(1) / squared.clamp_min(1e-12))
-
-
-def figure(real: Tensor) -> Tensor:
-    """Where the figure is in real clips (n, 3, t, h, w), and two pixels around it: (n, 1, t, h, w) of 0 and 1."""
-    corner = real[..., :1, :1]
-    apart = ((real - corner).abs().amax(1) > FIGURE).float()
-    return max_pool2d(apart, GROWN, 1, GROWN // 2).unsqueeze(1)
 
 
 def gradient_energy(clips: Tensor) -> Tensor:

@@ -64,7 +64,10 @@ def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 class CausalConv3d(nn.Module):
-    """3x3x3 convolution with two zero frames before the clip and a border of zeros; or 1x1x1 without padding."""
+    """3x3x3 convolution with two zero frames before the clip and a border of zeros; or 1x1x1 without padding.
+
+    With `frames=1` the convolution is 1x3x3 and sees the present frame alone.
+    """
 
     def __init__(
         self,
@@ -73,12 +76,15 @@ class CausalConv3d(nn.Module):
         ops: Any,
         kernel: int = 3,
         stride: tuple[int, int, int] = (1, 1, 1),
+        frames: int | None = None,
         **place: Any,
     ) -> None:
         super().__init__()
-        self.causal = kernel > 1
+        frames = kernel if frames is None else frames
+        self.causal = frames > 1
         edge = kernel // 2
-        self.conv = ops.Conv3d(inputs, outputs, kernel, stride=stride, padding=(0, edge, edge), **place)
+        size = (frames, kernel, kernel)
+        self.conv = ops.Conv3d(inputs, outputs, size, stride=stride, padding=(0, edge, edge), **place)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         if not self.causal:
@@ -109,12 +115,14 @@ class CausalConv3d(nn.Module):
 class ResidualBlock(nn.Module):
     """Norm, SiLU, convolution, twice, plus the input (through a 1x1x1 convolution when channels change)."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int, ops: Any, **place: Any) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, groups: int, ops: Any, frames: int | None = None, **place: Any
+    ) -> None:
         super().__init__()
         self.norm1 = ops.GroupNorm(groups, inputs, eps=NORM_EPS, **place)
-        self.conv1 = CausalConv3d(inputs, outputs, ops, **place)
+        self.conv1 = CausalConv3d(inputs, outputs, ops, frames=frames, **place)
         self.norm2 = ops.GroupNorm(groups, outputs, eps=NORM_EPS, **place)
-        self.conv2 = CausalConv3d(outputs, outputs, ops, **place)
+        self.conv2 = CausalConv3d(outputs, outputs, ops, frames=frames, **place)
         if inputs != outputs:
             self.conv_shortcut = CausalConv3d(inputs, outputs, ops, kernel=1, **place)
         else:
@@ -162,9 +170,11 @@ class MidBlock(nn.Module):
 class Downsample(nn.Module):
     """Halve space, stride (1, 2, 2), or time, stride (2, 1, 1): frames 2k + 1 become k + 1."""
 
-    def __init__(self, channels: int, stride: tuple[int, int, int], ops: Any, **place: Any) -> None:
+    def __init__(
+        self, channels: int, stride: tuple[int, int, int], ops: Any, frames: int | None = None, **place: Any
+    ) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels, ops, stride=stride, **place)
+        self.conv = CausalConv3d(channels, channels, ops, stride=stride, frames=frames, **place)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         return self.conv(x, memory)
@@ -175,9 +185,9 @@ class SpatialUpsample(nn.Module):
 
     factor = 4  # channels of the convolution that become one channel of the result
 
-    def __init__(self, channels: int, ops: Any, **place: Any) -> None:
+    def __init__(self, channels: int, ops: Any, frames: int | None = None, **place: Any) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels * self.factor, ops, **place)
+        self.conv = CausalConv3d(channels, channels * self.factor, ops, frames=frames, **place)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         return unfold_frames(F.pixel_shuffle(fold_frames(self.conv(x, memory)), 2), x.shape[0])
@@ -202,12 +212,22 @@ class DownBlock(nn.Module):
     """Residual blocks, then half the space, then half the time, as the config says."""
 
     def __init__(
-        self, inputs: int, outputs: int, layers: int, space: bool, time: bool, groups: int, ops: Any, **place: Any
+        self,
+        inputs: int,
+        outputs: int,
+        layers: int,
+        space: bool,
+        time: bool,
+        groups: int,
+        ops: Any,
+        frames: int | None = None,
+        **place: Any,
     ) -> None:
         super().__init__()
+        seen = {"frames": frames, **place}
         widths = [inputs] + [outputs] * layers
-        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **place) for i in range(layers)])
-        self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **place)] if space else [])
+        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **seen) for i in range(layers)])
+        self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **seen)] if space else [])
         self.temporal_downsamplers = nn.ModuleList([Downsample(outputs, (2, 1, 1), ops, **place)] if time else [])
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
@@ -220,12 +240,22 @@ class UpBlock(nn.Module):
     """Residual blocks, then twice the space, then twice the time, as the config says."""
 
     def __init__(
-        self, inputs: int, outputs: int, layers: int, space: bool, time: bool, groups: int, ops: Any, **place: Any
+        self,
+        inputs: int,
+        outputs: int,
+        layers: int,
+        space: bool,
+        time: bool,
+        groups: int,
+        ops: Any,
+        frames: int | None = None,
+        **place: Any,
     ) -> None:
         super().__init__()
+        seen = {"frames": frames, **place}
         widths = [inputs] + [outputs] * layers
-        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **place) for i in range(layers)])
-        self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **place)] if space else [])
+        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **seen) for i in range(layers)])
+        self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **seen)] if space else [])
         self.temporal_upsamplers = nn.ModuleList([TemporalUpsample(outputs, ops, **place)] if time else [])
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:

@@ -23,6 +23,7 @@ from .causal_layers import (
     CausalConv3d,
     ChunkMemory,
     DownBlock,
+    Downsample,
     FrameAttention,
     MidBlock,
     ResidualBlock,
@@ -37,6 +38,7 @@ from .causal_vae_config import CausalVAEConfig
 from .vae_tiling import TilePlan, plan_tiles
 
 ChunkWork = Callable[[Tensor, ChunkMemory | None], Tensor]
+PRESENT_AND_PAST = (0.75, 0.25)  # shares of two frames in the one that they become, at the start of training
 START_LOGVAR = -6.0  # of a VAE that is trained from nothing
 
 OnChunk = Callable[[int, int], None]  # (pieces done, pieces in total)
@@ -76,7 +78,8 @@ class Encoder(nn.Module):
     def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
         super().__init__()
         widths, groups = config.encoder_block_out_channels, config.encoder_norm_num_groups
-        self.conv_in = CausalConv3d(config.encoder_in_channels * config.patch_size**2, widths[0], ops, **place)
+        seen = {"frames": 1 if config.frame_blocks else None, **place}
+        self.conv_in = CausalConv3d(config.encoder_in_channels * config.patch_size**2, widths[0], ops, **seen)
         blocks = zip(
             (widths[0], *widths),
             widths,
@@ -85,7 +88,7 @@ class Encoder(nn.Module):
             config.encoder_temporal_down_sample,
             strict=False,
         )
-        self.down_blocks = nn.ModuleList([DownBlock(*block, groups, ops, **place) for block in blocks])
+        self.down_blocks = nn.ModuleList([DownBlock(*block, groups, ops, **seen) for block in blocks])
         self.mid_block = MidBlock(widths[-1], groups, ops, **place)
         self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **place)
         self.conv_out = CausalConv3d(widths[-1], 2 * config.encoder_out_channels, ops, **place)
@@ -104,6 +107,7 @@ class Decoder(nn.Module):
     def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
         super().__init__()
         widths, groups = config.decoder_block_out_channels[::-1], config.decoder_norm_num_groups
+        seen = {"frames": 1 if config.frame_blocks else None, **place}
         self.conv_in = CausalConv3d(config.decoder_in_channels, widths[0], ops, **place)
         self.mid_block = MidBlock(widths[0], groups, ops, **place)
         blocks = zip(
@@ -114,9 +118,9 @@ class Decoder(nn.Module):
             config.decoder_temporal_up_sample,
             strict=False,
         )
-        self.up_blocks = nn.ModuleList([UpBlock(*block, groups, ops, **place) for block in blocks])
+        self.up_blocks = nn.ModuleList([UpBlock(*block, groups, ops, **seen) for block in blocks])
         self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **place)
-        self.conv_out = CausalConv3d(widths[-1], config.decoder_out_channels * config.patch_size**2, ops, **place)
+        self.conv_out = CausalConv3d(widths[-1], config.decoder_out_channels * config.patch_size**2, ops, **seen)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         x = self.mid_block(self.conv_in(x, memory), memory)
@@ -253,7 +257,8 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
     pixels (or frames) that come from one the same value, which avoids checkerboards (ICNR, Aitken et al. 2017).
     Convolutions start blind to the past, so that what is learned from pictures holds for every frame of a clip. The
     log-variance starts low: with the noise of a unit normal the decoder sees nothing of the picture for long. Beside a
-    block shortcut the networks start silent: they learn what it misses.
+    block shortcut the networks start silent: they learn what it misses. With frame blocks time changes by means and
+    copies at first, so that a network that knows pictures knows calm clips.
     """
     for module in vae.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
@@ -274,7 +279,26 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
         elif isinstance(module, SpatialUpsample | TemporalUpsample):
             weight = module.conv.conv.weight
             weight.copy_(weight[:: module.factor].repeat_interleave(module.factor, dim=0))
+    if vae.config.frame_blocks:
+        start_time_changes(vae)
     if vae.config.block_shortcut:
         vae.encoder.conv_out.conv.weight.zero_()
         vae.decoder.conv_out.conv.weight.zero_()
     vae.quant_conv.conv.bias[vae.config.encoder_out_channels :] = START_LOGVAR
+
+
+def start_time_changes(vae: CausalVideoVAE) -> None:
+    """Let half the frames be weighted means of two, and twice the frames be copies."""
+    for module in vae.modules():
+        if isinstance(module, TemporalUpsample):
+            weight = module.conv.conv.weight
+            channels = torch.arange(weight.shape[1])
+            weight.zero_()
+            for frame in range(module.factor):
+                weight[module.factor * channels + frame, channels, -1, 1, 1] = 1.0
+        elif isinstance(module, Downsample) and module.conv.conv.stride[0] > 1:
+            weight = module.conv.conv.weight
+            channels = torch.arange(weight.shape[1])
+            weight.zero_()
+            for tap, share in zip((-1, -2), PRESENT_AND_PAST, strict=True):
+                weight[channels, channels, tap, 1, 1] = share

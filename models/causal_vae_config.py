@@ -50,6 +50,7 @@ class CausalVAEConfig:
     decoder_temporal_up_sample: tuple[bool, ...] = (True, True, True, False)
     decoder_norm_num_groups: int = 32
     patch_size: int = 1  # pixels per edge folded into channels before the first convolution (1 in the official network)
+    frame_blocks: bool = False  # only the middle and what changes time look back (in the official network all do)
     block_shortcut: bool = False  # a linear code of each block beside the networks (not in the official network)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from ..models.causal_vae import CausalVideoVAE
 
 LARGEST_ADAPTIVE_WEIGHT = 1e4
+FIGURE = 0.1  # difference from the background at which a figure begins, of -1..1
+FIGURE_GROWN = 5  # pixels across of the square that grows it
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class VAELoss:
     second is what PSNR measures. `kl` weighs the divergence per latent number: large enough that the latents have no
     outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given.
     `perceptual` belongs to the reconstruction, where there is one.
+
+    For pictures of figures on plain colours: `foreground` is added to the weight of pixels in and around the figure,
+    `gradient` weighs the error of the differences of neighbouring pixels, which are the edges. For models of latents:
+    `latent_noise` is the most noise that a latent gets before it is decoded, in deviations of its channel, so that
+    what a model gets wrong is not seen; in a share `downscaled` of the batches the latent is halved in height and width
+    and shall decode to the halved clip (equivariance: Kouzelis et al. 2025, arXiv 2502.09509), so that latents are
+    smooth.
     """
 
     absolute: float = 1.0
@@ -49,6 +58,10 @@ class VAELoss:
     kl: float = 3e-4
     adversarial: float = 0.5
     perceptual: PerceptualTerm | None = None
+    foreground: float = 0.0
+    gradient: float = 0.0
+    latent_noise: float = 0.0
+    downscaled: float = 0.0
 
     def __call__(
         self, vae: CausalVideoVAE, video: Tensor, generator: torch.Generator, discriminator: nn.Module | None = None
@@ -59,13 +72,22 @@ class VAELoss:
         none from being deceived.
         """
         posterior = vae.encode(video)
-        decoded = vae.decode(posterior.sample(generator))
+        latent = posterior.sample(generator)
+        if self.latent_noise:
+            latent = noisy_latent(latent, self.latent_noise, generator)
+        if self.downscaled and float(torch.rand((), generator=generator)) < self.downscaled:
+            latent, video = (F.avg_pool3d(x, (1, 2, 2)) for x in (latent, video))
+        decoded = vae.decode(latent)
         error = (decoded - video).float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        absolute, squared = error.abs().mean(), error.square().mean()
+        weight = 1 + self.foreground * figure(video) if self.foreground else 1.0
+        absolute, squared = (weight * error.abs()).mean(), (weight * error.square()).mean()
         reconstruction = self.absolute * absolute + self.squared * squared
         losses = {"absolute": absolute, "squared": squared, "kl": kl}
+        if self.gradient:
+            losses["gradient"] = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+            reconstruction = reconstruction + self.gradient * losses["gradient"]
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual.distance(decoded, video)
             reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
@@ -76,6 +98,20 @@ class VAELoss:
             weight = self.adversarial * adaptive_weight(vae, reconstruction, deceive)
             losses |= {"deceive": deceive, "judge": judge, "loss": losses["loss"] + weight * deceive + judge}
         return losses
+
+
+def noisy_latent(latent: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Add noise to every row, of a strength that is mostly small and at most `most` deviations of each channel."""
+    deviation = latent.detach().float().std((0, 2, 3, 4), keepdim=True)
+    strength = most * torch.rand(len(latent), 1, 1, 1, 1, generator=generator).square()
+    noise = torch.randn(latent.shape, generator=generator, device=generator.device)
+    return latent + (strength * noise).to(latent) * deviation.to(latent)
+
+
+def figure(video: Tensor) -> Tensor:
+    """Where something stands before the colour of the corner, and two pixels around: (b, 1, t, h, w) of 0 and 1."""
+    apart = ((video - video[..., :1, :1]).abs().amax(1) > FIGURE).float()
+    return F.max_pool2d(apart, FIGURE_GROWN, 1, FIGURE_GROWN // 2).unsqueeze(1)
 
 
 def deceive_loss(discriminator: nn.Module, decoded: Tensor) -> Tensor:

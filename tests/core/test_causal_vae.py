@@ -39,6 +39,7 @@ PATCHED = replace(
     patch_size=4,
 )
 SHORTCUT = replace(PATCHED, block_shortcut=True)
+BY_FRAME = replace(PATCHED, frame_blocks=True)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,7 +57,7 @@ def make_vae(config: CausalVAEConfig, ops=nn, dtype=torch.float64) -> CausalVide
     return vae
 
 
-@pytest.fixture(params=[PLAIN, PATCHED, SHORTCUT], ids=["plain", "patched", "shortcut"])
+@pytest.fixture(params=[PLAIN, PATCHED, SHORTCUT, BY_FRAME], ids=["plain", "patched", "shortcut", "by frame"])
 def vae(request) -> CausalVideoVAE:
     return make_vae(request.param)
 
@@ -323,3 +324,22 @@ def test_what_cannot_be_decoded_is_refused():
     latent[0, 0, 1, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="latent of shape .* torch.float64 holds NaN"):
         vae.decode(latent)
+
+
+def test_frame_blocks_look_back_only_in_the_middle_and_where_time_changes():
+    convolutions = {name: m for name, m in CausalVideoVAE(BY_FRAME).named_modules() if isinstance(m, nn.Conv3d)}
+    looks_back = {name for name, convolution in convolutions.items() if convolution.kernel_size[0] > 1}
+    beside_latents = {"encoder.conv_out.conv", "decoder.conv_in.conv"}
+    assert all("mid_block" in name or "temporal" in name for name in looks_back - beside_latents)
+    assert sum("temporal" in name for name in looks_back) == 4
+
+
+def test_frame_blocks_change_time_by_means_and_copies_before_they_learn():
+    vae = CausalVideoVAE(BY_FRAME)
+    init_weights(vae, torch.Generator().manual_seed(0))
+    up = next(module for module in vae.modules() if isinstance(module, TemporalUpsample))
+    x = torch.randn(1, up.conv.conv.in_channels, 3, 4, 4)
+    torch.testing.assert_close(up(x, None), x.repeat_interleave(2, dim=2)[:, :, 1:])
+    down = next(block for block in vae.encoder.down_blocks if block.temporal_downsamplers).temporal_downsamplers[0]
+    x = torch.randn(1, down.conv.conv.in_channels, 5, 4, 4)
+    torch.testing.assert_close(down(x, None)[:, :, 1:], 0.75 * x[:, :, 2::2] + 0.25 * x[:, :, 1::2])

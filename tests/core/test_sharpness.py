@@ -10,12 +10,13 @@ from conftest import ROOT
 from PIL import Image, ImageDraw
 from pyramid_video.training.captions import Combination
 from pyramid_video.training.data import AnimationDataset
+from pyramid_video.training.vae_objective import figure
 from torch.nn.functional import avg_pool3d
 
 sys.path.append(str(ROOT / "benchmarks"))
 
 from nearest_clip import nearest_clip  # noqa: E402
-from sharpness import figure, gradient_energy, measure  # noqa: E402
+from sharpness import gradient_energy, measure  # noqa: E402
 
 
 @pytest.fixture(scope="module")

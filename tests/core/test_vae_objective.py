@@ -10,7 +10,15 @@ from pyramid_video.models.causal_vae import CausalVideoVAE, init_weights
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.frame_discriminator import FrameDiscriminator
 from pyramid_video.models.frame_discriminator import init_weights as init_discriminator
-from pyramid_video.training.vae_objective import PerceptualTerm, VAELoss, deceive_loss, judge_loss, psnr
+from pyramid_video.training.vae_objective import (
+    PerceptualTerm,
+    VAELoss,
+    deceive_loss,
+    figure,
+    judge_loss,
+    noisy_latent,
+    psnr,
+)
 
 CONFIG = CausalVAEConfig(
     encoder_out_channels=4,
@@ -122,3 +130,45 @@ def test_small_frames_are_refused_with_the_least_size():
 def test_psnr_of_a_known_error():
     video = torch.zeros(1, 3, 2, 4, 4)
     torch.testing.assert_close(psnr(video + 0.2, video), torch.tensor([20.0]), rtol=0, atol=1e-4)
+
+
+def figure_on_grey() -> torch.Tensor:
+    video = torch.full((1, 3, 1, 16, 16), 0.2)
+    video[..., 6:10, 6:10] = -0.7
+    return video
+
+
+def test_a_figure_is_what_differs_from_the_corner_and_two_pixels_around():
+    expected = torch.zeros(1, 1, 1, 16, 16)
+    expected[..., 4:12, 4:12] = 1
+    torch.testing.assert_close(figure(figure_on_grey()), expected)
+
+
+def test_noise_of_latents_is_measured_in_the_deviations_of_each_channel():
+    latent = torch.randn(64, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10.0]).view(
+        1, 2, 1, 1, 1
+    )
+    noise = noisy_latent(latent, 0.3, torch.Generator().manual_seed(1)) - latent
+    strength = noise.std((2, 3, 4)) / latent.std((0, 2, 3, 4))  # of every row and channel
+    torch.testing.assert_close(strength[:, 0], strength[:, 1], rtol=0.2, atol=0.01)
+    assert strength.max() < 0.35 and strength.median() < 0.15
+
+
+@pytest.mark.parametrize("term", ["foreground", "gradient", "latent_noise", "downscaled"])
+def test_terms_for_figures_and_smooth_latents_change_what_is_learned(networks, term):
+    vae, _, video = networks
+    plain, other = (loss(vae, video, torch.Generator().manual_seed(5)) for loss in (LOSS, replace(LOSS, **{term: 1.0})))
+    assert torch.isfinite(other["loss"]) and other["loss"] != plain["loss"]
+    torch.testing.assert_close(other["kl"], plain["kl"])
+
+
+def test_foreground_weighs_errors_of_the_figure(networks):
+    vae, _, _ = networks
+    video = figure_on_grey()
+    mask = figure(video)
+    decoded = vae.decode(vae.encode(video).mode())
+    error = (decoded - video).abs().detach()
+    loss = replace(LOSS, foreground=4.0)(vae, video, torch.Generator().manual_seed(0))
+    expected = (error * (1 + 4 * mask)).mean()
+    torch.testing.assert_close(loss["absolute"].detach(), expected, rtol=0.1, atol=0)
+    assert loss["absolute"] > 1.3 * LOSS(vae, video, torch.Generator().manual_seed(0))["absolute"]
