@@ -61,6 +61,7 @@ class TrainingRun:
     step: int = 0
     batches: int = 0  # drawn up to now by all processes
     skipped: int = 0  # steps in a row, up to now, whose loss or gradients were not finite
+    seconds: float = 0.0  # of learning up to now
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
@@ -73,6 +74,8 @@ class TrainingRun:
         if self.settings.gradient_checkpointing:
             save_memory(self._network)
         share_weights(self._network, self.device)
+        if self._sharded and self.settings.optimizer == "muon":
+            raise ValueError("muon needs whole matrices, and these weights are shared among processes; take adamw")
         optimizer = make_optimizer(self._network, self.settings)
         if self._sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
@@ -129,9 +132,11 @@ class TrainingRun:
         """Take the steps; what was learned is saved whatever ends them. `held`: signals that were held back before."""
         saved, together = time.monotonic(), False
         try:
-            while self.step < until:
+            while self.step < until and not self._out_of_time():
+                began = time.monotonic()
                 with unbroken() as held_now:
                     losses, together = self._update(objective, lambda waiting=held_now: bool(held or waiting))
+                self.seconds += time.monotonic() - began
                 if together:
                     raise KeyboardInterrupt
                 if on_step is not None:
@@ -153,6 +158,18 @@ class TrainingRun:
                 raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
             raise
 
+    @property
+    def done(self) -> float:
+        """How much of the run lies behind it, 0..1."""
+        return max(self.step / self.settings.steps, self.settings.share_of_time(self.seconds))
+
+    def _out_of_time(self) -> bool:
+        """Whether a limit of time is reached, by the clock of the first process."""
+        if self.settings.minutes is None:
+            return False
+        gone = self.settings.share_of_time(self.seconds) >= 1
+        return decided_by_first(gone) if self.accelerator.num_processes > 1 else gone
+
     def _all_agree(self, due: bool) -> bool:
         """Whether to do what all processes must do at once, where they must."""
         return decided_by_first(due) if self._sharded else due
@@ -160,7 +177,7 @@ class TrainingRun:
     def _update(self, objective: Objective, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
         """One step; returns its losses, and whether to stop after it, which `stop` says for this process."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self.settings.rate(self.step)
+            group["lr"] = self.settings.learning_rate * self.settings.rate(self.step, self.seconds)
         self._gathered = None
         self.optimizer.zero_grad(set_to_none=True)
         generator, parts = torch.Generator(), []
@@ -240,6 +257,7 @@ class TrainingRun:
             "step": self.step,
             "batches": self.batches,
             "skipped": self.skipped,
+            "seconds": self.seconds,
             "seed": self.settings.seed,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -299,6 +317,7 @@ class TrainingRun:
                 "the command it was started with"
             ) from error
         self.step, self.skipped = state["step"], state.get("skipped", 0)
+        self.seconds = float(state.get("seconds", 0.0))
         self.batches = state.get("batches", self.step * self.settings.accumulate * self.accelerator.num_processes)
 
     def _load_average(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The optimiser of a run, AdamW (Loshchilov and Hutter 2019), and its state in a file."""
+"""The optimiser of a run, AdamW (Loshchilov and Hutter 2019) or Muon with it, and its state in a file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from .muon import Muon, inner_matrices
 from .sharding import share_like
 from .train_settings import TrainSettings
 
 
-def make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW for all that learns in `network`; matrices decay, biases and norms do not."""
+def make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser of all that learns in `network`; matrices decay, biases and norms do not."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay, plain = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
+    if settings.optimizer == "muon":
+        inner = inner_matrices(network)
+        others = {id(parameter) for parameter in inner}
+        groups = [
+            {"params": inner, "weight_decay": settings.weight_decay, "orthogonal": True},
+            {"params": [p for p in decay if id(p) not in others], "weight_decay": settings.weight_decay},
+            {"params": plain},
+        ]
+        return Muon([group for group in groups if group["params"]], settings.learning_rate, settings.betas)
     return torch.optim.AdamW(
         [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=settings.learning_rate,

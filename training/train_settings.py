@@ -15,21 +15,26 @@ from .loss_log import pass_over
 
 log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How one run learns.
 
-    `steps` counts optimiser updates. The rate climbs in a line for `warmup` steps, then falls along a half cosine to
-    `final_rate` times `learning_rate`. `average` is the decay of the exponential moving average of the weights
-    (0 = none), which warms up so that early averages are not made of the random start. An update is the mean over
-    `accumulate` batches in each process. `precision` is "no" (float32) or "bf16". The last `keep` states stay on disk,
-    saved every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
+    `steps` counts optimiser updates; with `minutes` the run also ends when it has learned for so long, on whatever
+    there is, and its rate follows the clock. `optimizer` is "adamw" or "muon". The rate climbs in a line for `warmup`
+    steps, then falls along a half cosine to `final_rate` times `learning_rate`. `average` is the decay of the
+    exponential moving average of the weights (0 = none), which warms up so that early averages are not made of the
+    random start. An update is the mean over `accumulate` batches in each process. `precision` is "no" (float32) or
+    "bf16". The last `keep` states stay on disk, saved every `save_seconds`. `gradient_checkpointing` trades time for
+    memory in the modules that can.
     """
 
     steps: int
     learning_rate: float = 1e-3
+    optimizer: str = "adamw"
+    minutes: float | None = None
     warmup: int = 100
     final_rate: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
@@ -47,6 +52,10 @@ class TrainSettings:
         for name in ("steps", "accumulate", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; expected more than 0, or none for as many steps as there are")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected between 0 and 1, 1e-4 to 1e-3 are usual")
         if not 0 <= self.average < 1:
@@ -56,12 +65,17 @@ class TrainSettings:
                 f'precision is {self.precision!r}; expected "no" (float32) or "bf16": these models overflow in float16'
             )
 
-    def rate(self, step: int) -> float:
-        """The learning rate of step `step` (from 0) as a share of `learning_rate`."""
+    def rate(self, step: int, seconds: float = 0.0) -> float:
+        """The learning rate of step `step` (from 0), after so many seconds, as a share of `learning_rate`."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        done = max(done, self.share_of_time(seconds))
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def share_of_time(self, seconds: float) -> float:
+        """How much of the time is gone after so many seconds of learning, 0..1; always 0 where it is not limited."""
+        return 0.0 if self.minutes is None else min(1.0, seconds / (60 * self.minutes))
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
