@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import nearest
 from .ranks import is_first
 from .train_clips import add_options, count, train_clips
 
+if TYPE_CHECKING:
+    from ..training.train_settings import TrainSettings
+
+FORESEEN_FROM = 20  # steps after which the pace is known
 PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
-SMALL_ONLY = ("run", "judge_from", "begin_from")
+SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
@@ -49,6 +54,19 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="a models folder whose transformer and text encoder learn on, in a new run of pyramid",
+    )
+    small.add_argument(
+        "--pixels",
+        type=int,
+        choices=(64, 128),
+        help="the bundled models have 64 (default); those of 128 begin with the VAE and the flow, which the others go "
+        "on from",
+    )
+    small.add_argument(
+        "--minutes",
+        type=positive,
+        metavar="N",
+        help="end after so many minutes of learning, on whatever there is, with a rate that follows the clock",
     )
     train.set_defaults(command=train_command, refuse=train.error)
     return train
@@ -91,60 +109,67 @@ def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for:
             options.refuse(f"argument --{shown}: means something for {meant_for} only")
 
 
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     from ..models import checkpoints
-    from ..training import small_families, small_pyramid, small_vae
+    from ..training import small_models, small_vae
     from ..training.data import AnimationDataset
-    from ..training.loop import TrainSettings
     from ..training.report import save_curves
 
-    dataset = AnimationDataset(options.animations, small_vae.SUBJECTS)
-    recipes = {
-        "vae": small_vae.VAE_TRAINING,
-        "pyramid": small_pyramid.PYRAMID_TRAINING,
-        "decoder": small_vae.DECODER_TRAINING,
-        **small_families.TRAINING,
-    }
-    recipe = dict(recipes[options.part])
-    if options.steps is not None:
-        recipe["steps"] = options.steps
-    settings = TrainSettings(**recipe, seed=options.seed or 0)
-    clips = {} if options.clips is None else {"clips": options.clips}
+    pixels = options.pixels or 64
+    if options.part not in small_models.TRAINING[pixels]:
+        parts = ", ".join(small_models.TRAINING[pixels])
+        options.refuse(f"the recipe of {pixels} pixels has no {options.part!r}; its parts are {parts}")
+    settings = small_models.settings_of(options.part, pixels, options.steps, options.minutes, options.seed or 0)
+    dataset = AnimationDataset(options.animations, small_vae.SUBJECTS, size=pixels)
     vae = None
     if options.part != "vae":
         vae, _ = checkpoints.load(options.out / small_vae.VAE_FILE, ["causal_vae"])
-    if options.part == "pyramid":
-        trained = small_pyramid.train_pyramid(
-            dataset, vae, options.run, settings, begin_from=options.begin_from, on_step=report, **clips
-        )
-        run, export = trained[0], partial(small_pyramid.export_pyramid, *trained)
-    elif options.part in small_families.SMALL_FAMILIES:
-        run, latent_format = small_families.train_family(
-            options.part,
-            dataset,
-            vae,
-            options.out,
-            options.run,
-            settings,
-            begin_from=options.begin_from,
-            on_step=report,
-            **clips,
-        )
-        export = partial(small_families.export_family, options.part, run, latent_format)
-    else:
-        run = small_vae.train_vae(
-            dataset, options.run, settings, begun=vae, judged_from=options.judge_from, on_step=report, **clips
-        )
-        export = partial(small_vae.export_vae, run)
-    if not run.is_main:
+    trained = small_models.train(
+        options.part,
+        dataset,
+        vae,
+        options.out,
+        options.run,
+        settings,
+        begin_from=options.begin_from,
+        judged_from=options.judge_from,
+        clips=options.clips,
+        on_step=Reporter(settings),
+    )
+    if not trained.run.is_main:
         return []
-    exported = export(options.out)
-    curves = save_curves(options.run)
-    return [*(exported if isinstance(exported, tuple) else [exported]), *([curves] if curves else [])]
+    return [*trained.export(options.out), save_curves(options.run)]
 
 
-def report(step: int, losses: Mapping[str, float]) -> None:
-    """One line every hundred steps, from the first process."""
-    if step % 100 == 0 and is_first():
-        print(time.strftime("%H:%M:%S"), step, *(f"{name} {value:.4f}" for name, value in losses.items()), flush=True)
+class Reporter:
+    """One line every hundred steps, from the first process; where time is limited, also what it will suffice for."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings, self.began, self.first = settings, 0.0, 0
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
+        if not self.began:
+            self.began, self.first = time.monotonic(), step
+        if step % 100 == 0 and is_first():
+            shown = (f"{name} {value:.4f}" for name, value in losses.items())
+            print(time.strftime("%H:%M:%S"), step, *shown, flush=True)
+        if self.settings.minutes is not None and step == self.first + FORESEEN_FROM and is_first():
+            pace = (time.monotonic() - self.began) / FORESEEN_FROM
+            expected = min(self.settings.steps, round(60 * self.settings.minutes / pace))
+            print(
+                f"{pace:.2f} s a step: about {expected} steps in {self.settings.minutes:g} minutes; the recipe's whole "
+                f"run has {self.settings.steps}",
+                flush=True,
+            )

@@ -1,12 +1,15 @@
-"""The recipes of the pack's other small models: flow matching, diffusion and GAN, on the pyramid's latents and texts.
+"""The recipes of the small models that share VAE and text encoder with another: only the transformer is trained.
 
-VAE and text encoder are shared and stay as they are; only the transformer is another. All frames are made at once, so
-every frame may look at every other.
+Of 64 pixels the pyramid comes first, and flow, diffusion and GAN go on from it; of 128 pixels the flow comes first (see
+`small_flow`). All but the pyramid make all frames at once, so every frame may look at every other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +19,31 @@ from ..models.causal_vae import CausalVideoVAE
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from ..samplers.noise_schedule import schedule_of
+from ..samplers.stages import make_stages
+from . import captions, small_flow
 from .data import AnimationDataset
 from .diffusion_objective import DiffusionObjective
 from .flow_objective import FlowObjective
 from .gan_objective import BETAS, GANObjective
 from .loop import OnStep, TrainingRun, TrainSettings, run_exists
-from .small_pyramid import TEXT_DROPOUT, TEXT_FILE, TRANSFORMER_CONFIG, TRANSFORMER_FILE, cached_latents, draw_batch
+from .objectives import PyramidObjective, relative_loss
+from .sentences import sentence
+from .small_pyramid import (
+    FIRST_UNITS,
+    STAGE_RATIOS,
+    TEXT_DROPOUT,
+    TEXT_FILE,
+    TRANSFORMER_CONFIG,
+    TRANSFORMER_FILE,
+    Say,
+    cached_latents,
+    draw_batch,
+)
 from .trainees import DISCRIMINATOR_WIDTHS
 from .trainer import TrainedModel
 
-CONFIG = {**TRANSFORMER_CONFIG, "use_temporal_causal": False}
 SMALL_FAMILIES = {
+    "pyramid": ModelFamily("pyramid"),
     "flow": ModelFamily("flow"),
     "diffusion": ModelFamily("diffusion", schedule="cosine", prediction="v", zero_terminal_snr=True),
     "gan": ModelFamily("gan"),
@@ -37,8 +54,37 @@ TRAINING = {
     "gan": {"steps": 700, "learning_rate": 2e-4, "warmup": 100, "average": 0.99, "betas": BETAS},
 }
 BATCH = 32
-FILES = {family: f"diffusion_models/pyramid_video_small_{family}.safetensors" for family in SMALL_FAMILIES}
-BEGINNINGS = {"flow": TRANSFORMER_FILE, "diffusion": FILES["flow"], "gan": FILES["flow"]}
+FILES = {
+    family: f"diffusion_models/pyramid_video_small_{family}.safetensors" for family in ("flow", "diffusion", "gan")
+}
+FILES["pyramid"] = TRANSFORMER_FILE
+
+
+@dataclass(frozen=True)
+class FamilyRecipe:
+    """What the families of one picture size share: the transformer, the way clips are put in words, and who is first.
+
+    `begins_with` names the family whose transformer a family goes on from.
+    """
+
+    config: Mapping[str, Any]
+    begins_with: Mapping[str, str]
+    say: Say
+    training: Mapping[str, Mapping[str, Any]]
+
+
+LATER = {**small_flow.FLOW_TRAINING, "learning_rate": 1e-3}
+RECIPES = {
+    64: FamilyRecipe(
+        TRANSFORMER_CONFIG, {"flow": "pyramid", "diffusion": "flow", "gan": "flow"}, captions.caption, TRAINING
+    ),
+    128: FamilyRecipe(
+        small_flow.TRANSFORMER_CONFIG,
+        {"pyramid": "flow", "diffusion": "flow", "gan": "flow"},
+        sentence,
+        {"pyramid": LATER, "diffusion": LATER, "gan": {**TRAINING["gan"], "steps": 3000, "precision": "bf16"}},
+    ),
+}
 
 
 def train_family(
@@ -55,33 +101,41 @@ def train_family(
 ) -> tuple[TrainingRun, LatentFormat]:
     """Train the transformer of family `name`, a key of `SMALL_FAMILIES`, with the text encoder in the folder `models`.
 
-    A new run begins with a transformer of the folder `begin_from` (see `BEGINNINGS`), if given: what it knows of texts
-    and shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing.
+    A new run begins with a transformer of the folder `begin_from` (see `FamilyRecipe`), if given: what it knows of
+    texts and shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows
+    nothing.
     """
+    recipe = RECIPES[dataset.size]
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
     info = checkpoints.inspect(models / TEXT_FILE, ["text_encoder"])
     encoder, tokenizer = checkpoints.build(info, dtype=torch.float32), checkpoints.load_tokenizer(info)
-    modules = new_modules(name, latents.shape[1], settings.seed)
+    modules = new_modules(name, recipe.config, latents.shape[1], settings.seed)
     if begin_from is not None and not run_exists(folder):
-        start = checkpoints.inspect(begin_from / BEGINNINGS[name], ["miniflux"])
+        start = checkpoints.inspect(begin_from / FILES[recipe.begins_with[name]], ["miniflux"])
         modules["transformer"].load_state_dict(checkpoints.load_state_dict(start, dtype=torch.float32))
     run = TrainingRun(modules, settings, folder)
     run.resume()
     encoder.to(run.device)
+    if run.device.type == "cpu":
+        modules["transformer"].attention = small_flow.explicit_attention
     loss = make_objective(name)
 
     def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         dropout = 0.0 if name == "gan" else TEXT_DROPOUT
-        chosen, captions = draw_batch(combinations, batch, dropout, generator)
+        chosen, texts = draw_batch(combinations, batch, dropout, generator, recipe.say)
         with torch.no_grad():
-            texts = text_encoder.encode_texts(encoder, tokenizer, captions)
-        return loss(*modules.values(), latents[chosen].to(run.device), *texts, generator)
+            features = text_encoder.encode_texts(encoder, tokenizer, texts)
+        return loss(*modules.values(), latents[chosen].to(run.device), *features, generator)
 
     return run.train(objective, on_step=on_step), latent_format
 
 
-def make_objective(name: str) -> FlowObjective | DiffusionObjective | GANObjective:
+def make_objective(name: str) -> PyramidObjective | FlowObjective | DiffusionObjective | GANObjective:
     """What a family learns."""
+    if name == "pyramid":
+        return PyramidObjective(
+            make_stages(len(STAGE_RATIOS)), STAGE_RATIOS, first_units=FIRST_UNITS, loss=relative_loss
+        )
     if name == "gan":
         return GANObjective()
     if name == "flow":
@@ -89,13 +143,14 @@ def make_objective(name: str) -> FlowObjective | DiffusionObjective | GANObjecti
     return DiffusionObjective(schedule_of(SMALL_FAMILIES[name]))
 
 
-def new_modules(name: str, channels: int, seed: int) -> dict[str, nn.Module]:
-    """The networks of a family, ready to learn."""
-    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(CONFIG))
+def new_modules(name: str, config: Mapping[str, Any], channels: int, seed: int) -> dict[str, nn.Module]:
+    """The networks of a family, ready to learn; only a pyramid hides later frames from earlier ones."""
+    config = {**config, "use_temporal_causal": name == "pyramid"}
+    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(config))
     miniflux.init_weights(network, torch.Generator().manual_seed(seed + 6))
     modules: dict[str, nn.Module] = {"transformer": network}
     if name == "gan":
-        pooled = CONFIG["pooled_projection_dim"]
+        pooled = config["pooled_projection_dim"]
         modules["discriminator"] = video_discriminator.VideoDiscriminator(channels, pooled, DISCRIMINATOR_WIDTHS)
         video_discriminator.init_weights(modules["discriminator"], torch.Generator().manual_seed(seed + 7))
     return modules

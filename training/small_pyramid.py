@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -46,6 +46,7 @@ FIRST_UNITS = 0.4  # share of the steps for first frames only
 TEXT_DROPOUT = 0.1
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be foretold from the text, large enough to show the subject
 MEASURED_CLIPS = 500  # that the latents' scale and the colours of previews are taken from
+Say = Callable[[Combination, torch.Generator], str]  # what a clip shows, in one of many wordings
 TRANSFORMER_FILE = "diffusion_models/pyramid_video_small.safetensors"
 TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
 
@@ -60,8 +61,11 @@ def channel_weights(vae: CausalVideoVAE) -> Tensor:
     """How much each latent channel shall count, (c,) with a mean square of 1.
 
     The linear code gives every channel deviation 1, whether it moves many pixels or few. Half of that levelling (in
-    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees.
+    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees. Without such a
+    code all count alike.
     """
+    if vae.encoder_shortcut is None:
+        return torch.ones(vae.config.latent_channels)
     pixels_per_unit = 1 / vae.encoder_shortcut.rest.weight.detach().float().norm(dim=1)
     weights = pixels_per_unit.sqrt()
     return weights / weights.square().mean().sqrt()
@@ -124,11 +128,11 @@ def train_pyramid(
 
 
 def draw_batch(
-    combinations: Sequence[Combination], batch: int, dropout: float, generator: torch.Generator
+    combinations: Sequence[Combination], batch: int, dropout: float, generator: torch.Generator, say: Say = caption
 ) -> tuple[list[int], list[str]]:
     """Which clips a step learns from, and what is said of them; a share `dropout` of the texts is empty."""
     chosen = torch.randint(len(combinations), (batch,), generator=generator).tolist()
-    captions = [caption(combinations[i], generator) for i in chosen]
+    captions = [say(combinations[i], generator) for i in chosen]
     return chosen, drop_captions(captions, dropout, GeneratorDraw(generator))
 
 
@@ -136,6 +140,19 @@ def run_tokenizer(
     folder: Path, combinations: Sequence[Combination], seed: int, begin_from: Path | None
 ) -> text_encoder.Tokenizer:
     """The words of the run in `folder`: those it has, else those of the files it begins from, else learned."""
+
+    def learn() -> text_encoder.Tokenizer:
+        if begin_from is not None:
+            return checkpoints.load_tokenizer(checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]))
+        words = torch.Generator().manual_seed(seed + 2)
+        texts = [caption(c, words) for c in combinations for _ in range(4)]
+        return text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+
+    return kept_tokenizer(folder, learn)
+
+
+def kept_tokenizer(folder: Path, learn: Callable[[], text_encoder.Tokenizer]) -> text_encoder.Tokenizer:
+    """The tokenizer in the folder of a run; what `learn` gives where there is none yet, which is then kept."""
     path = folder / "tokenizer.json"
     if path.exists():
         words = json.dumps(read_record(path, "remove it: the same command makes it again"))
@@ -146,12 +163,7 @@ def run_tokenizer(
                 f"{path} holds no tokenizer of this pack. Put back a copy of it, or remove it: the same command makes "
                 "it again"
             ) from error
-    if begin_from is not None:
-        tokenizer = checkpoints.load_tokenizer(checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]))
-    else:
-        words = torch.Generator().manual_seed(seed + 2)
-        texts = [caption(c, words) for c in combinations for _ in range(4)]
-        tokenizer = text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+    tokenizer = learn()
     with write_beside(path) as part:
         part.write_text(tokenizer.to_json(), encoding="utf-8")
     return tokenizer
@@ -215,23 +227,24 @@ def export_pyramid(
     run: TrainingRun, latent_format: LatentFormat, tokenizer: text_encoder.Tokenizer, folder: Path
 ) -> tuple[Path, Path]:
     """Write the averaged transformer and text encoder where the loaders look, in float16."""
-    states = run.averaged()
-    network, encoder = run.modules["transformer"], run.modules["text_encoder"]
-    return (
-        checkpoints.save(
-            folder / TRANSFORMER_FILE,
-            states["transformer"],
-            "miniflux",
-            network.config,
-            latent_format=latent_format,
-            dtype=torch.float16,
-        ),
-        checkpoints.save(
-            folder / TEXT_FILE,
-            states["text_encoder"],
-            "text_encoder",
-            encoder.config,
-            extra={"tokenizer": tokenizer.to_json()},
-            dtype=torch.float16,
-        ),
+    network = checkpoints.save(
+        folder / TRANSFORMER_FILE,
+        run.averaged()["transformer"],
+        "miniflux",
+        run.modules["transformer"].config,
+        latent_format=latent_format,
+        dtype=torch.float16,
+    )
+    return network, export_text(run, tokenizer, folder)
+
+
+def export_text(run: TrainingRun, tokenizer: text_encoder.Tokenizer, folder: Path) -> Path:
+    """Write the averaged text encoder of a run where the loaders look, in float16."""
+    return checkpoints.save(
+        folder / TEXT_FILE,
+        run.averaged()["text_encoder"],
+        "text_encoder",
+        run.modules["text_encoder"].config,
+        extra={"tokenizer": tokenizer.to_json()},
+        dtype=torch.float16,
     )

@@ -34,11 +34,11 @@ def test_only_the_first_process_makes_files(monkeypatch, rank, expected):
 def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     """Under FSDP the others do not even have the whole weights."""
     exported = []
-    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_: None)
+    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_, size: SimpleNamespace(size=size))
     monkeypatch.setattr(small_vae, "train_vae", lambda *_, **__: SimpleNamespace(is_main=first))
     monkeypatch.setattr(small_vae, "export_vae", lambda run, folder: exported.append(folder) or folder / "vae")
     monkeypatch.setattr(report, "save_curves", lambda folder: folder / "curves.png")
-    values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from"))
+    values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
     assert train_part(options) == [Path("out/vae"), Path("run/curves.png")] * first
     assert len(exported) == first

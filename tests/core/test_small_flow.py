@@ -1,0 +1,144 @@
+"""The recipe of 128 pixels in miniature: VAE, flow with its text encoder, and families that go on from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from pyramid_video.models import causal_vae, checkpoints
+from pyramid_video.training import figure_vae, small_families, small_flow, small_models, small_vae
+from pyramid_video.training.data import AnimationDataset
+from pyramid_video.training.loop import TrainSettings
+from torch.nn.functional import scaled_dot_product_attention
+
+CLIPS = 4
+NARROW = {
+    **figure_vae.VAE_CONFIG,
+    "encoder_block_out_channels": [8, 8],
+    "decoder_block_out_channels": [8, 8, 8],
+}
+LOW = {**small_flow.TRANSFORMER_CONFIG, "num_single_layers": 2, "num_attention_heads": 1}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(last: int):
+    def stop(step, losses):
+        if step == last:
+            raise Stop
+
+    return stop
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("animations")
+    for name, colour in (("ball", "red"), ("leaf", "green")):
+        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
+        for shift, picture in enumerate(pictures):
+            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
+        pictures[0].save(folder / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=100)
+    return AnimationDataset(folder, frames=9)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    monkeypatch.setattr(figure_vae, "VAE_CONFIG", NARROW)
+    monkeypatch.setattr(small_flow, "TRANSFORMER_CONFIG", LOW)
+    monkeypatch.setattr(small_flow, "BATCHES", {"stills": 4, "half": 3, "whole": 2})
+    recipe = replace(small_families.RECIPES[128], config=LOW)
+    monkeypatch.setattr(small_families, "RECIPES", {64: recipe})
+
+
+@pytest.fixture
+def vae():
+    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(NARROW))
+    causal_vae.init_weights(vae, torch.Generator().manual_seed(0))
+    return vae.eval()
+
+
+@pytest.fixture
+def flow(dataset, vae, narrow, tmp_path):
+    """A models folder with the flow and its text encoder."""
+    settings = TrainSettings(steps=1, warmup=1, average=0)
+    trained = small_flow.train_flow(dataset, vae, tmp_path / "first", settings, clips=CLIPS)
+    small_models.export_flow(*trained, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_the_vae_learns_pictures_then_clips_and_goes_on_exactly(dataset, narrow, tmp_path):
+    settings = TrainSettings(steps=6, warmup=1, average=0.5, optimizer="muon", precision="bf16")
+    straight = figure_vae.train_figure_vae(dataset, tmp_path / "straight", settings, clips=2)
+    with pytest.raises(Stop):
+        figure_vae.train_figure_vae(dataset, tmp_path / "halves", settings, clips=2, on_step=stop_at(3))
+    halves = figure_vae.train_figure_vae(dataset, tmp_path / "halves", settings, clips=2)
+    for key, weight in straight.averaged()["vae"].items():
+        torch.testing.assert_close(halves.averaged()["vae"][key], weight, rtol=0, atol=0)
+    network, info = checkpoints.load(small_vae.export_vae(straight, tmp_path / "models"), ["causal_vae"])
+    assert (
+        network.config.frame_blocks and network.config.space_compression == 8 and network.config.latent_channels == 16
+    )
+
+
+def test_flow_and_text_encoder_go_on_exactly_and_know_both_sizes(dataset, vae, narrow, tmp_path):
+    settings = TrainSettings(steps=8, warmup=1, average=0.5, optimizer="muon")
+    seen = set()
+    straight, *_ = small_flow.train_flow(
+        dataset, vae, tmp_path / "straight", settings, clips=CLIPS, on_step=lambda _, losses: seen.update(losses)
+    )
+    assert {"loss", "outline", "stills", "half", "whole"} == seen
+    with pytest.raises(Stop):
+        small_flow.train_flow(dataset, vae, tmp_path / "broken", settings, clips=CLIPS, on_step=stop_at(3))
+    trained = small_flow.train_flow(dataset, vae, tmp_path / "broken", settings, clips=CLIPS)
+    for name, state in straight.averaged().items():
+        torch.testing.assert_close(trained[0].averaged()[name], state, rtol=0, atol=0)
+
+    model, text = small_models.export_flow(*trained, tmp_path / "models")
+    network, info = checkpoints.load(model, ["miniflux"], dtype=torch.float32)
+    assert info.family.name == "flow" and info.latent_format.to_dict() == trained[1].to_dict()
+    encoder, text_info = checkpoints.load(text, ["text_encoder"], dtype=torch.float32)
+    assert checkpoints.load_tokenizer(text_info).to_json() == trained[2].to_json()
+    assert not network.config.use_temporal_causal
+    tokens, pooled = encoder(torch.ones(1, 3, dtype=torch.long))
+    for edge in (4, 8):
+        assert network((torch.zeros(1, 16, 3, edge, edge),), torch.tensor([5.0]), tokens, None, pooled).isfinite().all()
+
+
+def test_whole_clips_come_when_the_cheap_ones_have_taught_something():
+    generator = torch.Generator().manual_seed(0)
+    early = {small_flow.draw_kind(0.9 * small_flow.CHEAP_FIRST, generator) for _ in range(50)}
+    late = [small_flow.draw_kind(0.9, generator) for _ in range(200)]
+    assert early == {"stills", "half"} and set(late) == set(small_flow.BATCHES)
+    assert late.count("whole") > 100
+
+
+def test_explicit_attention_is_attention():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, n, 8, generator=generator) for n in (5, 7, 7))
+    expected = scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(small_flow.explicit_attention(query, key, value), expected)
+
+
+@pytest.mark.parametrize("name", ["pyramid", "diffusion", "gan"])
+def test_other_families_go_on_from_the_flow(dataset, vae, flow, tmp_path, name):
+    still = TrainSettings(steps=1, warmup=1, learning_rate=1e-9, average=0)
+    options = {"clips": CLIPS, "batch": 8, "begin_from": flow}
+    run, latent_format = small_families.train_family(name, dataset, vae, flow, tmp_path / name, still, **options)
+    begun, _ = checkpoints.load(flow / small_families.FILES["flow"], ["miniflux"], dtype=torch.float32)
+    torch.testing.assert_close(run.averaged()["transformer"], begun.state_dict(), rtol=0, atol=1e-6)
+    network, info = checkpoints.load(
+        small_families.export_family(name, run, latent_format, tmp_path), ["miniflux"], dtype=torch.float32
+    )
+    assert info.family.name == name and network.config.use_temporal_causal == (name == "pyramid")
+
+
+def test_every_part_has_settings_and_takes_limits():
+    for pixels, parts in small_models.TRAINING.items():
+        for part in parts:
+            assert small_models.settings_of(part, pixels, None, None, 3).seed == 3
+    limited = small_models.settings_of("flow", 128, 7, 2.5, 0)
+    assert limited.steps == 7 and limited.minutes == 2.5 and limited.optimizer == "muon"
