@@ -91,7 +91,7 @@ def measure(count: int, port: int, process: int, folder: Path, options: Sequence
     finally:
         ended.set()
         watcher.join()
-    report = json.loads(said.getvalue())
+    report = json.loads(said.getvalue().splitlines()[-1])
     notes = [json.loads(read_metadata(path)["pyramid_video"]) for path in out.rglob("*.mp4")]
     return Measurement(
         {(line["prompt"], line["seed"]) for line in right},

@@ -38,7 +38,15 @@ class Address:
         host = URL(self.base).host or ""
         if LOOPBACK.fullmatch(host) or proxy_bypass(host):
             return None
-        return getproxies().get(URL(self.base).scheme)
+        named = getproxies().get(URL(self.base).scheme)
+        if named is None:
+            return None
+        scheme, parted, _ = named.partition("://")
+        if parted and scheme not in ("http", "https"):
+            raise RunnerError(
+                f"the environment names a proxy of the kind {scheme}, which is not supported; use http://"
+            )
+        return named if parted else f"http://{named}"
 
 
 def read_address(text: str) -> Address:

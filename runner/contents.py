@@ -30,7 +30,7 @@ class Contents:
         """What stands for a value that names such a file; None for any other."""
         if not isinstance(value, str):
             return None
-        if spec.options.get("image_upload") or spec.options.get("video_upload"):
+        if spec.takes_files:
             path, samples = input_file(value), None
         elif self.models and spec.choices is not None:
             path, samples = self.model(value), SAMPLES

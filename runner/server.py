@@ -41,7 +41,6 @@ T = TypeVar("T")
 class ServerFile:
     """A file that a run left in the server's output folder."""
 
-    node_id: str
     name: str
     subfolder: str
 
@@ -59,7 +58,7 @@ class Server:
         self.say = say
         self.stopped = threading.Event()  # set, it interrupts all runs, as Ctrl-C does in the main thread
         self.waiting = False  # for an answer, which has been said
-        self.uploaded: dict[str, str] = {}  # names of input files here and there
+        self.uploaded: dict[tuple[str, int, int], str] = {}  # input files here, with time and size, and names there
 
     def __enter__(self) -> Server:
         return self
@@ -148,27 +147,28 @@ class Server:
         return True
 
     def upload_inputs(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
-        """Send the input files that the workflow names, the server lacks, and this machine has.
+        """Send the input files that the workflow names and this machine has.
 
-        The workflow then names them as the server does, which never overwrites another file of the same name.
+        The workflow then names them as the server does. It keeps the same file once, and another of the same name
+        beside it: a picture that was changed here is not taken for the one that was sent earlier.
         """
         for node_id, node in workflow.prompt.items():
             for name, spec in specs[node["class_type"]].inputs.items():
                 value = node["inputs"].get(name)
-                takes_files = spec.options.get("image_upload") or spec.options.get("video_upload")
-                if not takes_files or not isinstance(value, str):
+                if not spec.takes_files or not isinstance(value, str):
                     continue
                 plain, place = annotated(value)
-                if place != "input" or plain in (spec.choices or ()):
+                if place != "input":
                     continue
                 try:
                     path = get_host().input_file(plain)
                 except (ValueError, FileNotFoundError):
                     continue  # the server says what it lacks
                 folder = PurePosixPath(plain.replace("\\", "/")).parent.as_posix()
-                if value not in self.uploaded:
-                    self.uploaded[value] = self.upload(path, "" if folder == "." else folder)
-                workflow.set_value(node_id, name, self.uploaded[value])
+                sent = plain, path.stat().st_mtime_ns, path.stat().st_size
+                if sent not in self.uploaded:
+                    self.uploaded[sent] = self.upload(path, "" if folder == "." else folder)
+                workflow.set_value(node_id, name, self.uploaded[sent])
 
     def upload(self, path: Path, subfolder: str) -> str:
         """Put one file into a folder below the server's input folder; returns the name it has there."""
@@ -308,13 +308,13 @@ class Server:
 
     def files_of(self, entry: Mapping[str, Any]) -> Iterator[ServerFile]:
         """The files in the server's output folder that a run made, or left there earlier; RunnerError for bad names."""
-        for node_id, output in (entry.get("outputs") or {}).items():
+        for output in (entry.get("outputs") or {}).values():
             for item in (item for items in output.values() if isinstance(items, list) for item in items):
                 if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
                     name, subfolder = item["filename"], item.get("subfolder") or ""
                     if not isinstance(name, str) or not isinstance(subfolder, str):
                         raise RunnerError(f"the server at {self.url} names a file {name!r}, which is no name for one")
-                    yield ServerFile(node_id, name, subfolder)
+                    yield ServerFile(name, subfolder)
 
     def fetch_file(self, file: ServerFile, staging: Staging) -> Path:
         """Fetch one file; the name is the server's, so it is looked at as one from a stranger."""

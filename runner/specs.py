@@ -36,6 +36,11 @@ class InputSpec:
         return self.type in WIDGET_TYPES and not self.options.get("forceInput")
 
     @property
+    def takes_files(self) -> bool:
+        """True when the value names a file in the input folder, which the editor uploads there."""
+        return any(self.options.get(f"{kind}_upload") for kind in ("image", "animated_image", "video", "audio"))
+
+    @property
     def default(self) -> Any:
         """What a new node has here, or None."""
         if "default" in self.options:

@@ -155,11 +155,13 @@ def host(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "file"),
-    [("image", "in/a.png"), ("file", "in/a.mp4"), ("lora_name", "models/loras/a.safetensors")],
+    [("image", "in/a.png"), ("file", "in/a.mp4"), ("audio", "in/a.wav"), ("lora_name", "models/loras/a.safetensors")],
 )
 def test_another_file_of_the_same_name_is_another_graph(tmp_path, host, kind, file):
     choices = [Path(file).name, "pyramid_video_small.safetensors"]
-    options = {"image": {"image_upload": True}, "file": {"video_upload": True}}.get(kind, {})
+    options = {"image": {"image_upload": True}, "file": {"video_upload": True}, "audio": {"audio_upload": True}}.get(
+        kind, {}
+    )
     specs = {"Load": spec_of_info("Load", {"input": {"required": {kind: [choices, options]}}}, True)}
     graph = Workflow({"1": {"class_type": "Load", "inputs": {kind: choices[0]}}})
     path, keys = tmp_path / file, []

@@ -256,7 +256,10 @@ def test_a_proxy_of_the_environment_is_used_for_what_is_not_on_this_computer(run
     assert run(front.url)[0] == 0
     status, report = run("http://comfy.invalid:8188")
     assert status == 1 and "comfy.invalid:8188 (through the proxy 127.0.0.1)" in report["error"]
-    monkeypatch.setenv("http_proxy", address(front, user=f"me:{SECRET}@"))
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    status, report = run("http://comfy.invalid:8188")
+    assert status == 1 and "a proxy of the kind socks5, which is not supported" in report["error"]
+    monkeypatch.setenv("http_proxy", address(front, user=f"me:{SECRET}@").partition("//")[2])
     assert run("http://comfy.invalid:8188")[0] == 0
     monkeypatch.setenv("no_proxy", "comfy.invalid")
     status, report = run("http://comfy.invalid:8188")

@@ -327,6 +327,14 @@ def test_no_name_ends_the_header_it_stands_in():
     assert quoted('a\r\n;".png') == 'a%0D%0A%3B".png'
 
 
+def test_a_picture_that_was_changed_here_is_sent_again(run_with_picture, stub):
+    """The server lists the earlier one under the same name, and keeps both."""
+    stub.inputs["/there.png"] = b"what was sent earlier"
+    assert run_with_picture("there.png", "there.png")[0] == 0
+    assert stub.inputs["/there (1).png"] == b"pixels"
+    assert stub.bodies("/prompt")[0]["prompt"]["4"]["inputs"]["image"] == "there (1).png"
+
+
 def test_the_graph_names_the_file_that_the_server_made_of_it(run_with_picture, stub):
     stub.inputs["sub/x.png"] = b"another picture"
     assert run_with_picture("sub/x.png", "sub/x.png")[0] == 0
@@ -358,7 +366,8 @@ def test_an_address_that_is_none_is_told(tmp_path, capsys, url, reason):
     assert capsys.readouterr().err == f"pyramid-video: {url} is no address such as http://127.0.0.1:8188: {reason}\n"
 
 
-def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub):
+def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub, monkeypatch):
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 5.0)
     stub.cuts = {"/history/p1": 2}
     code, report, _ = run()
     assert code == 0 and stub.cuts == {"/history/p1": 0}
