@@ -103,7 +103,7 @@ def prepare(case: Case, form: str):
         return torch.cat((text, image), dim=1)
 
     query, key, value = packed(query), packed(key), packed(value)
-    layout = token_layout(form, padding, frame_ends(longest, case.grids, causal=True), 0, device)
+    layout = token_layout(form, padding, frame_ends(longest, case.grids, causal=True), 0, 0, device)
     work = F.scaled_dot_product_attention
     return lambda: attend(query, key, value, layout, work)[:, -case.image_tokens :]
 

@@ -47,10 +47,3 @@ def without_padding(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[
 def pad_tokens(rows: Tensor, length: int) -> Tensor:
     """Append zeros to `(b, n, d)` until there are `length` tokens."""
     return torch.nn.functional.pad(rows, (0, 0, 0, length - rows.shape[1]))
-
-
-def mask_of(lengths: tuple[int, ...], tokens: int) -> Tensor | None:
-    """The text mask `(b, tokens)` on the CPU, None when all tokens are real."""
-    if min(lengths) == tokens:
-        return None
-    return torch.arange(tokens) < torch.tensor(lengths)[:, None]

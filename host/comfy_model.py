@@ -16,7 +16,6 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ..models import checkpoints
@@ -26,6 +25,7 @@ from ..models.knowledge import knowledge_of
 from ..models.latent_format import WAN, LatentFormat
 from ..samplers.noise_schedule import schedule_of
 from .comfy_conds import PaddedText, TextLengths, without_padding
+from .comfy_forward import attention_for, prepared
 from .comfy_full_sequence import level_sigmas
 from .comfy_networks import NETWORKS, HostNetwork
 from .comfy_noise_levels import check_noise_levels
@@ -66,10 +66,13 @@ class VideoModel(comfy.model_base.BaseModel):
         Newer hosts do not look at those options when they decide whether a compiled network fits a call.
         """
         options = {} if transformer_options is None else transformer_options
-        pyramid = options.get("pyramid")
-        if pyramid is not None:
-            kw["pyramid"] = (pyramid["timestep"], pyramid["history"])  # a tuple: the host changes the type of a list
-        return super().apply_model(x, t, *args, transformer_options=options, **kw)
+        if self.facts.kind == "helios":
+            pyramid = options.get("pyramid", {})
+            kw |= {"history": pyramid.get("history"), "pyramid": (pyramid.get("timestep"),)}
+            kw["attention"] = attention_for(options, x.device)
+            return super().apply_model(x, t, *args, transformer_options=options, **kw)
+        with prepared(self, x, options, kw) as inputs:
+            return super().apply_model(x, t, *args, transformer_options=options, **inputs)
 
     def extra_conds(
         self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
@@ -156,8 +159,6 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     # Made on the meta device, so the tensors of the file are the only copy.
     model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
-    if load_device.type != "cpu":
-        model.diffusion_model.attention = host_attention
     model.device = offload_device
 
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
@@ -209,11 +210,6 @@ def choose_dtypes(
         logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
         storage = torch.bfloat16
     return storage, comfy.model_management.unet_manual_cast(storage, device, list(DTYPES))
-
-
-def host_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The attention that the user chose for the host; `(b, heads, n, d)` in and out."""
-    return optimized_attention(query, key, value, query.shape[1], skip_reshape=True, skip_output_reshape=True)
 
 
 def check_text(facts: ModelFacts, tokens: Tensor | None, pooled: Tensor | None) -> None:

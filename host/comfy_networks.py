@@ -1,7 +1,7 @@
 """Our transformers with the call of a ComfyUI network.
 
-The host calls with one tensor and one timestep. Of a pyramid, the true timestep and the past come beside it as
-`pyramid`, see `VideoModel.apply_model`.
+The host calls with one tensor and one timestep. The true timestep of a pyramid and its past come beside it, see
+`comfy_forward`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..models.helios import HeliosTransformer
+from ..models.layers import patch_grid, patchify
 from ..models.miniflux import MiniFluxTransformer
 from ..models.mmdit import MMDiTTransformer
-from .comfy_conds import mask_of
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 
@@ -46,10 +46,15 @@ class HostNetwork:
         for number, start in enumerate(range(0, len(x), rows)):
             part = slice(start, start + rows)
             alone = {**options, **{key: [options[key][number]] for key in ("uuids", "cond_or_uncond")}}
-            text = {key: extra[key][part] for key in ("text", "text_lengths", "pooled") if key in extra}
-            inputs = {**extra, **text, "transformer_options": alone}
+            inputs = {**self.rows_of(extra, part), "transformer_options": alone}
             answers.append(executor.execute(x[part].clone(), timestep[part], None, **inputs))
         return torch.cat(answers)
+
+    def rows_of(self, extra: dict[str, Any], part: slice) -> dict[str, Any]:
+        """The inputs of some rows of a batch."""
+        keys = ("text", "text_lengths", "pooled", "past")
+        rows = {key: extra[key][part] for key in keys if extra.get(key) is not None}
+        return {**extra, **rows, **({"plan": extra["plan_of"](part)} if "plan_of" in extra else {})}
 
     def _velocity(
         self,
@@ -59,17 +64,17 @@ class HostNetwork:
         transformer_options: dict | None = None,
         **extra,
     ) -> Tensor:
-        if "pyramid" not in extra:
-            return self.ask(x, timestep, (), extra)
-        true_timestep, history = extra["pyramid"]
-        return self.ask(x, true_timestep.expand(x.shape[0]), history, extra)
+        (true_timestep,) = extra["pyramid"]
+        if true_timestep is not None:
+            timestep = true_timestep.expand(x.shape[0])
+        return self.ask(x, timestep, extra)
 
-    def ask(self, x: Tensor, timestep: Tensor, history: tuple[Tensor, ...], extra: dict[str, Any]) -> Tensor:
-        """The velocity at `timestep (b,)`; `extra` is what `VideoModel.extra_conds` made of the prompts."""
-        text = extra["text"]
-        mask = mask_of(extra["text_lengths"], text.shape[1])
-        clips = (*(placed(clip, x) for clip in history), x)
-        return super().forward(clips, timestep, text, mask, extra["pooled"])
+    def ask(self, x: Tensor, timestep: Tensor, extra: dict[str, Any]) -> Tensor:
+        """The velocity at `timestep (b,)`; `extra` is what `comfy_forward.prepared` made of the prompts."""
+        tokens, past = patchify(x), extra.get("past")
+        if past is not None:
+            tokens = torch.cat((past, tokens), dim=1)
+        return self.velocity(tokens, patch_grid(x), timestep, extra["text"], extra["pooled"], extra["plan"])
 
 
 class HostMiniFlux(HostNetwork, MiniFluxTransformer):
@@ -81,10 +86,11 @@ class HostMMDiT(HostNetwork, MMDiTTransformer):
 
 
 class HostHelios(HostNetwork, HeliosTransformer):
-    def ask(self, x: Tensor, timestep: Tensor, history: Any, extra: dict[str, Any]) -> Tensor:
-        """As above; `history` is a `HeliosMemory`, or empty."""
+    def ask(self, x: Tensor, timestep: Tensor, extra: dict[str, Any]) -> Tensor:
+        """As above, with a `HeliosMemory` or nothing as `history`."""
+        history = extra.get("history")
         memory = history.each(lambda clip: placed(clip, x)) if history else None
-        return HeliosTransformer.forward(self, x, timestep, extra["text"], memory)
+        return HeliosTransformer.forward(self, x, timestep, extra["text"], memory, extra["attention"])
 
 
 NETWORKS = {"miniflux": HostMiniFlux, "mmdit": HostMMDiT, "helios": HostHelios}

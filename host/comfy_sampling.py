@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.token_keeper import TokenKeeper
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
 from ..samplers.noise import row_generators
@@ -23,6 +24,7 @@ from ..samplers.presets import resolve_defaults, units_of
 from ..samplers.pyramid import StepInfo, calls_left, plan_units, sample_pyramid, shift_tokens
 from ..samplers.stages import PyramidStages
 from ..samplers.time_left import TimeEstimator, time_left
+from .comfy_forward import KeptRun, StageMemory, room_for_keys
 from .comfy_progress import say
 from .facts import ModelFacts
 
@@ -106,14 +108,21 @@ class PyramidRun:
         self.total = 1
         self.time_estimator = TimeEstimator()
         self.start = start
+        self.memory = StageMemory()
+        self.kept: KeptRun | None = None
         self.clip: Tensor | None = None  # estimates of all frames so far, of full size
 
     def velocity(self, x: Tensor, call: StepInfo) -> Tensor:
         if call.step == 0:
             self.enter_stage(x, call)
         beside = {
-            "timestep": x.new_full((1,), call.timestep),
+            "timestep": self.timesteps[call.step : call.step + 1],
+            "network_timestep": call.timestep,
             "history": call.history,
+            "settled": call.settled,
+            "settled_later": call.settled_later,
+            "memory": self.memory,
+            "kept": self.kept_run,
             "unit": call.unit,
             "stage": call.stage,
             "step": call.step,
@@ -122,10 +131,20 @@ class PyramidRun:
         clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
         return (x - clean) / call.sigma
 
+    def kept_run(self, model: Any, x: Tensor) -> KeptRun:
+        """What this run keeps from unit to unit, begun when `model` is first asked for something to keep."""
+        if self.kept is None:
+            batch, channels, *_ = x.shape
+            self.kept = KeptRun(TokenKeeper(room_for_keys(model, [2 * batch, channels, *self.shape[2:]], x.device)))
+        return self.kept
+
     def enter_stage(self, x: Tensor, call: StepInfo) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
-        sigmas = self.stages.sigmas(call.stage, call.steps, shift_tokens(x, call.stage))
+        tokens = shift_tokens(x, call.stage)
+        sigmas = self.stages.sigmas(call.stage, call.steps, tokens)
+        self.timesteps = x.new_tensor(self.stages.timesteps(call.stage, call.steps, tokens))
+        self.memory = StageMemory()
         self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
         cache = self.stage_options.get("easycache")
         if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage

@@ -32,3 +32,15 @@ def accelerators() -> list[str]:
 
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
     return [kind for kind, backend in backends.items() if backend.is_available()]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that could be taken on `device` now."""
+    import psutil
+    import torch
+
+    backend = getattr(torch, device.type, None)
+    if device.type in ("cpu", "mps") or not hasattr(backend, "mem_get_info"):
+        return psutil.virtual_memory().available
+    held = backend.memory_reserved(device) - backend.memory_allocated(device)  # torch's own, but not in use
+    return backend.mem_get_info(device)[0] + held

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.helios import text_window
+from ..models.token_keeper import Keeping, TokenKeeper
 from ..samplers.full_sequence import Callback as StepCallback
 from ..samplers.full_sequence import FullSequenceSampler, ModelCall
 from ..samplers.guidance import PyramidGuidance, apply_cfg
@@ -17,6 +18,7 @@ from ..samplers.noise import draw_noise, row_generators
 from ..samplers.presets import resolve_defaults, units_of
 from ..samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
 from ..samplers.stages import PyramidStages
+from .devices import free_memory
 from .standalone_wires import Conditioning, Model, Text, resident
 
 
@@ -49,12 +51,18 @@ class Guider:
         model, guided = self.model, self.negative is not None and self.guidance.enabled
         prompts = [self.negative, self.positive] if guided else [self.positive]
         text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+        keeper: TokenKeeper | None = None
 
         def velocity(x: Tensor, info: StepInfo) -> Tensor:
+            nonlocal keeper
             if guided and self.guidance.is_zero_init(info.stage, info.step):
                 return torch.zeros_like(x)
+            keeper = keeper or TokenKeeper(free_memory(x.device) // 2)  # the rest is for what forwards need
             timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
-            output = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timestep, info.history, text)
+            rows = x.repeat(len(prompts), 1, 1, 1, 1)
+            place = info.stage, info.step, info.timestep
+            keep = Keeping(keeper, place, info.settled, info.settled_later) if info.settled else None
+            output = model.velocity(rows, timestep, info.history, text, keep)
             return self.guidance.combine(*output.chunk(2), info.unit) if guided else output
 
         return velocity

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..models.checkpoints import CheckpointInfo
 from ..models.knowledge import Vocabulary, knowledge_of
+from ..models.token_keeper import Keeping
 from .facts import ModelFacts, VAEFacts
 
 OnChunk = Callable[[int, int], None]
@@ -70,10 +71,11 @@ class Model:
             knowledge_of(info.path).clips,
         )
 
-    def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text) -> Tensor:
+    def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text, keeping: Keeping | None = None) -> Tensor:
         """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
 
         `history` is what the network remembers: clips, oldest first, or a `HeliosMemory`; its rows are repeated to `b`.
+        `keeping` spares Pyramid Flow what an earlier unit has worked out.
         """
         rows, place = len(x), {"device": x.device, "dtype": self.dtype}
 
@@ -85,7 +87,11 @@ class Model:
             memory = history.each(placed) if history else None
             return self.network(noisy, timestep, text.tokens, memory).to(x.dtype)
         clips = (*map(placed, history), noisy)
-        return self.network(clips, timestep, text.tokens, text.mask, text.pooled).to(x.dtype)
+        inputs = clips, timestep, text.tokens, text.mask, text.pooled
+        if keeping is None or not hasattr(self.network, "kept_shape"):
+            return self.network(*inputs).to(x.dtype)
+        with keeping.of(self.network, clips, text.tokens, text.mask) as kept:
+            return self.network(*inputs, kept).to(x.dtype)
 
     def with_network(self, network: nn.Module) -> Model:
         """The same model with another network in place of its own."""

@@ -22,8 +22,24 @@ class ForwardPlan:
     rotation: Tensor | None  # table of `rotary`, for all tokens; None: no rotation
     places: Tensor | None  # (tokens, width), added to the embedded patches; None: nothing is added
     text_order: Tensor | None  # of `token_layout.text_order`
+    frequencies: Tensor  # of `layers.timestep_frequencies`
     attention: Attention
     kept: KeptTokens | None = None
+
+    def mark_growing(self, past: Tensor | None) -> None:
+        """Tell torch's compiler which sizes grow from unit to unit, so that it makes no graph for each of them.
+
+        past: patches `(b, n, 4c)` of the history.
+        """
+        from torch._dynamo import maybe_mark_dynamic  # loads the compiler
+
+        kept = self.kept or KeptTokens()
+        sizes = [(past, (1,)), (self.rotation, (1,)), (self.places, (0,)), (kept.past, (3,)), (kept.fresh, (3,))]
+        for layout in (self.layout, self.image_layout):
+            sizes += [(layout.mask, (2, 3)), (layout.padding_mask, (3,))]
+        for tensor, axes in sizes:
+            for axis in axes if tensor is not None else ():
+                maybe_mark_dynamic(tensor, axis)
 
 
 class SelfAttention(nn.Module):
@@ -102,4 +118,4 @@ class JointAttention(SelfAttention):
         query = torch.cat((norm_q(self.split(self.add_q_proj(text))), query), dim=1)
         joint = self.ask(query, key, value, plan, plan.layout)
         count = text.shape[1]
-        return self.to_out[0](joint[:, count:]), self.to_add_out(joint[:, :count])
+        return self.to_out[0](joint[:, count:].contiguous()), self.to_add_out(joint[:, :count].contiguous())

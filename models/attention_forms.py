@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .token_layout import Segments, TokenLayout, masks_of, segments_of
+from .token_layout import Segments, TokenLayout, masked_layout, segments_of
 
 Attention = Callable[..., Tensor]  # queries, keys, values (b, heads, n, d), perhaps attn_mask -> (b, heads, n, d)
 
@@ -21,13 +21,20 @@ TOLERANCE = 0.05  # of half types against float32; one wrong key is off by much 
 log = logging.getLogger(__name__)
 
 
-def choose_form(attention: Attention, device: torch.device, dtype: torch.dtype, head: int, grad: bool) -> str:
-    """Return the form that is fastest here. `attention` other than torch's own may know no mask."""
+def choose_form(
+    attention: Attention, device: torch.device, dtype: torch.dtype, head: int, grad: bool, kept: bool
+) -> str:
+    """Return the form that is fastest here. `attention` other than torch's own may know no mask.
+
+    `kept`: keys are kept between forwards.
+    """
     if attention is not F.scaled_dot_product_attention:
         return "runs"
     if device.type == "cuda" and not grad:
         return "varlen" if has_varlen(device, dtype, head) else "masked"
-    return "masked" if device.type == "cpu" else "runs"  # with a mask, a backward or other devices lose flash
+    if device.type == "cpu":
+        return "settled" if kept else "masked"
+    return "runs"  # with a mask, a backward or other devices lose flash
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
@@ -38,18 +45,31 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, atten
     if layout.form == "varlen":
         return attend_segments(query, key, value, layout.segments)
     heads_first = (x.transpose(1, 2) for x in (query, key, value))
-    work = attend_masked if layout.form == "masked" else attend_runs
+    work = {"masked": attend_masked, "settled": attend_settled, "runs": attend_runs}[layout.form]
     return work(*heads_first, layout, attention)
 
 
 def attend_masked(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
     """Ask for the past at once and for the last time, from `(b, heads, n, d)`."""
-    if layout.past_mask is None:
-        return attention(query, key, value, attn_mask=layout.last_mask).transpose(1, 2).flatten(2)
-    asked, seen = layout.past_mask.shape[2:]
-    past = attention(query[:, :, :asked], key[:, :, :seen], value[:, :, :seen], attn_mask=layout.past_mask)
-    last = attention(query[:, :, asked:], key, value, attn_mask=layout.last_mask)
+    if layout.mask is None:
+        return attention(query, key, value, attn_mask=layout.padding_mask).transpose(1, 2).flatten(2)
+    asked, seen = layout.mask.shape[2:]
+    past = attention(query[:, :, :asked], key[:, :, :seen], value[:, :, :seen], attn_mask=layout.mask)
+    last = attention(query[:, :, asked:], key, value, attn_mask=layout.padding_mask)
     return torch.cat((past.transpose(1, 2), last.transpose(1, 2)), dim=1).flatten(2)
+
+
+def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
+    """Ask for each settled time apart and for all others at once, from `(b, heads, n, d)`."""
+    first = start = key.shape[2] - query.shape[2]
+    real, parts = layout.padding_mask, []
+    for end in layout.ends:
+        mask = None if real is None else real[..., :end]
+        asking = query[:, :, start - first : end - first]
+        parts.append(attention(asking, key[:, :, :end], value[:, :, :end], attn_mask=mask))
+        start = end
+    parts.append(attention(query[:, :, start - first :], key, value, attn_mask=layout.mask))
+    return torch.cat([part.transpose(1, 2) for part in parts], dim=1).flatten(2)
 
 
 def attend_runs(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
@@ -86,7 +106,8 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segment
     without a copy.
     """
     packed = (x.flatten(0, 1) for x in (query, key, value))
-    starts = segments.query_starts, segments.key_starts, segments.longest, key.shape[1]
+    longest = query.shape[1] if torch.compiler.is_compiling() else segments.longest  # a number would be compiled in
+    starts = segments.query_starts, segments.key_starts, longest, key.shape[1]
     answer = torch.ops.aten._flash_attention_forward(
         *packed, *starts, 0.0, False, False, seqused_k=segments.key_lengths
     )[0]
@@ -110,10 +131,9 @@ def kernel_is_right(device: torch.device, dtype: torch.dtype, head: int) -> bool
         generator = torch.Generator().manual_seed(0)
         lengths = ends[-1] - first, ends[-1], ends[-1]
         given = [torch.randn(2, length, 2, head, generator=generator).to(dtype) for length in lengths]
-        masks = masks_of(padding, ends, first, torch.device("cpu"))
         exact = attend_masked(
             *(x.float().transpose(1, 2) for x in given),
-            TokenLayout("masked", padding, ends, *masks),
+            masked_layout(padding, ends, first, torch.device("cpu")),
             F.scaled_dot_product_attention,
         )
         try:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention
+from .attention_forms import Attention
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
 from .helios_memory import UNIT_FRAMES, Grain, HeliosMemory, memory_rotation, whole_patches
 from .layers import PATCH, TIMESTEP_FEATURES, init_weights, patch_grid, unpatchify
@@ -139,12 +139,19 @@ class HeliosTransformer(nn.Module):
         shape = (size, PATCH * size, PATCH * size)
         return ops.Conv3d(self.config.in_channels, self.config.width, kernel_size=shape, stride=shape, **factory)
 
-    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        memory: HeliosMemory | None = None,
+        attention: Attention | None = None,
+    ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the frames that are made.
 
         x: noisy latents `(b, c, t, h, w)`; they set the type of the computation. timestep: `(b,)`, 0 to 1000.
         text: `(b, n, d)`, as `text_window` makes it. memory: the past, of any size; without one the frames
-        are the first of all. Raises ValueError when a shape does not fit.
+        are the first of all. attention: another than the network's own. Raises ValueError when a shape does not fit.
         """
         memory = memory or HeliosMemory(tuple(range(x.shape[2])))
         self.check(x, timestep, text, memory)
@@ -173,7 +180,7 @@ class HeliosTransformer(nn.Module):
 
         streams = (past, made)
         for block in self.blocks:
-            streams = block(streams, steers, text, rotation, self.attention)
+            streams = block(streams, steers, text, rotation, attention or self.attention)
         return unpatchify(self.proj_out(self.norm_out(streams[1], level)), grid)
 
     def check(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory) -> None:

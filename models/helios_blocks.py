@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention
+from .attention_forms import Attention
 from .layers import TIMESTEP_FEATURES, FeedForward, TwoLinears, timestep_features
 from .rotary import rotate
 

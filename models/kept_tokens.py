@@ -18,6 +18,7 @@ class KeptTokens:
 
     past: Tensor | None = None  # (layers, 2, b, tokens, heads, d), rotated keys and values of the first tokens
     fresh: Tensor | None = None  # to be filled with those of the tokens that follow
+    settled: int = 0  # how many of the first tokens are worth keeping, or would be if there was room
 
     @property
     def tokens(self) -> int:

@@ -43,9 +43,9 @@ def timestep_frequencies(device: torch.device) -> Tensor:
         return torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32) / half).to(device)
 
 
-def timestep_features(timestep: Tensor) -> Tensor:
+def timestep_features(timestep: Tensor, frequencies: Tensor | None = None) -> Tensor:
     """Return 128 cosines, then 128 sines of `timestep (b,)` in float32, `(b, 256)`."""
-    angles = timestep.float()[:, None] * timestep_frequencies(timestep.device)
+    angles = timestep.float()[:, None] * (timestep_frequencies(timestep.device) if frequencies is None else frequencies)
     return torch.cat((angles.cos(), angles.sin()), dim=1)
 
 
@@ -71,8 +71,9 @@ class Conditioning(nn.Module):
         self.timestep_embedder = TwoLinears(TIMESTEP_FEATURES, width, ops, **factory)
         self.text_embedder = TwoLinears(pooled_width, width, ops, **factory)
 
-    def forward(self, timestep: Tensor, pooled: Tensor) -> Tensor:
-        return self.timestep_embedder(timestep_features(timestep).to(pooled.dtype)) + self.text_embedder(pooled)
+    def forward(self, timestep: Tensor, pooled: Tensor, frequencies: Tensor) -> Tensor:
+        features = timestep_features(timestep, frequencies).to(pooled.dtype)
+        return self.timestep_embedder(features) + self.text_embedder(pooled)
 
 
 class ModulatedNorm(nn.Module):

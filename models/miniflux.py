@@ -71,8 +71,19 @@ class SingleBlock(nn.Module):
     def forward(self, x: Tensor, steer: Tensor, plan: ForwardPlan) -> Tensor:
         shift, scale, gate = self.norm.vectors(steer)
         inside = self.norm.modulate(x, shift, scale)
-        mlp = F.gelu(self.proj_mlp(inside), approximate="tanh")
-        return torch.addcmul(x, gate, self.proj_out(torch.cat((self.attn(inside, plan), mlp), dim=-1)))
+        return torch.addcmul(x, gate, self.proj_out(self.beside(self.attn(inside, plan), self.proj_mlp(inside))))
+
+    @staticmethod
+    def beside(attended: Tensor, inner: Tensor) -> Tensor:
+        """`(b, n, width)` beside the activated `(b, n, 4 width)`; on a device without an activation of its own."""
+        eager = attended.device.type != "cpu" and not torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        if not eager:
+            return torch.cat((attended, F.gelu(inner, approximate="tanh")), dim=-1)
+        width = attended.shape[-1]
+        both = attended.new_empty(*attended.shape[:-1], width + inner.shape[-1])
+        both[..., :width].copy_(attended)
+        torch.ops.aten.gelu.out(inner, approximate="tanh", out=both[..., width:])
+        return both
 
 
 class MiniFluxTransformer(PyramidTransformer):

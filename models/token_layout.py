@@ -2,11 +2,13 @@
 
 A token may look at real text and at the image tokens of its own and earlier frames; text and frame 0 share time 0. In
 the sequence [text, frame 0, frame 1, ...] that is a prefix of the keys, the same for all tokens of a frame. There are
-three exact ways to ask for it:
+four exact ways to ask for it:
 
 - "varlen": one call of a fused kernel for everything, each frame a sequence whose keys begin where its row's text does.
 - "masked": one call with a mask for the past and one without for the last frame, which asks most. Their shapes hardly
   change from unit to unit, which compilers need.
+- "settled": a call for each frame whose keys are kept for later units, then one with a mask for all others. What a
+  frame is multiplied with does not depend on the frames after it, so a CPU rounds it alike in every unit.
 - "runs": a plain call for each frame and length of text: for attention functions that may know no mask, and for
   training on a device, where a mask would cost the flash kernel.
 """
@@ -35,13 +37,16 @@ class Segments:
 
 @dataclass(frozen=True, eq=False)
 class TokenLayout:
-    """Which keys each query may look at. `padding` are the first tokens of each row that are no text."""
+    """Which keys each query may look at. `padding` are the first tokens of each row that are no text.
+
+    A form fills in what it needs and nothing else: compilers look at all numbers here.
+    """
 
     form: str
-    padding: tuple[int, ...]
-    ends: tuple[int, ...]  # where in the sequence the tokens of each time end, of those that ask
-    past_mask: Tensor | None = None  # (1 or b, 1, queries before the last time, their keys), True = may look
-    last_mask: Tensor | None = None  # (b, 1, 1, keys); None: all keys
+    padding: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()  # where in the sequence the tokens of each time end, of those that ask
+    mask: Tensor | None = None  # (1 or b, 1, queries of several times, their keys), True = may look
+    padding_mask: Tensor | None = None  # (b, 1, 1, keys); None: all keys
     segments: Segments | None = None
 
 
@@ -58,33 +63,55 @@ def frame_ends(text_tokens: int, grids: Sequence[Grid], causal: bool) -> tuple[i
 # All steps of a stage share a layout; hosts that are short of memory ask for two prompts apart.
 @lru_cache(maxsize=4)
 def token_layout(
-    form: str, padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device
+    form: str, padding: tuple[int, ...], ends: tuple[int, ...], first: int, settled: int, device: torch.device
 ) -> TokenLayout:
-    """Return the layout of rows with `padding`, for queries from token `first` on; tensors are on `device`."""
+    """Return the layout of rows with `padding`, for queries from token `first` on; tensors are on `device`.
+
+    The first `settled` tokens are those whose keys are kept for later units.
+    """
     asking = tuple(end for end in ends if end > first)
     with torch.inference_mode(False), torch.no_grad():  # made while sampling, it must also serve training
         if form == "varlen":
-            return TokenLayout(form, padding, asking, segments=segments_of(padding, asking, first, device))
+            return TokenLayout(form, segments=segments_of(padding, asking, first, device))
         if form == "masked":
-            return TokenLayout(form, padding, asking, *masks_of(padding, asking, first, device))
+            return masked_layout(padding, asking, first, device)
+        if form == "settled":
+            return settled_layout(padding, asking, max(first, settled), device)
     return TokenLayout(form, padding, asking)
 
 
-def masks_of(
-    padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device
-) -> tuple[Tensor | None, Tensor | None]:
-    """The masks of the past and of the last time."""
-    hidden = torch.tensor(padding)[:, None, None, None]
-    real = (torch.arange(ends[-1]) >= hidden) if any(padding) else None
-    past = None
-    if len(ends) > 1:
-        sizes = torch.tensor([end - start for start, end in zip((first, *ends), ends[:-1], strict=False)])
-        visible = torch.tensor(ends[:-1]).repeat_interleave(sizes)
-        past = (torch.arange(ends[-2]) < visible[:, None])[None, None]
-        if real is not None:
-            past = past & real[..., : ends[-2]]
-        past = past.to(device)
-    return past, None if real is None else real.to(device)
+def masked_layout(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> TokenLayout:
+    """The layout of two calls: a mask for all times but the last."""
+    real = padding_mask(padding, ends[-1], device)
+    mask = mask_of(ends[:-1], first, device)
+    if mask is not None and real is not None:
+        mask = mask & real[..., : ends[-2]]
+    return TokenLayout("masked", mask=mask, padding_mask=real)
+
+
+def settled_layout(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> TokenLayout:
+    """The layout of a call for each time up to token `first`, and of one mask for all after it."""
+    real = padding_mask(padding, ends[-1], device)
+    mask = mask_of(tuple(end for end in ends if end > first), first, device)
+    if real is not None:
+        mask = mask & real
+    return TokenLayout("settled", ends=tuple(end for end in ends if end <= first), mask=mask, padding_mask=real)
+
+
+def mask_of(ends: tuple[int, ...], first: int, device: torch.device) -> Tensor | None:
+    """`(1, 1, queries, keys)` of all times that end at `ends`, from token `first` on; None where there are none."""
+    if not ends:
+        return None
+    sizes = torch.tensor([end - start for start, end in zip((first, *ends), ends, strict=False)])
+    visible = torch.tensor(ends).repeat_interleave(sizes)
+    return (torch.arange(ends[-1]) < visible[:, None])[None, None].to(device)
+
+
+def padding_mask(padding: tuple[int, ...], tokens: int, device: torch.device) -> Tensor | None:
+    """`(b, 1, 1, tokens)`: everything but padding; None where there is none."""
+    if not any(padding):
+        return None
+    return (torch.arange(tokens) >= torch.tensor(padding)[:, None, None, None]).to(device)
 
 
 def segments_of(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> Segments:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import ForwardPlan, SelfAttention
 from .attention_forms import Attention, choose_form
 from .kept_tokens import KeptTokens
-from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, unpatchify
+from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
 from .token_layout import frame_ends, text_order, token_layout
@@ -105,28 +105,36 @@ class PyramidTransformer(nn.Module):
         return self.velocity(tokens, grids[-1], timestep, text.to(dtype), pooled.to(dtype), plan)
 
     def plan(
-        self, grids: tuple[Grid, ...], real: tuple[tuple[bool, ...], ...], like: Tensor, kept: KeptTokens | None = None
+        self,
+        grids: tuple[Grid, ...],
+        real: tuple[tuple[bool, ...], ...],
+        like: Tensor,
+        kept: KeptTokens | None = None,
+        attention: Attention | None = None,
     ) -> ForwardPlan:
         """Return what forwards with these clips and texts share, for the device and type of `like`.
 
-        grids: patches of the clips. real: of each row, which of its tokens are text. Made once a stage: it copies
-        small tables to the device.
+        grids: patches of the clips. real: of each row, which of its tokens are text. attention: another than the
+        network's own. What it holds is made once a stage, when small tables are copied to the device.
         """
-        config, device = self.config, like.device
+        config, device, attention = self.config, like.device, attention or self.attention
         padding, order = text_order(real, device)
         text_tokens = len(real[0]) if order is None else order.shape[1]
         ends = frame_ends(text_tokens, grids, config.use_temporal_causal)
-        form = choose_form(self.attention, device, like.dtype, config.attention_head_dim, torch.is_grad_enabled())
+        first, settled = (0, 0) if kept is None else (kept.tokens, kept.settled)
+        form = choose_form(
+            attention, device, like.dtype, config.attention_head_dim, torch.is_grad_enabled(), kept is not None
+        )
         if text_tokens in padding:  # a row without any text: only runs leave all of its padding unread
             form = "runs"
-        first = 0 if kept is None else kept.tokens
         return ForwardPlan(
-            layout=token_layout(form, padding, ends, first, device),
-            image_layout=token_layout(form, padding, ends, max(first, text_tokens), device),
+            layout=token_layout(form, padding, ends, first, settled, device),
+            image_layout=token_layout(form, padding, ends, max(first, text_tokens), settled, device),
             rotation=self.rotation(text_tokens, grids, device),
             places=self.places(grids, like),
             text_order=order,
-            attention=self.attention,
+            frequencies=timestep_frequencies(device),
+            attention=attention,
             kept=kept,
         )
 
@@ -134,11 +142,11 @@ class PyramidTransformer(nn.Module):
         self, tokens: Tensor, grid: Grid, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
     ) -> Tensor:
         """Return the velocity `(b, c, *grid)` from patches `tokens (b, n, 4c)` of all clips and a `plan` for them."""
-        steer = F.silu(self.time_text_embed(timestep, pooled))
+        steer = F.silu(self.time_text_embed(timestep, pooled, plan.frequencies))
         if plan.text_order is not None:
             text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
         known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
-        x = self.embed(tokens[:, known:], None if plan.places is None else plan.places[known:])
+        x = self.embed(tokens[:, known:].contiguous(), None if plan.places is None else plan.places[known:])
         with_text = plan.kept is None or not plan.kept.tokens
         x = self.run_blocks(x, self.context_embedder(text) if with_text else None, steer, plan)
         last = grid[0] * grid[1] * grid[2]

@@ -47,6 +47,13 @@ class History(Protocol):
         """Start a run that makes latents in shape, device and dtype of `like` over `levels` resolutions."""
         ...
 
+    def settled(self, known: int, total: int, stage: int, units: Units) -> int:
+        """How many frames a unit sees in `stage` that all later units of the clip will see alike, the oldest ones.
+
+        known: latent frames before the unit, of `total` in the whole clip.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
 class PyramidHistory:
@@ -93,6 +100,11 @@ class PyramidHistory:
             return stage_history
 
         return unit_history
+
+    def settled(self, known: int, total: int, stage: int, units: Units) -> int:
+        if self.noise > 0 or (self.depth is not None and self.depth < total - units.later):
+            return 0  # noise is drawn anew, and a window that slides changes what every frame has seen
+        return max(0, known - stage * units.later)
 
 
 def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tensor, ...]:

@@ -36,6 +36,8 @@ class StepInfo:
     sigma: float  # inside the stage, 1 -> 0
     timestep: float  # 0..1000, as the network takes it
     history: HistoryClips  # what the unit sees of the past, normalised
+    settled: int = 0  # oldest frames of it that later units see alike
+    settled_later: int = 0  # how many such frames there are before the last unit, 0 in the last
 
 
 Velocity = Callable[[Tensor, StepInfo], Tensor]  # (noisy unit, info) -> velocity of the same shape
@@ -79,6 +81,8 @@ def sample_pyramid(
     done = [] if history.start is None else [history.start.to(noise).expand(len(noise), -1, -1, -1, -1)]
     total = sum(sum(stages.steps_for(unit)) for unit, _ in plan)
     index = 0
+    last = plan[-1][1]
+    before_last = last.start - units.later
     for unit, frames in plan:
         stage_history = unit_history(done)
         x = coarse_noise[:, :, frames.start - known : frames.stop - known]
@@ -100,6 +104,8 @@ def sample_pyramid(
                 sigma=1.0,
                 timestep=0.0,
                 history=stage_history(stage),
+                settled=history.settled(frames.start, last.stop, stage, units),
+                settled_later=0 if frames == last else history.settled(before_last, last.stop, stage, units),
             )
             x = sample_stage(velocity, x, stages, first, callback, model_dtype)
             index += steps

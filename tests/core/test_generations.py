@@ -14,7 +14,7 @@ import pytest
 import torch
 from pyramid_video.models.checkpoints import METADATA_KEY
 from pyramid_video.models.latent_format import MINIFLUX
-from pyramid_video.models.miniflux import MiniFluxConfig
+from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 
 HOST_MODULES = """comfy comfy.conds comfy.latent_formats comfy.ldm comfy.ldm.modules comfy.ldm.modules.attention
 comfy.model_base comfy.model_management comfy.model_patcher comfy.ops comfy.patcher_extension comfy.samplers comfy.sd
@@ -87,7 +87,9 @@ def host(request, monkeypatch):
     fakes["comfy.model_base"].BaseModel = base
     fakes["comfy.model_management"].intermediate_device = lambda: torch.device("cpu")
     patching = fakes["comfy.patcher_extension"]
-    patching.WrappersMP = SimpleNamespace(DIFFUSION_MODEL="diffusion_model", OUTER_SAMPLE="outer_sample")
+    patching.WrappersMP = SimpleNamespace(
+        DIFFUSION_MODEL="diffusion_model", APPLY_MODEL="apply_model", OUTER_SAMPLE="outer_sample"
+    )
     patching.get_all_wrappers = lambda kind, options: [cache] if "easycache" in options else []
     patching.WrapperExecutor = SimpleNamespace(new_class_executor=Executor)
     yield SimpleNamespace(
@@ -127,12 +129,21 @@ def test_a_saved_model_has_its_weights_and_its_description(host):
 
 
 def test_the_past_reaches_the_network_as_an_input(host):
-    """Newer hosts compile a network without a look at `transformer_options`."""
-    beside = {"timestep": torch.ones(1), "history": (torch.zeros(1),), "unit": 1}
-    given = {"pyramid": beside, "uuids": ["positive"]}
-    options, extra = video_model(host).apply_model(None, None, transformer_options=given, text="words")
-    assert options == given and extra == {"text": "words", "pyramid": (beside["timestep"], beside["history"])}
-    assert video_model(host).apply_model(None, None, text="words")[1] == {"text": "words"}
+    """Newer hosts compile a network without a look at `transformer_options`, and change the type of bare tensors."""
+    model, x = video_model(host), torch.zeros(2, 1, 1, 4, 4)
+    sizes = dict(in_channels=4, num_layers=1, num_single_layers=1, num_attention_heads=2, attention_head_dim=8)
+    config = MiniFluxConfig(**sizes, joint_attention_dim=6, pooled_projection_dim=5, axes_dims_rope=(4, 2, 2))
+    model.diffusion_model = MiniFluxTransformer(config)
+    model.manual_cast_dtype, model.get_dtype = None, lambda: torch.float32
+    text = {"text": torch.zeros(2, 3, 6), "text_lengths": (3, 2), "pooled": torch.zeros(2, 5)}
+    beside = {"timestep": torch.ones(1), "history": (torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 1, 4, 4))}
+    given = {"pyramid": beside, "uuids": ["positive", "negative"]}
+    options, extra = model.apply_model(x, torch.ones(2), transformer_options=given, **text)
+    assert options == given and extra["pyramid"] == (beside["timestep"],)
+    assert extra["past"].shape == (2, 2 + 4, 4), "patches of both clips, for both rows"
+    alone = model.apply_model(x, torch.ones(2), **text)[1]
+    assert alone["past"] is None and alone["pyramid"] == (None,)
+    assert alone["plan"].rotation.shape[1] == 3 + 4 < extra["plan"].rotation.shape[1]
 
 
 def test_each_prompt_gets_its_own_memory_of_easy_cache(host):

@@ -85,7 +85,7 @@ def kernel_by_hand(query, key, value, segments):
     return torch.cat(parts).unflatten(0, query.shape[:2]).flatten(2)
 
 
-@pytest.fixture(params=["runs", "masked", "varlen"])
+@pytest.fixture(params=["runs", "masked", "settled", "varlen"])
 def form(request, monkeypatch):
     monkeypatch.setattr(transformer, "choose_form", lambda *_: request.param)
     monkeypatch.setattr(attention_forms, "attend_segments", kernel_by_hand)
@@ -148,7 +148,7 @@ def test_two_calls_ask_for_all_frames_and_rows(kind, monkeypatch):
 
 
 def test_kept_tokens_change_no_number(kind, form):
-    """The next unit sees the same text and old frames: their keys and values are taken over, bit for bit."""
+    """The next unit sees the same text and old frames: their keys and values are taken over."""
     network, given = make(kind, torch.float32), inputs(MASKS["many_lengths"], torch.float32)
     old, text = 2 * 2, 5  # tokens of the two old frames, and of the text when its padding is cut
     past = torch.full(network.kept_shape(3, text + old), torch.nan)
@@ -156,10 +156,11 @@ def test_kept_tokens_change_no_number(kind, form):
         whole = network(*given)
         clips, *rest = given
         earlier = [clips[0], torch.zeros(3, 4, 1, 8, 16)]  # another frame in work, the same before it
-        network(earlier, *rest, KeptTokens(fresh=past))
-        torch.testing.assert_close(network(clips, *rest, KeptTokens(past)), whole, rtol=2e-5, atol=2e-5)
+        network(earlier, *rest, KeptTokens(fresh=past, settled=text + old))
+        kept = KeptTokens(past, settled=text + old)
+        torch.testing.assert_close(network(clips, *rest, kept), whole, rtol=2e-5, atol=2e-5)
         again = torch.full(network.kept_shape(3, FRAME_SIZES[2]), torch.nan)
-        network(clips, *rest, KeptTokens(past, again))
+        network(clips, *rest, KeptTokens(past, again, settled=text + old))
         assert not again.isnan().any(), "what follows the kept tokens is kept for the unit after"
 
 

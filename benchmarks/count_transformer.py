@@ -1,0 +1,142 @@
+"""What a whole clip asks of a card, counted without one: `python benchmarks/count_transformer.py`.
+
+Plays every call of Pyramid Flow's transformer for a clip on fake tensors: launches, attention calls and their distinct
+shapes, bytes moved, tokens worked through, peak memory of activations. Seconds are not measured; the last column is the
+least that an H100 would take by its bandwidth and bf16 rate. Needs a build of torch that knows CUDA, no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+
+import _package  # noqa: F401
+import torch
+from _counting import Counts, counted_card
+from pyramid_video.models import attention_forms, bare_layers
+from pyramid_video.models.layers import patch_grid
+from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
+from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+from pyramid_video.models.token_keeper import Keeping, TokenKeeper
+from pyramid_video.models.token_layout import frame_ends
+from pyramid_video.samplers.history import PyramidHistory, history_clips
+from pyramid_video.samplers.units import ONE_FRAME
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+CARD = torch.device("cuda", 0)
+MODELS = {"miniflux": (MiniFluxTransformer, MiniFluxConfig), "sd3": (MMDiTTransformer, MMDiTConfig)}
+STAGES, FIRST_STEPS, VIDEO_STEPS = 3, 20, 10
+H100_BYTES, H100_FLOPS = 3.35e12, 989e12
+
+
+def latents_of(width: int, height: int, unit: int, rows: int, channels: int) -> list[torch.Tensor]:
+    """The finished frames before `unit` at every resolution."""
+    sizes = [8 * 2 ** (STAGES - 1 - level) for level in range(STAGES)]
+    return [
+        torch.empty(rows, channels, max(unit, 1), height // s, width // s, device=CARD, dtype=torch.bfloat16)
+        for s in sizes
+    ]
+
+
+class Clip:
+    """All calls of one clip with a network of full size."""
+
+    def __init__(self, kind: str, size: tuple[int, int], units: int, texts: tuple[int, ...], counts: Counts) -> None:
+        network, config = MODELS[kind]
+        self.network = network(config(), ops=bare_layers, device=CARD, dtype=torch.bfloat16)
+        self.network.requires_grad_(False).eval()
+        self.size, self.units, self.texts, self.counts = size, units, texts, counts
+        made = self.network.config
+        self.text = torch.empty(len(texts), max(texts), made.text_width, device=CARD, dtype=torch.bfloat16)
+        self.pooled = torch.empty(len(texts), made.pooled_width, device=CARD, dtype=torch.bfloat16)
+        with unset_fake_temporarily():
+            self.mask = torch.arange(max(texts)) < torch.tensor(texts)[:, None]
+        self.history = PyramidHistory()
+
+    def call(self, unit: int, stage: int, keeper: TokenKeeper | None) -> tuple[int, int]:
+        """Ask once; the number of tokens that it works through, and the multiplications of its varlen attention."""
+        rows, channels = len(self.texts), self.network.config.latent_channels
+        levels = latents_of(*self.size, unit, rows, channels)
+        past = history_clips(levels, stage) if unit else ()
+        x = levels[stage][:, :, :1]
+        inputs = (*past, x), torch.empty(rows, device=CARD), self.text, self.mask, self.pooled
+        settled = self.history.settled(unit, self.units, stage, ONE_FRAME)
+        grids = tuple(map(patch_grid, inputs[0]))
+        tokens = max(self.texts) + sum(f * h * w for f, h, w in grids)
+        if keeper is None or not settled:
+            self.network(*inputs)
+            return tokens, self.attention_flops(grids, 0)
+        later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME) if unit < self.units - 1 else 0
+        with Keeping(keeper, stage, settled, later).of(self.network, inputs[0], self.text, self.mask) as kept:
+            self.network(*inputs, kept)
+        return tokens - kept.tokens, self.attention_flops(grids, kept.tokens)
+
+    def attention_flops(self, grids: tuple[tuple[int, int, int], ...], first: int) -> int:
+        """Those of queries from token `first` on, exactly: a varlen call does not say how long its sequences are."""
+        ends, pairs = frame_ends(max(self.texts), grids, causal=True), 0
+        for text in self.texts:
+            hidden = max(self.texts) - text
+            asked = [(start, end) for start, end in zip((0, *ends), ends, strict=False) if end > first]
+            pairs += sum((end - max(start, first)) * (end - hidden) for start, end in asked)
+        layers, _, _, _, heads, head = self.network.kept_shape(1, 1)
+        return 4 * pairs * layers * heads * head
+
+    def count(self, keep: bool) -> dict[str, float]:
+        """Counts of the whole clip; each (unit, stage) is asked once and counts for all of its steps."""
+        total: Counter[str] = Counter()
+        shapes, peak, seconds, keeper = set(), 0, 0.0, TokenKeeper(2**60) if keep else None
+        for unit in range(self.units):
+            for stage in range(STAGES):
+                steps = VIDEO_STEPS if unit else FIRST_STEPS
+                if not unit:
+                    self.call(unit, stage, None)  # tables of a stage are made before its steps
+                self.counts.clear()
+                start = self.counts.live
+                tokens, attention = self.call(unit, stage, keeper)
+                counts = self.counts
+                moved, flops = sum(counts.bytes.values()), sum(counts.flops.values()) + attention
+                amounts = {
+                    "calls": 1,
+                    "launches": sum(counts.launches.values()),
+                    "attention calls": sum(counts.attention.values()),
+                    "bytes": moved,
+                    "flops": flops,
+                    "tokens": tokens,
+                }
+                total.update({key: value * steps for key, value in amounts.items()})
+                total["waits and copies"] += sum(counts.events.values())
+                shapes |= counts.attention.keys()
+                peak = max(peak, counts.peak - start)
+                seconds += steps * max(moved / H100_BYTES, flops / H100_FLOPS)
+                if (unit, stage) in ((0, 0), (self.units - 1, STAGES - 1)):
+                    print(f"  unit {unit}, stage {stage}: {amounts}", file=sys.stderr)
+        return {**total, "shapes": len(shapes), "peak": peak, "h100": seconds}
+
+
+def main(arguments: list[str]) -> None:
+    """Print a line for the clip, with keys kept from unit to unit and without."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--kind", choices=MODELS, default="miniflux")
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=384)
+    parser.add_argument("--frames", type=int, default=121, help="8k + 1")
+    parser.add_argument("--texts", type=int, nargs="+", default=[40, 60], help="real tokens of each prompt")
+    asked = parser.parse_args(arguments)
+    attention_forms.kernel_is_right = lambda *_: True  # what a current card would say
+    print(f"{asked.kind} {asked.width}x{asked.height}, {asked.frames} frames, texts of {asked.texts} tokens")
+    with counted_card() as counts:
+        clip = Clip(asked.kind, (asked.width, asked.height), (asked.frames + 7) // 8, tuple(asked.texts), counts)
+        for keep in (False, True):
+            found = clip.count(keep)
+            calls = found["calls"]
+            of_a_call = {key: found[key] / calls for key in ("launches", "attention calls", "waits and copies")}
+            print(f"keys {'kept' if keep else 'not kept'}:", end=" ")
+            print(", ".join(f"{value:.3g} {key}" for key, value in of_a_call.items()), "a call;", end=" ")
+            print(f"{found['shapes']} attention shapes, {found['bytes'] / 1e12:.2f} TB,", end=" ")
+            print(f"{found['flops'] / 1e15:.2f} PFLOP, {found['tokens']:,} tokens,", end=" ")
+            print(f"{found['peak'] / 1e9:.2f} GB of activations, at least {found['h100']:.1f} s on an H100", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

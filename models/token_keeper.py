@@ -1,0 +1,97 @@
+"""What keeps keys and values from unit to unit of a run, within the memory that there is for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .kept_tokens import KeptTokens
+from .layers import patch_grid
+
+
+@dataclass(eq=False)
+class Entry:
+    """Keys and values of one place in the run, and how many tokens of them are there."""
+
+    buffer: Tensor
+    tokens: int = 0
+
+
+class TokenKeeper:
+    """Keeps keys and values during one run, for as many places of it as `room` bytes hold.
+
+    A place is whatever makes forwards of two units alike: stage, step, timestep, prompts.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.entries: dict[Hashable, Entry] = {}
+
+    def take(
+        self, place: Hashable, shape: Callable[[int], tuple[int, ...]], like: Tensor, tokens: int, most: int
+    ) -> KeptTokens:
+        """What a forward at `place` takes over and leaves behind; nothing where there is nothing to gain or no room.
+
+        tokens: of the text and the frames that stay as they are. most: how many of them a later unit will take over, 0
+        in the last unit. shape: of a buffer for so many tokens. like: has its device and type.
+        """
+        entry = self.entries.get(place)
+        if entry is None:
+            size = math.prod(shape(most)) * like.element_size()
+            if not most or size > self.room:
+                return KeptTokens(settled=tokens)
+            self.room -= size
+            entry = self.entries[place] = Entry(like.new_empty(shape(most)))
+        past = entry.buffer[:, :, :, : entry.tokens] if entry.tokens else None
+        missing = tokens - entry.tokens  # in the last unit too, for nobody: compilers want every unit alike
+        return KeptTokens(past, like.new_empty(shape(missing)) if missing > 0 else None, tokens)
+
+    def put(self, place: Hashable, kept: KeptTokens | None) -> None:
+        """Keep what a forward at `place` left behind."""
+        if kept is None or kept.fresh is None:
+            return
+        entry, count = self.entries[place], kept.fresh.shape[3]
+        if entry.tokens + count > entry.buffer.shape[3]:
+            return
+        entry.buffer[:, :, :, entry.tokens : entry.tokens + count].copy_(kept.fresh)
+        entry.tokens += count
+
+    def forget(self, places: Callable[[Hashable], bool]) -> None:
+        """Drop what is kept at these places: it has turned out untrue."""
+        for place in [place for place in self.entries if places(place)]:
+            entry = self.entries.pop(place)
+            self.room += entry.buffer.numel() * entry.buffer.element_size()
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """One forward at a place of the run: how many of its oldest frames are settled, now and before the last unit."""
+
+    keeper: TokenKeeper
+    place: Hashable
+    settled: int
+    settled_later: int
+
+    @contextmanager
+    def of(
+        self, network: Any, clips: Sequence[Tensor], text: Tensor, mask: Tensor | None
+    ) -> Iterator[KeptTokens | None]:
+        """What a forward of a Pyramid Flow `network` with these inputs takes over; what it leaves is put away after."""
+        words = text.shape[1] if mask is None or not network.config.use_t5_mask else int(mask.sum(dim=1).max())
+        kept = None
+        if network.config.use_temporal_causal:
+            _, rows, columns = patch_grid(clips[0])
+            frame = rows * columns
+            most = words + frame * self.settled_later if self.settled_later else 0
+
+            def shape(tokens: int) -> tuple[int, ...]:
+                return network.kept_shape(len(text), tokens)
+
+            kept = self.keeper.take(self.place, shape, clips[-1], words + frame * self.settled, most)
+        yield kept
+        self.keeper.put(self.place, kept)
