@@ -4,6 +4,7 @@
     python benchmarks/prompt_accuracy.py --animations DIR --family flow     # or diffusion, gan
     python benchmarks/prompt_accuracy.py --animations DIR --real            # the judge itself, on real clips
     python benchmarks/prompt_accuracy.py --animations DIR --reconstructed   # the VAE alone
+    python benchmarks/prompt_accuracy.py --animations DIR --prompts benchmarks/other_words.tsv
 
 The judge knows nothing of the model (see judge.py). The row "shuffled" judges the same clips against the prompts of
 other clips: it must be at chance level. 95 % intervals are Wilson's.
@@ -53,7 +54,7 @@ COLUMNS = 4
 def main() -> None:
     options = parse_options()
     try:
-        dataset = AnimationDataset(options.animations, SUBJECTS, split="test")
+        dataset = AnimationDataset(options.animations, SUBJECTS, size=options.pixels, split="test")
         report, clips = measure(dataset, options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
@@ -72,6 +73,12 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--animations", type=Path, required=True, help="folder of the animations that were learned")
     parser.add_argument("--count", type=int, default=200, help="clips to judge, each another unseen combination")
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        help="lines of prompt, subject, background and motion, divided by tabs, to judge instead",
+    )
+    parser.add_argument("--pixels", type=int, default=64, help="height and width of the clips")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--real", action="store_true", help="judge real clips instead of generated ones")
     source.add_argument("--reconstructed", action="store_true", help="judge real clips after the VAE, and its PSNR")
@@ -100,8 +107,11 @@ def parse_options() -> argparse.Namespace:
 def measure(dataset: AnimationDataset, options: argparse.Namespace) -> tuple[dict, Tensor]:
     """Make and judge the clips; the report, and the clips (n, 3, t, h, w) in -1..1."""
     generator = torch.Generator().manual_seed(options.seed)
-    asked = choose_combinations(dataset, options.count, generator)
-    prompts = [caption(combination, generator) for combination in asked]
+    if options.prompts:
+        prompts, asked = read_prompts(options.prompts)
+    else:
+        asked = choose_combinations(dataset, options.count, generator)
+        prompts = [caption(combination, generator) for combination in asked]
     report = {"settings": {name: str(value) for name, value in vars(options).items()}}
     began = time.perf_counter()
     if options.real or options.reconstructed:
@@ -124,6 +134,20 @@ def measure(dataset: AnimationDataset, options: argparse.Namespace) -> tuple[dic
         for prompt, combination, verdict in zip(prompts, asked, verdicts, strict=True)
     ]
     return report, clips
+
+
+def read_prompts(path: Path) -> tuple[list[str], list[Combination]]:
+    """The prompts of a file and what each asks for; a size that is not named counts as medium."""
+    prompts, asked = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        parts = line.split("\t")
+        if len(parts) != 4:
+            raise ValueError(
+                f"{path}, line {number} has {len(parts)} parts; expected prompt, subject, background, motion"
+            )
+        prompts.append(parts[0])
+        asked.append(Combination(*parts[1:]))
+    return prompts, asked
 
 
 def choose_combinations(dataset: AnimationDataset, count: int, generator: torch.Generator) -> list[Combination]:

@@ -12,14 +12,15 @@ from pyramid_video.models import causal_vae, checkpoints, miniflux, text_encoder
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.training.captions import BACKGROUNDS, Combination
+from pyramid_video.training.captions import BACKGROUNDS, MOTIONS, Combination
 from pyramid_video.training.data import AnimationDataset
+from pyramid_video.training.small_vae import SUBJECTS
 
 sys.path.append(str(ROOT / "benchmarks"))
 
 from generate import PyramidToVideo  # noqa: E402
 from judge import NOTHING, Judge, find_motion  # noqa: E402
-from prompt_accuracy import choose_combinations, count_agreement, wilson_interval  # noqa: E402
+from prompt_accuracy import choose_combinations, count_agreement, read_prompts, wilson_interval  # noqa: E402
 
 SHAPES = {
     "ball": ("ellipse", (4, 4, 59, 59), (150, 150, 160)),
@@ -162,3 +163,14 @@ def test_a_prompt_gives_the_same_clip_in_a_batch_as_alone(models, strength):
     assert together.shape == (2, 3, 9, 64, 64)
     torch.testing.assert_close(model(prompts[1:], seed=6, frames=9, size=64), together[1:], atol=1e-4, rtol=0)
     assert (model(prompts[:1], seed=6, frames=9, size=64) - together[1:]).abs().max() > 1e-3  # the words matter
+
+
+def test_prompts_in_other_words_ask_for_what_there_is(tmp_path):
+    prompts, asked = read_prompts(ROOT / "benchmarks" / "other_words.tsv")
+    assert len(prompts) == len(set(prompts)) == len(asked) > 40
+    assert {combination.subject for combination in asked} == set(SUBJECTS)
+    assert {combination.background for combination in asked} == set(BACKGROUNDS)
+    assert {combination.motion for combination in asked} == set(MOTIONS)
+    (tmp_path / "short.tsv").write_text("a tiger\ttiger\tblue\n")
+    with pytest.raises(ValueError, match="line 1 has 3 parts"):
+        read_prompts(tmp_path / "short.tsv")
