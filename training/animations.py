@@ -7,7 +7,7 @@ drawing two small matrix products per frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ..media.files import open_inside
 from ..media.pictures import ANIMATIONS, MOST_BYTES, open_picture, shown_frames, to_rgba
+
+KEPT_BYTES = 1 << 27  # of a decoded animation that is not decoded twice
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,13 @@ def find_animations(folder: str | Path) -> list[Path]:
 def load_sprite(path: str | Path, side: int) -> Sprite:
     """Decode an animation and shrink it so that its longer side is at most `side` pixels.
 
-    ValueError names a file that cannot be read. One frame is in memory at a time, besides the sprite.
+    ValueError names a file that cannot be read. Of a large one, one frame is in memory at a time, besides the sprite.
     """
     path = Path(path)
     try:
-        covered = covered_part(path)
-        shrunk, seconds = zip(
-            *((shrink(pixels[covered], side), shown) for pixels, shown in frames_of(path)), strict=True
-        )
+        frames = repeatable_frames(path)
+        covered = covered_part(pixels for pixels, _ in frames())
+        shrunk, seconds = zip(*((shrink(pixels[covered], side), shown) for pixels, shown in frames()), strict=True)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{path} {getattr(error, 'strerror', None) or error}; make it again or take it away"
@@ -72,10 +73,21 @@ def frames_of(path: Path) -> Iterator[tuple[np.ndarray, float]]:
             yield np.asarray(to_rgba(frame)), seconds
 
 
-def covered_part(path: Path) -> tuple[slice, slice]:
+def repeatable_frames(path: Path) -> Callable[[], Iterable[tuple[np.ndarray, float]]]:
+    """Gives what `frames_of` gives, each time that it is called: out of memory if it is little, else decoded anew."""
+    kept, size = [], 0
+    for frame in frames_of(path):
+        kept.append(frame)
+        size += frame[0].nbytes
+        if size > KEPT_BYTES:
+            return lambda: frames_of(path)
+    return lambda: kept
+
+
+def covered_part(frames: Iterable[np.ndarray]) -> tuple[slice, slice]:
     """The rows and columns that an animation ever covers; ValueError where it has no transparent background."""
     ever, always = np.False_, np.True_
-    for pixels, _ in frames_of(path):
+    for pixels in frames:
         ever, always = ever | (pixels[..., 3] > 0), always & (pixels[..., 3] > 0)
     if not ever.any():
         raise ValueError("is transparent everywhere; there is nothing to draw")

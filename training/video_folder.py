@@ -261,5 +261,5 @@ def not_read(name: str) -> str:
     """Why a file that is neither clip nor list is left out."""
     if name.lower().endswith(TEXTS):
         return "a text, but no clip of its name is beside it"
-    ending = Path(name).suffix or "no ending"
-    return f"{ending} is not read; read are {', '.join(CLIPS)}"
+    ending = Path(name).suffix
+    return f"{ending} files are not read" if ending else "files without an ending are not read"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tracemalloc
 
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image, ImageDraw
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.training import animations
 from pyramid_video.training.animations import load_sprite, resample
 from pyramid_video.training.captions import (
     BACKGROUNDS,
@@ -22,6 +26,8 @@ from pyramid_video.training.captions import (
     subject_name,
 )
 from pyramid_video.training.data import TRAVEL, AnimationDataset, split_combinations
+
+CASES = ROOT / "tests" / "cases" / "pictures"
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -214,6 +220,35 @@ def test_a_bad_file_is_named(tmp_path, name, content, message):
         Image.new("RGBA", (20, 20), content).save(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         AnimationDataset(tmp_path)
+
+
+def test_one_bad_animation_is_left_out_with_its_reason(folder, tmp_path):
+    for path in (*folder.iterdir(), CASES / "bomb_65535x65535.gif", CASES / "truncated_tiger.gif"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "outside.gif").symlink_to(folder / "1f3ce-fe0f.gif")
+    dataset = AnimationDataset(tmp_path)
+    assert dataset.subjects == ("racing car", "tiger", "my red fox") and len(dataset.left_out) == 3
+    for name, reason in (
+        ("bomb", "too large"),
+        ("truncated", "cannot be read"),
+        ("outside", "leads out of the folder"),
+    ):
+        assert any(name in line and reason in line for line in dataset.left_out)
+    with pytest.raises(ValueError, match="truncated_tiger.gif cannot be read"):
+        AnimationDataset(tmp_path, ["truncated tiger", "tiger"])
+
+
+@pytest.mark.parametrize("kept", (0, animations.KEPT_BYTES))
+def test_a_large_animation_is_not_in_memory_at_once(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(animations, "KEPT_BYTES", kept)
+    pictures = [disc((level, 0, 0, 255), 200, 60) for level in range(0, 240, 4)]
+    save_animation(tmp_path / "ball.gif", pictures, duration=100, disposal=2)
+    tracemalloc.start()
+    sprite = load_sprite(tmp_path / "ball.gif", 40)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = 60 * 200 * 200 * 4
+    assert sprite.pixels.shape == (60, 4, 40, 40) and (peak < whole / 5 if not kept else peak > whole / 2)
 
 
 def test_blocks_open_and_show_a_dataset(folder):

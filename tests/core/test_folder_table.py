@@ -193,14 +193,14 @@ def test_everything_in_the_folder_has_a_row(tmp_path):
         "nowhere.mp4": "cannot be opened",
         "round.mp4": "",
         "notes.txt": "no clip of its name",
-        "project.prproj": ".prproj is not read",
-        "film.heic": ".heic is not read",
-        "Thumbs.db": ".db is not read",
+        "project.prproj": ".prproj files are not read",
+        "film.heic": ".heic files are not read",
+        "Thumbs.db": ".db files are not read",
         ".DS_Store": "hidden",
         ".cache": "hidden",
-        "noending": "no ending is not read",
-        "sound.wav": ".wav is not read",
-        "two lines.xyz": ".xyz is not read",
+        "noending": "without an ending are not read",
+        "sound.wav": ".wav files are not read",
+        "two lines.xyz": ".xyz files are not read",
     }
     for name, reason in reasons.items():
         assert found[name].startswith("dropped") and reason in found[name]
