@@ -222,17 +222,32 @@ def test_missing_models_are_told_by_name_folder_and_address(stem):
     assert told == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}
 
 
+PARTS = {"official_miniflux": 4, "official_sd3": 5} | dict.fromkeys(HELIOS, 1)
+
+
+@pytest.mark.parametrize("stem", PARTS)
+def test_the_list_of_missing_models_has_a_file_of_every_part(stem):
+    """The frontend knows files only; where the weights of a folder are several or pickles, its config stands for it."""
+    wanted = ui_of(stem)["models"]
+    assert len(wanted) == PARTS[stem]
+    folders = {str(value) for node in ui_of(stem)["nodes"] for value in node.get("widgets_values", ())}
+    for model in wanted:
+        top, _, rest = model["name"].partition("/")
+        repository = model["url"].removesuffix(f"/{top}/resolve/main/{rest}")
+        assert model["url"].endswith(rest) and repository.startswith("https://huggingface.co/")
+        assert model["directory"] == "pyramid_video"
+        assert {top, model["name"].rpartition("/")[0]} & folders
+
+
 def test_what_the_official_workflow_offers_lies_where_its_loader_finds_it(tmp_path):
-    """The frontend takes single safetensors files from this list; of SD3 there are none, its weights are pickles."""
     ui = ui_of("official_miniflux")
     (wanted,) = (node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "PyramidVideoLoadModel")
-    (model,) = ui["models"]
+    model = ui["models"][0]
     assert model["url"] == f"https://huggingface.co/rain1011/{model['name'].replace('/', '/resolve/main/', 1)}"
     file = tmp_path / model["directory"] / model["name"]
     file.parent.mkdir(parents=True)
     file.touch()
     assert ModelFolders.below(tmp_path).find("diffusion_models", wanted) == file
-    assert "models" not in ui_of("official_sd3")
 
 
 @every_workflow
