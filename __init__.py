@@ -8,8 +8,11 @@ from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 if inside_comfyui():
     from .host.comfy_inputs import lend_inputs
+    from .host.comfy_pictures import offer_picture
+    from .nodes.ladder_plan import ladder_png
 
     lend_inputs()
+    offer_picture("/pyramid_video/ladder", ladder_png)
 
 WEB_DIRECTORY = "./web"
 __version__ = "0.1.0"

@@ -23,6 +23,7 @@ from ..samplers.stages import PyramidStages
 from . import comfy_model, comfy_text
 from .comfy_any_model import AnyModel
 from .comfy_full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
+from .comfy_preview import show_on_node
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
 from .comfy_vae import PyramidVAE
@@ -217,6 +218,10 @@ class ComfyHost:
         """Take all models off the device: what follows needs it for itself."""
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
+
+    def show_note(self, text: str) -> None:
+        """Put a text on the running node at once; its answer says it again for those that read only that."""
+        show_on_node({"text": [text]})
 
     def progress(self, total: int) -> Bar:
         """A bar on the running node for a piece of work of `total` steps."""

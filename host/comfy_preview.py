@@ -79,7 +79,8 @@ class Preview:
             frames[0].save(
                 file, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=80, method=0
             )
-        send_animation(Path(name).name)
+        shown = {"filename": Path(name).name, "subfolder": "", "type": "temp"}
+        show_on_node({"images": [shown], "animated": (True,)})
         while len(self.files) > KEPT:
             self.files.popleft().unlink(missing_ok=True)
 
@@ -99,14 +100,17 @@ def plays_clips() -> bool:
     return any(workflows) and supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
 
 
-def send_animation(name: str) -> None:
-    """Say that the node that runs has this animation of the temp folder to show."""
+def show_on_node(output: dict[str, Any]) -> None:
+    """Tell the client that asked for the run what the node that runs has to show, before it is done."""
+    context = get_executing_context()
+    if context is None:  # a script that borrows the host's classes; it need not have a server
+        return
     from server import PromptServer
 
-    context, server = get_executing_context(), PromptServer.instance
-    shown = {"images": [{"filename": name, "subfolder": "", "type": "temp"}], "animated": (True,)}
-    message = {"node": context.node_id, "display_node": context.node_id, "prompt_id": context.prompt_id}
-    server.send_sync("executed", {**message, "output": shown}, server.client_id)
+    server = PromptServer.instance
+    if server.client_id is not None:
+        message = {"node": context.node_id, "display_node": context.node_id, "prompt_id": context.prompt_id}
+        server.send_sync("executed", {**message, "output": output}, server.client_id)
 
 
 def beside_each_other(frames: Tensor) -> Tensor:

@@ -288,6 +288,9 @@ class StandaloneHost:
     def free_memory(self) -> None:
         """Nothing: models leave the device as soon as they are done."""
 
+    def show_note(self, text: str) -> None:
+        """Nothing: the runner prints what a node has said when it has run."""
+
     def progress(self, total: int) -> Bar:
         """A bar on stderr for a piece of work of `total` steps; silent where that is a part of work that has a bar."""
         bar = Bar(total, self.silent or any(other.is_drawn for other in self._bars))

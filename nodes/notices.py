@@ -19,7 +19,7 @@ def tell(*sentences: str) -> dict[str, list[str]]:
     """
     text = harmless(" ".join(sentences))
     logging.info("Pyramid Video: %s", text)
-    get_host().progress(1).update(1, text=text)
+    get_host().show_note(text)
     return {"text": [text]}
 
 

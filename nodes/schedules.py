@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..samplers.model_kinds import HELIOS, MOST_STAGES, PYRAMID_FLOW
-from .drawing import as_image, on_node
+from .drawing import as_image
 from .ladder import draw_ladder
 
 if TYPE_CHECKING:
@@ -191,10 +191,9 @@ def with_item(items: tuple[int, ...], index: int, value: int) -> tuple[int, ...]
     return (*items[:index], value, *items[index + 1 :])
 
 
-def show(stages: PyramidStages):
-    """Answer with the ladder and its drawing, and put the drawing on the node."""
-    drawing = draw_ladder(stages)
-    return {"ui": on_node(drawing, name="ladder"), "result": (stages, as_image(drawing))}
+def show(stages: PyramidStages) -> tuple:
+    """Answer with the ladder and its drawing; the page puts the same on the block by itself, before any run."""
+    return stages, as_image(draw_ladder(stages))
 
 
 NODES = {

@@ -31,10 +31,7 @@ class WanHost:
         means = [group.mean(dim=(0, 3)).view(1, 1, 1, *group.shape[1:3]) for group in groups]
         return torch.cat(means, dim=2)[..., ::8, ::8].expand(1, 16, -1, -1, -1)
 
-    def progress(self, total):
-        return self
-
-    def update(self, value, text=None, preview=None):
+    def show_note(self, text):
         self.said.append(text)
 
 
@@ -126,9 +123,9 @@ def test_the_vae_of_pyramid_flow_is_refused(host):
 
 
 def test_the_stages_block_builds_the_ladder_of_helios(host):
-    stages, _ = Stages().build(4, 2, made_for=HELIOS, solver="dmd", gamma=0.333)["result"]
+    stages, _ = Stages().build(4, 2, made_for=HELIOS, solver="dmd", gamma=0.333)
     assert stages == helios_stages_of()
-    stages, _ = Stages().build(50, 50, 1, made_for=HELIOS, solver="unipc")["result"]
+    stages, _ = Stages().build(50, 50, 1, made_for=HELIOS, solver="unipc")
     assert stages == helios_stages_of(1, 50, 50, "unipc")
 
 

@@ -205,7 +205,7 @@ def test_helios_workflows_are_those_of_pyramid_flow_with_other_numbers(stem):
     assert kinds[1] - kinds[0] == {"PyramidVideoLoadVAE", "PyramidVideoLoadTextEncoder"}  # the host's own loaders serve
     assert all(kind.startswith(("PyramidVideoHelios", "Load", "Get", "VAE", "CLIP")) for kind in kinds[0] - kinds[1])
     inputs = {node["class_type"]: node["inputs"] for node in ours.values()}
-    stages = Stages().build(**inputs["PyramidVideoStages"])["result"][0]
+    stages = Stages().build(**inputs["PyramidVideoStages"])[0]
     (guidance,) = Guidance().build(**inputs["PyramidVideoGuidance"])
     assert (stages, guidance) == (PRESETS["distilled"].stages, PRESETS["distilled"].guidance)
     assert inputs["PyramidVideoEmptyLatent"]["frames"] % 33 == 0

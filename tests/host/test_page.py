@@ -18,6 +18,7 @@ SCRIPT = "<img src=x onerror=\"window.pwned='{}'\">"
 READY = (
     "() => window.app?.graph && window.LiteGraph?.registered_node_types?.PyramidVideoSampler && app.extensionManager"
 )
+SLOW = 240_000  # milliseconds
 WORD = "tangerine"  # of a caption; looked for in the pages
 
 
@@ -45,8 +46,9 @@ def open_page(server):
         def visit(graph: dict):
             page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
             page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
+            page.set_default_timeout(SLOW)
             page.goto(address, wait_until="domcontentloaded")
-            page.wait_for_function(READY, timeout=120_000)
+            page.wait_for_function(READY)
             page.wait_for_timeout(1500)
             page.evaluate("graph => app.loadApiJson(graph, 'evil')", graph)
             page.wait_for_timeout(500)
@@ -64,26 +66,29 @@ GRAPH = {
     "4": {"class_type": "PyramidVideoDatasetPreview", "inputs": {"dataset": ["2", 0], "count": 1, "seed": 0}},
     "9": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
 }
-ASK = """() => new Promise((done, failed) => {
-    const said = []
+LISTEN = """
+    window.said = []
     app.api.addEventListener('progress_text', event => said.push(event.detail.text))
+    app.api.addEventListener('executed', event => said.push(...(event.detail.output?.text ?? [])))
+"""
+ASK = """() => new Promise(done => {
     for (const name of ['execution_success', 'execution_error'])
         app.api.addEventListener(name, () => setTimeout(() => done(said), 1000))
     app.queuePrompt(0)
 })"""
-HEAR = "() => { window.said = []; app.api.addEventListener('progress_text', e => said.push(e.detail.text)) }"
 
 
 def test_words_of_strangers_run_in_no_page_and_reach_only_the_one_that_asked(base, comfy, open_page, evil):
     bystander, asker = open_page(GRAPH), open_page(GRAPH)
-    bystander.evaluate(HEAR)
+    for page in (bystander, asker):
+        page.evaluate(f"() => {{ {LISTEN} }}")
     said = asker.evaluate(ASK)
     assert any(WORD in text for text in said) and asker.get_by_text(WORD).count() > 0, "the page shows what was said"
     assert bystander.evaluate("said") == [] and bystander.get_by_text(WORD).count() == 0
     comfy.name = bystander.evaluate("app.api.clientId")  # a prompt of somebody who takes another's name
     forged = {**GRAPH, "4": {**GRAPH["4"], "inputs": {**GRAPH["4"]["inputs"], "count": 2}}}
     comfy.request("/prompt", {"prompt": forged, "client_id": comfy.name})
-    bystander.wait_for_function(f"said.some(text => text.includes('{WORD}'))", timeout=60_000)
+    bystander.wait_for_function(f"said.some(text => text.includes('{WORD}'))")
     bystander.wait_for_timeout(500)
     for page in (asker, bystander):
         assert page.evaluate("window.pwned") is None
@@ -96,3 +101,19 @@ def test_words_of_strangers_run_in_no_page_and_reach_only_the_one_that_asked(bas
 def test_a_file_that_is_called_as_a_script_is_in_no_menu_of_ours(comfy, evil):
     choices = comfy.get("/object_info/PyramidVideoLoadVAE")["PyramidVideoLoadVAE"]["input"]["required"]["vae_name"][0]
     assert choices and not any("<" in name for name in choices)
+
+
+def test_the_ladder_is_there_before_the_first_run_and_follows_the_numbers(open_page):
+    graph = {"1": {"class_type": "PyramidVideoStages", "inputs": {"first_steps": 20, "video_steps": 10}}}
+    page = open_page(graph)
+    drawn = "() => app.graph.nodes[0].pyramidVideoLadder.naturalWidth && app.graph.nodes[0].pyramidVideoLadder.src"
+    first = page.wait_for_function(drawn).json_value()
+    page.evaluate("() => { const w = app.graph.nodes[0].widgets[0]; w.value = 4; w.callback?.(4) }")
+    page.wait_for_function(f"first => {{ const now = ({drawn})(); return now && now !== first }}", arg=first)
+    saved = page.evaluate("() => app.graph.serialize().nodes[0].widgets_values")
+    assert saved[0] == 4 and len(saved) == 7, "the drawing is no value of the workflow"
+
+
+def test_the_workflow_that_runs_at_once_is_the_first_of_our_templates(open_page):
+    names = open_page({}).evaluate("async () => (await app.api.getWorkflowTemplates()).pyramid_video")
+    assert names[0] == "text_to_video" and names[-1].startswith("helios")

@@ -1,0 +1,40 @@
+"""The drawing of a ladder for a page that knows only the widgets of 'Pyramid stages' and of blocks behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .bounds import faults
+from .ladder import draw_ladder
+from .schedules import Stages, StageSteps
+
+MOST_BLOCKS = 16
+
+
+def ladder_png(plan: str) -> bytes:
+    """PNG of the ladder that a JSON list of widgets makes: of 'Pyramid stages', then of each 'Steps of one stage'.
+
+    ValueError or TypeError where the blocks would refuse them.
+    """
+    blocks = json.loads(plan)
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= MOST_BLOCKS:
+        raise ValueError(f"a plan is a list of 1 to {MOST_BLOCKS} blocks")
+    first, *rest = blocks
+    stages, _ = Stages().build(**checked(Stages, first))
+    for block in rest:
+        stages, _ = StageSteps().change(stages, **checked(StageSteps, block))
+    with io.BytesIO() as file:
+        draw_ladder(stages).save(file, format="PNG")
+        return file.getvalue()
+
+
+def checked(node: type, widgets: Any) -> Mapping[str, Any]:
+    """The widgets of a block, once they are in their ranges."""
+    if not isinstance(widgets, dict):
+        raise ValueError("the widgets of a block are an object")
+    for fault in faults(node.INPUT_TYPES(), widgets):
+        raise ValueError(fault)
+    return widgets

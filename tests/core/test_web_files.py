@@ -1,0 +1,59 @@
+"""What our scripts in the page say of blocks, widgets and workflows is true of them; the ladder that they show."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.nodes.ladder_plan import ladder_png
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = {path.name: path.read_text("utf-8") for path in (ROOT / "web").glob("*.js")}
+
+
+def test_every_workflow_has_its_place_and_the_first_runs_at_once():
+    order = re.findall(r"'(\w+)'", WEB["templates.js"].split("ORDER = [")[1].split("]")[0])
+    assert sorted(order) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert order[0] == "text_to_video" and len(set(order)) == len(order)
+
+
+def test_inactive_widgets_are_those_of_their_blocks():
+    table = WEB["inactive.js"].split("READ = {")[1].split("\n}\n")[0]
+    for block, widgets in re.findall(r"(PyramidVideo\w+): \{(.*?)\}", table, re.DOTALL):
+        schema = NODE_CLASS_MAPPINGS[block].INPUT_TYPES()
+        named = set(re.findall(r"(\w+): (?:values|linear|zeroStar)", widgets)) | set(
+            re.findall(r"values\.(\w+)", widgets)
+        )
+        assert named and named <= {*schema["required"], *schema.get("optional", {})}
+
+
+def test_no_script_writes_markup():
+    for name, text in WEB.items():
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), name
+
+
+def test_the_ladder_is_drawn_from_widgets_alone():
+    plan = [{"first_steps": 4, "video_steps": 2, "stage_count": 2}, {"stage": 1, "first_steps": 9, "video_steps": 9}]
+    pictures = [Image.open(io.BytesIO(ladder_png(json.dumps(part)))) for part in (plan[:1], plan)]
+    assert pictures[0].size == pictures[1].size == (768, 512)
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    ["", "{}", "[]", "[3]", "[null]", "[" * 9000, '[{"first_steps": 1e9, "video_steps": 1}]', '[{"evil": 1}]'],
+)
+def test_a_plan_that_no_blocks_could_have_is_refused(plan):
+    with pytest.raises((ValueError, TypeError, RecursionError)):
+        ladder_png(plan)
+
+
+def test_steps_of_a_stage_that_is_not_there_are_refused():
+    blocks = [{"first_steps": 1, "video_steps": 1}, {"stage": 5, "first_steps": 1, "video_steps": 1}]
+    with pytest.raises(ValueError, match="no stage 5"):
+        ladder_png(json.dumps(blocks))

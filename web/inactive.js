@@ -1,0 +1,52 @@
+// Widgets that have no effect beside what another one says look inactive.
+import { app } from '../../scripts/app.js'
+
+const linear = values => values.linear
+const zeroStar = values => values.guidance_rule === 'CFG-Zero*'
+
+// block -> widget -> whether it is read
+const READ = {
+  PyramidVideoEmptyLatent: {
+    seconds: values => values.length_unit === 'seconds',
+    frames: values => values.length_unit === 'frames'
+  },
+  PyramidVideoGuidance: {
+    video_scale: values => !values.linear, linear_drop: linear, linear_minimum: linear
+  },
+  PyramidVideoFlowSampler: { zero_steps: zeroStar },
+  PyramidVideoStages: { shift: values => values.made_for !== 'Helios' || values.shift !== 1 }
+}
+
+function update(node) {
+  const values = Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value]))
+  const linked = new Set(node.inputs?.filter(input => input.widget && input.link != null).map(input => input.widget.name))
+  for (const [name, isRead] of Object.entries(READ[node.comfyClass])) {
+    const widget = node.widgets.find(widget => widget.name === name)
+    if (!widget || linked.has(name)) continue
+    widget.disabled = !isRead(values)
+    if (widget.options) widget.options.disabled = widget.disabled // the name that Vue nodes look at
+  }
+  node.setDirtyCanvas?.(true)
+}
+
+app.registerExtension({
+  name: 'PyramidVideo.Inactive',
+  nodeCreated(node) {
+    if (!READ[node.comfyClass]) return
+    for (const widget of node.widgets ?? []) {
+      const changed = widget.callback
+      widget.callback = function (...values) {
+        const answer = changed?.apply(this, values)
+        update(node)
+        return answer
+      }
+    }
+    const configured = node.onConfigure
+    node.onConfigure = function (...values) {
+      const answer = configured?.apply(this, values)
+      update(node)
+      return answer
+    }
+    update(node)
+  }
+})

@@ -1,0 +1,52 @@
+// What a block has to say stays on it: after the run, and after the page was loaded again. As text, never as markup.
+import { app } from '../../scripts/app.js'
+
+const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
+const LONGEST = 4000 // characters
+
+function show(node, text) {
+  if (!node.pyramidVideoNote) {
+    if (!text) return
+    const box = document.createElement('div')
+    box.style.cssText =
+      'white-space: pre-wrap; overflow: auto; font-size: 12px; line-height: 1.35; padding: 4px 8px; box-sizing: border-box;' +
+      'color: var(--descrip-text, #aaa); user-select: text; height: 100%; width: 100%'
+    const widget = node.addDOMWidget('note', 'pyramid_video_note', box, {
+      serialize: false, hideOnZoom: false, getMinHeight: () => heightOf(box.textContent, node), getMaxHeight: () => 160
+    })
+    widget.serialize = false
+    widget.pyramidVideoOwn = true
+    node.pyramidVideoNote = box
+  }
+  node.pyramidVideoNote.textContent = text
+  const [width, height] = node.computeSize()
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
+}
+
+function heightOf(text, node) {
+  const letters = Math.max(20, (node.size[0] - 40) / 6.2)
+  const lines = text.split('\n').reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / letters)), 0)
+  return Math.min(160, 12 + 17 * lines)
+}
+
+app.registerExtension({
+  name: 'PyramidVideo.Notes',
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith('PyramidVideo')) return
+    const executed = node.onExecuted
+    node.onExecuted = function (output) {
+      executed?.apply(this, arguments)
+      if (!output?.text) return
+      const text = output.text.join('\n').slice(0, LONGEST)
+      node.properties[KEPT] = text
+      show(node, text)
+    }
+    const configured = node.onConfigure
+    node.onConfigure = function (...values) {
+      const answer = configured?.apply(this, values)
+      const text = node.properties?.[KEPT]
+      if (typeof text === 'string' && text) show(node, text)
+      return answer
+    }
+  }
+})
