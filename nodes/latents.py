@@ -169,7 +169,8 @@ class Decode:
         "tiling",
     ]
     RETURN_TYPES = ("IMAGE",)
-    OUTPUT_TOOLTIPS = ("The frames; several clips of a batch follow each other.",)
+    OUTPUT_IS_LIST = (True,)
+    OUTPUT_TOOLTIPS = ("The frames. The clips of a batch are a list: what follows is done for each, so each is saved.",)
     FUNCTION = "decode"
 
     @classmethod
@@ -205,7 +206,8 @@ class Decode:
     def decode(self, vae, samples: dict[str, Any], chunk_frames: int = 2, tile_size: int = 0):
         host = get_host()
         check_latent_fits_vae(host.vae_facts(vae), samples)
-        return (host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None),)
+        pictures = host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None)
+        return (list(pictures.chunk(samples["samples"].shape[0])),)
 
 
 def nearest(size: int, multiple: int) -> int:

@@ -79,23 +79,34 @@ def run_node(
     extra_pnginfo: dict[str, Any] | None,
     outcome: Outcome,
 ) -> tuple[Any, ...]:
-    """Call one node; returns its outputs and adds what it wrote and said to `outcome`."""
+    """Call one node; returns its outputs and adds what it wrote and said to `outcome`.
+
+    As in ComfyUI, what travels on a wire is a list, mostly of one thing. A node is called once for each of the longest
+    list that it is given, shorter ones stay at their last; one that gives lists itself (OUTPUT_IS_LIST) lengthens them.
+    """
     node_class = classes[prompt[node_id]["class_type"]]
-    arguments = {
-        name: results[value[0]][value[1]] if is_link(value) else value
+    wires = {
+        name: results[value[0]][value[1]] if is_link(value) else [value]
         for name, value in prompt[node_id]["inputs"].items()
     }
-    hidden = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
-    for name, kind in node_class.INPUT_TYPES().get("hidden", {}).items():
-        arguments[name] = hidden.get(kind)
-    try:
-        answer = getattr(node_class(), node_class.FUNCTION)(**arguments)
-    except Exception as error:
-        raise NodeError(f"{node_label(prompt, node_id)}: {explain(error)}") from error
-    if isinstance(answer, dict):
-        collect(answer.get("ui") or {}, node_label(prompt, node_id), outcome)
-        return tuple(answer.get("result") or ())
-    return tuple(answer or ())
+    known = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
+    hidden = {name: known.get(kind) for name, kind in node_class.INPUT_TYPES().get("hidden", {}).items()}
+    given: list[tuple[Any, ...]] = []
+    for call in range(max(map(len, wires.values()), default=1)):
+        arguments = {name: values[min(call, len(values) - 1)] for name, values in wires.items()}
+        try:
+            answer = getattr(node_class(), node_class.FUNCTION)(**arguments, **hidden)
+        except Exception as error:
+            raise NodeError(f"{node_label(prompt, node_id)}: {explain(error)}") from error
+        if isinstance(answer, dict):
+            collect(answer.get("ui") or {}, node_label(prompt, node_id), outcome)
+            answer = answer.get("result")
+        given.append(tuple(answer or ()))
+    lists = getattr(node_class, "OUTPUT_IS_LIST", ())
+    return tuple(
+        [thing for part in parts for thing in part] if slot < len(lists) and lists[slot] else list(parts)
+        for slot, parts in enumerate(zip(*given, strict=True))
+    )
 
 
 def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:

@@ -201,12 +201,12 @@ def test_the_next_run_gets_what_it_shares_and_the_rest_is_let_go():
     memory = Memory()
     memory.expect(graph(2), ["4"], classes)
     execute(graph(1), ["4"], classes, memory=memory)
-    assert calls == ["Load", "Text", "Sample", "End"] and list(memory.results.values()) == [(1,)]
+    assert calls == ["Load", "Text", "Sample", "End"] and list(memory.results.values()) == [([1],)]
     calls.clear()
     memory.expect(graph(2), ["4"], classes)
     execute(graph(2), ["4"], classes, memory=memory)
     assert calls == ["Text", "Sample", "End"]
-    assert sorted(memory.results.values()) == [(1,), (3,), (3,)]
+    assert sorted(memory.results.values()) == [([1],), ([3],), ([3],)]
     calls.clear()
     execute(graph(2), ["4"], classes, memory=memory)
     assert calls == ["End"], "what writes files runs each time"

@@ -83,6 +83,17 @@ def test_text_to_video_writes_the_clip_that_was_asked_for(run, tmp_path):
     assert path.is_relative_to(tmp_path / "out") and path.name.endswith("_00001_.mp4")
 
 
+def test_the_clips_of_a_batch_are_files_of_their_own(run):
+    """Each is the clip that its seed makes alone, but for the rounding of a batch."""
+    code, report, err = run.report(FILE, "--seed", "3", "--set", "batch_size=2")
+    assert code == 0, err
+    assert [Path(path).name[-10:] for path in report["files"]] == ["00001_.mp4", "00002_.mp4"]
+    alone = [run(FILE, "--seed", seed) for seed in ("3", "4")]
+    first, second = (frames(Path(path)) for path in report["files"])
+    assert (first - frames(alone[0])).abs().mean() < 0.01 and (second - frames(alone[1])).abs().mean() < 0.01
+    assert (first - second).abs().mean() > 0.05
+
+
 def test_a_saved_video_runs_again_and_gives_the_same_frames(run):
     first = run(FILE, "--prompt", "a rabbit", "--seed", "5")
     second = run(first, changes={})
