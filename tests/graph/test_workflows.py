@@ -27,6 +27,7 @@ CORE = (
     "GetVideoComponents",
     "LoadImage",
     "LoadVideo",
+    "LoraLoaderModelOnly",
     "LoraModelLoader",
     "SaveImage",
     "SaveVideo",
@@ -85,6 +86,7 @@ def test_the_workflows_are_there_in_both_formats():
         "train_lora",
         "train_pyramid",
         "train_vae",
+        "use_lora",
     ]
     assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == STEMS
 
