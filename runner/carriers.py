@@ -6,9 +6,10 @@ The file is untrusted: it is told by its first bytes what it is, and the search 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,11 @@ def exif_text(value: Any) -> str:
 def find_graphs(data: Any) -> Graphs:
     """Look for graphs through an envelope: objects and lists in each other, and JSON in texts."""
     found = Graphs()
-    waiting: list[tuple[str, Any, int]] = [("", data, 0)]
+    waiting: deque[tuple[str, Any, int]] = deque([("", data, 0)])
     for _ in range(MOST_VALUES):
         if not waiting:
             break
-        where, value, depth = waiting.pop(0)
+        where, value, depth = waiting.popleft()
         if isinstance(value, str):
             value = _parsed(value)
         if is_ui(value):
@@ -117,7 +118,7 @@ def find_graphs(data: Any) -> Graphs:
         elif is_api(value):
             found.prompts.append((where, value))
         elif depth < DEEPEST:
-            waiting += ((path, inside, depth + 1) for path, inside in _inside(where, value))
+            waiting.extend((path, inside, depth + 1) for path, inside in islice(_inside(where, value), MOST_VALUES))
     return found
 
 

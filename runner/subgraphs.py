@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .specs import NodeSpec
-from .ui_graph import SUBGRAPH_INPUT, Graph, Value
+from .ui_graph import Graph, Value
 from .widgets import Path, has_widget, sent, socket_name
 
 
@@ -25,7 +25,7 @@ def typed_into(
     if isinstance(values, dict):
         named, values = {**values, **(named or {})}, []
     values, named = values or [], named or {}
-    promoted = [name for name in input_names(inner) if leads_to_widget(inner, name, specs)]
+    promoted = [name for name in inner.input_names if leads_to_widget(inner, name, specs)]
     properties = holder.get("properties") or {}
     proxies = [entry for entry in properties.get("proxyWidgets") or [] if isinstance(entry, list) and len(entry) > 1]
 
@@ -66,10 +66,6 @@ def typed_into(
     return given, typed
 
 
-def input_names(inner: Graph) -> list[str]:
-    return [entry["name"] for entry in inner.definition.get("inputs") or []]
-
-
 def leads_to_widget(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> bool:
     """Whether an input of a subgraph is linked to a widget in it, however deep."""
     for node, entry in targets(inner, name):
@@ -86,7 +82,7 @@ def leads_to_widget(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> b
 
 def input_linked_to(inner: Graph, node_id: str, widget: str) -> str | None:
     """The input of a subgraph that is linked to a widget of a node in it."""
-    for name in input_names(inner):
+    for name in inner.input_names:
         if any(str(node["id"]) == node_id and socket_name(entry) == widget for node, entry in targets(inner, name)):
             return name
     return None
@@ -94,8 +90,7 @@ def input_linked_to(inner: Graph, node_id: str, widget: str) -> str | None:
 
 def targets(inner: Graph, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The nodes, and their entries, that an input of a subgraph is linked to."""
-    slot = input_names(inner).index(name)
-    for wire in inner.wires.values():
-        if wire.origin == SUBGRAPH_INPUT and wire.origin_slot == slot and wire.target in inner.nodes:
+    for wire in inner.entering.get(inner.input_names.index(name), ()):
+        if wire.target in inner.nodes:
             node = inner.nodes[wire.target][0]
             yield from ((node, entry) for entry in node.get("inputs") or [] if entry.get("link") == wire.id)

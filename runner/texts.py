@@ -18,7 +18,7 @@ from .specs import NodeSpec
 from .workflow import Workflow, is_link
 
 LONGEST_NEST = 100  # choices in choices
-COMMENT = re.compile(r"/\*.*?\*/|//[^\n\r\u2028\u2029]*", re.DOTALL)
+LINE_END = re.compile("[\n\r\u2028\u2029]")
 ESCAPED = re.compile(r"\\([{}|])")
 TOKEN = re.compile("%([^%]+)%")
 DATE_PART = re.compile("yyyy|yyy|yy|dd?|MM?|hh?|mm?|ss?")
@@ -58,7 +58,7 @@ def choose(text: str, chance: random.Random, depth: int = 0) -> str:
     """`text` without comments, with one of the choices of each `{a|b}`; `\\{`, `\\|` and `\\}` are these letters."""
     if depth > LONGEST_NEST:
         raise ValueError(f"choices lie in each other more than {LONGEST_NEST} deep")
-    text = COMMENT.sub("", text)
+    text = without_comments(text)
     made, at = [], 0
     while at < len(text):
         if text[at] == "{":
@@ -69,6 +69,24 @@ def choose(text: str, chance: random.Random, depth: int = 0) -> str:
             made.append(text[at : at + size])
             at += size
     return ESCAPED.sub(r"\1", "".join(made))
+
+
+def without_comments(text: str) -> str:
+    """`text` without `/* ... */` and without `//` and what follows it on its line."""
+    kept, begin, at = [], 0, text.find("/")
+    last_end = text.rfind("*/")
+    while at >= 0:
+        if text.startswith("/*", at) and at + 2 <= last_end:
+            end = text.index("*/", at + 2) + 2
+        elif text.startswith("//", at):
+            found = LINE_END.search(text, at)
+            end = found.start() if found else len(text)
+        else:
+            at = text.find("/", at + 1)
+            continue
+        kept.append(text[begin:at])
+        begin, at = end, text.find("/", end)
+    return "".join([*kept, text[begin:]])
 
 
 def split_choices(text: str, at: int) -> tuple[list[str], int]:

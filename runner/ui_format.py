@@ -64,6 +64,8 @@ class _Converter:
             self.opened[what] += len(data.get(what) or [])
             if self.opened[what] > most:
                 raise WorkflowError(f"the graph has more than {most} {what} when all its subgraphs are opened")
+        if len(data.get("inputs") or []) > MOST_INPUTS:
+            raise WorkflowError(f"the subgraph {data.get('name', '?')!r} has more than {MOST_INPUTS} inputs")
         graph = graph_of(data, path, **use)
         depth = graph.prefix.count(":")
         for node_id, (node, _) in graph.nodes.items():
@@ -202,10 +204,9 @@ class _Converter:
         """What the Set node of a name is given, in this graph or the nearest around it."""
         place: Graph | None = graph
         while place is not None:
-            for node, _ in place.nodes.values():
-                if node["type"] == SETTER and name_of(node) == name:
-                    onward = next((entry.get("link") for entry in node.get("inputs") or []), None)
-                    return None if onward is None else self.source(place, onward, wanted, where)
+            if name in place.setters:
+                onward = next((entry.get("link") for entry in place.setters[name].get("inputs") or []), None)
+                return None if onward is None else self.source(place, onward, wanted, where)
             place = place.outer
         self.problems.append(f"{where} comes from a Get node of {name!r}, but no Set node keeps anything of that name")
         return None

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from .browser_nodes import SETTER, name_of
 from .errors import WorkflowError
 from .widgets import Path
 
@@ -75,6 +76,12 @@ class Graph:
         wires = self.wires.values()
         self.linked = {end for wire in wires for end in (wire.origin, wire.target)}
         self.handed_out = {wire.target_slot: wire.id for wire in wires if wire.target == SUBGRAPH_OUTPUT}
+        self.entering: dict[int, list[Wire]] = {}  # by input slot of this subgraph
+        for wire in wires:
+            if wire.origin == SUBGRAPH_INPUT:
+                self.entering.setdefault(wire.origin_slot, []).append(wire)
+        self.input_names = [entry["name"] for entry in self.definition.get("inputs") or []] if self.outer else []
+        self.setters = {name_of(node): node for node, _ in self.nodes.values() if node["type"] == SETTER}
 
 
 def graph_of(data: dict[str, Any], path: Path, **use: Any) -> Graph:

@@ -113,7 +113,10 @@ def too_deep(source: str) -> WorkflowError:
 
 def choose_graph(found: Graphs, specs: Mapping[str, NodeSpec], source: str) -> Workflow:
     """The one graph of a file. Where it is there in both forms, the API form is what ran and will run."""
-    prompts = [graph for i, (_, graph) in enumerate(found.prompts) if graph not in [g for _, g in found.prompts[:i]]]
+    prompts: list[dict[str, Any]] = []
+    for _, graph in found.prompts:
+        if graph not in prompts and len(prompts) < MOST_NAMED:
+            prompts.append(graph)
     if len(prompts) > 1 or (not prompts and len(found.uis) > 1):
         places = [where for where, _ in found.prompts or found.uis]
         raise WorkflowError(

@@ -54,6 +54,11 @@ def test_choices_without_end_are_refused_with_the_node():
         chosen("{" * 5000)
 
 
+def test_a_long_text_of_what_almost_is_a_comment_is_gone_through_once():
+    text = "/*x" * 200_000 + "///a\nb"
+    assert choose(text, random.Random(0)) == "/*x" * 200_000 + "\nb"
+
+
 def test_only_prompts_have_choices():
     made = workflow("x", prefix="{a|b} // c")
     choose_texts(made, node_specs())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -253,3 +254,16 @@ def test_a_prompt_in_a_file_name_is_letters_and_digits(tmp_path, text):
     prefix = prompt["1"]["inputs"]["filename_prefix"]
     assert resolve_inside(tmp_path, prefix).parent == tmp_path / "video"
     assert prefix.startswith("video/clip_") and prefix.endswith("_seed7")
+
+
+def test_a_list_of_a_million_things_is_no_envelope_that_is_searched_for_long():
+    begun = time.monotonic()
+    with pytest.raises(WorkflowError, match="is not a workflow"):
+        from_json([["x"]] * 1_000_000, specs(), "test.json")
+    assert time.monotonic() - begun < 20
+
+
+def test_the_border_of_a_subgraph_has_a_limit():
+    graph = {"id": "g", "name": "wide", "nodes": [], "inputs": [{"name": "a"}] * (MOST_INPUTS + 1)}
+    with pytest.raises(WorkflowError, match="the subgraph 'wide' has more than"):
+        from_json({"nodes": [{"id": 1, "type": "g"}], "definitions": {"subgraphs": [graph]}}, specs(), "test.json")
