@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import wait
@@ -274,8 +275,9 @@ async def refuse_redirect(*_: Any) -> None:
 
 def reason(error: OSError) -> str:
     """Why a connection failed, in the system's words."""
-    known = error.errno is not None and error.errno > 0
-    return os.strerror(error.errno) if known else error.strerror or type(error).__name__
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def reason_of(status: int) -> str:
@@ -288,4 +290,4 @@ def reason_of(status: int) -> str:
 
 def quoted(name: str) -> str:
     """A file name for a form's header, where ComfyUI takes line ends and semicolons for its end."""
-    return name.translate(str.maketrans({"\r": "%0D", "\n": "%0A", ";": "%3B"}))
+    return re.sub(r"[\r\n;]", lambda letter: f"%{ord(letter[0]):02X}", name)

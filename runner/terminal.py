@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ class Unfailing:
             pass  # ValueError is a stream that was closed
         return len(text)
 
-    def writelines(self, lines) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
@@ -59,7 +59,7 @@ def unfailing_output() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:
         streams = [Unfailing(nowhere if stream is None else stream) for stream in before]  # None: it was never open
-        sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+        sys.stdout, sys.stderr = streams
         try:
             yield
         finally:
