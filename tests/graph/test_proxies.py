@@ -70,7 +70,7 @@ class Front(Stub):
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 10.0)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     yield
     use_host(None)
@@ -216,7 +216,8 @@ def test_work_that_was_taken_is_not_handed_over_again_when_the_answer_is_lost(ru
     assert status == 0 and len(front.ids) == 1 and len(report["files"]) == 1
 
 
-def test_a_server_that_fails_on_a_graph_each_time_is_told(run, start):
+def test_a_server_that_fails_on_a_graph_each_time_is_told(run, start, monkeypatch):
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
     status, report = run(start(lambda front, handler: handler.path == "/prompt" and handler.refuse(500)).url)
     assert status == 1 and "cannot take this workflow" in report["error"] and "answers 500" in report["error"]
 
