@@ -268,14 +268,10 @@ class FinishClip:
         host = get_host().any_model
         facts, small, large = host.facts(model), size_of_latent(clip), size_of_latent(latent_image)
         check_larger(host.picture(clip).shape, host.picture(latent_image).shape)
-        least = least_level(facts.latents, small, large, care, spectrum)
-        begin = max(level, least)
-        said = f"Begins at a share of noise of {begin:.3f}, with {steps} steps."
-        if 0 < level < least:
-            said += f" Asked for {level:.3f}, where theory says that the new detail stays blurred."
+        begin, said = begin_of(level, facts.latents, small, large, care, spectrum)
         top = facts.scaling.from_share(begin)
         sigmas = torch.tensor([top, *below(lambda n: host.sigmas(model, n, scheduler), top, steps)])
-        notice = tell(said)
+        notice = tell(f"{steps} steps from a share of noise of {begin:.3f}.", *said)
         made = host.finish_clip(model, (positive, negative, cfg), sampler_name, sigmas, clip, latent_image, seed)
         return {"ui": notice, "result": (made,)}
 
@@ -292,6 +288,21 @@ def check_larger(small, large) -> None:
             f"the clip has {small[-1]} x {small[-2]} latent cells and latent_image {large[-1]} x {large[-2]}: make "
             "latent_image larger than the clip"
         )
+
+
+def begin_of(
+    level: float, latents: str, small, large, care: float, spectrum: Spectrum | None
+) -> tuple[float, list[str]]:
+    """The share of noise to begin at, and what to say where it is not as asked or nobody knows whether it is enough."""
+    try:
+        least = least_level(latents, small, large, care, spectrum)
+    except ValueError:
+        if not level:
+            raise
+        return level, ["Nothing is known of this VAE's spectrum, so detail may stay blurred: wire 'Fit spectrum'."]
+    if 0 < level < least:
+        return least, [f"Asked for {level:.3f}, where theory says that new detail stays blurred."]
+    return max(level, least), []
 
 
 def least_level(latents: str, small, large, care: float, spectrum: Spectrum | None) -> float:

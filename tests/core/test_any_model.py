@@ -15,7 +15,7 @@ from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
-from pyramid_video.nodes.drafts import below, least_level, rows_of
+from pyramid_video.nodes.drafts import begin_of, below, least_level, rows_of
 from pyramid_video.nodes.spectral import numbers
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
 from pyramid_video.samplers.full_sequence import FlowSampler
@@ -247,3 +247,16 @@ def test_detail_needs_the_noise_that_hides_it():
     least = least_level("", (30, 52), (60, 104), 0.01, WAN)
     assert least == pytest.approx(0.864, abs=1e-3)
     assert least_level("", (40, 69), (60, 104), 0.01, WAN) < least
+
+
+def test_a_finish_never_begins_where_detail_stays_blurred():
+    sizes = (30, 52), (60, 104)
+    least = least_level("", *sizes, 0.01, WAN)
+    for asked in (0.0, 0.5):
+        begin, said = begin_of(asked, "", *sizes, 0.01, WAN)
+        assert begin == least and bool(said) == bool(asked)
+    assert begin_of(0.95, "", *sizes, 0.01, WAN) == (0.95, [])
+    begin, said = begin_of(0.7, "LTXV", *sizes, 0.01, None)
+    assert begin == 0.7 and "Fit spectrum" in said[0]
+    with pytest.raises(ValueError, match="Fit spectrum"):
+        begin_of(0.0, "LTXV", *sizes, 0.01, None)

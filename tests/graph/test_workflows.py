@@ -14,7 +14,9 @@ from pyramid_video.host import use_host
 from pyramid_video.host.folders import ModelFolders
 from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.nodes.schedules import Stages
-from pyramid_video.runner.registry import node_classes, node_specs
+from pyramid_video.runner.registry import node_classes
+from pyramid_video.runner.registry import node_specs as known_specs
+from pyramid_video.runner.specs import NodeSpec, spec_of_info
 from pyramid_video.runner.workflow import from_json
 from pyramid_video.samplers.presets import PRESETS
 
@@ -25,6 +27,7 @@ CORE = (
     "CLIPLoader",
     "CreateVideo",
     "GetVideoComponents",
+    "ImageScale",
     "LoadImage",
     "LoadVideo",
     "LoraLoaderModelOnly",
@@ -33,6 +36,13 @@ CORE = (
     "SaveVideo",
     "VAEEncode",
     "VAELoader",
+)
+HOSTS_OWN = (  # graphs of core models, whose blocks only ComfyUI has; core_specs.json describes them as its server does
+    "hunyuan15_text_to_video",
+    "ltx2_text_to_video",
+    "minimax_h3_text_to_video",
+    "wan22_image_to_video",
+    "wan22_text_to_video",
 )
 HELIOS = ("helios_image_to_video", "helios_text_to_video", "helios_video_to_video")
 TITLE_HEIGHT = 30  # the editor draws the title above a node's position
@@ -67,13 +77,26 @@ def box(node) -> tuple[float, float, float, float]:
     return x, y - TITLE_HEIGHT, x + width, y + height
 
 
+def node_specs() -> dict[str, NodeSpec]:
+    """The blocks that the runner knows, and the core ones that only ComfyUI has."""
+    core = read(Path(__file__).parent / "core_specs.json")
+    return {kind: spec_of_info(kind, info, is_closed=True) for kind, info in core.items()} | known_specs()
+
+
 def test_the_workflows_are_there_in_both_formats():
+    hunyuan, ltx, minimax, *wan = HOSTS_OWN
     assert STEMS == [
+        "any_model_small",
         "compare_families",
+        "draft_then_finish",
         "extend_clip",
+        "finish_a_clip",
         *HELIOS,
+        hunyuan,
         "image_to_video",
         "look_inside",
+        ltx,
+        minimax,
         "official_miniflux",
         "official_sd3",
         "text_to_video",
@@ -87,6 +110,7 @@ def test_the_workflows_are_there_in_both_formats():
         "train_pyramid",
         "train_vae",
         "use_lora",
+        *wan,
     ]
     assert sorted(file.stem for file in (FOLDER / "api").glob("*.json")) == STEMS
 
@@ -99,6 +123,9 @@ def test_ui_format_converts_to_its_api_twin(stem):
 @every_workflow
 def test_only_our_blocks_and_few_core_ones(stem):
     for node in filter(runs, ui_of(stem)["nodes"]):
+        if stem in HOSTS_OWN:
+            assert node["type"] in node_specs()
+            continue
         assert node["type"] in node_classes()
         assert node["type"] in CORE or node["type"].startswith("PyramidVideo")
 
@@ -288,3 +315,16 @@ def test_an_input_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_pa
     file.touch()
     lend_inputs_to(file)
     assert "pyramid_video_start.mp4 is not put into ComfyUI's input folder" in caplog.text
+
+
+@pytest.mark.parametrize("stem", HOSTS_OWN)
+def test_graphs_of_core_models_carry_the_pyramid_and_name_their_files(stem):
+    prompt = api_of(stem)
+    kinds = [node["class_type"] for node in prompt.values()]
+    assert kinds.count("PyramidVideoAnyStages") == kinds.count("PyramidVideoAnySamplerObject") == 1
+    (pyramid,) = (key for key, node in prompt.items() if node["class_type"] == "PyramidVideoAnySamplerObject")
+    samplers = [node for node in prompt.values() if node["class_type"] == "SamplerCustomAdvanced"]
+    assert samplers and all(node["inputs"]["sampler"] == [pyramid, 0] for node in samplers)
+    for node in ui_of(stem)["nodes"]:
+        for model in node["properties"].get("models", []):
+            assert model["name"] in node["widgets_values"] and model["url"].endswith("/" + model["name"])

@@ -75,6 +75,30 @@ def check_every_family_gives_what_it_gives_without_the_host(door):
             same(door, made(door, model, sampler), ours, 2e-4 * float(ours.abs().max()))
 
 
+def check_the_pyramid_for_any_model_gives_what_it_gives_without_the_host(door):
+    from pyramid_video.host.standalone_any_model import AnyModel
+    from pyramid_video.samplers.spectral_stages import SpectralStages
+
+    class Silent:
+        def update(self, *told):
+            pass
+
+        def close(self):
+            pass
+
+    outside, prompts = AnyModel(lambda total: Silent()), (door.positive, door.negative, SCALE)
+    for name in ("flow", "v", "epsilon"):
+        model, alone = load(door, name)
+        for stages in (SpectralStages(levels=(1.0,)), SpectralStages(levels=(0.8,))):
+            for solver in ("euler", "heun"):
+                there = outside.sigmas(alone, 6, "simple")
+                here = door.host.any_model.sigmas(model, 6, "simple")
+                door.torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+                ours = outside.sample(alone, prompts, solver, stages, there, door.latent(), SEED)["samples"]
+                theirs = door.host.any_model.sample(model, prompts, solver, stages, here, door.latent(), SEED)
+                same(door, theirs["samples"], ours, 1e-3 * float(ours.abs().max()))
+
+
 def check_the_hosts_own_samplers_run_flows_and_diffusion(door):
     for name in ("flow", "v", "epsilon"):
         model, alone = load(door, name)

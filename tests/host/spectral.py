@@ -387,6 +387,89 @@ def check_a_clip_is_finished_at_a_larger_size(case):
     assert (picture - 0.3).abs().max() < 0.05
 
 
+def check_guides_of_ltx_are_those_of_a_smaller_video(case):
+    from comfy_extras.nodes_lt import LTXVAddGuide
+    from pyramid_video.samplers.spectral import resample_picture
+
+    def guided(latent, guide):
+        mask = case.torch.ones(1, 1, latent.shape[2], 1, 1)
+        scales = (8, 32, 32)
+        return LTXVAddGuide.append_keyframe(case.positive, case.negative, 0, latent, mask, guide, 1.0, scales)
+
+    guide = case.house.models.noise(1, 128, 1, 12, 16, seed=4)
+    parts = {}
+    for size in ((12, 16), (6, 8)):
+        parts[size] = guided(case.house.models.empty(case.kind, *size), resample_picture(guide, size))
+    seen = []
+    for size, sampler in (((12, 16), case.pyramid(case.middle)), ((6, 8), case.core())):
+        positive, negative, latent, mask = parts[size]
+        guider = case.house.comfy.samplers.CFGGuider(case.model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(2.0)
+        noise = resample_noise(case, latent)
+        work = lambda: case.sample(sampler, latent, noise, guider=guider, denoise_mask=mask)  # noqa: E731, B023
+        seen.append(case.seen(work))
+    for call, wanted in zip(seen[0][:2], seen[1][:2], strict=True):
+        for name in wanted:
+            compare(case, call[name], wanted[name], name)
+
+
+def resample_noise(case, latent):
+    """The same noise for a latent of any size: the corner of that of full size."""
+    from pyramid_video.samplers.spectral import resample, size_of
+
+    full = case.house.models.noise(*latent.shape[:-2], 12, 16, seed=6)
+    return resample(full, size_of(latent))
+
+
+def check_keyframes_of_h3_have_the_size_of_their_stage(case):
+    keyframe = {"resolved_frame_index": 0, "latent": case.house.models.noise(1, 24, 1, 12, 16, seed=4)}
+    guider = case.guider()
+    guider.set_conds(
+        case.house.models.prompt(case.kind, 2, minimax_keyframes=[keyframe]),
+        case.house.models.prompt(case.kind, 3, minimax_keyframes=[keyframe]),
+    )
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
+    for call in calls:
+        (latent,) = call["minimax_payload"]["cond_video_latents"]
+        assert latent.shape[-2:] == call["input 0"][0].shape[-2:]
+    assert {tuple(call["input 0"][0].shape[-2:]) for call in calls} == {(6, 8), (12, 16)}
+    assert keyframe["latent"].shape[-2:] == (12, 16)
+
+
+def check_prompts_in_times_and_places_run(case):
+    half = case.torch.zeros(1, 12, 16)
+    half[..., :8] = 1
+    timed = [[case.positive[0][0], {**case.positive[0][1], "start_percent": 0.0, "end_percent": 0.5}]]
+    later = [[case.negative[0][0], {**case.negative[0][1], "start_percent": 0.5, "end_percent": 1.0}]]
+    masked = [[case.positive[0][0], {**case.positive[0][1], "mask": half, "mask_strength": 1.0}]]
+    placed = [[case.positive[0][0], {**case.positive[0][1], "area": (6, 8, 2, 4), "strength": 1.0}]]
+    for positive in (timed + later, masked + later, placed + case.positive):
+        guider = case.house.comfy.samplers.CFGGuider(case.model)
+        guider.set_conds(positive, case.negative)
+        guider.set_cfg(2.0)
+        assert case.torch.isfinite(case.sample(case.pyramid(case.middle), guider=guider)).all()
+        plain = case.house.comfy.samplers.CFGGuider(case.model)
+        plain.set_conds(positive, case.negative)
+        plain.set_cfg(2.0)
+        case.same(case.sample(case.pyramid(1.0), guider=guider), case.sample(case.core(), guider=plain))
+
+
+def check_context_windows_run(case):
+    import comfy.context_windows as windows
+
+    model = case.model.clone()
+    schedule = windows.get_matching_context_schedule("standard_static")
+    fuse = windows.get_matching_fuse_method("pyramid")
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=schedule, fuse_method=fuse, context_length=2, context_overlap=1, dim=2
+    )
+    windows.create_prepare_sampling_wrapper(model)
+    guider = case.guider(model)
+    assert case.torch.isfinite(case.sample(case.pyramid(case.middle), guider=guider)).all()
+    case.same(case.sample(case.pyramid(1.0), guider=guider), case.sample(case.core(), guider=case.guider(model)))
+
+
 def refused(work, *words: str) -> None:
     try:
         work()
@@ -405,6 +488,10 @@ ALL = (
 SOME = {
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl"),
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
+    check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
+    check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
+    check_prompts_in_times_and_places_run: ("sd3",),
+    check_context_windows_run: ONE,
     check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux"),
     check_sound_stands_at_the_new_level: WITH_SOUND,
     check_a_mask_keeps_what_it_covers: KEEP_MASKED,
