@@ -21,6 +21,7 @@ TRAINING = {  # settings of each part, by picture size; the parts in the order i
     },
     128: {
         "vae": figure_vae.VAE_TRAINING,
+        "decoder": figure_vae.DECODER_TRAINING,
         "flow": small_flow.FLOW_TRAINING,
         **small_families.RECIPES[128].training,
     },
@@ -61,11 +62,9 @@ def train(
     """Train a part for pictures of the size of `dataset`; `vae` is that in the folder `models`, but for its own run."""
     more = {"on_step": on_step} if clips is None else {"on_step": on_step, "clips": clips}
     large = dataset.size != min(TRAINING)
-    if part == "vae" and large:
-        run = figure_vae.train_figure_vae(dataset, folder, settings, **more)
-        return TrainedPart(run, partial(small_vae.export_vae, run))
     if part in ("vae", "decoder"):
-        run = small_vae.train_vae(dataset, folder, settings, begun=vae, judged_from=judged_from, **more)
+        train_vae = figure_vae.train_figure_vae if large else small_vae.train_vae
+        run = train_vae(dataset, folder, settings, begun=vae, judged_from=judged_from, **more)
         return TrainedPart(run, partial(small_vae.export_vae, run))
     if part == "pyramid" and not large:
         trained = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)

@@ -81,12 +81,10 @@ def train_vae(
         fit_block_shortcut(vae, pool[:FITTED_CLIPS].float() / 127.5 - 1, draw)
     else:
         vae = begun.train()
-        for name, parameter in vae.named_parameters():
-            parameter.requires_grad_(not name.startswith(ENCODING))
+        freeze_encoder(vae)
     modules: dict[str, nn.Module] = {"vae": vae}
     if judged_from is not None:
-        modules["discriminator"] = frame_discriminator.FrameDiscriminator()
-        frame_discriminator.init_weights(modules["discriminator"], draw)
+        modules["discriminator"] = new_discriminator(settings.seed)
     run = TrainingRun(modules, settings, folder)
     run.resume()
     loss = VAELoss()
@@ -100,6 +98,19 @@ def train_vae(
         return loss(vae, video, generator, modules["discriminator"] if judged else None)
 
     return run.train(objective, on_step=on_step)
+
+
+def freeze_encoder(vae: causal_vae.CausalVideoVAE) -> None:
+    """Let nothing learn that latents depend on."""
+    for name, parameter in vae.named_parameters():
+        parameter.requires_grad_(not name.startswith(ENCODING))
+
+
+def new_discriminator(seed: int) -> frame_discriminator.FrameDiscriminator:
+    """A discriminator of frames that knows nothing yet."""
+    discriminator = frame_discriminator.FrameDiscriminator()
+    frame_discriminator.init_weights(discriminator, torch.Generator().manual_seed(seed + 2))
+    return discriminator
 
 
 def export_vae(run: TrainingRun, folder: Path) -> Path:

@@ -84,6 +84,19 @@ def test_the_vae_learns_pictures_then_clips_and_goes_on_exactly(dataset, narrow,
     )
 
 
+def test_a_decoder_learns_on_before_a_discriminator_without_moving_the_latents(dataset, vae, tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_vae, "PIECES", ((5, 1),))
+    before = {name: weight.clone() for name, weight in vae.state_dict().items()}
+    settings = TrainSettings(steps=2, warmup=1, learning_rate=1e-2, average=0.5, optimizer="muon")
+    seen = set()
+    run = figure_vae.train_figure_vae(
+        dataset, tmp_path, settings, clips=1, begun=vae, judged_from=1, on_step=lambda _, losses: seen.update(losses)
+    )
+    moved = {name for name, weight in run.averaged()["vae"].items() if not torch.equal(weight, before[name])}
+    assert "judge" in seen and any(name.startswith("decoder.up_blocks") for name in moved)
+    assert not [name for name in moved if name.startswith(small_vae.ENCODING)]
+
+
 def test_flow_and_text_encoder_go_on_exactly_and_know_both_sizes(dataset, vae, narrow, tmp_path):
     settings = TrainSettings(steps=8, warmup=1, average=0.5, optimizer="muon")
     seen = set()
