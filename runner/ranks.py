@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..models.file_lock import file_lock
+from ..models.file_lock import LockedError, file_lock
 from .errors import RunnerError
 from .workflow import Prompt
 
@@ -62,8 +62,13 @@ def own_share(items: Sequence[T]) -> Sequence[T]:
 
 @contextmanager
 def locked_for_all(lock: Path, purpose: str) -> Iterator[None]:
-    """Hold a lock in the first process, for all of them; LockedError in the first ends the others."""
-    with file_lock(lock, purpose) if is_first() else nullcontext():
+    """Hold a lock on the output folder in the first process, for all of them; its RunnerError ends the others."""
+    with ExitStack() as stack:
+        if is_first():
+            try:
+                stack.enter_context(file_lock(lock, purpose))
+            except LockedError as error:
+                raise RunnerError(f"{error}; wait for its end, or give another --out") from None
         yield
 
 
