@@ -299,7 +299,7 @@ class TrainingSettings:
         settings = TrainSettings(
             steps,
             learning_rate,
-            warmup,
+            warmup=warmup,
             average=average,
             accumulate=accumulate,
             clip_norm=clip_norm,
