@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .network_config import check_sizes, shown
+
 # Official switches with only one value in use; anything else is a network that this code does not build.
 _FIXED = {
     "encoder_down_block_types": "DownEncoderBlockCausal3D",
@@ -54,6 +56,7 @@ class CausalVAEConfig:
     block_shortcut: bool = False  # a linear code of each block beside the networks (not in the official network)
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         for field in fields(self):
             if field.type.startswith("tuple"):
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
@@ -105,7 +108,7 @@ class CausalVAEConfig:
             if key in _FIXED:
                 given = value if isinstance(value, list | tuple) else [value]
                 if any(entry != _FIXED[key] for entry in given):
-                    raise ValueError(f"causal VAE config: {key} is {value!r}; only {_FIXED[key]!r} is supported")
+                    raise ValueError(f"causal VAE config: {key} is {shown(value)}; only {_FIXED[key]!r} is supported")
             elif key not in known and key not in _HARMLESS and not key.startswith("_"):
                 raise ValueError(f"causal VAE config: unknown key {key!r}; is this the config of another model?")
         return cls(**{key: value for key, value in values.items() if key in known})

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .json_file import NotReadable, read_object
+
 METADATA_KEY = "pyramid_video"  # of the safetensors metadata, or of a tensor of JSON bytes where metadata cannot ride
 COMPONENT_WEIGHTS = "diffusion_pytorch_model"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -46,8 +48,16 @@ OTHER_FILES = (  # first bytes of what people save under a weight file's name by
 )
 
 
+LONGEST_MESSAGE = 800  # characters; a file may hold names of any length
+
+
 class CheckpointError(ValueError):
-    """A file or folder that is not what it should be, said in one sentence."""
+    """A file or folder that is not what it should be, said in one sentence that can be printed."""
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in message))
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,8 @@ def is_header(start: bytes, file: Path) -> bool:
     return start[8:9] == b"{" and 2 <= length <= min(LARGEST_HEADER, file.stat().st_size - 8)
 
 
-def scan_safetensors(file: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
+def scan_safetensors(file: Path, described: bool = True) -> tuple[dict[str, Stored], dict[str, Any]]:
+    """Tensors by name, and unless it is not asked for what our own `save` wrote about them."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -121,21 +132,41 @@ def scan_safetensors(file: Path) -> tuple[dict[str, Stored], dict[str, Any]]:
         try:
             header = json.loads(stream.read(length))
             text = (header.pop("__metadata__", None) or {}).get(METADATA_KEY)
-            end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-            tensors = {
-                key: Stored(tuple(map(int, entry["shape"])), DTYPES.get(entry["dtype"]), file)
-                for key, entry in header.items()
-            }
+            tensors = {key: stored_entry(entry, file) for key, entry in header.items()}
+            end = 8 + length + last_byte(header)
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise CheckpointError(f"{file} has a damaged safetensors header; download or copy it again") from error
     if size < end:
         raise CheckpointError(f"{file} is cut off: {size} of {end} bytes are there; download or copy it again")
+    if not described:
+        return tensors, {}
     bytes_key = next((key for key in tensors if key.rpartition(".")[2] == METADATA_KEY), None)
     if bytes_key is not None:
         del tensors[bytes_key]
-        _, described = next(read_safetensors(file, [bytes_key]))
-        text = text or described.flatten().view(torch.uint8).numpy().tobytes().decode("utf-8", "replace")
+        _, stored = next(read_safetensors(file, [bytes_key]))
+        text = text or stored.flatten().view(torch.uint8).numpy().tobytes().decode("utf-8", "replace")
     return tensors, parse_metadata(text, file)
+
+
+def stored_entry(entry: Mapping[str, Any], file: Path) -> Stored:
+    """What a header says of one tensor; ValueError where it contradicts itself."""
+    name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(name, str) or not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("a type that is no word, or a size that is no count")
+    stored = Stored(tuple(shape), DTYPES.get(name), file)
+    if end - begin < 0 or (stored.dtype is not None and end - begin != stored.size * stored.dtype.itemsize):
+        raise ValueError("a tensor of another size than its shape says")
+    return stored
+
+
+def last_byte(header: Mapping[str, Any]) -> int:
+    """How many bytes the tensors of a header take; ValueError unless they lie one after the other."""
+    place = 0
+    for begin, end in sorted(entry["data_offsets"] for entry in header.values()):
+        if begin != place:
+            raise ValueError("tensors that overlap, or a gap between them")
+        place = end
+    return place
 
 
 def parse_metadata(text: Any, file: Path) -> dict[str, Any]:
@@ -175,8 +206,10 @@ def read_safetensors(file: Path, keys: list[str]) -> Iterator[tuple[str, Tensor]
         with safe_open(file, framework="pt") as opened:
             for key in keys:
                 yield key, opened.get_tensor(key)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged, or of a newer kind than is known here; download it again") from error
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
@@ -251,7 +284,8 @@ def all_shards(folder: Path, stem: str, count: int, suffix: str) -> tuple[Path, 
 
 
 def present(files: list[Path]) -> tuple[Path, ...]:
-    missing = [file.name for file in files if not file.is_file()]
+    names = {file.name for file in files[0].parent.iterdir()}  # asking for a name that no system has is an error
+    missing = [file.name for file in files if file.name not in names or not file.is_file()]
     if missing:
         raise CheckpointError(f"{files[0].parent} lacks {', '.join(missing)} ({len(missing)} of {len(files)} shards)")
     return tuple(files)
@@ -260,9 +294,6 @@ def present(files: list[Path]) -> tuple[Path, ...]:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object; CheckpointError when it is damaged."""
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds no JSON object")
-    return content
+        return read_object(file)
+    except NotReadable as error:
+        raise CheckpointError(f"{file} cannot be read: {error}; download or copy it again") from error

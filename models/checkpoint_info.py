@@ -27,6 +27,7 @@ from .checkpoint_kinds import (
 from .families import ModelFamily
 from .helios_variant import helios_variant
 from .latent_format import LatentFormat, latent_format_for
+from .network_config import shown
 
 # The official loader gives these whatever config.json says; the file for SD3 lacks some of them.
 ADDED_BY_THE_LOADER = {
@@ -129,6 +130,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
         keys=keys,
     )
     check_fit(info)
+    check_format(info)
     return info
 
 
@@ -157,7 +159,7 @@ def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, 
     try:
         return config_class.from_dict(values)
     except NONSENSE as error:
-        raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {first_line(error)}") from error
+        raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {reason(error)}") from error
 
 
 def folder_config(path: Path, kind: str) -> dict[str, Any] | None:
@@ -166,8 +168,8 @@ def folder_config(path: Path, kind: str) -> dict[str, Any] | None:
     if not file.is_file() or (path.is_file() and not path.name.startswith(COMPONENT_WEIGHTS)):
         return None
     values = read_json(file)
-    if (name := values.get("_class_name")) is not None and name not in OFFICIAL_CLASSES:
-        raise CheckpointError(f"{file} is of a {name}; this place takes {wanted([kind])}")
+    if (name := values.get("_class_name")) is not None and str(name) not in OFFICIAL_CLASSES:
+        raise CheckpointError(f"{file} is of a {name!s:.60}; this place takes {wanted([kind])}")
     config = values | ADDED_BY_THE_LOADER.get(kind, {})
     if kind == "miniflux" and config.get("attention_head_dim", sum(MINIFLUX_AXES)) == sum(MINIFLUX_AXES):
         config["axes_dims_rope"] = MINIFLUX_AXES
@@ -221,7 +223,7 @@ def check_fit(info: CheckpointInfo) -> None:
         needed = network_class(info.config, ops=bare_layers, device="meta").state_dict()
     except NONSENSE as error:
         raise CheckpointError(
-            f"the configuration of {info.path} fits no {KINDS[info.kind]}: {first_line(error)}"
+            f"the configuration of {info.path} fits no {KINDS[info.kind]}: {reason(error)}"
         ) from error
     if missing := [key for key in needed if key not in info.keys]:
         raise CheckpointError(f"{what} but lacks {len(missing)} of {len(needed)} tensors: {first_few(missing)}")
@@ -240,14 +242,24 @@ def check_layers(info: CheckpointInfo) -> None:
     """Refuse more layers than there are tensors: making a billion of them to compare would not end."""
     for name, value in info.config.to_dict().items():
         counts = value if isinstance(value, list) else [value]
-        if "layers" in name and sum(counts) > len(info.keys):
-            raise ValueError(f"{name} is {value}, but there are only {len(info.keys)} tensors")
+        if ("layers" in name or "blocks" in name) and sum(counts) > len(info.keys):
+            raise ValueError(f"{name} is {shown(value)}, but there are only {len(info.keys)} tensors")
+
+
+def check_format(info: CheckpointInfo) -> None:
+    """CheckpointError where the latent format has numbers for other channels than the network."""
+    channels = getattr(info.config, "latent_channels", None)
+    if info.latent_format is not None and info.latent_format.channels not in (None, channels):
+        raise CheckpointError(
+            f"the description of {info.path} has a damaged latent format: numbers for {info.latent_format.channels} "
+            f"channels, and the network has {channels}"
+        )
 
 
 def first_few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def first_line(error: Exception) -> str:
-    """What went wrong, without the places in its own code that torch appends."""
-    return str(error).partition("\n")[0]
+def reason(error: Exception) -> str:
+    """What is wrong with a configuration: our own words, for those of Python and torch speak of their code."""
+    return str(error) if isinstance(error, ValueError) else "it has sizes or values that no such network can have"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,12 +39,17 @@ class ModelFamily:
     variant: str = ""
 
     def __post_init__(self) -> None:
-        if self.name not in FAMILIES:
-            raise ValueError(f"unknown family {self.name!r}; expected one of {', '.join(FAMILIES)}")
-        if not isinstance(self.shift, int | float) or not self.shift > 0:
-            raise ValueError(f"the shift of a flow is {self.shift!r}; expected a number above 0")
+        if not isinstance(self.name, str) or self.name not in FAMILIES:
+            raise ValueError(f"unknown family {self.name!r:.60}; expected one of {', '.join(FAMILIES)}")
+        if not isinstance(self.shift, int | float) or not 0 < self.shift < math.inf:
+            raise ValueError(f"the shift of a flow is {self.shift!r:.60}; expected a number above 0")
+        words = (self.schedule, self.prediction, self.variant)
+        if not all(isinstance(word, str) for word in words) or not isinstance(self.zero_terminal_snr, bool):
+            raise ValueError(f"schedule, prediction and variant of a family are words, not {words!r:.100}")
         if self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}; expected one of {', '.join(VARIANTS[1:])}, or none")
+            raise ValueError(
+                f"unknown variant {self.variant!r:.60}; expected one of {', '.join(VARIANTS[1:])}, or none"
+            )
 
     def __str__(self) -> str:
         return FAMILIES[self.name]
@@ -60,6 +66,8 @@ class ModelFamily:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelFamily:
         """Read what `to_dict` wrote; ValueError names what is not known."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"a family is an object with {', '.join(cls.__dataclass_fields__)}, not {values!r:.60}")
         if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
             raise ValueError(f"unknown settings of a model family: {', '.join(unknown)}")
         return cls(**values)

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .network_config import shown
+
 PerChannel = float | tuple[float, ...]
 Factors = tuple[tuple[float, float, float], ...]
+LARGEST, SMALLEST_SCALE = 1e6, 1e-6  # of a shift or scale; what lies beyond is noise or nothing in any precision
 _SCALES = ("shift", "scale", "first_shift", "first_scale")
 
 
@@ -41,19 +44,29 @@ class LatentFormat:
         for key in _SCALES:
             value = getattr(self, key)
             entries = tuple(value) if isinstance(value, list | tuple) else (value,)
-            if not all(math.isfinite(entry) and (entry > 0 or key.endswith("shift")) for entry in entries):
+            if not all(is_number(entry) and (entry >= SMALLEST_SCALE or key.endswith("shift")) for entry in entries):
                 raise ValueError(
-                    f"latent format {self.name!r}: {key} is {value}; shifts are finite, scales also above 0"
+                    f"latent format {shown(self.name)}: {key} is {shown(value)}; shifts are finite, scales also above 0"
                 )
             if isinstance(value, list | tuple):
                 object.__setattr__(self, key, entries)
                 counts.add(len(entries))
         if self.rgb_factors is not None:
+            rows = self.rgb_factors if isinstance(self.rgb_factors, list | tuple) else [self.rgb_factors]
+            triples = [*rows, *([] if self.rgb_bias is None else [self.rgb_bias])]
+            if not all(isinstance(row, list | tuple) and len(row) == 3 and all(map(is_number, row)) for row in triples):
+                raise ValueError(f"latent format {shown(self.name)}: its colours are no triples of numbers")
             object.__setattr__(self, "rgb_factors", tuple(tuple(row) for row in self.rgb_factors))
             object.__setattr__(self, "rgb_bias", tuple(self.rgb_bias or (0.0, 0.0, 0.0)))
             counts.add(len(self.rgb_factors))
         if len(counts) > 1:
             raise ValueError(f"latent format {self.name!r} has numbers for {sorted(counts)} channels; they must agree")
+
+    @property
+    def channels(self) -> int | None:
+        """How many channels it has numbers for; None where it is the same for all."""
+        lists = [getattr(self, key) for key in (*_SCALES, "rgb_factors")]
+        return next((len(value) for value in lists if isinstance(value, tuple)), None)
 
     def normalize(self, latent: Tensor, starts_clip: bool = True) -> Tensor:
         """From the VAE's scale to the transformer's; with `starts_clip=False` frame 0 counts as a later frame."""
@@ -74,11 +87,10 @@ class LatentFormat:
             raise ValueError(
                 f"latent of shape {tuple(latent.shape)}; expected (batch, channels, frames, rows, columns)"
             )
-        counts = {len(value) for key in _SCALES if isinstance(value := getattr(self, key), tuple)}
-        if counts - {latent.shape[1]}:
+        if self.channels not in (None, latent.shape[1]):
             raise ValueError(
                 f"a latent of {latent.shape[1]} channels does not fit the latent format {self.name!r}, which has "
-                f"numbers for {counts.pop()}: use the VAE of this model"
+                f"numbers for {self.channels}: use the VAE of this model"
             )
         return latent[:, :, : int(starts_clip)], latent[:, :, int(starts_clip) :]
 
@@ -100,11 +112,18 @@ class LatentFormat:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LatentFormat:
         """Read what `to_dict` wrote (lists, as JSON has them, become tuples)."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"a latent format is an object with {', '.join(_SCALES)}, not {shown(values)}")
         missing = {"name", *_SCALES} - values.keys()
         unknown = values.keys() - cls.__dataclass_fields__.keys()
         if missing or unknown:
             raise ValueError(f"latent format: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
         return cls(**values)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a number that latents may have."""
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def _column(value: PerChannel, like: Tensor) -> float | Tensor:

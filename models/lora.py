@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import JointAttention
-from .checkpoint_files import CheckpointError
+from .checkpoint_files import SAFETENSORS, CheckpointError, check_bytes, read_safetensors, scan_safetensors
 from .checkpoints import FLOAT8, write_tensors
 
 PREFIX = "diffusion_model."
@@ -134,14 +134,12 @@ def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any],
 
 def load_lora(path: Path) -> dict[str, Part]:
     """The additions in a file by layer; CheckpointError for anything else."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
-    return lora_parts(state, str(path))
+    path = Path(path)
+    if path.suffix not in SAFETENSORS:
+        raise CheckpointError(f"{path} is not read here: LoRAs come from safetensors files")
+    check_bytes(path)
+    tensors, _ = scan_safetensors(path, described=False)  # what it says of itself changes nothing
+    return lora_parts(dict(read_safetensors(path, list(tensors))), str(path))
 
 
 def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
@@ -155,10 +153,13 @@ def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
         up = state.get(name + UP)
         if up is None or down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
             raise CheckpointError(f"{source} is a damaged LoRA: its {DOWN} and {UP} of {name} do not fit each other")
-        alpha = float(state.get(name + ALPHA, torch.tensor(float(len(down)))))
+        alpha_tensor = state.get(name + ALPHA, torch.tensor(float(len(down))))
+        if not len(down) or alpha_tensor.numel() != 1 or not (down.is_floating_point() and up.is_floating_point()):
+            raise CheckpointError(f"{source} is a damaged LoRA: {name} has no rank, no single alpha or no numbers")
+        down, up, alpha = down.float(), up.float(), float(alpha_tensor)
         if not (torch.isfinite(down).all() and torch.isfinite(up).all() and math.isfinite(alpha)):
             raise CheckpointError(f"{source} holds NaN or infinite numbers in {name}")
-        found[name.removeprefix(PREFIX)] = (down.float(), up.float(), alpha / len(down))
+        found[name.removeprefix(PREFIX)] = (down, up, alpha / len(down))
         known |= {key, name + UP, name + ALPHA}
     if not found or state.keys() - known:
         first = next(iter(state.keys() - known), "nothing")

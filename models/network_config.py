@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
+
+LARGEST_SIZE = 1 << 20  # of anything in a network that a config counts; vocabularies come nearest to it
+MAY_BE_ZERO = ("layers", "summary", "pooled")  # parts of the names of counts of what a network can be without
 
 Config = TypeVar("Config", bound="NetworkConfig")
 
@@ -18,6 +22,7 @@ class NetworkConfig:
     MODEL: ClassVar[str] = ""  # what people call such a network
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         for key, value in self.FIXED.items():
             if getattr(self, key) != value:
                 raise ValueError(
@@ -43,3 +48,35 @@ class NetworkConfig:
     def width(self) -> int:
         """Features of a token inside the network."""
         return self.num_attention_heads * self.attention_head_dim
+
+
+def check_sizes(config: Any) -> None:
+    """Raise ValueError unless the fields of a config have their types and sizes that a network can have."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), str(field.type)
+        if value is None and kind.endswith("None"):
+            continue
+        listed = kind.startswith("tuple")
+        if listed and not isinstance(value, tuple | list):
+            raise ValueError(f"{field.name} is {shown(value)}; expected a list")
+        least = 0 if any(part in field.name for part in MAY_BE_ZERO) else 1
+        for entry in value if listed else [value]:
+            if fault := entry_fault(entry, kind.removeprefix("tuple[").split(",")[0].split(" ")[0], least):
+                raise ValueError(f"{field.name} is {shown(value)}; expected {'a list of ' * listed}{fault}")
+
+
+def entry_fault(value: Any, kind: str, least: int) -> str:
+    """What was expected instead of a value that is not of a kind, else nothing."""
+    if kind == "int":
+        return "" if type(value) is int and least <= value <= LARGEST_SIZE else f"{least} to {LARGEST_SIZE:,}"
+    if kind == "float":
+        return "" if type(value) in (int, float) and math.isfinite(value) else "a number"
+    if kind == "bool":
+        return "" if type(value) is bool else "true or false"
+    return "" if isinstance(value, str) else "a word"
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

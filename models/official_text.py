@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from .checkpoint_files import CheckpointError, read_json
+from .network_config import shown
+from .official_text_files import check_encoder, check_tokenizer
 
 T5_TOKENS = 128  # of Pyramid Flow: always padded to, longer text is cut
 UMT5_TOKENS = 512  # likewise of Helios
@@ -118,7 +120,10 @@ def check_folders(folder: Path) -> str:
         config = folder / encoder / "config.json"
         given, wanted = model_type(config), class_name[:2].lower()
         if not given.startswith(wanted):
-            raise CheckpointError(f"{config} is of a {given or 'unnamed'} model; a {class_name} belongs here")
+            raise CheckpointError(f"{config} is of a {shown(given or 'unnamed')} model; a {class_name} belongs here")
+    for tokenizer, encoder, _ in PARTS[kind]:
+        check_tokenizer(folder / tokenizer)
+        check_encoder(folder / encoder)
     return kind
 
 
@@ -150,7 +155,15 @@ def load_official_text(
             raise CheckpointError(f"{folder / tokenizer} holds no vocabulary ({', '.join(VOCABULARIES)})")
         with readable(folder / tokenizer):
             reader = tokenizer_class.from_pretrained(folder / tokenizer, local_files_only=True)
+            reader(
+                "a", padding="max_length", max_length=int(min(CLIP_TOKENS, reader.model_max_length)), truncation=True
+            )
         network = load_network(folder / encoder, getattr(transformers, class_name), dtype)
+        if len(reader) > (rows := network.get_input_embeddings().num_embeddings):
+            raise CheckpointError(
+                f"{folder / tokenizer} knows {len(reader)} words, and {folder / encoder} has numbers for {rows}: they "
+                "belong to two models"
+            )
         encoders.append(Encoder(reader, network.to(device).eval().requires_grad_(False)))
     return OfficialText(kind, tuple(encoders[:-1]), encoders[-1])
 
@@ -172,14 +185,16 @@ def load_network(folder: Path, network_class: Any, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def readable(folder: Path):
-    """Turn whatever transformers says about a damaged folder into one sentence."""
+    """Turn whatever libraries say about a damaged folder into one sentence."""
     try:
         yield
-    except (
-        Exception
-    ) as error:  # its loaders raise OSError, ValueError, RuntimeError, SafetensorError and plain Exception
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{folder} cannot be loaded: {reason}") from error
+    except (CheckpointError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise  # an ImportError names the package that is missing
+    except Exception as error:  # loaders raise whatever the bytes of the files lead them to
+        raise CheckpointError(
+            f"{folder} cannot be loaded: a file in it is missing, damaged or of another model. Download or copy the "
+            "folder again"
+        ) from error
 
 
 def dtype_argument() -> str:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .knowledge import Vocabulary
+from .network_config import check_sizes
 
 PAD, END = 0, 1  # our own ids; the byte-pair vocabulary follows, so no text can ever spell them
 RESERVED = 2
@@ -35,16 +36,9 @@ class TextEncoderConfig:
     summary: int = 0  # features that sum up a text of any length; 0 means one for every token
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         if not self.pooled_width:
             object.__setattr__(self, "pooled_width", self.width)
-        least = {"summary": 0}
-        wrong = [
-            f"{name}={value}"
-            for name, value in asdict(self).items()
-            if not isinstance(value, int) or value < least.get(name, 1)
-        ]
-        if wrong:
-            raise ValueError(f"text encoder sizes must be whole numbers from 1 up, got {', '.join(wrong)}")
         if self.width % self.heads:
             raise ValueError(f"a width of {self.width} does not divide into {self.heads} heads")
 

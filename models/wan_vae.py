@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .causal_vae import OnChunk, Posterior
 from .causal_vae_config import check_tensor
 from .helios_memory import UNIT_FRAMES
+from .network_config import check_sizes
 from .vae_tiling import TilePlan, plan_tiles
 
 TIME, SPACE = 4, 8  # how many times smaller a latent is
@@ -36,6 +37,7 @@ class WanVAEConfig:
     temperal_downsample: tuple[bool, ...] = (False, True, True)
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         if len(self.dim_mult) != 4 or sum(self.temperal_downsample) != 2 or len(self.temperal_downsample) != 3:
             raise ValueError(
                 f"a Wan VAE with dim_mult {list(self.dim_mult)} and temperal_downsample "

@@ -110,7 +110,12 @@ def check_start_fits(latent: dict[str, Any], history: History) -> None:
 
 
 def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) -> None:
-    """Refuse text features whose widths are not those the model was trained with."""
+    """Refuse what is no prompt, and text features whose widths are not those the model was trained with."""
+    whole = isinstance(conditioning, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in conditioning
+    )
+    if not whole or not all(hasattr(tokens, "shape") and isinstance(extras, dict) for tokens, extras in conditioning):
+        raise ValueError(f"'{socket}' is a {type(conditioning).__name__}, no prompt: wire 'Encode prompt' here")
     for tokens, extras in conditioning:
         pooled = extras.get("pooled_output")
         if not facts.reads(tokens, pooled):

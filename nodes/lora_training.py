@@ -148,6 +148,7 @@ class TrainLoRA(NamesRun):
 
         lora, plan = LoRASettings(rank, alpha, targets), settings or TrainingPlan(TrainSettings(500, 1e-3), batch=4)
         return run_lessons(
+            trainee,
             lambda material, folder, plan: start_lora_run(trainee, lora, material, folder, plan.settings),
             objective_of(trainee.family),
             dataset,

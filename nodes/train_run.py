@@ -49,10 +49,11 @@ def run_training(
     def start(material: DatasetMaterial, folder: Path, plan: TrainingPlan) -> TrainedModel:
         return start_run(trainee, material, folder, plan.settings)
 
-    return run_lessons(start, objective, dataset, vae, clip, run_name, clips, plan, validation)
+    return run_lessons(trainee, start, objective, dataset, vae, clip, run_name, clips, plan, validation)
 
 
 def run_lessons(
+    trainee: Trainee,
     start: Callable[[DatasetMaterial, Path, TrainingPlan], Any],
     objective: Any,
     dataset: VideoDataset,
@@ -76,13 +77,14 @@ def run_lessons(
     check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False), run_lock(folder):
-        material = prepare_material(dataset, vae, clip, folder, clips, plan)
+        material = prepare_material(trainee, dataset, vae, clip, folder, clips, plan)
         host.free_memory()
         with torch.enable_grad():
             trained = start(material, folder, plan)
             look = None if validation is None else Look(trained, dataset, vae, clip, validation)
             watch = Watch(trained.run, look)
-            train(trained, objective, material, plan.text_dropout, on_step=watch)
+            with watch.saying_what_is_kept():
+                train(trained, objective, material, plan.text_dropout, on_step=watch)
     return watch.answer(trained)
 
 
@@ -173,21 +175,25 @@ class NamesFile:
         return verdict(lambda name: output_file(cls.KIND, str(name), cls.WHAT), name)
 
 
-def prepare_material(dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan) -> DatasetMaterial:
+def prepare_material(
+    trainee: Trainee, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
+) -> DatasetMaterial:
     """Latents and text features, from the cache beside the runs where it has them.
 
-    ValueError at once when the run in `folder` learns from other data: making them may take hours.
+    ValueError at once when the run in `folder` learns from other data, or the trainee reads other latents or texts:
+    making them may take hours.
     """
     import torch
 
     from ..training.latent_cache import latents_key, prepare_latents
     from ..training.material import DatasetMaterial
     from ..training.run_description import earlier_description
-    from ..training.text_cache import prepare_texts
+    from ..training.text_cache import NO_TEXT, prepare_texts
+    from ..training.trainees import check_wires
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE
-    host.vae_facts(vae)  # says so where it is no VAE of ours
+    channels = host.vae_facts(vae).latent_channels  # says so where it is no VAE of ours
     vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
     earlier_description(folder, {"seed": seed, "data": key})
@@ -198,12 +204,20 @@ def prepare_material(dataset: VideoDataset, vae, clip, folder: Path, clips: int,
 
     def encode_text(text: str) -> tuple[Tensor, Tensor]:
         ((tokens, extras),) = host.encode_prompt(clip, text)
-        return tokens[0].float(), extras["pooled_output"][0].float()
+        pooled = extras.get("pooled_output")
+        if pooled is None:
+            raise ValueError(
+                "the text encoder wired here gives no vector that sums up a text (Helios's does not), and the models "
+                "that are trained here read one: wire the one that belongs to the model, for a new model the pack's own"
+            )
+        return tokens[0].float(), pooled[0].float()
 
     def decode(latents: Tensor) -> Tensor:
         with torch.no_grad():
             return host.decode(vae, latents, 2)
 
+    tokens, pooled = prepare_texts((), encode_text, cache / "texts", clip_key).features[NO_TEXT]
+    check_wires(trainee, channels, tokens.shape[-1], len(pooled))
     with counting("encoding clips") as on_clip:
         latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
     with counting("encoding texts") as on_text:

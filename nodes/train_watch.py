@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,20 @@ class Watch:
                 self.sheet, due = self.look.validate(step), True
         self.note(step, losses)
         self.bar.update(step, self.words(step), self.picture(due))
+
+    @contextmanager
+    def saying_what_is_kept(self) -> Iterator[None]:
+        """Say so on the node when the host's user stops the run, or anything else does; what stopped it goes on."""
+        try:
+            yield
+        except BaseException as error:  # hosts stop a node by one of either kind
+            if isinstance(error, KeyboardInterrupt | OSError):
+                raise  # which says it itself: see `TrainingRun`
+            name, run = self.run.folder.name, self.run
+            tell(
+                f"{name}: stopped after {run.step} of {self.total} steps, which are kept. Run it again and it goes on."
+            )
+            raise
 
     def note(self, step: int, losses: Mapping[str, float]) -> None:
         """Keep the losses for drawing; of a long run means of its steps, as the file is written now and then only."""

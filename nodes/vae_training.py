@@ -215,7 +215,8 @@ class TrainVAE(NamesRun):
             trained = start_vae_run(trainee, pool, pieces, folder, plan, judged, key)
             watch = Watch(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
-            train_vae(trained, pool, pieces, loss, judge_from if judged else None, watch)
+            with watch.saying_what_is_kept():
+                train_vae(trained, pool, pieces, loss, judge_from if judged else None, watch)
         return watch.answer(trained)
 
 

@@ -26,7 +26,7 @@ def ending_as_ctrl_c() -> Iterator[None]:
 
     def stop(number: int, frame) -> None:
         for each in before:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, lambda *_: None)  # Python complains where one comes just before it is ignored for good
         raise KeyboardInterrupt
 
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files import write_beside
+from ..models.json_file import NotReadable, read_object
 from ..models.latent_format import LatentFormat
 from .run_state import run_exists
 
@@ -32,13 +33,9 @@ def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
 def read_record(path: Path, otherwise: str) -> dict[str, Any]:
     """The JSON object in a file of a run; ValueError, with what can be done `otherwise`, where it is damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(record, dict):
-            return record
-        reason = "it holds no JSON object"
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-    raise ValueError(f"{path} cannot be read: {reason}. Put back a copy of it, or {otherwise}")
+        return read_object(path)
+    except NotReadable as error:
+        raise ValueError(f"{path} cannot be read: {error}. Put back a copy of it, or {otherwise}") from error
 
 
 def earlier_format(path: Path, values: Any) -> LatentFormat:

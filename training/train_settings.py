@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files import write_beside
+from ..models.json_file import NotReadable, read_object
 from .loss_log import pass_over
 
 log = logging.getLogger(__name__)
@@ -93,13 +94,10 @@ def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None =
     ValueError for another seed: the run would go on with batches of another run, and be neither. `seed` is what the
     state says; the file counts only for states of old, which do not, for people may edit or lose it.
     """
-    before: Any = None
     try:
-        before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError("it holds no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
-        log.warning("the settings of the run in %s cannot be compared with its earlier ones: %s", folder, error)
+        before = read_object(folder / SETTINGS)
+    except NotReadable as error:
+        log.warning("%s cannot be compared with the settings of now: %s", folder / SETTINGS, error)
         before = {}
     now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     was = before.get("seed", now["seed"]) if seed is None else seed

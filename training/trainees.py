@@ -104,6 +104,13 @@ def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: i
     )
 
 
+def check_wires(trainee: Trainee, channels: int, text_width: int, pooled_width: int) -> None:
+    """`check_widths` for a model whose weights need not be read for it; a new model reads whatever there is."""
+    if trainee.weights is not None:
+        config = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE).config
+        check_widths(trainee, config, channels, text_width, pooled_width)
+
+
 def check_widths(trainee: Trainee, config: Any, channels: int, text_width: int, pooled_width: int) -> None:
     """Raise ValueError unless a model from a file reads these latents and texts."""
     given = (channels, text_width, pooled_width)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 KINDS = ("miniflux", "mmdit", "causal_vae")
 MANIFESTS = {"miniflux": "miniflux", "mmdit": "sd3_mmdit", "causal_vae": "causal_video_vae"}
-FORMAT = LatentFormat("small", (0.1, -0.2), (1.0, 2.0), (0.0, 0.5), (0.5, 1.5))
+FORMAT = LatentFormat("small", (0.1, -0.2, 0.0, 1.0), (1.0, 2.0, 1.0, 3.0), (0.0, 0.5, 0.0, 0.0), (0.5, 1.5, 1.0, 1.0))
 
 
 def assert_same_weights(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -483,7 +483,7 @@ def test_a_config_of_another_size_or_class_is_named(tmp_path):
         ({"num_layers": 2}, r"lacks \d+ of \d+ tensors: transformer_blocks\.1\."),
         ({"_class_name": "FluxTransformer2DModel"}, "is of a FluxTransformer2DModel"),
         ({"guidance_embeds": True}, "guidance_embeds"),
-        ({"num_layers": 10**9}, "num_layers is 1000000000, but there are only 76 tensors"),
+        ({"num_layers": 10**6}, "num_layers is 1000000, but there are only 76 tensors"),
         *(
             ({key: value}, "fits no Pyramid Flow transformer|looks like a Pyramid Flow transformer")
             for key in ("in_channels", "num_attention_heads", "num_layers", "axes_dims_rope", "joint_attention_dim")
@@ -495,7 +495,7 @@ def test_a_config_of_another_size_or_class_is_named(tmp_path):
             inspect(folder)
     for text in ("{", "[" * 100_000):
         (folder / "config.json").write_text(text)
-        with pytest.raises(CheckpointError, match="not readable JSON"):
+        with pytest.raises(CheckpointError, match="config.json cannot be read: it (stops being|.*nested too)"):
             inspect(folder)
 
 

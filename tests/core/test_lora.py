@@ -190,7 +190,7 @@ def test_a_file_that_is_none_is_told(tmp_path, change, words):
 def test_what_is_no_safetensors_file_is_told(tmp_path):
     path = tmp_path / "lora.safetensors"
     path.write_bytes(b"not a file of tensors")
-    with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
         load_lora(path)
 
 

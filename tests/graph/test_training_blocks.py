@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone_progress import Bar
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.training.loss_log import read_rows
-from tiny_models import MODEL, TEXT, VAE, make_animations, make_models
+from tiny_models import MODEL, TEXT, VAE, make_animations, make_models, make_text_encoder, make_vae
 from vgg_file import write_vgg
 
 FAMILIES = {"flow": "Flow", "diffusion": "Diffusion", "gan": "GAN", "pyramid": "Pyramid"}
@@ -186,6 +187,52 @@ def test_bad_input_is_told_before_anything_is_learned(host, parts, values, words
             **{"trainee": trainee("flow"), "run_name": "mine", "settings": settings(), **parts, **values}
         )
     assert not (host.output_dir / "training" / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("wire", "words"),
+    [
+        ("text", "reads latents of 8 channels and texts 24 wide .* give 8, 32 and 32"),
+        ("vae", "reads latents of 8 channels .* give 4, 24 and 24"),
+        ("no vector", "gives no vector that sums up a text .Helios's does not.*wire the one that belongs"),
+    ],
+)
+def test_wires_of_another_model_are_told_before_clips_are_encoded(host, parts, models, monkeypatch, wire, words):
+    (known,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family="flow")
+    if wire == "text":
+        make_text_encoder(models / "text_encoders" / "other.safetensors", width=32)
+        parts["clip"] = run("PyramidVideoLoadTextEncoder", text_encoder_name="other.safetensors")[0]
+    elif wire == "vae":
+        make_vae(models / "vae" / "other.safetensors", latent_channels=4)
+        parts["vae"] = run("PyramidVideoLoadVAE", vae_name="other.safetensors")[0]
+    else:
+        encode = host.encode_prompt
+        monkeypatch.setattr(host, "encode_prompt", lambda *given: [[encode(*given)[0][0], {}]])
+        known = trainee("flow")
+    monkeypatch.setattr(host, "encode", lambda *_: pytest.fail("clips were encoded in vain"))
+    with pytest.raises(ValueError, match=words):
+        train("flow", parts, trainee=known)
+
+
+class HostStops(BaseException):
+    """As newer hosts stop a node."""
+
+
+@pytest.mark.parametrize("kind", ["Flow", "LoRA", "VAE"])
+def test_a_run_that_the_host_stops_says_what_it_keeps(host, parts, monkeypatch, caplog, kind):
+    def update(bar, value, text=None, preview=None):
+        if value == 2 and text and "loss" in text:
+            raise HostStops
+
+    monkeypatch.setattr(Bar, "update", update)
+    start = {"Flow": lambda: train("flow", parts, steps=4), "LoRA": lambda: train_lora(parts, steps=4)}
+    start["VAE"] = lambda: train_vae(parts, VAE, steps=4)
+    with caplog.at_level("INFO"), pytest.raises(HostStops):
+        start[kind]()
+    (folder,) = [path for path in (host.output_dir / "training").iterdir() if path.name != "cache"]
+    said = f"{folder.name}: stopped after 2 of 4 steps, which are kept. Run it again and it goes on."
+    assert f"Pyramid Video: {said}" in caplog.messages
+    assert torch.load(folder / "state.pt", weights_only=True)["step"] == 2
 
 
 @pytest.mark.parametrize(("text", "words"), [("1, two", "whole numbers"), ("0, 0", "whole numbers"), ("", "whole")])
