@@ -32,6 +32,17 @@ def test_inactive_widgets_are_those_of_their_blocks():
         assert named and named <= {*schema["required"], *schema.get("optional", {})}
 
 
+def test_every_title_of_a_group_or_note_is_translated():
+    table = dict(re.findall(r"^  '(.+)': \[(.+)\]", WEB["words.js"], re.MULTILINE))
+    titles = set()
+    for path in (ROOT / "workflows").glob("*.json"):
+        graph = json.loads(path.read_text("utf-8"))
+        titles |= {re.sub(r"^\d  ", "", group["title"]) for group in graph["groups"]}
+        titles |= {node["title"] for node in graph["nodes"] if node["type"] == "MarkdownNote"}
+    assert titles == set(table), "a title of a workflow has to reach web/words.js"
+    assert all(len(re.findall(r"'[^']+'", words)) == 3 for words in table.values())
+
+
 def test_no_script_writes_markup():
     for name, text in WEB.items():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), name
