@@ -18,6 +18,7 @@ Count = Callable[[InputSpec, int], int]  # how many values for the editor follow
 SEED_NAMES = ("seed", "noise_seed")
 CONTROLS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")  # what becomes of a value after a run
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
+SCRIPTED = "CustomCombo"  # core's node of which no server describes the widgets: a script of the editor makes them
 BOX_FIELDS = 4  # the numbers of a BOUNDING_BOX are repeated after it
 # Types beside numbers, texts and choices that editors have widgets for.
 EDITOR_TYPES = frozenset(
@@ -47,7 +48,13 @@ def stored_values(node: dict[str, Any], spec: NodeSpec | None, path: Path) -> li
         return list(_by_name(spec, stored, (*path, "widgets_values")))
     stored = stored or []
     named = named if isinstance(named, dict) else {}
-    if spec is None:
+    if spec is not None and spec.class_type == SCRIPTED and stored:
+        names = ["choice", "index", *(f"option{i}" for i in range(1, len(stored)))]
+        return [
+            Stored(name, value, ((*path, "widgets_values", i),))
+            for i, (name, value) in enumerate(zip(names, stored, strict=False))
+        ]
+    if spec is None or spec.class_type == SCRIPTED:
         if named:
             return list(_by_name(None, named, (*path, "widgets_values_named")))
         names = [socket_name(entry) for entry in node.get("inputs") or [] if entry.get("widget")]
