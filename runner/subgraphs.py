@@ -7,7 +7,7 @@ from typing import Any
 
 from .specs import NodeSpec
 from .ui_graph import Graph, Value
-from .widgets import Path, has_widget, sent, socket_name
+from .widgets import Path, has_widget, sent, socket_name, stored_values
 
 
 def typed_into(
@@ -38,7 +38,8 @@ def typed_into(
         return None if value is None else Value(sent(value, None), tuple(places), True)
 
     for index, name in enumerate(promoted):
-        if (value := value_at(index, name)) is not None:
+        value = value_at(index, name) or value_inside(inner, name, specs)
+        if value is not None:
             given[name] = value
     for index, (node_id, name, *_) in enumerate(proxies):
         node_id, value = str(node_id), value_at(index, str(name))
@@ -66,9 +67,23 @@ def typed_into(
     return given, typed
 
 
+def value_inside(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> Value | None:
+    """What the first widget holds that an input of a subgraph leads to: the node outside begins with it."""
+    for node, path, entry in targets(inner, name):
+        deeper = inner.inner.get(str(node["id"]))
+        if deeper is not None:
+            if leads_to_widget(deeper, entry["name"], specs):
+                return typed_into(node, path, inner, deeper, specs)[0].get(entry["name"])
+            continue
+        for stored in stored_values(node, specs.get(node["type"]), path):
+            if stored.name == socket_name(entry) and stored.places:
+                return Value(stored.value, stored.places, True)
+    return None
+
+
 def leads_to_widget(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> bool:
     """Whether an input of a subgraph is linked to a widget in it, however deep."""
-    for node, entry in targets(inner, name):
+    for node, _, entry in targets(inner, name):
         if entry.get("widget"):
             return True
         spec = specs.get(node["type"])
@@ -83,14 +98,14 @@ def leads_to_widget(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> b
 def input_linked_to(inner: Graph, node_id: str, widget: str) -> str | None:
     """The input of a subgraph that is linked to a widget of a node in it."""
     for name in inner.input_names:
-        if any(str(node["id"]) == node_id and socket_name(entry) == widget for node, entry in targets(inner, name)):
+        if any(str(node["id"]) == node_id and socket_name(entry) == widget for node, _, entry in targets(inner, name)):
             return name
     return None
 
 
-def targets(inner: Graph, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The nodes, and their entries, that an input of a subgraph is linked to."""
+def targets(inner: Graph, name: str) -> Iterator[tuple[dict[str, Any], Path, dict[str, Any]]]:
+    """The nodes, where they lie, and their entries, that an input of a subgraph is linked to."""
     for wire in inner.entering.get(inner.input_names.index(name), ()):
         if wire.target in inner.nodes:
-            node = inner.nodes[wire.target][0]
-            yield from ((node, entry) for entry in node.get("inputs") or [] if entry.get("link") == wire.id)
+            node, path = inner.nodes[wire.target]
+            yield from ((node, path, entry) for entry in node.get("inputs") or [] if entry.get("link") == wire.id)

@@ -93,3 +93,23 @@ def test_choices_comments_and_names_of_files():
     choose_texts(workflow, specs_of("texts"))
     fill_names(workflow, RECORDED)
     assert nodes_of(workflow.prompt) == sent_by_editor("texts")
+
+
+def test_an_input_of_a_subgraph_without_a_value_has_that_of_the_widget_it_leads_to():
+    """As the editor does it for all that hang on the input, sockets without a widget too."""
+    widget = {"name": "width", "type": "INT", "widget": {"name": "width"}, "link": 1}
+    graph = {
+        "id": "g",
+        "inputs": [{"name": "width", "type": "INT"}],
+        "nodes": [
+            {"id": 1, "type": "Maker", "inputs": [widget], "widgets_values": [1024]},
+            {"id": 2, "type": "Shower", "inputs": [{"name": "source", "type": "*", "link": 2}]},
+        ],
+        "links": [
+            {"id": link, "origin_id": -10, "origin_slot": 0, "target_id": link, "target_slot": 0} for link in (1, 2)
+        ],
+    }
+    holders = [{"id": 3, "type": "g", "inputs": []}, {"id": 4, "type": "g", "inputs": [], "widgets_values": [64]}]
+    prompt = from_json({"nodes": holders, "definitions": {"subgraphs": [graph]}}, {}, "test").prompt
+    found = {node_id: list(node["inputs"].values()) for node_id, node in prompt.items()}
+    assert found == {"3:1": [1024], "3:2": [1024], "4:1": [64], "4:2": [64]}
