@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,7 +34,20 @@ def import_checkout() -> None:
     spec.loader.exec_module(module)
 
 
+def hear_signals() -> None:
+    """Undo what `nohup`, `&` and some CI machines do: processes that tests start would be deaf to signals as well."""
+    for name, usual in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),
+    ):
+        number = getattr(signal, name, None)  # Windows knows no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 def pytest_configure(config):
+    hear_signals()
     config.pluginmanager.register(RootIsNoPackage())
     import_checkout()
 

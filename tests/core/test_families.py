@@ -88,7 +88,7 @@ def test_ddim_ends_on_the_data_that_a_perfect_model_knows(name, prediction, zero
 
     def answer(x, timestep):
         level = torch.tensor([int(timestep)] * len(x))
-        a = schedule.alpha(level, x)
+        a = schedule.alpha_cumprod(level, x)
         return schedule.target(data, (x - a.sqrt() * data) / (1 - a).sqrt(), level)
 
     clip, _, asked = heard(DDIMSampler(schedule, 20, eta), answer)
