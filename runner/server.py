@@ -6,9 +6,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from .execute import Outcome
 from .links import check_links
 from .opening import check_writable
 from .registry import node_classes
+from .server_files import ServerFile, files_of, name_anew, named
 from .server_reports import Progress, cached_nodes, raise_failure, refusals
 from .specs import NodeSpec, spec_of_info
 from .staging import Staging
@@ -35,17 +35,6 @@ RUNNING, PENDING = "queue_running", "queue_pending"  # ComfyUI's names of its qu
 MOST_TIMES_AGAIN = 4  # that a run is queued whose files are gone from the server's output folder
 OUR_NODES = "PyramidVideo"  # what the ids of our own nodes begin with
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ServerFile:
-    """A file that a run left in the server's output folder."""
-
-    name: str
-    subfolder: str
-
-    def __str__(self) -> str:
-        return "/".join(filter(None, (self.subfolder, self.name)))
 
 
 class Server:
@@ -292,7 +281,7 @@ class Server:
             texts = output.get("text") if isinstance(output.get("text"), list) else ()
             label = node_label(workflow.prompt, node_id)
             outcome.notes += [f"{label}: {text}" for text in texts if isinstance(text, str)]
-        files = list(self.files_of(entry))
+        files = list(files_of(entry, self.url))
         try:
             for file in files:
                 check_writable(staging.out)
@@ -306,24 +295,11 @@ class Server:
             outcome.notes.append(f"the server at {self.url} saved no file: the workflow has no node such as Save Video")
         return outcome
 
-    def files_of(self, entry: Mapping[str, Any]) -> Iterator[ServerFile]:
-        """The files in the server's output folder that a run made, or left there earlier; RunnerError for bad names."""
-        for output in (entry.get("outputs") or {}).values():
-            for item in (item for items in output.values() if isinstance(items, list) for item in items):
-                if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
-                    name, subfolder = item["filename"], item.get("subfolder") or ""
-                    if not isinstance(name, str) or not isinstance(subfolder, str):
-                        raise RunnerError(f"the server at {self.url} names a file {name!r}, which is no name for one")
-                    yield ServerFile(name, subfolder)
-
     def fetch_file(self, file: ServerFile, staging: Staging) -> Path:
         """Fetch one file; the name is the server's, so it is looked at as one from a stranger."""
-        stem, _, suffix = file.name.rpartition(".")
-        if not stem or not re.fullmatch(r"\w{1,9}", suffix):
-            raise RunnerError(f"the server at {self.url} names a file {file.name!r}, which is no name for one")
-        prefix = re.sub(r"_\d+_?$", "", stem)  # our own number follows, so nothing is overwritten
+        prefix, suffix = file.split(self.url)
         target = resolve_inside(staging.out, f"{file.subfolder or '.'}/{prefix}", "name of a server's file")
-        arrived = staging.add(target.parent, target.name, f".{suffix}")
+        arrived = staging.add(target.parent, target.name, suffix)
         query = {"filename": file.name, "subfolder": file.subfolder, "type": "output"}
         self.patiently(lambda: self.connection.download("/view", query, arrived))
         return arrived
@@ -361,20 +337,3 @@ def place_of(prompt_id: str, queues: Mapping[str, Any]) -> str | None:
     """Which of the server's queues a prompt is in."""
     found = [key for key in (RUNNING, PENDING) if any(item[1:2] == [prompt_id] for item in queues[key])]
     return found[0] if found else None
-
-
-def named(files: list[ServerFile]) -> str:
-    """Files as a sentence names them."""
-    return ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-
-
-def name_anew(workflow: Workflow, node_ids: set[str]) -> bool:
-    """Make the server run nodes again whose files it remembers but no longer has; says whether that is possible.
-
-    `./clip` is the same file as `clip`, but not the same value.
-    """
-    inputs = [workflow.prompt[node_id]["inputs"] for node_id in node_ids if node_id in workflow.prompt]
-    saving = [values for values in inputs if isinstance(values.get("filename_prefix"), str)]
-    for values in saving:
-        values["filename_prefix"] = f"./{values['filename_prefix']}"
-    return bool(saving)
