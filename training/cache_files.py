@@ -18,7 +18,7 @@ from ..models.files import write_beside
 log = logging.getLogger(__name__)
 
 DESCRIPTION = "pyramid_video_cache"  # entry of the metadata: a JSON value
-CHECKSUM = "checksum"  # entry of the metadata: the digest of the value and all tensors; files of old versions have none
+CHECKSUM = "checksum"  # a tensor: the digest of the value and all other tensors; files of old versions have none
 SUFFIX = ".safetensors"
 
 
@@ -29,6 +29,11 @@ def digest(facts: Any, tensors: Iterable[tuple[str, Tensor]] = ()) -> str:
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()[:32]
+
+
+def checksum(described: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+    """What tells that a file holds what was written into it; (16,) bytes."""
+    return torch.frombuffer(bytearray.fromhex(digest(described, sorted(tensors.items()))), dtype=torch.uint8)
 
 
 def check_key(encoder_key: str) -> None:
@@ -50,8 +55,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], described: Any) -> 
     }
     try:
         with write_beside(path) as part:
-            metadata = {DESCRIPTION: json.dumps(described), CHECKSUM: digest(described, sorted(whole.items()))}
-            part.write_bytes(save(whole, metadata))
+            part.write_bytes(
+                save({**whole, CHECKSUM: checksum(described, whole)}, {DESCRIPTION: json.dumps(described)})
+            )
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -74,10 +80,10 @@ def read_tensors(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], An
         return None
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            described = json.loads(metadata[DESCRIPTION])
+            described = json.loads(file.metadata()[DESCRIPTION])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if verify and metadata.get(CHECKSUM, "") not in ("", digest(described, sorted(tensors.items()))):
+        written = tensors.pop(CHECKSUM, None)
+        if verify and written is not None and not torch.equal(written, checksum(described, tensors)):
             raise ValueError("its content is not what was written")
         return tensors, described
     except (SafetensorError, TypeError, KeyError, ValueError, RecursionError) as error:
