@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 
 import _package  # noqa: F401
+import numpy as np
 import torch
 from _counting import Counts, counted_card
 from pyramid_video.models import attention_forms, bare_layers
@@ -82,36 +83,58 @@ class Clip:
         layers, _, _, _, heads, head = self.network.kept_shape(1, 1)
         return 4 * pairs * layers * heads * head
 
+    def fill(self, keeper: TokenKeeper, unit: int, stage: int) -> None:
+        """Bring `keeper` to where the unit before leaves it."""
+        before = self.history.settled(unit - 1, self.units, stage, ONE_FRAME)
+        later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME)
+        _, rows, columns = patch_grid(latents_of(*self.size, 1, 1, 1)[0])
+        if before < 1:
+            return
+        words, frame = max(self.texts), rows * columns
+        like = torch.empty(0, device=CARD, dtype=torch.bfloat16)
+        shape = lambda tokens: self.network.kept_shape(len(self.texts), tokens)  # noqa: E731
+        keeper.take(stage, shape, like, words + before * frame, words + later * frame)
+        keeper.entries[stage].tokens = words + before * frame
+
     def count(self, keep: bool) -> dict[str, float]:
-        """Counts of the whole clip; each (unit, stage) is asked once and counts for all of its steps."""
+        """Counts of the whole clip: some units are asked, once for each stage; those between lie on a line."""
+        asked = sorted({0, 1, 2, 3, 4, self.units // 2, self.units - 2, self.units - 1} & set(range(self.units)))
         total: Counter[str] = Counter()
-        shapes, peak, seconds, keeper = set(), 0, 0.0, TokenKeeper(2**60) if keep else None
-        for unit in range(self.units):
-            for stage in range(STAGES):
-                steps = VIDEO_STEPS if unit else FIRST_STEPS
+        shapes, peak = set(), 0
+        for stage in range(STAGES):
+            rows = []
+            for unit in asked:
+                keeper = TokenKeeper(2**60) if keep else None
+                if keeper is not None and unit:
+                    self.fill(keeper, unit, stage)
                 if not unit:
                     self.call(unit, stage, None)  # tables of a stage are made before its steps
-                self.counts.clear()
-                start = self.counts.live
-                tokens, attention = self.call(unit, stage, keeper)
                 counts = self.counts
+                counts.clear()
+                start = counts.live
+                tokens, attention = self.call(unit, stage, keeper)
                 moved, flops = sum(counts.bytes.values()), sum(counts.flops.values()) + attention
-                amounts = {
-                    "calls": 1,
-                    "launches": sum(counts.launches.values()),
-                    "attention calls": sum(counts.attention.values()),
-                    "bytes": moved,
-                    "flops": flops,
-                    "tokens": tokens,
-                }
-                total.update({key: value * steps for key, value in amounts.items()})
-                total["waits and copies"] += sum(counts.events.values())
-                shapes |= counts.attention.keys()
+                rows.append(
+                    {
+                        "launches": sum(counts.launches.values()),
+                        "attention calls": sum(counts.attention.values()),
+                        "waits and copies": sum(counts.events.values()) / VIDEO_STEPS,  # once a stage
+                        "bytes": moved,
+                        "flops": flops,
+                        "tokens": tokens,
+                        "h100": max(moved / H100_BYTES, flops / H100_FLOPS),
+                    }
+                )
+                shapes |= {(unit, *shape) for shape in counts.attention}
                 peak = max(peak, counts.peak - start)
-                seconds += steps * max(moved / H100_BYTES, flops / H100_FLOPS)
                 if (unit, stage) in ((0, 0), (self.units - 1, STAGES - 1)):
-                    print(f"  unit {unit}, stage {stage}: {amounts}", file=sys.stderr)
-        return {**total, "shapes": len(shapes), "peak": peak, "h100": seconds}
+                    print(f"  unit {unit}, stage {stage}: {rows[-1]}", file=sys.stderr)
+            for unit in range(self.units):
+                steps = VIDEO_STEPS if unit else FIRST_STEPS
+                for key in rows[0]:
+                    total[key] += steps * float(np.interp(unit, asked, [row[key] for row in rows]))
+                total["calls"] += steps
+        return {**total, "peak": peak, "shapes": len({shape[1:] for shape in shapes if shape[0] == self.units - 1})}
 
 
 def main(arguments: list[str]) -> None:
@@ -133,8 +156,8 @@ def main(arguments: list[str]) -> None:
             of_a_call = {key: found[key] / calls for key in ("launches", "attention calls", "waits and copies")}
             print(f"keys {'kept' if keep else 'not kept'}:", end=" ")
             print(", ".join(f"{value:.3g} {key}" for key, value in of_a_call.items()), "a call;", end=" ")
-            print(f"{found['shapes']} attention shapes, {found['bytes'] / 1e12:.2f} TB,", end=" ")
-            print(f"{found['flops'] / 1e15:.2f} PFLOP, {found['tokens']:,} tokens,", end=" ")
+            print(f"{found['shapes']} attention shapes in the last unit, {found['bytes'] / 1e12:.2f} TB,", end=" ")
+            print(f"{found['flops'] / 1e15:.2f} PFLOP, {found['tokens']:,.0f} tokens,", end=" ")
             print(f"{found['peak'] / 1e9:.2f} GB of activations, at least {found['h100']:.1f} s on an H100", flush=True)
 
 

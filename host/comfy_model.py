@@ -29,12 +29,13 @@ from .comfy_forward import attention_for, prepared
 from .comfy_full_sequence import level_sigmas
 from .comfy_networks import NETWORKS, HostNetwork
 from .comfy_noise_levels import check_noise_levels
+from .devices import LARGE
 from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
-# Width and activation factor that the host measured for relatives of our networks; the factor grows with the width.
-MEASURED = {"flux": (3072, 3.1), "wan": (2222, 1.0)}
+# Activation factor by the width of the network, a tenth above what benchmarks/count_transformer.py counts.
+ACTIVATIONS = {"miniflux": 1.3 / 3072, "mmdit": 1.1 / 3072, "helios": 0.67 / 2222}
 USE_OUR_SAMPLER = {
     "pyramid": "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or "
     "the block 'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced",
@@ -152,8 +153,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config = VideoConfig({"network_config": info.config})
     config.sampling_settings = {"shift": info.family.shift}
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
-    width, memory = MEASURED["wan" if info.kind == "helios" else "flux"]
-    config.memory_usage_factor = memory * info.config.width / width
+    config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
     config.set_inference_dtype(storage, compute)
     model = VideoModel(config, NETWORKS[info.kind], facts_of(info, config.latent_format.ours))
     # Made on the meta device, so the tensors of the file are the only copy.
@@ -203,13 +203,15 @@ def choose_dtypes(
 ) -> tuple[torch.dtype, torch.dtype | None]:
     """How weights are kept, and what they are cast to for computing (None: not at all)."""
     parameters = sum(stored.size for stored in info.weights.tensors.values())
+    # A small model gains nothing from half the memory, and in float32 a seed gives the same clip on every device.
+    dtypes = list(DTYPES) if parameters >= LARGE else [torch.float32]
     storage = asked_dtype(wanted) or comfy.model_management.unet_dtype(
-        model_params=parameters, supported_dtypes=list(DTYPES), weight_dtype=info.dtype
+        model_params=parameters, supported_dtypes=dtypes, weight_dtype=info.dtype
     )
     if storage == torch.float16:  # a start-up option of the host can ask for it
         logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
         storage = torch.bfloat16
-    return storage, comfy.model_management.unet_manual_cast(storage, device, list(DTYPES))
+    return storage, comfy.model_management.unet_manual_cast(storage, device, dtypes)
 
 
 def check_text(facts: ModelFacts, tokens: Tensor | None, pooled: Tensor | None) -> None:

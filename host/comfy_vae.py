@@ -74,7 +74,12 @@ class PyramidVAE(comfy.sd.VAE):
         self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            return torch.cat([self.decode_one(row, chunk, tile) for row in latent.split(1)])
+            space, frames = self.facts.space_compression, self.facts.frames_of(latent.shape[2])
+            size = len(latent), frames, space * latent.shape[3], space * latent.shape[4], 3
+            pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
+            for row, into in zip(latent.split(1), pictures.split(1), strict=True):
+                self.decode_into(into, row, chunk, tile)
+            return pictures
 
         def memory(chunk: int | None, tile: int | None) -> float:
             return self.decode_memory(
@@ -132,19 +137,20 @@ class PyramidVAE(comfy.sd.VAE):
         about = {"kind": self.kind, "config": self.config.to_dict()}
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
 
-    def decode_one(self, latent: Tensor, chunk: int | None, tile: int | None) -> Tensor:
-        """One clip `(1, c, t, h, w)`; finished chunks leave the device at once, where there are no tiles to join."""
+    def decode_into(self, pictures: Tensor, latent: Tensor, chunk: int | None, tile: int | None) -> None:
+        """Fill `pictures (1, frames, h, w, 3)`; finished chunks leave the device at once, where no tiles are joined."""
         latent = latent.to(self.device, self.vae_dtype)
         if tile is not None:
-            return self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk()))
-        length = chunk or latent.shape[2]
+            pictures.copy_(self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk())))
+            return
+        length, start = chunk or latent.shape[2], 0
         step = on_chunk()
         total = -(-latent.shape[2] // self.facts.unit) if self.facts.unit else -(-max(1, latent.shape[2] - 1) // length)
-        pieces = []
-        for piece in self.first_stage_model.iter_decode(latent, length):
-            pieces.append(self.as_images(piece))
-            step(len(pieces), total)
-        return torch.cat(pieces, dim=1)
+        for number, piece in enumerate(self.first_stage_model.iter_decode(latent, length), 1):
+            images = self.as_images(piece)
+            pictures[:, start : start + images.shape[1]].copy_(images)
+            start += images.shape[1]
+            step(number, total)
 
     def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None) -> Tensor:
         video = self.process_input(clip).to(self.device, self.vae_dtype)
@@ -152,8 +158,8 @@ class PyramidVAE(comfy.sd.VAE):
         return posterior.mode().to(self.output_device, torch.float32)
 
     def as_images(self, video: Tensor) -> Tensor:
-        """(b, 3, t, h, w) in -1..1 on the device -> (b, t, h, w, 3) in 0..1 where the host keeps pictures"""
-        return self.process_output(video.to(self.output_device, torch.float32)).movedim(1, -1)
+        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, still on the device and laid out as it is kept."""
+        return self.process_output(video.float()).movedim(1, -1).contiguous()
 
     def as_memory_allows(self, work: Work, memory: Memory, chunk: int | None, tile: int | None) -> Tensor:
         """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from .devices import choose_device
+from .devices import LARGE, choose_device
 from .facts import ModelFacts, VAEFacts
 from .folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
 from .standalone_progress import Bar
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .standalone_wires import VAE, Conditioning, Model, TextModel
 
 MODELS_VARIABLE = "PYRAMID_VIDEO_MODELS"
-LARGE = 100_000_000  # parameters from which half the memory is worth more than the last digits
 
 
 class StandaloneHost:

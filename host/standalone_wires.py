@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from ..models.checkpoints import CheckpointInfo
 from ..models.knowledge import Vocabulary, knowledge_of
 from ..models.token_keeper import Keeping
 from .facts import ModelFacts, VAEFacts
+
+log = logging.getLogger(__name__)
 
 OnChunk = Callable[[int, int], None]
 Conditioning = list[list[Any]]
@@ -40,6 +43,11 @@ def release_memory(device: torch.device) -> None:
     backend = getattr(torch, device.type, None)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
+
+
+def smaller_pieces(chunk: int | None) -> list[int | None]:
+    """Latent frames to decode at once, as asked for first and then ever fewer; all give the same pictures."""
+    return [chunk, *(fewer for fewer in (8, 4, 2, 1) if chunk is None or fewer < chunk)]
 
 
 @dataclass(frozen=True)
@@ -128,8 +136,17 @@ class VAE:
         return torch.cat(clips)
 
     def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
-        video = self.network.decode(self._placed(latent), chunk, tile, on_chunk)
-        return video.float().cpu().add(1).div(2).clamp(0, 1).movedim(1, -1)
+        for pieces in smaller_pieces(chunk):
+            try:
+                video = self.network.decode(self._placed(latent), pieces, tile, on_chunk)
+                return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
+            except torch.OutOfMemoryError:
+                if pieces == 1:
+                    raise
+            # Outside the handler, so that the exception no longer holds the tensors of the failed attempt.
+            release_memory(self.device)
+            log.warning("the VAE ran out of memory; it goes on in smaller pieces")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
         """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
@@ -179,5 +196,14 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
     """CLIP and T5, or UMT5, from an official folder."""
     from ..models.official_text import load_official_text
 
-    official = load_official_text(folder, device, dtype)
-    return TextModel(official.encode, official.networks)
+    official = load_official_text(folder, torch.device("cpu"), dtype)
+
+    def encode(text: str) -> tuple[Tensor, Tensor | None]:
+        official.to(device)
+        try:
+            return official.encode(text)
+        finally:
+            official.to(torch.device("cpu"))
+            release_memory(device)
+
+    return TextModel(encode if device.type != "cpu" else official.encode, official.networks)

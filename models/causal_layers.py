@@ -7,6 +7,7 @@ of the past rides in a `ChunkMemory` that belongs to one call, never on the modu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Handed = Tensor | list[Tensor]  # a list of one hands its tensor over: nothing holds it any longer than it is needed
 PAST_FRAMES = 2  # a kernel of three frames: two of the past and the present one
 NORM_EPS = 1e-6
 
@@ -41,6 +43,19 @@ class ChunkMemory:
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Remember the end of `frames`; a copy, since a view would hold the whole chunk in memory."""
         self._past[layer] = frames[:, :, -PAST_FRAMES:].clone()
+
+
+def taken(x: Handed) -> Tensor:
+    """The tensor that was given, out of the list that handed it over."""
+    return x.pop() if isinstance(x, list) else x
+
+
+def run_layers(layers: Iterable[nn.Module], x: Handed, memory: ChunkMemory | None) -> Tensor:
+    """Send `x` through one layer after another, each handed what the one before made."""
+    given = [taken(x)]
+    for layer in layers:
+        given.append(layer(given, memory))
+    return given.pop()
 
 
 def fold_frames(x: Tensor) -> Tensor:
@@ -86,19 +101,22 @@ class CausalConv3d(nn.Module):
         size = (frames, kernel, kernel)
         self.conv = ops.Conv3d(inputs, outputs, size, stride=stride, padding=(0, edge, edge), **place)
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
+        x = taken(x)
         if not self.causal:
             return self.conv(x)
         if memory is not None and self in memory:
             past = memory.past(self)
             memory.keep(self, torch.cat([past, x[:, :, -PAST_FRAMES:]], dim=2))
             # A stride of two counts from the first frame of the clip; here that leaves one frame of the past to see.
-            return self.conv(torch.cat([past[:, :, self.conv.stride[0] - 1 :], x], dim=2))
+            x = torch.cat([past[:, :, self.conv.stride[0] - 1 :], x], dim=2)
+            return self.conv(x)
         if memory is not None:
             memory.keep(self, F.pad(x[:, :, -PAST_FRAMES:], (0, 0, 0, 0, PAST_FRAMES, 0)))
         if x.shape[2] == 1 and self._weight_is_ready(x):
             return self._single_frame(x)
-        return self.conv(F.pad(x, (0, 0, 0, 0, PAST_FRAMES, 0)))
+        x = F.pad(x, (0, 0, 0, 0, PAST_FRAMES, 0))
+        return self.conv(x)
 
     def _weight_is_ready(self, x: Tensor) -> bool:
         """False when the layer has yet to move or cast its weight, which only that layer knows how to do."""
@@ -128,10 +146,13 @@ class ResidualBlock(nn.Module):
         else:
             self.conv_shortcut = None
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        h = self.conv1(norm_silu(self.norm1, x), memory)
-        h = self.conv2(norm_silu(self.norm2, h), memory)
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x, memory))
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
+        x = taken(x)
+        inside = [self.conv1([norm_silu(self.norm1, x)], memory)]
+        h = self.conv2([norm_silu(self.norm2, inside.pop())], memory)
+        if self.conv_shortcut is not None:
+            x = self.conv_shortcut(x, memory)
+        return h + x if torch.is_grad_enabled() else h.add_(x)
 
 
 class FrameAttention(nn.Module):
@@ -161,9 +182,9 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([FrameAttention(channels, groups, ops, **place)])
         self.resnets = nn.ModuleList([ResidualBlock(channels, channels, groups, ops, **place) for _ in range(2)])
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = self.resnets[0](x, memory)
-        x = self.attentions[0](x)
+        x = [self.attentions[0](x)]
         return self.resnets[1](x, memory)
 
 
@@ -176,7 +197,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels, ops, stride=stride, frames=frames, **place)
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         return self.conv(x, memory)
 
 
@@ -189,8 +210,9 @@ class SpatialUpsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels * self.factor, ops, frames=frames, **place)
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        return unfold_frames(F.pixel_shuffle(fold_frames(self.conv(x, memory)), 2), x.shape[0])
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
+        x = self.conv(x, memory)
+        return unfold_frames(F.pixel_shuffle(fold_frames(x), 2), x.shape[0])
 
 
 class TemporalUpsample(nn.Module):
@@ -202,7 +224,7 @@ class TemporalUpsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels * self.factor, ops, **place)
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         later_chunk = memory is not None and self.conv in memory
         pairs = rearrange(self.conv(x, memory), "b (c p) t h w -> b (t p) h w c", p=2)
         return (pairs if later_chunk else pairs[:, 1:]).movedim(-1, 1)
@@ -230,10 +252,8 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **seen)] if space else [])
         self.temporal_downsamplers = nn.ModuleList([Downsample(outputs, (2, 1, 1), ops, **place)] if time else [])
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        for layer in (*self.resnets, *self.downsamplers, *self.temporal_downsamplers):
-            x = layer(x, memory)
-        return x
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
+        return run_layers((*self.resnets, *self.downsamplers, *self.temporal_downsamplers), x, memory)
 
 
 class UpBlock(nn.Module):
@@ -258,7 +278,5 @@ class UpBlock(nn.Module):
         self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **seen)] if space else [])
         self.temporal_upsamplers = nn.ModuleList([TemporalUpsample(outputs, ops, **place)] if time else [])
 
-    def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        for layer in (*self.resnets, *self.upsamplers, *self.temporal_upsamplers):
-            x = layer(x, memory)
-        return x
+    def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
+        return run_layers((*self.resnets, *self.upsamplers, *self.temporal_upsamplers), x, memory)

@@ -32,6 +32,7 @@ from .causal_layers import (
     UpBlock,
     fold_frames,
     norm_silu,
+    run_layers,
     unfold_frames,
 )
 from .causal_vae_config import CausalVAEConfig
@@ -94,11 +95,8 @@ class Encoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 2 * config.encoder_out_channels, ops, **place)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        x = self.conv_in(x, memory)
-        for block in self.down_blocks:
-            x = block(x, memory)
-        x = self.mid_block(x, memory)
-        return self.conv_out(norm_silu(self.conv_norm_out, x), memory)
+        x = [run_layers((self.conv_in, *self.down_blocks, self.mid_block), x, memory)]
+        return self.conv_out([norm_silu(self.conv_norm_out, x.pop())], memory)
 
 
 class Decoder(nn.Module):
@@ -123,10 +121,8 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], config.decoder_out_channels * config.patch_size**2, ops, **seen)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        x = self.mid_block(self.conv_in(x, memory), memory)
-        for block in self.up_blocks:
-            x = block(x, memory)
-        return self.conv_out(norm_silu(self.conv_norm_out, x), memory)
+        x = [run_layers((self.conv_in, self.mid_block, *self.up_blocks), x, memory)]
+        return self.conv_out([norm_silu(self.conv_norm_out, x.pop())], memory)
 
 
 class CausalVideoVAE(nn.Module):

@@ -24,9 +24,18 @@ _FIXED = {
     "add_post_quant_conv": True,
     "interpolate": False,
 }
-LIVE_TENSORS = 4  # full-size activations that exist at once: in, out, and what norm and convolution need
+# Counted with benchmarks/count_vae.py, a tenth more: full-size frames that exist at once for each frame in work (in,
+# out, and what norm and convolution need), and those that all convolutions together keep for the next chunk.
+LIVE_FRAMES, KEPT_FRAMES = 3.5, 18
 # Official keys that change nothing here: bookkeeping, a scale that is never used, and sizes that follow from the flags.
 _HARMLESS = {"sample_size", "scaling_factor", "downsample_scale"}
+
+
+def live_frames(frames: int, chunk: int | None) -> float:
+    """Full-size frames alive at once while `frames` are worked through, `chunk` at a time."""
+    if chunk is None or frames <= chunk + 1:
+        return LIVE_FRAMES * frames
+    return LIVE_FRAMES * (chunk + 1) + KEPT_FRAMES
 
 
 @dataclass(frozen=True)
@@ -135,16 +144,16 @@ class CausalVAEConfig:
 
     def decode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
         """Numbers alive at once while latents of `shape` are decoded, `chunk` frames at a time, beside the weights."""
-        frames = min(shape[2], (chunk or shape[2]) + 1) * self.time_compression
+        frames = (shape[2] - 1) * self.time_compression + 1
         area = shape[3] * shape[4] * (self.space_compression // self.patch_size) ** 2
         # The last block begins at full size with the width of its input.
-        return LIVE_TENSORS * frames * area * max(self.decoder_block_out_channels[:2])
+        numbers = area * max(self.decoder_block_out_channels[:2])
+        return numbers * live_frames(frames, chunk and chunk * self.time_compression)
 
     def encode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
         """Numbers alive at once while video of `shape` is encoded, `chunk` frames at a time, beside the weights."""
-        frames = min(shape[2], (chunk or shape[2]) + 1)
         area = shape[3] * shape[4] // self.patch_size**2
-        return LIVE_TENSORS * frames * area * self.encoder_block_out_channels[0]
+        return area * self.encoder_block_out_channels[0] * live_frames(shape[2], chunk)
 
     def check_video(self, video: Tensor) -> None:
         """Raise ValueError unless `video` can be encoded; says the nearest legal length and size."""
