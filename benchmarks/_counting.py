@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+H100_BYTES, H100_FLOPS = 3.35e12, 989e12  # a second
 aten = torch.ops.aten
 ROOT = Path(__file__).resolve().parent.parent
 NO_KERNEL = {
@@ -80,6 +81,7 @@ class Counts(TorchDispatchMode):
         self.flops: Counter[str] = Counter()
         self.attention: Counter[tuple] = Counter()  # kernel, shapes and strides
         self.events: Counter[tuple[str, str]] = Counter()  # ("wait", "to card", "to host", "float64"), place
+        self.seconds = 0.0  # the least that an H100 takes: each kernel the longer of its bytes and its flops
         self.peak = self.live
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -115,11 +117,15 @@ class Counts(TorchDispatchMode):
         self.launches[name] += SEVERAL.get(name, 1)
         changed = [one for one in outputs if any(one is given for given in inputs)]
         made = [one for one in outputs if not any(one is given for given in inputs)]
+        flops = 0
         read = [one for one in inputs if one is not kwargs.get("out")]
-        self.bytes[name] += sum(touched(one) for one in (*read, *made, *changed) if one.device.type == "cuda")
+        moved = sum(touched(one) for one in (*read, *made, *changed) if one.device.type == "cuda")
+        self.bytes[name] += moved
         varlen = name == "_flash_attention_forward"  # torch counts it as if all sequences were the longest
         if func._overloadpacket in flop_registry and not varlen:
-            self.flops[name] += flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
+            flops = flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
+            self.flops[name] += flops
+        self.seconds += max(moved / H100_BYTES, flops / H100_FLOPS)
 
     def remember(self, tensor: Tensor) -> None:
         """Count the memory of a new tensor until it is given back."""

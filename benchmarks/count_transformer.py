@@ -14,7 +14,7 @@ from collections import Counter
 import _package  # noqa: F401
 import numpy as np
 import torch
-from _counting import Counts, counted_card
+from _counting import H100_FLOPS, Counts, counted_card
 from pyramid_video.models import attention_forms, bare_layers
 from pyramid_video.models.layers import patch_grid
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
@@ -28,7 +28,6 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 CARD = torch.device("cuda", 0)
 MODELS = {"miniflux": (MiniFluxTransformer, MiniFluxConfig), "sd3": (MMDiTTransformer, MMDiTConfig)}
 STAGES, FIRST_STEPS, VIDEO_STEPS = 3, 20, 10
-H100_BYTES, H100_FLOPS = 3.35e12, 989e12
 
 
 def latents_of(width: int, height: int, unit: int, rows: int, channels: int) -> list[torch.Tensor]:
@@ -122,7 +121,7 @@ class Clip:
                         "bytes": moved,
                         "flops": flops,
                         "tokens": tokens,
-                        "h100": max(moved / H100_BYTES, flops / H100_FLOPS),
+                        "h100": counts.seconds + attention / H100_FLOPS,
                     }
                 )
                 shapes |= {(unit, *shape) for shape in counts.attention}
