@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -209,7 +210,7 @@ def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch
 
         return run.train(objective)
 
-    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_, **__: None)
+    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_, **__: SimpleNamespace(size=64))
     monkeypatch.setattr(small_vae, "train_vae", train)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
