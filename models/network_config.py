@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
 LARGEST_SIZE = 1 << 20  # of anything in a network that a config counts; vocabularies come nearest to it
-MAY_BE_ZERO = ("layers", "summary", "pooled")  # parts of the names of counts of what a network can be without
+MAY_BE_ZERO = ("single_layers", "summary", "pooled")  # parts of the names of counts of what a network can be without
 
 Config = TypeVar("Config", bound="NetworkConfig")
 

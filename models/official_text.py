@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from .checkpoint_files import CheckpointError, read_json
-from .network_config import shown
 from .official_text_files import check_encoder, check_tokenizer
 
 T5_TOKENS = 128  # of Pyramid Flow: always padded to, longer text is cut
@@ -120,7 +119,7 @@ def check_folders(folder: Path) -> str:
         config = folder / encoder / "config.json"
         given, wanted = model_type(config), class_name[:2].lower()
         if not given.startswith(wanted):
-            raise CheckpointError(f"{config} is of a {shown(given or 'unnamed')} model; a {class_name} belongs here")
+            raise CheckpointError(f"{config} is of a {given[:60] or 'unnamed'} model; a {class_name} belongs here")
     for tokenizer, encoder, _ in PARTS[kind]:
         check_tokenizer(folder / tokenizer)
         check_encoder(folder / encoder)

@@ -134,9 +134,9 @@ def test_config_survives_a_dictionary_and_names_what_is_wrong():
     with pytest.raises(ValueError, match="heads"):
         TextEncoderConfig(300, 25, 2, 3, 16)
     assert TextEncoderConfig.from_dict({k: v for k, v in config.to_dict().items() if k != "summary"}) == config
-    with pytest.raises(ValueError, match="summary=-1"):
+    with pytest.raises(ValueError, match="summary is -1"):
         TextEncoderConfig(300, 24, 2, 3, 16, summary=-1)
-    with pytest.raises(ValueError, match="layers=0"):
+    with pytest.raises(ValueError, match="layers is 0"):
         TextEncoderConfig(300, 24, 0, 3, 16)
 
 
