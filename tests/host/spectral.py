@@ -18,7 +18,7 @@ from typing import Any
 SEED, STEPS = 5, 5
 VIDEOS_FROM_PICTURES = ("wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5")
 WITH_SOUND = ("ltx2", "minimax h3")
-KEEP_MASKED = ("wan2.1 t2v", "flux", "sd3", "sdxl")
+KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl")
 ONE = ("wan2.1 t2v",)
 
 
@@ -35,6 +35,7 @@ def open_house(comfyui: Path, root: Path) -> SimpleNamespace:
     import comfy.samplers
     import folder_paths  # noqa: F401 what the pack looks for
     import torch
+    import utils.extra_config  # noqa: F401 as the server does, before it puts its inner folder on the path
 
     spec = importlib.util.spec_from_file_location(
         "pyramid_video", root / "__init__.py", submodule_search_locations=[str(root)]
@@ -470,6 +471,24 @@ def check_context_windows_run(case):
     case.same(case.sample(case.pyramid(1.0), guider=guider), case.sample(case.core(), guider=case.guider(model)))
 
 
+def check_sizes_that_no_patch_divides_run(case):
+    latent = case.house.models.empty(case.kind, 13, 17)
+    noise = case.house.comfy.sample.prepare_noise(latent, SEED)
+    made = case.sample(case.pyramid(case.middle), latent, noise)
+    assert made.shape == latent.shape and case.torch.isfinite(made).all()
+    case.same(case.sample(case.pyramid(1.0), latent, noise), case.sample(case.core(), latent, noise))
+
+
+def check_bad_stages_and_sizes_get_a_sentence(case):
+    tiny = case.house.models.empty(case.kind, 4, 4)
+    noise = case.house.comfy.sample.prepare_noise(tiny, SEED)
+    refused(lambda: case.sample(case.pyramid(0.9, scales=(0.1, 1.0)), tiny, noise), "less than one patch")
+    refused(lambda: case.house.Sampler(case.house.Stages(), object()), "KSamplerSelect")
+    unknown = case.house.Sampler(case.house.Stages(), case.core())
+    if case.kind == "sd3":
+        refused(lambda: case.sample(unknown), "Fit spectrum")
+
+
 def refused(work, *words: str) -> None:
     try:
         work()
@@ -488,6 +507,8 @@ ALL = (
 SOME = {
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl"),
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
+    check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux"),
+    check_bad_stages_and_sizes_get_a_sentence: ("wan2.1 t2v", "sd3"),
     check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
     check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
     check_prompts_in_times_and_places_run: ("sd3",),
