@@ -41,9 +41,9 @@ class TrainedLoRA:
         return self.run.modules["lora"].parts(self.run.averaged()["lora"])
 
     def network(self) -> nn.Module:
-        """A copy of the transformer with the LoRA in its weights, in eval mode."""
-        plain = network_classes(self.kind)[1](self.config).to(self.run.device)
-        plain.load_state_dict(self.base.state_dict())
+        """The transformer with the LoRA in its weights, in eval mode; it shares those that do not change."""
+        plain = network_classes(self.kind)[1](self.config, device="meta")
+        plain.load_state_dict(self.base.state_dict(), assign=True)
         return merged(plain, self.parts(), 1.0).eval()
 
     def save(self, path: Path, replace: bool = True) -> Path:

@@ -76,9 +76,9 @@ class TrainedModel:
 
     def network(self) -> nn.Module:
         """A copy of the transformer with averaged weights, in eval mode, where the run is."""
-        network = network_classes(self.kind)[1](self.config)
+        network = network_classes(self.kind)[1](self.config, device="meta").to_empty(device=self.run.device)
         network.load_state_dict(self.run.averaged()["transformer"])
-        return network.to(self.run.device).eval()
+        return network.eval()
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16, replace: bool = True) -> Path:
         """Write the transformer with averaged weights as one file that the loaders take; see `checkpoints.save`."""
