@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..models.checkpoints import CheckpointInfo
 from ..models.knowledge import Vocabulary, knowledge_of
 from ..models.token_keeper import Keeping
+from .devices import free_memory
 from .facts import ModelFacts, VAEFacts
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,6 @@ def release_memory(device: torch.device) -> None:
     backend = getattr(torch, device.type, None)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
-
-
-def smaller_pieces(chunk: int | None) -> list[int | None]:
-    """Latent frames to decode at once, as asked for first and then ever fewer; all give the same pictures."""
-    return [chunk, *(fewer for fewer in (8, 4, 2, 1) if chunk is None or fewer < chunk)]
 
 
 @dataclass(frozen=True)
@@ -136,17 +132,33 @@ class VAE:
         return torch.cat(clips)
 
     def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
-        for pieces in smaller_pieces(chunk):
+        plans = self._plans(latent, chunk, tile)
+        for plan in plans:
+            if plan != (chunk, tile):
+                log.warning(
+                    "memory is short: decoding %s latent frames at once, tiles %s", *(part or "off" for part in plan)
+                )
             try:
-                video = self.network.decode(self._placed(latent), pieces, tile, on_chunk)
+                video = self.network.decode(self._placed(latent), *plan, on_chunk)
                 return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
             except torch.OutOfMemoryError:
-                if pieces == 1:
+                if plan == plans[-1]:
                     raise
-            # Outside the handler, so that the exception no longer holds the tensors of the failed attempt.
-            release_memory(self.device)
-            log.warning("the VAE ran out of memory; it goes on in smaller pieces")
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            release_memory(self.device)  # outside the handler, whose exception holds the tensors of the attempt
+        raise AssertionError("unreachable: the last plan returns or raises")
+
+    def _plans(self, latent: Tensor, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
+        """What was asked for and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
+        space, size = self.facts.space_compression, next(self.network.parameters()).element_size()
+        fewer = [(pieces, tile) for pieces in (8, 4, 2, 1) if chunk is None or pieces < chunk]
+        plans = [(chunk, tile), *fewer, *((1, edge) for edge in (512, 256) if tile is None or edge < tile)]
+        free = free_memory(self.device)
+
+        def needs(pieces: int | None, edge: int | None) -> float:
+            area = (min(side, edge // space) if edge else side for side in latent.shape[3:])
+            return size * self.network.config.decode_numbers((*latent.shape[:3], *area), pieces)
+
+        return [plan for plan in plans if needs(*plan) < free] or plans[-1:]
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
         """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""

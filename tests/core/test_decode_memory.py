@@ -1,0 +1,52 @@
+"""Where memory runs out without ComfyUI, decoding goes on in smaller pieces, and the pictures are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyramid_video
+import pytest
+import torch
+from pyramid_video.host import standalone_wires
+from pyramid_video.models import checkpoints
+
+WEIGHTS = Path(pyramid_video.__file__).parent / "models" / "pretrained" / "vae" / "pyramid_video_small_vae.safetensors"
+
+
+@pytest.fixture
+def vae():
+    network, info = checkpoints.load(WEIGHTS, ("causal_vae",), dtype=torch.float32)
+    return standalone_wires.VAE(network, info, torch.device("cpu"))
+
+
+def watch(vae, failures: int):
+    """The pieces that are tried, of which the first ones find no memory."""
+    decode, tried = vae.network.decode, []
+
+    def short_of_memory(latent, chunk, tile, on_chunk):
+        tried.append((chunk, tile))
+        if len(tried) <= failures:
+            raise torch.OutOfMemoryError("the card is full")
+        return decode(latent, chunk, tile, on_chunk)
+
+    vae.network.decode = short_of_memory
+    return tried
+
+
+@torch.no_grad()
+def test_decoding_goes_on_in_smaller_pieces(vae):
+    latent = torch.randn(1, vae.network.config.latent_channels, 4, 4, 4)
+    expected = vae.decode(latent)
+    tried = watch(vae, failures=2)
+    torch.testing.assert_close(vae.decode(latent), expected)
+    assert tried == [(None, None), (8, None), (4, None)]
+
+
+@torch.no_grad()
+def test_what_cannot_fit_is_not_tried_and_the_last_failure_is_told(vae, monkeypatch):
+    latent = torch.randn(1, vae.network.config.latent_channels, 4, 4, 4)
+    monkeypatch.setattr(standalone_wires, "free_memory", lambda device: 0)
+    tried = watch(vae, failures=1)
+    with pytest.raises(torch.OutOfMemoryError, match="the card is full"):
+        vae.decode(latent)
+    assert tried == [(1, 256)]
