@@ -284,7 +284,7 @@ def test_a_config_survives_json(config):
         ({"decoder_temporal_up_sample": [True] * 4}, "halves time 2 times but the decoder doubles it 4 times"),
         ({"decoder_spatial_up_sample": [False] * 4}, "halves space 3 times"),
         ({"decoder_in_channels": 5}, "encoder_out_channels is 3 but decoder_in_channels is 5"),
-        ({"patch_size": 0}, "patch_size must be 1 or more"),
+        ({"patch_size": 0}, "patch_size is 0; expected 1 to"),
         ({"encoder_act_fn": "relu"}, "encoder_act_fn is 'relu'"),
         ({"decoder_block_dropout": [0.0, 0.1, 0.0, 0.0]}, "decoder_block_dropout"),
         ({"num_attention_heads": 8}, "unknown key 'num_attention_heads'"),
