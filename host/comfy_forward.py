@@ -162,9 +162,7 @@ def is_changed(model: Any, options: dict[str, Any], inputs: dict[str, Any]) -> b
     wrappers: Callable[[str], list] = lambda kind: comfy.patcher_extension.get_all_wrappers(kind, options)  # noqa: E731
     if wrappers(WrappersMP.DIFFUSION_MODEL):
         return True
-    calls = apply_wrappers(options)
-    # A CPU asks settled frames one by one to round alike; compiled, that would be a new graph for every unit.
-    return bool(calls - {COMPILED}) or bool(calls) and inputs["text"].device.type == "cpu"
+    return bool(apply_wrappers(options))  # torch.compile among them: growing keys would be new graphs
 
 
 def apply_wrappers(options: dict[str, Any]) -> set[str]:

@@ -257,12 +257,13 @@ class TrainingRun:
             "step": self.step,
             "batches": self.batches,
             "skipped": self.skipped,
-            "seconds": self.seconds,
             "seed": self.settings.seed,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
         }
+        if self.settings.minutes is not None:  # a run without a limit of time has the same state however long it took
+            state["seconds"] = self.seconds
         if self._sharded:
             state = whole(state, keep=self.is_main)
         if not self.is_main:
