@@ -136,7 +136,7 @@ class TrainingRun:
                 began = time.monotonic()
                 with unbroken() as held_now:
                     losses, together = self._update(objective, lambda waiting=held_now: bool(held or waiting))
-                self.seconds += time.monotonic() - began
+                self._add_seconds(time.monotonic() - began)
                 if together:
                     raise KeyboardInterrupt
                 if on_step is not None:
@@ -163,12 +163,13 @@ class TrainingRun:
         """How much of the run lies behind it, 0..1."""
         return max(self.step / self.settings.steps, self.settings.share_of_time(self.seconds))
 
+    def _add_seconds(self, passed: float) -> None:
+        """Count the time of a step, where it is limited by one clock: the rate must be the same in all processes."""
+        limited = self.settings.minutes is not None and self.accelerator.num_processes > 1
+        self.seconds += decided_by_first(passed) if limited else passed
+
     def _out_of_time(self) -> bool:
-        """Whether a limit of time is reached, by the clock of the first process."""
-        if self.settings.minutes is None:
-            return False
-        gone = self.settings.share_of_time(self.seconds) >= 1
-        return decided_by_first(gone) if self.accelerator.num_processes > 1 else gone
+        return self.settings.share_of_time(self.seconds) >= 1
 
     def _all_agree(self, due: bool) -> bool:
         """Whether to do what all processes must do at once, where they must."""

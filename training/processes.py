@@ -101,8 +101,8 @@ class OtherProcessFailed(OSError):
     """This process could have gone on, another one could not."""
 
 
-def decided_by_first(value: bool) -> bool:
-    """What the first process holds for true."""
+def decided_by_first(value: Result) -> Result:
+    """What the first process says."""
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([value])[0]

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def stopped(folder: Path) -> None:
     from process_worker import launched_with_fsdp
 
     rank = int(os.environ["RANK"])
+    timed(folder, rank)
     for name in ("whole", "shared"):
         if name == "shared":
             launched_with_fsdp()
@@ -114,6 +116,19 @@ def stopped(folder: Path) -> None:
             run.train(objective)
         except KeyboardInterrupt as stop:
             (folder / f"{name}-{rank}.json").write_text(json.dumps([run.step, str(stop)]))
+
+
+def timed(folder: Path, rank: int) -> None:
+    """Learn for a limited time, one process slower than the other, and write down what came of it."""
+    run = make_run(folder / "timed", replace(SETTINGS, steps=10_000, minutes=0.4 / 60, average=0.0))
+
+    def objective(step, generator):
+        time.sleep(0.01 * rank)
+        return {"loss": run.modules["network"](torch.randn(16, 4, generator=generator)).square().mean()}
+
+    run.train(objective)
+    weights = run.modules["network"].weight.detach().flatten().tolist()
+    (folder / f"timed-{rank}.json").write_text(json.dumps([run.step, run.seconds, weights]))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,8 @@ def test_processes_stop_at_the_same_step_and_keep_it(tmp_path):
         (first, kept), (other, _) = (json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in (0, 1))
         assert first == other == saved(tmp_path / name)["step"] == 4
         assert kept.endswith(f"{name} keeps the run after 4 steps; the same command goes on from there")
+    first, other = (json.loads((tmp_path / f"timed-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == other and first[0] > 1  # the rate follows one clock, so the weights stay the same
 
 
 @pytest.mark.parametrize(
