@@ -34,7 +34,10 @@ app.registerExtension({
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith('PyramidVideo')) return
     const executed = node.onExecuted
+    let shown = null // the clip that was played while it ran; the last event has the text only, and would take it away
     node.onExecuted = function (output) {
+      if (output?.images) shown = output
+      else if (output?.text && shown) Object.assign(output, { images: shown.images, animated: shown.animated })
       executed?.apply(this, arguments)
       if (!output?.text) return
       const text = output.text.join('\n').slice(0, LONGEST)

@@ -32,15 +32,28 @@ def test_inactive_widgets_are_those_of_their_blocks():
         assert named and named <= {*schema["required"], *schema.get("optional", {})}
 
 
-def test_every_title_of_a_group_or_note_is_translated():
-    table = dict(re.findall(r"^  '(.+)': \[(.+)\]", WEB["words.js"], re.MULTILINE))
-    titles = set()
+def names_in(text: str) -> list[str]:
+    """What no translation may change: addresses, commands, files, and sizes of pictures."""
+    codes = [code for code in re.findall(r"`([^`]*)`", text) if re.search("[/. ]", code)]
+    return sorted(codes + re.findall(r"\d+x\d+", text))
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-TW", "ja"])
+def test_every_title_and_every_paragraph_of_a_note_is_translated(language):
+    titles, paragraphs = set(), set()
     for path in (ROOT / "workflows").glob("*.json"):
         graph = json.loads(path.read_text("utf-8"))
+        notes = [node for node in graph["nodes"] if node["type"] == "MarkdownNote"]
         titles |= {re.sub(r"^\d  ", "", group["title"]) for group in graph["groups"]}
-        titles |= {node["title"] for node in graph["nodes"] if node["type"] == "MarkdownNote"}
-    assert titles == set(table), "a title of a workflow has to reach web/words.js"
-    assert all(len(re.findall(r"'[^']+'", words)) == 3 for words in table.values())
+        titles |= {note["title"] for note in notes}
+        paragraphs |= {line for note in notes for line in note["widgets_values"][0].split("\n") if line.strip()}
+    commands = {line for line in paragraphs if re.fullmatch(r"`[^`]*`", line)}
+    words = json.loads((ROOT / "web" / "words" / f"{language}.json").read_text("utf-8"))
+    assert titles == set(words["titles"]), "a title of a workflow has to reach web/words"
+    assert paragraphs - commands == set(words["notes"]), "a paragraph of a note has to reach web/words"
+    for text, translation in words["notes"].items():
+        assert names_in(text) == names_in(translation)
+        assert re.search(r"[\u3040-\u9fff]", translation) or text.count(" ") <= 3, text
 
 
 def test_no_script_writes_markup():

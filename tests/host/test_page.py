@@ -117,3 +117,34 @@ def test_the_ladder_is_there_before_the_first_run_and_follows_the_numbers(open_p
 def test_the_workflow_that_runs_at_once_is_the_first_of_our_templates(open_page):
     names = open_page({}).evaluate("async () => (await app.api.getWorkflowTemplates()).pyramid_video")
     assert names[0] == "text_to_video" and names.index("official_sd3") < names.index("helios_text_to_video")
+
+
+def test_a_text_that_comes_last_leaves_the_clip_on_the_node(open_page):
+    page = open_page({"1": {"class_type": "PyramidVideoSampler", "inputs": {}}})
+    shown = page.evaluate(
+        """() => {
+            const [node] = app.graph.nodes
+            const send = output => app.api.dispatchCustomEvent('executed', {
+                node: String(node.id), display_node: String(node.id), prompt_id: 'p', output })
+            send({ images: [{ filename: 'clip.webp', subfolder: '', type: 'temp' }], animated: [true] })
+            send({ text: ['a red rabbit'] })
+            return [app.nodeOutputs[node.id], node.properties['Pyramid Video note']]
+        }"""
+    )
+    assert shown[0]["images"][0]["filename"] == "clip.webp" and shown[1] == "a red rabbit"
+
+
+def test_a_note_is_in_the_language_of_the_page(open_page):
+    page = open_page({})
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.Locale', 'zh')")
+    page.wait_for_timeout(500)
+    page.evaluate(
+        "async () => app.loadGraphData(await (await fetch("
+        "'/api/workflow_templates/pyramid_video/text_to_video.json')).json())"
+    )
+    page.wait_for_function(
+        "app.graph.nodes.some(node => node.type === 'MarkdownNote' && node.widgets[0].value.startsWith('## 文生视频'))"
+    )
+    if os.environ.get("SHOTS"):
+        page.wait_for_timeout(1500)
+        page.screenshot(path=os.environ["SHOTS"])
