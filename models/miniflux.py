@@ -40,9 +40,12 @@ class MiniFluxConfig(TransformerConfig):
 
     MODEL: ClassVar[str] = "miniFLUX"
     HARMLESS: ClassVar[frozenset[str]] = TransformerConfig.HARMLESS | {"patch_size"}  # says 1, means nothing
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"num_layers"})  # single-stream blocks do alone, too
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.num_layers + self.num_single_layers < 1:
+            raise ValueError("num_layers and num_single_layers are both 0; a transformer has at least one block")
         if self.in_channels % 4:
             raise ValueError(f"in_channels is {self.in_channels}; expected 4 times the latent channels (2x2 patches)")
         sizes = self.axes_dims_rope

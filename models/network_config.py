@@ -20,6 +20,7 @@ class NetworkConfig:
     HARMLESS: ClassVar[frozenset[str]] = frozenset()  # keys that change no result
     FIXED: ClassVar[dict[str, object]] = {}  # keys that have one known value
     MODEL: ClassVar[str] = ""  # what people call such a network
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()  # counts of layers that may be 0, where others are left
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -59,7 +60,8 @@ def check_sizes(config: Any) -> None:
         listed = kind.startswith("tuple")
         if listed and not isinstance(value, tuple | list):
             raise ValueError(f"{field.name} is {shown(value)}; expected a list")
-        least = 0 if any(part in field.name for part in MAY_BE_ZERO) else 1
+        optional = field.name in getattr(config, "OPTIONAL", ())
+        least = 0 if optional or any(part in field.name for part in MAY_BE_ZERO) else 1
         for entry in value if listed else [value]:
             if fault := entry_fault(entry, kind.removeprefix("tuple[").split(",")[0].split(" ")[0], least):
                 raise ValueError(f"{field.name} is {shown(value)}; expected {'a list of ' * listed}{fault}")

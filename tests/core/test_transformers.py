@@ -397,6 +397,9 @@ def test_wrong_configs_are_told_what_is_right():
         MiniFluxConfig.from_dict({"num_layer": 3})
     with pytest.raises(ValueError, match="attention_head_dim = 64"):
         MiniFluxConfig(axes_dims_rope=(16, 24, 26))
+    assert MiniFluxConfig(num_layers=0).num_single_layers == 16
+    with pytest.raises(ValueError, match="num_layers and num_single_layers are both 0"):
+        MiniFluxConfig(num_layers=0, num_single_layers=0)
     with pytest.raises(ValueError, match="caption_projection_dim"):
         MMDiTConfig(num_attention_heads=12)
     with pytest.raises(ValueError, match="24x24 places"):
