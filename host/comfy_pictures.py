@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 from ..models.plain_text import harmless
@@ -11,10 +12,11 @@ from ..models.plain_text import harmless
 def offer_picture(path: str, draw: Callable[[str], bytes]) -> None:
     """Answer GET `path`?plan=... with the PNG that `draw` makes of the plan; status 400 where it refuses one."""
     from aiohttp import web
-    from server import PromptServer
 
-    server = getattr(PromptServer, "instance", None)
-    if server is None:  # a script that borrows the host's classes
+    # ComfyUI has loaded its server before the packs; a script that only borrows its classes has none, and may be
+    # unable to load it, because `utils` then is another module.
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if server is None:
         return
 
     @server.routes.get(path)
