@@ -30,19 +30,19 @@ def check_vae_falls_back_to_smaller_pieces(door):
     import comfy.model_management
 
     network, tried = door.vae.first_stage_model, []
-    decode_one = door.vae.decode_one
+    decode_into = door.vae.decode_into
 
-    def scarce(latent, chunk, tile):
+    def scarce(pictures, latent, chunk, tile):
         tried.append((chunk, tile))
         if chunk is None or chunk > 1:
             raise comfy.model_management.OOM_EXCEPTION("for the test")
-        return decode_one(latent, chunk, tile)
+        decode_into(pictures, latent, chunk, tile)
 
-    door.vae.decode_one = scarce
+    door.vae.decode_into = scarce
     try:
         pictures = door.host.decode(door.vae, door.usual)
     finally:
-        del door.vae.decode_one
+        del door.vae.decode_into
     assert tried[0] == (None, None) and tried[-1] == (1, None) and network is door.vae.first_stage_model
     same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
 
@@ -74,11 +74,10 @@ def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):
             "load_models_gpu": lambda models, memory_required, seen=seen: seen.update(asked=memory_required),
         }
 
-        def decode_one(row, chunk, tile, seen=seen):
+        def decode_into(pictures, latent, chunk, tile, seen=seen):
             seen.update(used=(chunk, tile))
-            return door.torch.zeros(1, 1, 8, 8, 3)
 
-        with mock.patch.multiple(management, **fakes), mock.patch.object(vae, "decode_one", decode_one):
+        with mock.patch.multiple(management, **fakes), mock.patch.object(vae, "decode_into", decode_into):
             door.host.decode(vae, latent)
         assert seen == {"asked": needs[asked], "used": used}, (seen, asked, used)
 
