@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 
 UNSPECIFIED = 2
-BT709 = 1
 PQ, HLG = 16, 18  # transfers: SMPTE ST 2084, ARIB STD-B67
 BT2020, DCI_P3, DISPLAY_P3 = 9, 11, 12  # primaries
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}  # as FFmpeg's scale names them

@@ -87,21 +87,20 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
             shape = {name: node["inputs"][name] for name in SHAPE}
             node["class_type"], node["inputs"] = DATASETS[0], {"folder": folder.name, **shape}
             node["inputs"]["multiple"] = specs[DATASETS[0]].inputs["multiple"].default
-    asked = {"size": options.size, "steps": options.steps, "batch": options.batch, "clips": options.clips}
-    changes = {("PyramidVideoFolderDataset", "size"): asked["size"]}
-    changes |= {("PyramidVideoTrainingSettings", name): asked[name] for name in ("steps", "batch")}
-    changes |= {("PyramidVideoTrainingSettings", "run_seed"): options.seed}
-    if options.size:
-        changes |= {("PyramidVideoEmptyLatent", side): options.size for side in ("width", "height")}
-    name = options.name or folder.name
+    name, size = options.name or folder.name, options.size
+    changes = {
+        DATASETS[0]: {"size": size},
+        "PyramidVideoTrainingSettings": {"steps": options.steps, "batch": options.batch, "run_seed": options.seed},
+        "PyramidVideoEmptyLatent": {"width": size, "height": size},
+    }
     for node in nodes:
         kind, inputs = node["class_type"], node["inputs"]
-        inputs.update({key: value for (of, key), value in changes.items() if of == kind and value is not None})
+        wanted = changes.get(kind, {})
         if "run_name" in inputs:
-            inputs["run_name"] = name
-            inputs["clips"] = asked["clips"] or inputs["clips"]
-        if kind.startswith("PyramidVideoSaveTrained"):
-            inputs["name"] = name
+            wanted = {"run_name": name, "clips": options.clips}
+        elif kind.startswith("PyramidVideoSaveTrained"):
+            wanted = {"name": name}
+        inputs.update({key: value for key, value in wanted.items() if value is not None})
         if options.model and kind in (*BEGINNINGS, BASE_OF_LORA):
             begin_with(node, options.model, options.kind)
     texts = captions(folder, workflow, options.prompt)
