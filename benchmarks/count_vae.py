@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         for what, given, pieces in (("decode", latent, (None, 1)), ("encode", video, (None, 8))):
             for chunk in pieces:
                 numbers = config.decode_numbers if what == "decode" else config.encode_numbers
-                told = HALF * numbers(tuple(given.shape), chunk)
+                estimate = HALF * numbers(tuple(given.shape), chunk)
                 counts.clear()
                 start = counts.live
                 work = vae._to_video if what == "decode" else vae._to_moments
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
                 print(
                     f"{what} {asked.frames} frames of {asked.width}x{asked.height}, chunk {chunk or 'all'}: "
                     f"{sum(counts.launches.values())} launches, {sum(counts.bytes.values()) / 1e12:.2f} TB, "
-                    f"peak {(counts.peak - start) / 1e9:.1f} GB, told {told / 1e9:.1f} GB",
+                    f"peak {(counts.peak - start) / 1e9:.1f} GB, estimated {estimate / 1e9:.1f} GB",
                     flush=True,
                 )
 

@@ -41,7 +41,7 @@ class Run:
 
     status: str = ""
     message: str = ""
-    steps: list[float] = field(default_factory=list)  # times at which progress was told
+    steps: list[float] = field(default_factory=list)  # times at which progress was reported
     asked: float = 0.0
     stopped: float = 0.0
 

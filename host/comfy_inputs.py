@@ -15,7 +15,7 @@ from .folders import BUNDLED_INPUTS
 def lend_inputs() -> None:
     """Put the pictures and clips that our workflows begin with into ComfyUI's input folder, where it lacks them.
 
-    Core's loaders look nowhere else. A folder that cannot be written is told in the log.
+    Core's loaders look nowhere else. A folder that cannot be written is named in the log.
     """
     for file in sorted(BUNDLED_INPUTS.iterdir()):
         path = Path(folder_paths.get_input_directory()) / file.name

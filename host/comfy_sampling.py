@@ -164,7 +164,7 @@ class PyramidRun:
             f"step {call.step + 1} of {call.steps}{time_left(left)}"
         )
         self.total = call.total
-        if self.callback is not None and call.index + 1 < call.total:  # the last is told with the whole clip
+        if self.callback is not None and call.index + 1 < call.total:  # the last is reported with the whole clip
             unit = resize_frames(clean, self.shape[-2:])
             self.callback(call.index, unit, self.with_unit(unit, call.frames), call.total)
 

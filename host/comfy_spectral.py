@@ -271,8 +271,8 @@ def streams_of(guider: Any, latent: Tensor) -> Streams:
     """What the latent that the host samples with holds; hosts differ in where they say it."""
     shapes = getattr(guider.inner_model, "latent_shapes", None)
     if shapes is None:
-        told = (cond["model_conds"].get("latent_shapes") for conds in guider.conds.values() for cond in conds)
-        shapes = next((each.cond for each in told if each is not None), [latent.shape])
+        given = (cond["model_conds"].get("latent_shapes") for conds in guider.conds.values() for cond in conds)
+        shapes = next((each.cond for each in given if each is not None), [latent.shape])
     return Streams(tuple(tuple(shape) for shape in shapes))
 
 
