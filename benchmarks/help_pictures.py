@@ -190,15 +190,14 @@ def training(small: SmallModels) -> dict[str, Tensor]:
 
 def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) -> Tensor:
     """The drawing of 'Pyramid stages (any model)' for Wan at a size of latents."""
-    from pyramid_video.host.facts import PictureFacts
     from pyramid_video.nodes.spectral_drawing import draw_plan
     from pyramid_video.samplers.flow import flow_sigmas
-    from pyramid_video.samplers.spectral import FLOW
+    from pyramid_video.samplers.spectral import FLOW, PictureInfo
 
     stages = block("AnyStages", **settings)[0]
-    facts = PictureFacts(2, FLOW, "Wan21", 8)
-    segments = stages.plan((rows, columns), 2, flow_sigmas(steps, shift), FLOW, facts.latents)
-    return as_image(draw_plan(stages, segments, (rows, columns), facts))
+    info = PictureInfo(2, FLOW, "Wan21", 8)
+    segments = stages.plan((rows, columns), 2, flow_sigmas(steps, shift), FLOW, info.latents)
+    return as_image(draw_plan(stages, segments, (rows, columns), info))
 
 
 def any_stages(small: SmallModels) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..models.fingerprint import fingerprint
 from ..models.knowledge import Vocabulary
+from ..models.model_info import ModelInfo, VAEInfo
 from ..samplers.full_sequence import FullSequenceSampler
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
@@ -27,8 +28,7 @@ from .comfy_preview import show_on_node
 from .comfy_progress import Bar, SamplingProgress
 from .comfy_sampling import PyramidGuider, PyramidSampler
 from .comfy_vae import PyramidVAE
-from .comfy_wan_vae import decode_units, encode_units, wan_facts
-from .facts import ModelFacts, VAEFacts
+from .comfy_wan_vae import decode_units, encode_units, wan_info
 from .folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
 
 OWN_KIND = "pyramid_video"
@@ -119,20 +119,20 @@ class ComfyHost:
         """What the text encoder that comes with the pack can be asked for; None for all others."""
         return getattr(getattr(getattr(clip, "tokenizer", None), "ours", None), "vocabulary", None)
 
-    def model_facts(self, model: Any) -> ModelFacts:
+    def model_info(self, model: Any) -> ModelInfo:
         """The numbers of a MODEL; ValueError when something else is wired there."""
-        facts = getattr(getattr(model, "model", None), "facts", None)
-        return expect(facts, ModelFacts, getattr(model, "model", model), "MODEL", "Load video model")
+        info = getattr(getattr(model, "model", None), "info", None)
+        return expect(info, ModelInfo, getattr(model, "model", model), "MODEL", "Load video model")
 
     def shift_of(self, model: Any) -> float:
         """How far a flow shifts its noise levels as a rule; a block between may have changed it."""
-        family = self.model_facts(model).family
+        family = self.model_info(model).family
         return float(getattr(model.get_model_object("model_sampling"), "shift", family.shift))
 
-    def vae_facts(self, vae: Any) -> VAEFacts:
+    def vae_info(self, vae: Any) -> VAEInfo:
         """The numbers of a VAE; ValueError when something else is wired there."""
-        facts = getattr(vae, "facts", None) or wan_facts(vae)
-        return expect(facts, VAEFacts, getattr(vae, "first_stage_model", None) or vae, "VAE", "Load video VAE")
+        info = getattr(vae, "info", None) or wan_info(vae)
+        return expect(info, VAEInfo, getattr(vae, "first_stage_model", None) or vae, "VAE", "Load video VAE")
 
     def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""
@@ -199,14 +199,14 @@ class ComfyHost:
 
     def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
-        self.vae_facts(vae)
+        self.vae_info(vae)
         ours = isinstance(vae, PyramidVAE)
         video = vae.decode(samples, chunk=chunk, tile=tile) if ours else decode_units(vae, samples, tile)
         return video.flatten(0, 1)
 
     def encode(self, vae: Any, images: Tensor) -> Tensor:
         """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
-        self.vae_facts(vae)
+        self.vae_info(vae)
         return vae.encode(images) if isinstance(vae, PyramidVAE) else encode_units(vae, images)
 
     def fingerprint(self, wire: Any) -> str:
@@ -228,11 +228,11 @@ class ComfyHost:
         return Bar(total)
 
 
-def expect(facts: Any, kind: type, value: Any, wire: str, source: str) -> Any:
-    """Give back the facts of what a wire carries, or say what was wired instead."""
-    if not isinstance(facts, kind):
+def expect(info: Any, kind: type, value: Any, wire: str, source: str) -> Any:
+    """Give back the info of what a wire carries, or say what was wired instead."""
+    if not isinstance(info, kind):
         other = "; models of other kinds run in KSampler" if wire == "MODEL" else ""
         raise ValueError(
             f"this {wire} is a {type(value).__name__}, not one that '{source}' makes: wire that block here{other}"
         )
-    return facts
+    return info

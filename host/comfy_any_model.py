@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..samplers.drafts import Draft, pack_draft, unpack_draft
 from ..samplers.noise import seed_generator
-from ..samplers.spectral import resample_picture, size_of
+from ..samplers.spectral import PictureInfo, resample_picture, size_of
 from ..samplers.spectral_stages import SpectralStages
 from .comfy_drafts import DraftSampler, FinishSampler
 from .comfy_spectral import SpectralSampler, patch_of, scaling_of
-from .facts import PictureFacts
 
 Latent = dict[str, Any]
 
@@ -27,11 +26,11 @@ Latent = dict[str, Any]
 class AnyModel:
     """What the host's models of all kinds are asked for."""
 
-    def facts(self, model: Any) -> PictureFacts:
+    def info(self, model: Any) -> PictureInfo:
         """What a pyramid has to know of a MODEL."""
         network = model.model
         latents = network.latent_format
-        return PictureFacts(
+        return PictureInfo(
             patch_of(network),
             scaling_of(network),
             type(latents).__name__,

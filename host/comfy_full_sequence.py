@@ -37,7 +37,7 @@ def level_sigmas(schedule: NoiseSchedule) -> Tensor:
 def sampled_sigmas(model: Any, sampler: FullSequenceSampler) -> Tensor:
     """The host's sigmas at the steps of `sampler`, and 0; patches read them."""
     if sampler.family == "diffusion":
-        sigmas = level_sigmas(schedule_of(model.model.facts.family)).float()
+        sigmas = level_sigmas(schedule_of(model.model.info.family)).float()
         return torch.cat([sigmas[[int(level) for level in sampler.timesteps]], torch.zeros(1)])
     return torch.tensor([*(timestep / TIMESTEPS for timestep in sampler.timesteps), 0.0])
 
@@ -107,7 +107,7 @@ def flow_model(clean: Callable[[Tensor, float], Tensor]) -> ModelCall:
 
 def diffusion_model(clean: Callable[[Tensor, Tensor], Tensor], model: Any) -> ModelCall:
     """Likewise for the noise or v of a diffusion model; ours keep the variance at 1, the host keeps the data's size."""
-    schedule, sigmas = schedule_of(model.facts.family), model.model_sampling.sigmas
+    schedule, sigmas = schedule_of(model.info.family), model.model_sampling.sigmas
 
     def prediction(x: Tensor, timestep: float) -> Tensor:
         alpha, sigma = schedule.alphas_cumprod[int(timestep)], sigmas[int(timestep)]

@@ -23,6 +23,7 @@ from ..models.checkpoint_dtypes import asked_dtype
 from ..models.helios import UNIT_FRAMES, text_window
 from ..models.knowledge import knowledge_of
 from ..models.latent_format import WAN, LatentFormat
+from ..models.model_info import ModelInfo
 from ..samplers.noise_schedule import schedule_of
 from .comfy_conds import PaddedText, TextLengths, without_padding
 from .comfy_forward import attention_for, prepared
@@ -30,7 +31,6 @@ from .comfy_full_sequence import level_sigmas
 from .comfy_networks import NETWORKS, HostNetwork
 from .comfy_noise_levels import check_noise_levels
 from .devices import LARGE
-from .facts import ModelFacts
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
@@ -51,12 +51,12 @@ class VideoModel(comfy.model_base.BaseModel):
     V_PREDICTION, with the levels they were trained on.
     """
 
-    def __init__(self, config: VideoConfig, network: type[HostNetwork], facts: ModelFacts) -> None:
-        schedule = schedule_of(facts.family) if facts.family.name == "diffusion" else None
+    def __init__(self, config: VideoConfig, network: type[HostNetwork], info: ModelInfo) -> None:
+        schedule = schedule_of(info.family) if info.family.name == "diffusion" else None
         types = comfy.model_base.ModelType
         kind = types.FLOW if schedule is None else {"epsilon": types.EPS, "v": types.V_PREDICTION}[schedule.prediction]
         super().__init__(config, kind, device=torch.device("meta"), unet_model=network)
-        self.facts = facts
+        self.info = info
         if schedule is not None:
             self.model_sampling.set_sigmas(level_sigmas(schedule))
         self.trained_sampling = (self.model_sampling,)  # a tuple: another may take its place among the modules
@@ -67,7 +67,7 @@ class VideoModel(comfy.model_base.BaseModel):
         Newer hosts do not look at those options when they decide whether a compiled network fits a call.
         """
         options = {} if transformer_options is None else transformer_options
-        if self.facts.kind == "helios":
+        if self.info.kind == "helios":
             pyramid = options.get("pyramid", {})
             kw |= {"history": pyramid.get("history"), "pyramid": (pyramid.get("timestep"),)}
             kw["attention"] = attention_for(options, x.device)
@@ -79,8 +79,8 @@ class VideoModel(comfy.model_base.BaseModel):
         self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
     ) -> dict[str, Any]:
         """What the network gets of a CONDITIONING: its tokens, how many of them are real, and the pooled vector."""
-        check_text(self.facts, cross_attn, pooled_output)
-        if self.facts.kind == "helios":
+        check_text(self.info, cross_attn, pooled_output)
+        if self.info.kind == "helios":
             return {"text": comfy.conds.CONDRegular(text_window(cross_attn))}
         tokens, lengths = without_padding(cross_attn, kw.get("attention_mask"))
         return {
@@ -94,19 +94,19 @@ class VideoModel(comfy.model_base.BaseModel):
 
         Of Pyramid Flow the past is about 1 + 1/4 + frames/16 units of one frame, of Helios as much as 2.5 frames.
         """
-        if self.facts.family.name != "pyramid":
+        if self.info.family.name != "pyramid":
             return super().memory_required(input_shape, *args, **kw)
         batch, channels, frames, *size = input_shape
-        at_once = UNIT_FRAMES + 2.5 if self.facts.kind == "helios" else min(2.25 + frames / 16, 2 * frames)
+        at_once = UNIT_FRAMES + 2.5 if self.info.kind == "helios" else min(2.25 + frames / 16, 2 * frames)
         return super().memory_required([batch * at_once, channels, *size], *args, **kw)
 
     def state_dict_for_saving(self, *args, **kw) -> dict[str, Tensor]:
         """As the host saves a model, and its description as a tensor of JSON bytes, so that the file loads again."""
         about = {
-            "kind": self.facts.kind,
+            "kind": self.info.kind,
             "config": self.diffusion_model.config.to_dict(),
-            "latent_format": self.facts.latent_format.to_dict(),
-            "family": self.facts.family.to_dict(),
+            "latent_format": self.info.latent_format.to_dict(),
+            "family": self.info.family.to_dict(),
         }
         return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
 
@@ -155,7 +155,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
     config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
     config.set_inference_dtype(storage, compute)
-    model = VideoModel(config, NETWORKS[info.kind], facts_of(info, config.latent_format.ours))
+    model = VideoModel(config, NETWORKS[info.kind], model_info_of(info, config.latent_format.ours))
     # Made on the meta device, so the tensors of the file are the only copy.
     model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
@@ -166,9 +166,9 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     return patcher
 
 
-def facts_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> ModelFacts:
+def model_info_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> ModelInfo:
     """What the blocks may know; `latent_format` has colours that the host knows and the file does not."""
-    return ModelFacts(
+    return ModelInfo(
         kind=info.kind,
         latent_channels=info.config.latent_channels,
         text_width=info.config.text_width,
@@ -187,14 +187,14 @@ def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *re
     """
     patcher = executor.class_obj.model_patcher
     check_noise_levels(patcher)
-    facts = patcher.model.facts
-    fits = getattr(sampler, "family", None) == facts.family.name or facts.family.name in ("flow", "diffusion")
-    if not fits and not (facts.family.name == "gan" and len(sigmas) == 2):
+    info = patcher.model.info
+    fits = getattr(sampler, "family", None) == info.family.name or info.family.name in ("flow", "diffusion")
+    if not fits and not (info.family.name == "gan" and len(sigmas) == 2):
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
-        raise ValueError(USE_OUR_SAMPLER[facts.family.name].format(name=facts.name, sampler=f"the sampler {name!r}"))
-    if facts.family.name == "pyramid":
-        sampler.check(facts, noise)
+        raise ValueError(USE_OUR_SAMPLER[info.family.name].format(name=info.name, sampler=f"the sampler {name!r}"))
+    if info.family.name == "pyramid":
+        sampler.check(info, noise)
     return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
 
 
@@ -214,14 +214,14 @@ def choose_dtypes(
     return storage, comfy.model_management.unet_manual_cast(storage, device, dtypes)
 
 
-def check_text(facts: ModelFacts, tokens: Tensor | None, pooled: Tensor | None) -> None:
+def check_text(info: ModelInfo, tokens: Tensor | None, pooled: Tensor | None) -> None:
     """Raise ValueError unless a prompt is as wide as the model reads it."""
-    if tokens is None or (pooled is None and facts.pooled_width):
-        raise ValueError(f"{facts.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
-    if not facts.reads(tokens, pooled):
+    if tokens is None or (pooled is None and info.pooled_width):
+        raise ValueError(f"{info.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
+    if not info.reads(tokens, pooled):
         vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
         raise ValueError(
-            f"the prompt has tokens {tokens.shape[-1]} wide and {vector}, but the model is {facts}: encode it with the "
+            f"the prompt has tokens {tokens.shape[-1]} wide and {vector}, but the model is {info}: encode it with the "
             "text encoder that belongs to this model"
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .facts import ModelFacts
+from ..models.model_info import ModelInfo
 
 INSTEAD = {
     "pyramid": "the noise levels of a pyramid come from 'Pyramid stages', which has a 'shift' of its own",
@@ -29,13 +29,13 @@ def check_noise_levels(patcher: Any) -> None:
     patched = patcher.object_patches.get("model_sampling")
     if patched is None:
         return
-    facts: ModelFacts = patcher.model.facts
-    if facts.family.name in ("flow", "diffusion") and is_alike(patcher.model.trained_sampling[0], patched):
+    info: ModelInfo = patcher.model.info
+    if info.family.name in ("flow", "diffusion") and is_alike(patcher.model.trained_sampling[0], patched):
         return
     kind = next(each.__name__ for each in type(patched).__mro__ if each.__module__ != type(patched).__module__)
     raise ValueError(
-        f"a ModelSampling block ({kind}) gives {facts.name}, which is a {facts.family}, the noise levels of another "
-        f"kind of model: take that block away; {INSTEAD[facts.family.name]}"
+        f"a ModelSampling block ({kind}) gives {info.name}, which is a {info.family}, the noise levels of another "
+        f"kind of model: take that block away; {INSTEAD[info.family.name]}"
     )
 
 

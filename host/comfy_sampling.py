@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.model_info import ModelInfo
 from ..models.token_keeper import TokenKeeper
 from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import History
@@ -26,7 +27,6 @@ from ..samplers.stages import PyramidStages
 from ..samplers.time_left import TimeEstimator, time_left
 from .comfy_forward import KeptRun, StageMemory, room_for_keys
 from .comfy_progress import say
-from .facts import ModelFacts
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -41,13 +41,13 @@ class PyramidSampler(comfy.samplers.Sampler):
         self.stages = stages  # None: those that the model is sampled with as a rule
         self.history = history
 
-    def settle(self, facts: ModelFacts) -> tuple[PyramidStages, History]:
+    def settle(self, info: ModelInfo) -> tuple[PyramidStages, History]:
         """The ladder and memory for a model. ValueError where those wired were made for another kind."""
-        return resolve_defaults(facts.kind, facts.family.variant, facts.name, self.stages, self.history)
+        return resolve_defaults(info.kind, info.family.variant, info.name, self.stages, self.history)
 
-    def check(self, facts: ModelFacts, noise: Tensor) -> None:
+    def check(self, info: ModelInfo, noise: Tensor) -> None:
         """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
-        plan_units(noise, *self.settle(facts), units_of(facts.kind))
+        plan_units(noise, *self.settle(info), units_of(info.kind))
 
     def sample(
         self,
@@ -68,7 +68,7 @@ class PyramidSampler(comfy.samplers.Sampler):
                 "a start image goes into 'Temporal conditioning'"
             )
         model = model_wrap.inner_model
-        stages, history = self.settle(model.facts)
+        stages, history = self.settle(model.info)
         history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
         run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)
         result = sample_pyramid(
@@ -77,7 +77,7 @@ class PyramidSampler(comfy.samplers.Sampler):
             stages,
             generators=row_generators(run.seed, noise.shape[0]),
             history=history,
-            units=units_of(model.facts.kind),
+            units=units_of(model.info.kind),
             callback=run.report,
             model_dtype=computing_dtype(model),
         )
@@ -210,15 +210,15 @@ class PyramidGuider(comfy.samplers.CFGGuider):
 
 def check_model(model: Any) -> None:
     """Raise ValueError unless `model` is one of our pyramid models."""
-    if not hasattr(model, "facts"):
+    if not isinstance(getattr(model, "info", None), ModelInfo):
         raise ValueError(
             f"the pyramid sampler was given a {type(model).__name__} model, which knows no pyramid: "
             "wire 'Load video model' into it, or sample this model with KSampler"
         )
-    if model.facts.family.name != "pyramid":
+    if model.info.family.name != "pyramid":
         raise ValueError(
-            f"the pyramid sampler cannot run {model.facts.name}, which is a {model.facts.family}: "
-            f"use '{model.facts.family.sampler}'"
+            f"the pyramid sampler cannot run {model.info.name}, which is a {model.info.family}: "
+            f"use '{model.info.family.sampler}'"
         )
 
 

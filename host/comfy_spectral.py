@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..models.layers import PATCH
+from ..models.model_info import ModelInfo
 from ..samplers.handover import hand_over, take_over
 from ..samplers.seeds import nth_seed
 from ..samplers.spectral import (
@@ -292,7 +293,7 @@ def begun_anew(patch: Callable) -> Callable:
 def patch_of(model: Any) -> int:
     """Latent cells that rows and columns of a network's picture are multiples of."""
     network = model.diffusion_model
-    if hasattr(model, "facts"):
+    if isinstance(getattr(model, "info", None), ModelInfo):
         return PATCH  # of our own networks
     patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patchifier", None), "patch_size", None)
     if patch is None:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..models import checkpoints
 from ..models.knowledge import knowledge_of
+from ..models.model_info import VAEInfo
 from .comfy_model import json_tensor
 from .comfy_progress import Bar
-from .facts import VAEFacts
 
 CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
 TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
@@ -46,14 +46,14 @@ class PyramidVAE(comfy.sd.VAE):
         )
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
-        self.facts = facts = VAEFacts(
+        self.info = model_info = VAEInfo(
             time, space, config.latent_channels, info.name, config.unit, knowledge_of(info.path).start
         )
         self.kind = info.kind
         self.latent_channels = config.latent_channels
         self.latent_dim = 3
-        self.upscale_ratio = (facts.frames_of, space, space)
-        self.downscale_ratio = (facts.latent_frames_of, space, space)
+        self.upscale_ratio = (model_info.frames_of, space, space)
+        self.downscale_ratio = (model_info.latent_frames_of, space, space)
         self.upscale_index_formula = self.downscale_index_formula = (time, space, space)
         self.memory_used_decode = lambda shape, dtype: self.decode_memory(shape, dtype, 1)
         self.memory_used_encode = lambda shape, dtype: self.encode_memory(shape, dtype, time)
@@ -74,7 +74,7 @@ class PyramidVAE(comfy.sd.VAE):
         self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            space, frames = self.facts.space_compression, self.facts.frames_of(latent.shape[2])
+            space, frames = self.info.space_compression, self.info.frames_of(latent.shape[2])
             size = len(latent), frames, space * latent.shape[3], space * latent.shape[4], 3
             pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
             for row, into in zip(latent.split(1), pictures.split(1), strict=True):
@@ -83,7 +83,7 @@ class PyramidVAE(comfy.sd.VAE):
 
         def memory(chunk: int | None, tile: int | None) -> float:
             return self.decode_memory(
-                shape_of_tile(latent.shape, tile, self.facts.space_compression), self.vae_dtype, chunk
+                shape_of_tile(latent.shape, tile, self.info.space_compression), self.vae_dtype, chunk
             )
 
         return self.as_memory_allows(work, memory, chunk, tile)
@@ -96,7 +96,7 @@ class PyramidVAE(comfy.sd.VAE):
         """
         clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)
         video = self.cut_to_legal(clips[..., :3].movedim(-1, 1))
-        step = self.facts.time_compression
+        step = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
             frames = chunk and chunk * step
@@ -117,7 +117,7 @@ class PyramidVAE(comfy.sd.VAE):
         **kw,
     ) -> Tensor:
         """Decode in square tiles of `tile_x` latent columns that overlap by a quarter; in time nothing is lost."""
-        space = self.facts.space_compression
+        space = self.info.space_compression
         return self.decode(samples, chunk=tile_t, tile=self.legal_tile(space * min(tile_x or 64, tile_y or 64)))
 
     def encode_tiled(
@@ -145,7 +145,7 @@ class PyramidVAE(comfy.sd.VAE):
             return
         length, start = chunk or latent.shape[2], 0
         step = on_chunk()
-        total = -(-latent.shape[2] // self.facts.unit) if self.facts.unit else -(-max(1, latent.shape[2] - 1) // length)
+        total = -(-latent.shape[2] // self.info.unit) if self.info.unit else -(-max(1, latent.shape[2] - 1) // length)
         for number, piece in enumerate(self.first_stage_model.iter_decode(latent, length), 1):
             images = self.as_images(piece)
             pictures[:, start : start + images.shape[1]].copy_(images)
@@ -198,14 +198,14 @@ class PyramidVAE(comfy.sd.VAE):
 
     def legal_tile(self, pixels: int) -> int:
         """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
-        grid = 4 * self.facts.space_compression
+        grid = 4 * self.info.space_compression
         return max(grid, pixels // grid * grid)
 
     def cut_to_legal(self, video: Tensor) -> Tensor:
         """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
         frames, height, width = video.shape[2:]
-        space = self.facts.space_compression
-        kept_frames = self.facts.frames_of(self.facts.latent_frames_of(frames))
+        space = self.info.space_compression
+        kept_frames = self.info.frames_of(self.info.latent_frames_of(frames))
         kept = kept_frames, height // space * space, width // space * space
         if kept != (frames, height, width):
             logging.warning(

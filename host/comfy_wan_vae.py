@@ -8,16 +8,16 @@ import comfy.ldm.wan.vae
 import torch
 from torch import Tensor
 
+from ..models.model_info import VAEInfo
 from ..models.wan_vae import SPACE, TIME, UNIT_FRAMES, UNIT_PICTURES
 from .comfy_progress import Bar
-from .facts import VAEFacts
 
 
-def wan_facts(vae: Any) -> VAEFacts | None:
+def wan_info(vae: Any) -> VAEInfo | None:
     """The numbers of a VAE that core's 'Load VAE' made of a file of Wan 2.1; None for any other."""
     if not isinstance(getattr(vae, "first_stage_model", None), comfy.ldm.wan.vae.WanVAE):
         return None
-    return VAEFacts(TIME, SPACE, vae.latent_channels, "Wan VAE", UNIT_FRAMES)
+    return VAEInfo(TIME, SPACE, vae.latent_channels, "Wan VAE", UNIT_FRAMES)
 
 
 def decode_units(vae: Any, samples: Tensor, tile: int | None) -> Tensor:

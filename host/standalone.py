@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from ..models.model_info import ModelInfo, VAEInfo
 from .devices import LARGE, choose_device
-from .facts import ModelFacts, VAEFacts
 from .folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
 from .standalone_progress import Bar
 
@@ -170,21 +170,21 @@ class StandaloneHost:
         """What the text encoder that comes with the pack can be asked for; None for all others."""
         return clip.vocabulary
 
-    def model_facts(self, model: Model) -> ModelFacts:
+    def model_info(self, model: Model) -> ModelInfo:
         """The numbers of a MODEL; ValueError when something else is wired there."""
         from .standalone_wires import Model
 
-        return expect(model, Model, "MODEL", "Load video model").facts
+        return expect(model, Model, "MODEL", "Load video model").info
 
     def shift_of(self, model: Model) -> float:
         """How far a flow shifts its noise levels as a rule."""
-        return self.model_facts(model).family.shift
+        return self.model_info(model).family.shift
 
-    def vae_facts(self, vae: VAE) -> VAEFacts:
+    def vae_info(self, vae: VAE) -> VAEInfo:
         """The numbers of a VAE; ValueError when something else is wired there."""
         from .standalone_wires import VAE
 
-        return expect(vae, VAE, "VAE", "Load video VAE").facts
+        return expect(vae, VAE, "VAE", "Load video VAE").info
 
     def make_noise(self, seed: int) -> Noise:
         """NOISE of a seed."""
@@ -259,7 +259,7 @@ class StandaloneHost:
 
     def decode(self, vae: VAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
-        self.vae_facts(vae)
+        self.vae_info(vae)
         bar: Bar | None = None
 
         def on_chunk(done: int, total: int) -> None:
@@ -275,7 +275,7 @@ class StandaloneHost:
 
     def encode(self, vae: VAE, images: Tensor) -> Tensor:
         """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
-        chunk = 2 * self.vae_facts(vae).time_compression  # the same latents as from all at once, in less memory
+        chunk = 2 * self.vae_info(vae).time_compression  # the same latents as from all at once, in less memory
         return vae.encode(images, chunk)
 
     def fingerprint(self, wire: VAE | TextModel) -> str:
@@ -311,5 +311,5 @@ def expect(value: Any, kind: type, wire: str, source: str) -> Any:
 
 def describe(value: Any) -> str:
     """A few words for anything that may come over a wire."""
-    facts = getattr(value, "facts", None)
-    return str(facts) if facts is not None else f"a {type(value).__name__}"
+    model_info = getattr(value, "info", None)
+    return str(model_info) if model_info is not None else f"a {type(value).__name__}"

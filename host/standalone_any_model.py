@@ -23,6 +23,7 @@ from ..samplers.solvers import check_finite
 from ..samplers.spectral import (
     FLOW,
     VARIANCE_EXPLODING,
+    PictureInfo,
     Segment,
     jump_up,
     play,
@@ -31,7 +32,6 @@ from ..samplers.spectral import (
     size_of,
 )
 from ..samplers.spectral_stages import SpectralStages, check_jump
-from .facts import PictureFacts
 from .standalone_sampling import check_channels, guided_model
 from .standalone_wires import VAE, Model, resident
 
@@ -48,7 +48,7 @@ class Run:
     clean: Clean
     solver: str
     noise: Tensor
-    facts: PictureFacts
+    info: PictureInfo
     segments: Sequence[Segment]
     callback: Callback
 
@@ -57,9 +57,9 @@ class Run:
         first = self.segments[0]
         sigma, noise = first.sigmas[0], resample(self.noise, first.size)
         data = resample_picture(latent, first.size)
-        if self.facts.scaling is VARIANCE_EXPLODING and not latent.any():
+        if self.info.scaling is VARIANCE_EXPLODING and not latent.any():
             return noise * math.sqrt(1 + sigma**2)  # as ComfyUI begins at the highest level
-        return self.facts.scaling.mixed(data, noise, sigma)
+        return self.info.scaling.mixed(data, noise, sigma)
 
     def play(self, state: Tensor, segments: Sequence[Segment]) -> Tensor:
         state = play(self.walk, self.jump, state, segments)
@@ -67,7 +67,7 @@ class Run:
         return state
 
     def jump(self, state: Tensor, segment: Segment) -> Tensor:
-        return jump_up(state, self.noise, segment.level_before or 0.0, segment.size, self.facts.scaling)
+        return jump_up(state, self.noise, segment.level_before or 0.0, segment.size, self.info.scaling)
 
     def walk(self, x: Tensor, segment: Segment) -> Tensor:
         """Euler or Heun along the part of a stage, in the scaling of k-diffusion: the slope is (x - clean) / sigma."""
@@ -88,20 +88,20 @@ class AnyModel:
     def __init__(self, progress: Callable[[int], Any]) -> None:
         self.progress = progress
 
-    def facts(self, model: Model) -> PictureFacts:
+    def info(self, model: Model) -> PictureInfo:
         """What a pyramid has to know of a MODEL."""
-        family = model.facts.family
+        family = model.info.family
         if family.name not in ("flow", "diffusion"):
             raise ValueError(
-                f"{model.facts.name} is a {family}, which makes no picture of one size from noise step by step: use "
+                f"{model.info.name} is a {family}, which makes no picture of one size from noise step by step: use "
                 f"'{family.sampler}'"
             )
         scaling = FLOW if family.name == "flow" else VARIANCE_EXPLODING
-        return PictureFacts(PATCH, scaling, model.facts.latent_format.name, 0)
+        return PictureInfo(PATCH, scaling, model.info.latent_format.name, 0)
 
     def sigmas(self, model: Model, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
         """The schedule "simple" of ComfyUI: levels of a table of 1000 in equal steps, and 0."""
-        self.facts(model)
+        self.info(model)
         if not 0 < denoise <= 1:
             raise ValueError(f"denoise is {denoise}; expected more than 0, up to 1")
         total = steps if denoise > 0.9999 else int(steps / denoise)
@@ -118,8 +118,8 @@ class AnyModel:
 
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
         """Latents (1, c, t, h, w) of pictures (frames, h, w, 3), in the model's scale where there is one."""
-        frames = vae.facts.frames_of(vae.facts.latent_frames_of(len(images)))  # as many as fit
-        samples = vae.encode(images[:frames], 2 * vae.facts.time_compression)
+        frames = vae.info.frames_of(vae.info.latent_frames_of(len(images)))  # as many as fit
+        samples = vae.encode(images[:frames], 2 * vae.info.time_compression)
         return samples if model is None else model.latent_format.normalize(samples)
 
     def picture(self, latent: Latent) -> Tensor:
@@ -151,8 +151,8 @@ class AnyModel:
 
     def run(self, model, prompts, sampler_name, stages, sigmas, latent: Tensor, seed: int) -> Tensor:
         """A whole run, from a normalised `latent`, zeros for one from noise; normalised."""
-        facts, levels = self.facts(model), tuple(float(sigma) for sigma in sigmas)
-        segments = stages.plan(size_of(latent), facts.patch, levels, facts.scaling, facts.latents)
+        info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
+        segments = stages.plan(size_of(latent), info.patch, levels, info.scaling, info.latents)
         bar = self.progress(len(levels) - 1)
         try:
             with resident(model.network, model.device):
@@ -160,7 +160,7 @@ class AnyModel:
                     clean_estimate(model, prompts, len(latent)),
                     sampler_name,
                     draw_noise(latent.shape, seed).to(model.device),
-                    facts,
+                    info,
                     segments,
                     lambda done: bar.update(done, f"step {done}/{len(levels) - 1}"),
                 )
@@ -181,10 +181,10 @@ class AnyModel:
     ) -> tuple[Latent, Latent]:
         """One draft for each seed that stops before jump 1, 2, ..., and what they show at their size."""
         check_channels(model, latent["samples"], "latent")
-        facts, levels = self.facts(model), tuple(float(sigma) for sigma in sigmas)
+        info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
         shape = latent["samples"].shape
-        segments = stages.plan(size_of(latent["samples"]), facts.patch, levels, facts.scaling, facts.latents)
-        check_jump(segments, jump, stages.shares(size_of(latent["samples"]), facts.latents), levels)
+        segments = stages.plan(size_of(latent["samples"]), info.patch, levels, info.scaling, info.latents)
+        check_jump(segments, jump, stages.shares(size_of(latent["samples"]), info.latents), levels)
         samples = latent["samples"][:1]
         start = model.latent_format.normalize(samples) if samples.any() else samples
         rows, clips = [], []
@@ -195,12 +195,12 @@ class AnyModel:
                 for number, seed in enumerate(seeds):
                     noise = draw_noise((1, *shape[1:]), seed).to(model.device)
                     done = number * segments[jump].first_step
-                    run = Run(clean, sampler_name, noise, facts, segments, lambda n, done=done: bar.update(done + n))
+                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
                     state = run.play(run.begin(start.to(noise)), segments[:jump])
                     shown = clean(state, segments[jump].level_before)
                     clips.append(model.latent_format.denormalize(shown).float().cpu())
                     tensors = {"state": [state.cpu()], "noise": [noise.cpu()], "latent": [start]}
-                    shares = stages.shares(size_of(noise), facts.latents)
+                    shares = stages.shares(size_of(noise), info.latents)
                     rows.append(pack_draft(Draft(word_of(model), seed, stages.scales, shares, levels, jump, tensors)))
         finally:
             bar.close()
@@ -210,7 +210,7 @@ class AnyModel:
         self, model: Model, prompts: tuple[list, list, float], sampler_name: str, latent: Latent
     ) -> Latent:
         """Go on with every draft of a LATENT where it stopped."""
-        drafts, facts = [unpack_draft(row) for row in latent["samples"].split(1)], self.facts(model)
+        drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
         for draft in drafts:
             draft.check_model(word_of(model))
         made, bar = [], self.progress(sum(len(draft.sigmas) - 1 for draft in drafts))
@@ -220,9 +220,9 @@ class AnyModel:
                 for draft in drafts:
                     (noise,), (state,) = draft.tensors["noise"], draft.tensors["state"]
                     stages = SpectralStages(draft.scales, levels=draft.levels)
-                    segments = stages.plan(size_of(noise), facts.patch, draft.sigmas, facts.scaling)
+                    segments = stages.plan(size_of(noise), info.patch, draft.sigmas, info.scaling)
                     noise = noise.to(model.device)
-                    run = Run(clean, sampler_name, noise, facts, segments, lambda n, done=done: bar.update(done + n))
+                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
                     made.append(run.play(state.to(noise), segments[draft.segment :]))
                     done += len(draft.sigmas) - 1
         finally:
@@ -249,11 +249,11 @@ class AnyModel:
 def clean_estimate(model: Model, prompts: tuple[list, list, float], batch: int) -> Clean:
     """The guided model as ComfyUI asks it: for the clean clip, of a state at a level of its own scaling."""
     guided = guided_model(model, *prompts, batch)
-    if model.facts.family.name == "flow":
+    if model.info.family.name == "flow":
         return lambda x, sigma: x - sigma * guided(x, TIMESTEPS * sigma)
     table = level_table(model)
     logs = torch.tensor(table, dtype=torch.float64).log()
-    of_noise = schedule_of(model.facts.family).prediction == "epsilon"
+    of_noise = schedule_of(model.info.family).prediction == "epsilon"
 
     def clean(x: Tensor, sigma: float) -> Tensor:
         level = int((logs - math.log(sigma)).abs().argmin())  # the network knows these only
@@ -265,7 +265,7 @@ def clean_estimate(model: Model, prompts: tuple[list, list, float], batch: int) 
 
 def level_table(model: Model) -> list[float]:
     """The 1000 levels of a model, rising, in the scaling of its family."""
-    family = model.facts.family
+    family = model.info.family
     if family.name == "flow":
         even = [(step + 1) / NUM_TRAIN_TIMESTEPS for step in range(NUM_TRAIN_TIMESTEPS)]
         return [shift_sigma(level, family.shift) for level in even]
@@ -275,4 +275,4 @@ def level_table(model: Model) -> list[float]:
 
 def word_of(model: Model) -> str:
     """A word for a network with its weights."""
-    return f"{model.facts.kind} {fingerprint(model.network)[:12]}"
+    return f"{model.info.kind} {fingerprint(model.network)[:12]}"

@@ -74,9 +74,9 @@ def sample(
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
-    facts = model.facts
-    stages, history = resolve_defaults(facts.kind, facts.family.variant, facts.name, sampler.stages, sampler.history)
-    plan_units(latent["samples"], stages, history, units_of(facts.kind))  # before anything is moved to the device
+    info = model.info
+    stages, history = resolve_defaults(info.kind, info.family.variant, info.name, sampler.stages, sampler.history)
+    plan_units(latent["samples"], stages, history, units_of(info.kind))  # before anything is moved to the device
     noise = draw_noise(shape, seed).to(model.device)
 
     def normalize(start: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def sample(
             stages,
             generators=row_generators(seed, shape[0]),
             history=history.normalized(normalize),
-            units=units_of(facts.kind),
+            units=units_of(info.kind),
             callback=callback,
             model_dtype=model.dtype,
         )
@@ -143,9 +143,9 @@ def check_channels(model: Model, latent: Tensor, what: str) -> None:
         raise ValueError(
             f"the {what} has shape {tuple(latent.shape)}; a video latent has (batch, channel, frame, row, column)"
         )
-    if latent.shape[1] != model.facts.latent_channels:
+    if latent.shape[1] != model.info.latent_channels:
         raise ValueError(
-            f"the {what} has {latent.shape[1]} channels, but the model is {model.facts}: use the VAE that belongs to it"
+            f"the {what} has {latent.shape[1]} channels, but the model is {model.info}: use the VAE that belongs to it"
         )
 
 
@@ -160,22 +160,22 @@ def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tenso
         )
     tokens, extras = conditioning[0]
     pooled = extras.get("pooled_output")
-    if not model.facts.reads(tokens, pooled):
+    if not model.info.reads(tokens, pooled):
         vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
         raise ValueError(
-            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.facts}: "
+            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.info}: "
             "use the text encoder that belongs to it"
         )
     if batch % len(tokens):
         raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
     repeats = batch // len(tokens)
-    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.facts.pooled_width else None
+    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.info.pooled_width else None
 
 
 def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
     """Pad the prompts to one length and stack them; the mask tells padding from words. Helios reads padding too."""
     place = {"device": model.device, "dtype": model.dtype}
-    if model.facts.kind == "helios":
+    if model.info.kind == "helios":
         return Text(torch.cat([text_window(tokens) for tokens, _ in prompts]).to(**place), None, None)
     longest = max(tokens.shape[1] for tokens, _ in prompts)
     padded, masks = [], []

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..models.checkpoints import CheckpointInfo
 from ..models.knowledge import Vocabulary, knowledge_of
+from ..models.model_info import ModelInfo, VAEInfo
 from ..models.token_keeper import Keeping
 from .devices import free_memory
-from .facts import ModelFacts, VAEFacts
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Model:
         self.device = device
         self.dtype = dtype  # to compute in; float8 weights are stored in less
         config = network.config
-        self.facts = ModelFacts(
+        self.info = ModelInfo(
             info.kind,
             config.latent_channels,
             config.text_width,
@@ -87,7 +87,7 @@ class Model:
             return clip.to(**place).repeat(rows // len(clip), 1, 1, 1, 1)
 
         noisy = x.to(self.dtype)
-        if self.facts.kind == "helios":
+        if self.info.kind == "helios":
             memory = history.each(placed) if history else None
             return self.network(noisy, timestep, text.tokens, memory).to(x.dtype)
         clips = (*map(placed, history), noisy)
@@ -112,7 +112,7 @@ class VAE:
         self.networks = (network,)
         self.device = device
         config = network.config
-        self.facts = VAEFacts(
+        self.info = VAEInfo(
             config.time_compression,
             config.space_compression,
             config.latent_channels,
@@ -149,7 +149,7 @@ class VAE:
 
     def _plans(self, latent: Tensor, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
         """What was asked for and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
-        space, size = self.facts.space_compression, next(self.network.parameters()).element_size()
+        space, size = self.info.space_compression, next(self.network.parameters()).element_size()
         fewer = [(pieces, tile) for pieces in (8, 4, 2, 1) if chunk is None or pieces < chunk]
         plans = [(chunk, tile), *fewer, *((1, edge) for edge in (512, 256) if tile is None or edge < tile)]
         free = free_memory(self.device)
@@ -162,7 +162,7 @@ class VAE:
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
         """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
-        grid = self.facts.space_compression
+        grid = self.info.space_compression
         height, width = (side // grid * grid for side in pixels.shape[1:3])
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
         video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1

@@ -14,7 +14,7 @@ from .pictures import fill
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..host.facts import VAEFacts
+    from ..models.model_info import VAEInfo
 
 PLAIN = 0.05  # deviation of the colours along an edge
 QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code appends to every prompt
@@ -156,29 +156,29 @@ class History:
         if start_image is None:
             return (PyramidHistory(depth or None, noise),)
         check_start_is_complete(vae, latent_image)
-        images, notices = fit_start(start_image, get_host().vae_facts(vae), latent_image)
+        images, notices = fit_start(start_image, get_host().vae_info(vae), latent_image)
         history = PyramidHistory(depth or None, noise, get_host().encode(vae, images))
         return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
 
 
-def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[Tensor, list[str]]:
+def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Tensor, list[str]]:
     """Bring start pictures `(n, h, w, c)` to the video's size and to a length that the VAE can encode.
 
     Returns the pictures `(n', height, width, 3)` and a sentence for everything that was changed.
     Raises ValueError when the pictures leave nothing of the video to make.
     """
-    check_latent_fits_vae(facts, latent)
+    check_latent_fits_vae(info, latent)
     frames, height, width = (
-        facts.frames_of(latent["samples"].shape[2]),
-        facts.space_compression * latent["samples"].shape[3],
-        facts.space_compression * latent["samples"].shape[4],
+        info.frames_of(latent["samples"].shape[2]),
+        info.space_compression * latent["samples"].shape[3],
+        info.space_compression * latent["samples"].shape[4],
     )
     notices = []
-    count = facts.frames_of(facts.latent_frames_of(len(images)))
+    count = info.frames_of(info.latent_frames_of(len(images)))
     if count != len(images):
         notices.append(
             f"The start clip has {len(images)} frames; the first {count} are used, because the VAE takes "
-            f"{facts.time_compression}k+1 frames{f' and {facts.unit_frames} at a time' if facts.unit else ''}."
+            f"{info.time_compression}k+1 frames{f' and {info.unit_frames} at a time' if info.unit else ''}."
         )
     if count >= frames:
         raise ValueError(
@@ -191,9 +191,9 @@ def fit_start(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
             f"The start {start} is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
             f"cut out to fill {width}x{height}."
         )
-    if facts.start is not None and not has_plain_border(images[0]):
+    if info.start is not None and not has_plain_border(images[0]):
         notices.append(
-            f"The small model knows pictures of {facts.start}; it leaves another one behind after the first frame."
+            f"The small model knows pictures of {info.start}; it leaves another one behind after the first frame."
         )
     return fill(images[:count, ..., :3], width, height), notices
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from .notices import tell
 
 if TYPE_CHECKING:
-    from ..host.facts import ModelFacts
+    from ..models.model_info import ModelInfo
     from ..samplers.stages import PyramidStages
 
 PROMPT_DOUBTS = "pyramid_video_doubts"  # beside the tokens of a CONDITIONING: sentences of `Vocabulary.doubts`
 
 
 def say_doubts(
-    facts: ModelFacts, latent: dict[str, Any], positive: list, stages: PyramidStages | None = None
+    info: ModelInfo, latent: dict[str, Any], positive: list, stages: PyramidStages | None = None
 ) -> dict[str, list[str]]:
     """Say them on the node and in the log; the `ui` part of its answer, empty where there is nothing to say."""
     sentences = []
@@ -23,12 +23,12 @@ def say_doubts(
             "The picture in latent_image was not used, only its size and length: every frame is made from noise. To "
             "begin with a picture, wire it into 'Temporal conditioning' of a pyramid model."
         )
-    if facts.clips is not None:
+    if info.clips is not None:
         count = None if stages is None else len(stages)
-        sentences += facts.clips.doubts(facts.name, *latent["samples"].shape[-3:], count)
+        sentences += info.clips.doubts(info.name, *latent["samples"].shape[-3:], count)
         words = [doubt for _, extras in positive for doubt in extras.get(PROMPT_DOUBTS, ())]
         if words:
-            sentences.append(f"{facts.name} learned few words: {'; '.join(words)}.")
+            sentences.append(f"{info.name} learned few words: {'; '.join(words)}.")
     return tell(*sentences) if sentences else {}
 
 

@@ -266,10 +266,10 @@ class FinishClip:
         import torch
 
         host = get_host().any_model
-        facts, small, large = host.facts(model), size_of_latent(clip), size_of_latent(latent_image)
+        info, small, large = host.info(model), size_of_latent(clip), size_of_latent(latent_image)
         check_larger(host.picture(clip).shape, host.picture(latent_image).shape)
-        begin, said = begin_of(level, facts.latents, small, large, care, spectrum)
-        top = facts.scaling.from_share(begin)
+        begin, said = begin_of(level, info.latents, small, large, care, spectrum)
+        top = info.scaling.from_share(begin)
         sigmas = torch.tensor([top, *below(lambda n: host.sigmas(model, n, scheduler), top, steps)])
         notice = tell(f"{steps} steps from a share of noise of {begin:.3f}.", *said)
         made = host.finish_clip(model, (positive, negative, cfg), sampler_name, sigmas, clip, latent_image, seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..host.facts import ModelFacts, VAEFacts
+    from ..models.model_info import ModelInfo, VAEInfo
     from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
@@ -37,47 +37,47 @@ def check_start_is_complete(vae: Any, latent_image: Any) -> None:
         )
 
 
-def check_family(facts: ModelFacts, family: str) -> None:
+def check_family(info: ModelInfo, family: str) -> None:
     """Refuse a model that was trained for another way of sampling."""
-    if facts.family.name != family:
+    if info.family.name != family:
         raise ValueError(
-            f"this block cannot sample the model {facts.name}, which is a {facts.family}: use '{facts.family.sampler}'"
+            f"this block cannot sample the model {info.name}, which is a {info.family}: use '{info.family.sampler}'"
         )
 
 
-def check_latent_fits_model(facts: ModelFacts, latent: dict[str, Any]) -> None:
+def check_latent_fits_model(info: ModelInfo, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the model does not make."""
     channels = video_samples(latent).shape[1]
-    if channels != facts.latent_channels:
+    if channels != info.latent_channels:
         raise ValueError(
-            f"the latent has {channels} channels, which does not fit the model {facts}: "
+            f"the latent has {channels} channels, which does not fit the model {info}: "
             "wire the VAE that belongs to this model into 'Empty video latent'"
         )
 
 
 def complete_plan(
-    facts: ModelFacts, stages: PyramidStages | None, history: History | None
+    info: ModelInfo, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
     """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
     from ..samplers.presets import resolve_defaults
 
-    return resolve_defaults(facts.kind, facts.family.variant, facts.name, stages, history)
+    return resolve_defaults(info.kind, info.family.variant, info.name, stages, history)
 
 
-def check_latent_fits_vae(facts: VAEFacts, latent: dict[str, Any]) -> None:
+def check_latent_fits_vae(info: VAEInfo, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the VAE cannot read."""
     channels = video_samples(latent).shape[1]
-    if channels != facts.latent_channels:
+    if channels != info.latent_channels:
         raise ValueError(
-            f"the latent has {channels} channels, which does not fit the VAE {facts}: "
+            f"the latent has {channels} channels, which does not fit the VAE {info}: "
             "wire the VAE of the model that made it"
         )
 
 
-def check_vae_fits_model(facts: ModelFacts, vae: VAEFacts) -> None:
+def check_vae_fits_model(info: ModelInfo, vae: VAEInfo) -> None:
     """Refuse a VAE whose latents the model does not make."""
-    if vae.latent_channels != facts.latent_channels:
-        raise ValueError(f"the VAE {vae} does not belong to the model {facts}: wire the one that does")
+    if vae.latent_channels != info.latent_channels:
+        raise ValueError(f"the VAE {vae} does not belong to the model {info}: wire the one that does")
 
 
 def check_latent_fits_stages(latent: dict[str, Any], stages: PyramidStages) -> None:
@@ -109,7 +109,7 @@ def check_start_fits(latent: dict[str, Any], history: History) -> None:
         )
 
 
-def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) -> None:
+def check_text_fits_model(info: ModelInfo, conditioning: list, socket: str) -> None:
     """Refuse what is no prompt, and text features whose widths are not those the model was trained with."""
     whole = isinstance(conditioning, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in conditioning
@@ -118,9 +118,9 @@ def check_text_fits_model(facts: ModelFacts, conditioning: list, socket: str) ->
         raise ValueError(f"'{socket}' is a {type(conditioning).__name__}, no prompt: wire 'Encode prompt' here")
     for tokens, extras in conditioning:
         pooled = extras.get("pooled_output")
-        if not facts.reads(tokens, pooled):
+        if not info.reads(tokens, pooled):
             vector = "no pooled text" if pooled is None else f"pooled text {pooled.shape[-1]} wide"
             raise ValueError(
-                f"'{socket}' holds text {tokens.shape[-1]} wide and {vector}, which does not fit the model {facts}: "
+                f"'{socket}' holds text {tokens.shape[-1]} wide and {vector}, which does not fit the model {info}: "
                 "load the text encoder that belongs to this model and encode the prompt with 'Encode prompt'"
             )

@@ -132,16 +132,16 @@ class EmptyLatent:
 
         from ..samplers.stages import make_stages
 
-        facts = get_host().vae_facts(vae)
-        multiple = (stages or make_stages()).size_multiple(facts.space_compression)
+        info = get_host().vae_info(vae)
+        multiple = (stages or make_stages()).size_multiple(info.space_compression)
         wanted = round(seconds * fps) + 1 if length_unit == "seconds" else frames  # 5 s at 24 fps are 121 frames
-        legal = (nearest(width, multiple), nearest(height, multiple), facts.nearest_length(wanted))
+        legal = (nearest(width, multiple), nearest(height, multiple), info.nearest_length(wanted))
         samples = torch.zeros(
             batch_size,
-            facts.latent_channels,
-            facts.latent_frames_of(legal[2]),
-            legal[1] // facts.space_compression,
-            legal[0] // facts.space_compression,
+            info.latent_channels,
+            info.latent_frames_of(legal[2]),
+            legal[1] // info.space_compression,
+            legal[0] // info.space_compression,
         )
         size = f"{legal[0]}x{legal[1]}"
         length = f"{legal[2]} frames, {(legal[2] - 1) / fps:.2f} s from first to last at {fps:g} fps"
@@ -149,7 +149,7 @@ class EmptyLatent:
         if legal[:2] != (width, height):
             sentences.append(f"Asked for {width}x{height}; sizes are multiples of {multiple}.")
         if legal[2] != wanted:
-            sentences.append(f"Asked for {wanted} frames; lengths are {facts.lengths}.")
+            sentences.append(f"Asked for {wanted} frames; lengths are {info.lengths}.")
         return {"ui": tell(*sentences), "result": ({"samples": samples}, legal[2], float(fps))}
 
 
@@ -205,7 +205,7 @@ class Decode:
 
     def decode(self, vae, samples: dict[str, Any], chunk_frames: int = 2, tile_size: int = 0):
         host = get_host()
-        check_latent_fits_vae(host.vae_facts(vae), samples)
+        check_latent_fits_vae(host.vae_info(vae), samples)
         pictures = host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None)
         return (list(pictures.chunk(samples["samples"].shape[0])),)
 

@@ -12,7 +12,7 @@ from .pictures import fill
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..host.facts import VAEFacts
+    from ..models.model_info import VAEInfo
 
 SEEN_UNITS = 3  # of the newest: 27 latent frames, of which 19 are seen
 
@@ -103,7 +103,7 @@ class HeliosMemory:
         if start_image is None:
             return (HeliosHistory(noise=noise),)
         check_start_is_complete(vae, latent_image)
-        first, units, notices = fit_units(start_image, get_host().vae_facts(vae), latent_image)
+        first, units, notices = fit_units(start_image, get_host().vae_info(vae), latent_image)
         history = HeliosHistory(*encode_start(vae, first, units, still=len(start_image) == 1), noise)
         return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
 
@@ -120,17 +120,17 @@ def encode_start(vae, first: Tensor, units: list[Tensor], still: bool) -> tuple[
     return host.encode(vae, first), latents[:, :, -1:] if still else latents
 
 
-def fit_units(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[Tensor, list[Tensor], list[str]]:
+def fit_units(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Tensor, list[Tensor], list[str]]:
     """Bring start pictures `(n, h, w, c)` to the video's size, and cut them into the units that the VAE encodes.
 
     A single picture becomes one still unit, of a clip the newest units are used. Returns the very first picture, the
     units, and a sentence for all that was changed.
     """
-    check_latent_fits_vae(facts, latent)
-    length = facts.unit_frames
+    check_latent_fits_vae(info, latent)
+    length = info.unit_frames
     if length is None:
         raise ValueError(
-            f"the VAE {facts} is not that of Helios: wire the Wan VAE into 'vae', or use 'Temporal conditioning' for "
+            f"the VAE {info} is not that of Helios: wire the Wan VAE into 'vae', or use 'Temporal conditioning' for "
             "Pyramid Flow"
         )
     if 1 < len(images) < length:
@@ -138,7 +138,7 @@ def fit_units(images: Tensor, facts: VAEFacts, latent: dict[str, Any]) -> tuple[
             f"the start clip has {len(images)} frames; Helios goes on from {length} or more (units of {length}), or "
             "begins from a single picture"
         )
-    height, width = (facts.space_compression * side for side in latent["samples"].shape[3:])
+    height, width = (info.space_compression * side for side in latent["samples"].shape[3:])
     notices = []
     if tuple(images.shape[1:3]) != (height, width):
         notices.append(

@@ -65,20 +65,20 @@ class FitPreviewColours:
         from .fitting import check_vae_fits_model
 
         host = get_host()
-        facts = host.model_facts(model)
-        check_vae_fits_model(facts, host.vae_facts(vae))
-        if facts.latent_format.rgb_factors is not None:
-            raise ValueError(f"previews of {facts.name} have true colours already; nothing is to fit")
+        info = host.model_info(model)
+        check_vae_fits_model(info, host.vae_info(vae))
+        if info.latent_format.rgb_factors is not None:
+            raise ValueError(f"previews of {info.name} have true colours already; nothing is to fit")
 
         def encode(video: Tensor) -> Tensor:
             return host.encode(vae, (video[0].permute(1, 2, 3, 0) + 1) / 2)
 
         with counting("encoding clips") as on_clip:
-            fitted = fit_preview(dataset, encode, facts.latent_format, clips, on_clip)
+            fitted = fit_preview(dataset, encode, info.latent_format, clips, on_clip)
         save_colours(host.preview_colours, fitted.latent_format)
         pair, _ = beside_each_other([fitted.pictures, fitted.previews], ["clip", "preview"])
         said = tell(
-            f"Previews of {facts.latent_format.name} models now have true colours: they show "
+            f"Previews of {info.latent_format.name} models now have true colours: they show "
             f"{max(0.0, fitted.explained):.0%} of what differs from place to place in clips that were not learned from."
         )
         return {"ui": {**said, **playing_on_node(pair, 4.0, name="colours")}, "result": (pair,)}

@@ -47,12 +47,12 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
     from ..samplers.presets import PRESETS
 
     host = get_host()
-    facts = host.model_facts(model)
-    check_family(facts, "pyramid")
-    check_text_fits_model(facts, positive, "positive")
+    info = host.model_info(model)
+    check_family(info, "pyramid")
+    check_text_fits_model(info, positive, "positive")
     if negative is not None:
-        check_text_fits_model(facts, negative, "negative")
-    return host.make_guider(model, positive, negative, guidance or PRESETS[facts.family.variant].guidance)
+        check_text_fits_model(info, negative, "negative")
+    return host.make_guider(model, positive, negative, guidance or PRESETS[info.family.variant].guidance)
 
 
 class Sampler:
@@ -104,13 +104,13 @@ class Sampler:
         history: History | None = None,
     ):
         host = get_host()
-        facts = host.model_facts(model)
-        check_latent_fits_model(facts, latent_image)
-        stages, history = complete_plan(facts, stages, history)
+        info = host.model_info(model)
+        check_latent_fits_model(info, latent_image)
+        stages, history = complete_plan(info, stages, history)
         check_latent_fits_stages(latent_image, stages)
         check_start_fits(latent_image, history)
         guider = guider_for(model, positive, negative, guidance)
-        said = say_doubts(facts, latent_image, positive, stages)
+        said = say_doubts(info, latent_image, positive, stages)
         return with_notes(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), said)
 
 

@@ -40,13 +40,13 @@ def sample(
 ) -> tuple | dict[str, Any]:
     """Let the host play `sampler`, once model, texts and latent are known to fit."""
     host = get_host()
-    facts = host.model_facts(model)
-    check_family(facts, sampler.family)
-    check_latent_fits_model(facts, latent)
-    check_text_fits_model(facts, positive, "positive")
+    info = host.model_info(model)
+    check_family(info, sampler.family)
+    check_latent_fits_model(info, latent)
+    check_text_fits_model(info, positive, "positive")
     if negative is not None:
-        check_text_fits_model(facts, negative, "negative")
-    said = say_doubts(facts, latent, positive)
+        check_text_fits_model(info, negative, "negative")
+    said = say_doubts(info, latent, positive)
     return with_notes(host.sample_full_sequence(model, sampler, positive, negative, cfg, latent, seed), said)
 
 
@@ -224,7 +224,7 @@ class DDIMSampler:
         from ..samplers.full_sequence import DDIMSampler as Sampler
         from ..samplers.noise_schedule import schedule_of
 
-        schedule = schedule_of(get_host().model_facts(model).family)
+        schedule = schedule_of(get_host().model_info(model).family)
         return sample(model, Sampler(schedule, steps, eta), positive, negative, cfg, latent_image, seed)
 
 

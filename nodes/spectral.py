@@ -80,8 +80,8 @@ def notice_of(stages: SpectralStages, model: Any, latent: dict[str, Any], sigmas
     """What a run will do with the stages, as sentences for the node."""
     from ..samplers.spectral_stages import left_out, work_share
 
-    facts, size = get_host().any_model.facts(model), size_of_latent(latent)
-    segments = stages.plan(size, facts.patch, [float(sigma) for sigma in sigmas], facts.scaling, facts.latents)
+    info, size = get_host().any_model.info(model), size_of_latent(latent)
+    segments = stages.plan(size, info.patch, [float(sigma) for sigma in sigmas], info.scaling, info.latents)
     steps = " + ".join(f"{s.steps} at {s.size[1]}x{s.size[0]}" for s in segments)
     said = [
         f"Steps by latent size: {steps}; {100 * work_share(segments, size):.0f} % of the work of attention is left."
@@ -179,9 +179,9 @@ class AnyStages:
         if model is None or latent_image is None or sigmas is None:
             drawing, ui = draw_scales(stages), {}
         else:
-            facts, size = get_host().any_model.facts(model), size_of_latent(latent_image)
-            plan = stages.plan(size, facts.patch, [float(s) for s in sigmas], facts.scaling, facts.latents)
-            drawing, ui = draw_plan(stages, plan, size, facts), tell(*notice_of(stages, model, latent_image, sigmas))
+            info, size = get_host().any_model.info(model), size_of_latent(latent_image)
+            plan = stages.plan(size, info.patch, [float(s) for s in sigmas], info.scaling, info.latents)
+            drawing, ui = draw_plan(stages, plan, size, info), tell(*notice_of(stages, model, latent_image, sigmas))
         return {"ui": {**ui, **on_node(drawing, name="stages")}, "result": (stages, as_image(drawing))}
 
 

@@ -12,8 +12,7 @@ from .ladder import FIRST_DOT, FLOOR, HEIGHT, LEFT, ROW, SQUARE, WIDTH, column_e
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..host.facts import PictureFacts
-    from ..samplers.spectral import Segment, Size
+    from ..samplers.spectral import PictureInfo, Segment, Size
     from ..samplers.spectral_stages import SpectralStages
 
 
@@ -29,26 +28,26 @@ def draw_scales(stages: SpectralStages) -> Image:
     return pen.finished()
 
 
-def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, facts: PictureFacts) -> Image:
+def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, info: PictureInfo) -> Image:
     """The steps of a schedule, the stage that walks each, and what is left of the work."""
     from ..samplers.spectral_stages import share_of_noise, work_share
 
-    rows = table_of(segments, size, facts)
+    rows = table_of(segments, size, info)
     pen = Pen(WIDTH, HEIGHT + ROW * (len(rows) - 2))
     attention, linear = (f"{100 * work_share(segments, size, power):.0f} %" for power in (2.0, 1.0))
     pen.text(LEFT, 26, f"work left: {attention} of attention, {linear} of the rest", size=20, anchor="lm")
     draw_scale(pen)
     columns = list(column_edges(len(segments)))
     for segment, (left, right) in zip(segments, columns, strict=True):
-        shares = [share_of_noise(sigma, facts.scaling) for sigma in segment.sigmas]
+        shares = [share_of_noise(sigma, info.scaling) for sigma in segment.sigmas]
         colour = stage_colour(segment.stage, len(stages.scales))
         pen.box(left, height_of(shares[0]), right, height_of(shares[-1]), mix(PAPER, colour, 0.45), colour)
         for share in shares[:-1]:
             pen.dot((left + right) / 2, height_of(share), FIRST_DOT, 2.6)
         draw_square(pen, (left + right) / 2, segment.size[0] / size[0], segment.stage, len(stages.scales))
     for (below, above), ((_, foot), (head, _)) in zip(pairwise(segments), pairwise(columns), strict=True):
-        low = share_of_noise(below.sigmas[-1], facts.scaling)
-        draw_jump(pen, (foot, height_of(low)), (head, height_of(share_of_noise(above.sigmas[0], facts.scaling))))
+        low = share_of_noise(below.sigmas[-1], info.scaling)
+        draw_jump(pen, (foot, height_of(low)), (head, height_of(share_of_noise(above.sigmas[0], info.scaling))))
     for row, (heading, entries) in enumerate(rows.items()):
         y = FLOOR + 18 + row * ROW
         pen.text(LEFT - 12, y, heading, FAINT, 15, "rm")
@@ -57,12 +56,12 @@ def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, f
     return pen.finished()
 
 
-def table_of(segments: Sequence[Segment], size: Size, facts: PictureFacts) -> dict[str, list[str]]:
+def table_of(segments: Sequence[Segment], size: Size, info: PictureInfo) -> dict[str, list[str]]:
     """What is written below the drawing."""
-    cell = facts.cell or 1
+    cell = info.cell or 1
     return {
-        "pixels" if facts.cell else "cells": [f"{s.size[1] * cell}x{s.size[0] * cell}" for s in segments],
-        "tokens": [f"{s.size[0] * s.size[1] // facts.patch**2:,} a frame" for s in segments],
+        "pixels" if info.cell else "cells": [f"{s.size[1] * cell}x{s.size[0] * cell}" for s in segments],
+        "tokens": [f"{s.size[0] * s.size[1] // info.patch**2:,} a frame" for s in segments],
         "steps": [str(segment.steps) for segment in segments],
         "sigma": [f"{segment.sigmas[0]:.3g} to {segment.sigmas[-1]:.3g}" for segment in segments],
     }

@@ -74,7 +74,7 @@ def run_lessons(
         raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
     stay_with_host()
     host, plan, folder = get_host(), plan or TrainingPlan(), run_folder(run_name)
-    check_clips(objective, plan.batch, dataset, host.vae_facts(vae).space_compression)
+    check_clips(objective, plan.batch, dataset, host.vae_info(vae).space_compression)
     # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
     with torch.inference_mode(False), run_lock(folder):
         material = prepare_material(trainee, dataset, vae, clip, folder, clips, plan)
@@ -193,7 +193,7 @@ def prepare_material(
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE
-    channels = host.vae_facts(vae).latent_channels  # says so where it is no VAE of ours
+    channels = host.vae_info(vae).latent_channels  # says so where it is no VAE of ours
     vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
     earlier_description(folder, {"seed": seed, "data": key})

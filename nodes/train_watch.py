@@ -130,10 +130,10 @@ class Look:
         from ..training.validation import FOLDER, contact_sheet, save_animation
 
         host, plan, trained = get_host(), self.plan, self.trained
-        facts = host.vae_facts(self.vae)
-        frames = facts.latent_frames_of(self.dataset.frames)
+        info = host.vae_info(self.vae)
+        frames = info.latent_frames_of(self.dataset.frames)
         shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
-        height, width = (side // facts.space_compression for side in max(shares, key=shares.get))
+        height, width = (side // info.space_compression for side in max(shares, key=shares.get))
         network, clips = trained.network(), []
         with torch.no_grad():
             for number, prompt in enumerate(plan.prompts):

@@ -58,8 +58,8 @@ class StagePicture:
         rows, columns = video_samples(latent_image).shape[-2:]
         cell = 1
         if vae is not None:
-            check_latent_fits_vae(get_host().vae_facts(vae), latent_image)
-            cell = get_host().vae_facts(vae).space_compression
+            check_latent_fits_vae(get_host().vae_info(vae), latent_image)
+            cell = get_host().vae_info(vae).space_compression
         check_latent_fits_stages(latent_image, stages)
         picture = draw_ladder(stages, full_table(stages, rows, columns, cell))
         return {"ui": on_node(picture, name="stages"), "result": (as_image(picture),)}
@@ -163,9 +163,9 @@ class LatentViewer:
             plain = LatentFormat("unknown", 0.0, 1.0, 0.0, 1.0)
             sheets = [frame_sheet(clip, plain) for clip in standardised(latent)]
         else:
-            facts = get_host().model_facts(model)
-            check_latent_fits_model(facts, samples)
-            coloured = known_colours(get_host().preview_colours, facts.latent_format)
+            info = get_host().model_info(model)
+            check_latent_fits_model(info, samples)
+            coloured = known_colours(get_host().preview_colours, info.latent_format)
             sheets = [frame_sheet(clip, coloured) for clip in coloured.normalize(latent)]
         return {"ui": on_node(*sheets, name="latent"), "result": (torch.cat([as_image(sheet) for sheet in sheets]),)}
 

@@ -120,7 +120,7 @@ class VAEDecodeTiled:
         temporal_overlap: int = 8,
     ):
         # Our VAE blends tiles and joins chunks by rules of its own, so the overlaps have nothing to say.
-        chunk = max(2, temporal_size // get_host().vae_facts(vae).time_compression)
+        chunk = max(2, temporal_size // get_host().vae_info(vae).time_compression)
         return (get_host().decode(vae, samples["samples"], chunk, tile_size),)
 
 

@@ -57,6 +57,16 @@ class NoiseScaling:
         return kept * state + math.sqrt(max(0.0, after**2 - (kept * level) ** 2)) * fresh
 
 
+@dataclass(frozen=True)
+class PictureInfo:
+    """What a pyramid has to know of a model that was made for one size."""
+
+    patch: int  # latent cells that rows and columns are multiples of
+    scaling: NoiseScaling
+    latents: str  # the host's name of its latents, by which their spectrum may be known
+    cell: int  # pixels of a latent cell, 0 where nobody says
+
+
 FLOW, VARIANCE_EXPLODING = NoiseScaling(True), NoiseScaling(False)
 
 

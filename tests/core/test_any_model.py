@@ -182,7 +182,7 @@ def test_the_clean_estimate_of_a_diffusion_model_is_exact_for_the_noise_it_was_t
 @pytest.mark.parametrize("family", [ModelFamily("gan"), ModelFamily()])
 def test_models_that_no_pyramid_plays_name_their_own_block(host, family):
     with pytest.raises(ValueError, match="use '"):
-        host.facts(make_model(family))
+        host.info(make_model(family))
 
 
 @pytest.mark.parametrize(

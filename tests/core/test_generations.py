@@ -115,7 +115,7 @@ class Executor:
 def video_model(host):
     model = object.__new__(host.model.VideoModel)
     family = SimpleNamespace(to_dict=lambda: {"name": "pyramid"})
-    model.facts = SimpleNamespace(kind="miniflux", latent_format=MINIFLUX, family=family)
+    model.info = SimpleNamespace(kind="miniflux", latent_format=MINIFLUX, family=family)
     model.diffusion_model = SimpleNamespace(config=MiniFluxConfig())
     return model
 

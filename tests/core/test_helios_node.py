@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.facts import VAEFacts
+from pyramid_video.models.model_info import VAEInfo
 from pyramid_video.nodes.fitting import check_start_fits
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.nodes.schedules import Stages
@@ -23,8 +23,8 @@ class WanHost:
     def __init__(self, folder):
         self.temp_dir, self.said = folder, []
 
-    def vae_facts(self, vae):
-        return VAEFacts(4, 8, 16, "Wan VAE", self.unit)
+    def vae_info(self, vae):
+        return VAEInfo(4, 8, 16, "Wan VAE", self.unit)
 
     def encode(self, vae, images):
         groups = [images[:1], *(images[1:].split(4) if len(images) > 1 else ())]

@@ -57,8 +57,8 @@ def test_the_network_gets_what_the_official_pipeline_gives_it(host, top, text):
     assert not rest and "pooled_output" not in extras and tokens.shape[1] <= UMT5_TOKENS
     torch.testing.assert_close(text_window(tokens), by_the_book(top, text), atol=0, rtol=0)
     model = host.load_model(opened(host, top, "diffusion_models", "transformer"))
-    assert model.facts.reads(tokens, None) and model.facts.reads(tokens, torch.zeros(1, 768))
-    assert not model.facts.reads(tokens[..., 1:], None)
+    assert model.info.reads(tokens, None) and model.info.reads(tokens, torch.zeros(1, 768))
+    assert not model.info.reads(tokens[..., 1:], None)
     both = join_texts([(tokens, None), (tokens[:, :1], None)], model)
     assert both.tokens.shape == (2, TEXT_TOKENS, TEXT_WIDTH) and both.mask is None and both.pooled is None
     torch.testing.assert_close(both.tokens[:1], by_the_book(top, text), atol=0, rtol=0)
@@ -120,12 +120,12 @@ def wan(host, top):
 
 
 def test_the_vae_knows_its_units(wan):
-    facts = wan.facts
-    assert (facts.time_compression, facts.space_compression, facts.latent_channels, facts.unit) == (4, 8, 16, 9)
-    assert (facts.unit_frames, facts.lengths) == (33, "33k")
-    assert [facts.frames_of(n) for n in (0, 1, 9, 10, 18)] == [0, 1, 33, 34, 66]
-    assert [facts.latent_frames_of(n) for n in (1, 33, 34, 66, 71)] == [1, 9, 10, 18, 20]
-    assert [facts.nearest_length(n) for n in (1, 49, 50, 121, 132)] == [33, 33, 66, 132, 132]
+    info = wan.info
+    assert (info.time_compression, info.space_compression, info.latent_channels, info.unit) == (4, 8, 16, 9)
+    assert (info.unit_frames, info.lengths) == (33, "33k")
+    assert [info.frames_of(n) for n in (0, 1, 9, 10, 18)] == [0, 1, 33, 34, 66]
+    assert [info.latent_frames_of(n) for n in (1, 33, 34, 66, 71)] == [1, 9, 10, 18, 20]
+    assert [info.nearest_length(n) for n in (1, 49, 50, 121, 132)] == [33, 33, 66, 132, 132]
 
 
 @torch.no_grad()
@@ -186,8 +186,8 @@ def test_other_vaes_are_refused(tmp_path):
 @torch.no_grad()
 def test_a_model_answers_as_its_network_does(host, top):
     model = host.load_model(opened(host, top, "diffusion_models", "transformer"))
-    assert (model.facts.kind, model.facts.family.variant) == ("helios", "distilled")
-    assert (model.facts.text_width, model.facts.pooled_width, model.facts.latent_channels) == (TEXT_WIDTH, 0, 16)
+    assert (model.info.kind, model.info.family.variant) == ("helios", "distilled")
+    assert (model.info.text_width, model.info.pooled_width, model.info.latent_channels) == (TEXT_WIDTH, 0, 16)
     draw = lambda *shape: torch.randn(*shape, generator=torch.Generator().manual_seed(0))  # noqa: E731
     memory = HeliosMemory(tuple(range(3, 12)), short=Grain(draw(1, 16, 2, 4, 6), (0, 2)))
     text = join_texts([(draw(1, 3, TEXT_WIDTH), None), (draw(1, 5, TEXT_WIDTH), None)], model)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from official_folders import write_component
 from pyramid_video.host import use_host
-from pyramid_video.host.facts import ModelFacts, VAEFacts
 from pyramid_video.host.standalone import StandaloneHost
 from pyramid_video.models.checkpoint_dtypes import WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
+from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
 from pyramid_video.nodes.ladder import HEIGHT, WIDTH, draw_ladder
@@ -109,11 +109,11 @@ class RecordingHost:
     def progress(self, total):
         return Bar()
 
-    def model_facts(self, model):
-        return ModelFacts("miniflux", 16, 24, 20, MINIFLUX, "tiny")
+    def model_info(self, model):
+        return ModelInfo("miniflux", 16, 24, 20, MINIFLUX, "tiny")
 
-    def vae_facts(self, vae):
-        return VAEFacts(4, 8, 16, "tiny VAE")
+    def vae_info(self, vae):
+        return VAEInfo(4, 8, 16, "tiny VAE")
 
     def encode(self, vae, images):
         self.asked.append(images)
@@ -258,8 +258,8 @@ def test_weights_are_stored_in_every_type_that_the_loader_offers_and_run(host, t
     stored = {"default": torch.float32, "bf16": torch.bfloat16, "fp32": torch.float32}
     stored |= {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
     assert model.network.context_embedder.weight.dtype == stored[asked]
-    text, pooled = torch.zeros(1, 3, model.facts.text_width), torch.zeros(1, model.facts.pooled_width)
-    clip = torch.randn(1, model.facts.latent_channels, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
+    clip = torch.randn(1, model.info.latent_channels, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     velocity = model.network([clip.to(model.dtype)], torch.tensor([500.0]), text, None, pooled)
     assert velocity.dtype == model.dtype and torch.isfinite(velocity).all()
 
@@ -305,17 +305,17 @@ def test_nearest_legal_sizes_and_lengths():
             assert abs(legal - size) <= multiple / 2 or legal == multiple
     for compression in (4, 8):
         for frames in range(0, 100):
-            facts = VAEFacts(compression, 8, 16, "VAE")
-            legal = facts.nearest_length(frames)
+            info = VAEInfo(compression, 8, 16, "VAE")
+            legal = info.nearest_length(frames)
             assert legal % compression == 1 and (abs(legal - frames) <= compression / 2 or legal == 1)
-            assert facts.frames_of(facts.latent_frames_of(legal)) == legal
-            facts = VAEFacts(compression, 8, 16, "VAE in units", unit=9)  # Helios: 9 latent frames, 33 pictures
+            assert info.frames_of(info.latent_frames_of(legal)) == legal
+            info = VAEInfo(compression, 8, 16, "VAE in units", unit=9)  # Helios: 9 latent frames, 33 pictures
             unit = 8 * compression + 1
-            legal = facts.nearest_length(frames)
+            legal = info.nearest_length(frames)
             assert legal % unit == 0 and (abs(legal - frames) <= unit / 2 or legal == unit)
-            assert facts.frames_of(facts.latent_frames_of(legal)) == legal
-            assert facts.latent_frames_of(legal) == 9 * legal // unit
-            assert 0 <= frames - facts.frames_of(facts.latent_frames_of(frames)) < compression
+            assert info.frames_of(info.latent_frames_of(legal)) == legal
+            assert info.latent_frames_of(legal) == 9 * legal // unit
+            assert 0 <= frames - info.frames_of(info.latent_frames_of(frames)) < compression
 
 
 def empty_latent(**changes):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.facts import ModelFacts, VAEFacts
 from pyramid_video.models.latent_format import MINIFLUX, SD3
+from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.models.preview_colours import colours_file, known_colours, save_colours
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.training.preview_colours import fit_preview
@@ -94,11 +94,11 @@ class Host:
 
         return Bar()
 
-    def model_facts(self, model):
-        return ModelFacts("miniflux", 16, 24, 20, self.latent_format, "official")
+    def model_info(self, model):
+        return ModelInfo("miniflux", 16, 24, 20, self.latent_format, "official")
 
-    def vae_facts(self, vae):
-        return VAEFacts(4, 8, self.channels, "its VAE")
+    def vae_info(self, vae):
+        return VAEInfo(4, 8, self.channels, "its VAE")
 
     def encode(self, vae, images):
         return encode(images.movedim(-1, 0).unsqueeze(0) * 2 - 1)

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pyramid_video.host.facts import ModelFacts
 from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, join_texts, sample
 from pyramid_video.host.standalone_wires import Model
+from pyramid_video.models.model_info import ModelInfo
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
@@ -48,7 +48,7 @@ def small_model(
     """A MODEL of the standalone host around any function, as wide as `PROMPT`."""
     model = object.__new__(Model)
     model.network, model.dtype, model.device, model.latent_format = network, dtype, torch.device(device), None
-    model.facts = ModelFacts("miniflux", 1, 4, 3, None, "small")
+    model.info = ModelInfo("miniflux", 1, 4, 3, None, "small")
     return model
 
 

@@ -45,11 +45,11 @@ def make_clip(model, monkeypatch, room, history=None):
     generator = torch.Generator().manual_seed(1)
 
     def prompt(words):
-        tokens = torch.randn(1, words, model.facts.text_width, generator=generator)
-        return [[tokens, {"pooled_output": torch.randn(1, model.facts.pooled_width, generator=generator)}]]
+        tokens = torch.randn(1, words, model.info.text_width, generator=generator)
+        return [[tokens, {"pooled_output": torch.randn(1, model.info.pooled_width, generator=generator)}]]
 
     guider = Guider(model, prompt(5), prompt(3), PyramidGuidance())
-    latent = {"samples": torch.zeros(1, model.facts.latent_channels, FRAMES, 8, 16)}
+    latent = {"samples": torch.zeros(1, model.info.latent_channels, FRAMES, 8, 16)}
     sampler = PyramidSampler(make_stages(first_steps=1, video_steps=1), history)
     with monkeypatch.context() as patch:
         patch.setattr(attention, "attend", count)

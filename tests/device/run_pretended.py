@@ -36,8 +36,8 @@ def clip_on(device: torch.device):
     generator = torch.Generator().manual_seed(0)
 
     def prompt(words: int):
-        tokens = torch.randn(1, words, model.facts.text_width, generator=generator)
-        return [[tokens, {"pooled_output": torch.randn(1, model.facts.pooled_width, generator=generator)}]]
+        tokens = torch.randn(1, words, model.info.text_width, generator=generator)
+        return [[tokens, {"pooled_output": torch.randn(1, model.info.pooled_width, generator=generator)}]]
 
     guider = Guider(model, prompt(5), prompt(3), PyramidGuidance())
     stages = make_stages(first_steps=STEPS, video_steps=STEPS)
@@ -63,7 +63,7 @@ def clip_on(device: torch.device):
 
     calls = [0]
     Model.velocity = watched
-    latent = {"samples": torch.zeros(1, model.facts.latent_channels, FRAMES, SIZE, SIZE)}
+    latent = {"samples": torch.zeros(1, model.info.latent_channels, FRAMES, SIZE, SIZE)}
     samples = sample(guider, PyramidSampler(stages, None), latent, 3, None)["samples"]
     Model.velocity = ask
     since("outside")

@@ -40,7 +40,7 @@ def model(host):
     loaded = host.load_model(host.find_model("diffusion_models", MODEL))
 
     def of(family: str, **settings):
-        loaded.facts = replace(loaded.facts, family=ModelFamily(family, **settings))
+        loaded.info = replace(loaded.info, family=ModelFamily(family, **settings))
         return loaded
 
     return of
@@ -148,7 +148,7 @@ def test_a_model_of_another_family_is_sent_to_its_block(model, texts, family):
     network = model(family)
     for other in BLOCKS:
         if other != family:
-            with pytest.raises(ValueError, match=f"use '{network.facts.family.sampler}'"):
+            with pytest.raises(ValueError, match=f"use '{network.info.family.sampler}'"):
                 sample(other, network, texts[0])
     if family != "pyramid":
         with pytest.raises(ValueError, match="this block cannot sample"):

@@ -103,7 +103,7 @@ def test_the_model_before_the_loader_stays_as_it_is(models, stored):
     (changed,) = LoraLoaderModelOnly().load_lora_model_only(model, LORA, 1.0)
     after = model.network.state_dict()
     assert all(torch.equal(after[key].float(), before[key].float()) for key in before)
-    assert changed.facts == model.facts and changed.network is not model.network
+    assert changed.info == model.info and changed.network is not model.network
     weights = changed.network.state_dict()
     key = "transformer_blocks.0.attn.to_q.weight"
     assert not torch.equal(weights[key].float(), before[key].float())

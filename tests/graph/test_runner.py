@@ -388,11 +388,11 @@ def test_what_is_no_wire_of_ours_is_told(host, parts):
     model, *_ = parts
     vae = host.load_vae(host.find_model("vae", VAE))
     with pytest.raises(ValueError, match=r"this VAE is tiny \(miniflux, .*not one that 'Load video VAE' makes"):
-        host.vae_facts(model)
+        host.vae_info(model)
     with pytest.raises(
         ValueError, match=r"this MODEL is tiny_vae \(video VAE, .*not one that 'Load video model' makes"
     ):
-        host.model_facts(vae)
+        host.model_info(vae)
 
 
 def test_core_decode_and_encode_fit_each_other(host):

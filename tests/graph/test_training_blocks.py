@@ -74,7 +74,7 @@ def test_from_a_dataset_to_a_clip(host, parts, family):
     trained = train(family, parts)
     assert trained.run.step == 2 and trained.family.name == family
     (model,) = run("PyramidVideoSaveTrained", run=trained, name="mine", precision="fp32")
-    assert model.facts.family.name == family and "mine.safetensors" in host.list_models("diffusion_models")
+    assert model.info.family.name == family and "mine.safetensors" in host.list_models("diffusion_models")
     (positive,) = run("PyramidVideoEncodePrompt", clip=parts["clip"], text="a ball", add_quality_words=False)
     latent = {"samples": torch.zeros(1, 8, 2, 8, 8)}
     block = {"flow": "FlowSampler", "diffusion": "DDIMSampler", "gan": "GANSampler", "pyramid": "Sampler"}[family]

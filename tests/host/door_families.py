@@ -42,7 +42,7 @@ def sampler_of(model, steps=STEPS, **settings):
     from pyramid_video.samplers.full_sequence import DDIMSampler, FlowSampler, GANSampler
     from pyramid_video.samplers.noise_schedule import schedule_of
 
-    family = model.facts.family
+    family = model.info.family
     if family.name == "diffusion":
         return DDIMSampler(schedule_of(family), steps, **settings)
     return FlowSampler(steps, shift=family.shift, **settings) if family.name == "flow" else GANSampler()
@@ -159,4 +159,4 @@ def check_a_saved_model_keeps_its_family(door):
         model, _ = load(door, name)
         saving.ModelSave().save(model, f"diffusion_models/{name}")
         again = door.host.load_model(door.host.find_model("diffusion_models", f"{name}_00001_.safetensors"))
-        assert again.model.facts.family == model.model.facts.family
+        assert again.model.info.family == model.model.info.family

@@ -63,8 +63,8 @@ def expected(door, asked):
 
 def check_helios_gives_the_numbers_of_diffusers(door):
     patcher, asked = load(door), question(door)
-    facts = door.host.model_facts(patcher)
-    assert (facts.kind, facts.family.variant, facts.pooled_width) == ("helios", "mid", 0), facts
+    info = door.host.model_info(patcher)
+    assert (info.kind, info.family.variant, info.pooled_width) == ("helios", "mid", 0), info
     same(door, answer(door, patcher, asked), expected(door, asked), 1e-4)
 
 
@@ -112,7 +112,7 @@ def check_a_saved_helios_loads_again(door):
     patcher, asked = load(door), question(door)
     saving.ModelSave().save(patcher, "diffusion_models/helios")
     again = door.host.load_model(door.host.find_model("diffusion_models", "helios_00001_.safetensors"), "fp32")
-    assert door.host.model_facts(again).family.variant == "mid"
+    assert door.host.model_info(again).family.variant == "mid"
     same(door, answer(door, again, asked), answer(door, patcher, asked), 1e-5)
 
 
@@ -193,8 +193,8 @@ def check_cores_wan_vae_works_unit_by_unit(door):
         fan = max(1, parameter[0].numel()) if parameter.ndim > 1 else 100
         torch.nn.init.normal_(parameter, std=fan**-0.5, generator=generator)
     vae = comfy.sd.VAE(sd=network.state_dict())
-    facts = door.host.vae_facts(vae)
-    assert (facts.time_compression, facts.space_compression, facts.latent_channels, facts.unit) == (4, 8, 16, 9)
+    info = door.host.vae_info(vae)
+    assert (info.time_compression, info.space_compression, info.latent_channels, info.unit) == (4, 8, 16, 9)
     latent = torch.randn(1, 16, 10, 2, 2, generator=generator)
     pictures = door.host.decode(vae, latent)
     assert pictures.shape == (34, 16, 16, 3)
@@ -220,7 +220,7 @@ def check_the_wire_is_in_the_scale_of_the_vae(door):
     same(door, ours.process_in(latent), theirs.process_in(latent), 1e-5)
     same(door, ours.process_out(latent), theirs.process_out(latent), 1e-5)
     assert ours.latent_rgb_factors == theirs.latent_rgb_factors
-    assert door.host.model_facts(patcher).latent_format == ours.ours  # blocks show the colours of previews
+    assert door.host.model_info(patcher).latent_format == ours.ours  # blocks show the colours of previews
 
 
 def check_a_helios_clip_is_the_one_made_without_the_host(door):

@@ -74,7 +74,7 @@ def check_official_weights_that_stay_behind_give_the_same(door):
         def made(top=top, part=part):
             model, clip = door.host.load_model(top / part), door.host.load_text_encoder(top)
             prompt = door.host.encode_prompt(clip, "a tiger")
-            latent = {"samples": door.torch.zeros(1, door.host.model_facts(model).latent_channels, 2, 8, 8)}
+            latent = {"samples": door.torch.zeros(1, door.host.model_info(model).latent_channels, 2, 8, 8)}
             return door.sample(model, positive=prompt, negative=prompt, latent=latent)
 
         expected = made()

@@ -54,8 +54,8 @@ def check_what_a_pyramid_cannot_do_is_said(door):
     refused(lambda: door.sample(positive=area), "area", "Set Mask")
     wide = [[torch.zeros(1, 3, 4096), {"pooled_output": torch.zeros(1, 768)}]]
     refused(lambda: door.sample(positive=wide), "4096", "24", "tiny")
-    refused(lambda: host.model_facts(door.clip), "Load video model")
-    refused(lambda: host.vae_facts(door.model), "Load video VAE")
+    refused(lambda: host.model_info(door.clip), "Load video model")
+    refused(lambda: host.vae_info(door.model), "Load video VAE")
     refused(
         lambda: core.KSampler().sample(
             door.model, 1, 2, 5.0, "heun", "simple", door.positive, door.negative, door.latent()

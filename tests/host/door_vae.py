@@ -55,7 +55,7 @@ def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):
     plans = [*((chunk, None) for chunk in (None, 8, 4, 2, 1)), *((1, tile) for tile in (512, 256, 128))]
     needs = {}
     for chunk, tile in plans:
-        side = 256 if tile is None else tile // vae.facts.space_compression
+        side = 256 if tile is None else tile // vae.info.space_compression
         needs[chunk, tile] = vae.decode_memory((1, 8, 33, side, side), vae.vae_dtype, chunk)
     assert list(needs.values()) == sorted(needs.values(), reverse=True)
     kept = math.ceil(vae.patcher.model_size() + management.minimum_inference_memory())

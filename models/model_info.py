@@ -1,22 +1,21 @@
-"""What the blocks may know about a loaded model or VAE, whatever host holds it."""
+"""What other parts may know about a loaded model or VAE, whatever host holds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..models.families import ModelFamily
+from .families import ModelFamily
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.knowledge import Clips
-    from ..models.latent_format import LatentFormat
-    from ..samplers.spectral import NoiseScaling
+    from .knowledge import Clips
+    from .latent_format import LatentFormat
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """The numbers of a transformer that other blocks have to agree with."""
 
     kind: str  # "miniflux", "mmdit" or "helios"
@@ -42,17 +41,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class PictureFacts:
-    """What a pyramid has to know of a model that was made for one size."""
-
-    patch: int  # latent cells that rows and columns are multiples of
-    scaling: NoiseScaling
-    latents: str  # the host's name of its latents, by which their spectrum may be known
-    cell: int  # pixels of a latent cell, 0 where nobody says
-
-
-@dataclass(frozen=True)
-class VAEFacts:
+class VAEInfo:
     """How a video VAE shrinks time and space; a clip of `time_compression * k + 1` frames has k + 1 latent frames.
 
     With a `unit`, that goes for each unit of so many latent frames: they are encoded and decoded on their own, and a
