@@ -7,8 +7,8 @@ from .host import inside_comfyui
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 if inside_comfyui():
-    from .host.comfy_inputs import lend_inputs
-    from .host.comfy_pictures import offer_picture
+    from .host.comfyui.inputs import lend_inputs
+    from .host.comfyui.pictures import offer_picture
     from .nodes.ladder_plan import ladder_png
 
     lend_inputs()

@@ -24,9 +24,9 @@ from judge import Judge
 from PIL import Image, ImageDraw, ImageFont
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
 from pyramid_video.models.files import write_beside
-from pyramid_video.training.captions import caption
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.training.data.captions import caption
+from pyramid_video.training.data.datasets import AnimationDataset
 
 STEPS = {  # of each family, from a glance to plenty
     "pyramid": ((1, 1), (2, 1), (5, 3), (10, 5), (20, 10)),

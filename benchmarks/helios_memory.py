@@ -145,7 +145,7 @@ class Watch:
 def load_once(folder: Path, kind: str, comfyui: str | None) -> None:
     """Load in this process and print what that took."""
     if comfyui is None:
-        from pyramid_video.host import standalone_layers
+        from pyramid_video.host.standalone import layers as standalone_layers
 
         with Watch() as watch:
             kept, _ = checkpoints.load(folder, ("helios",), standalone_layers, dtype=STORAGE[kind])

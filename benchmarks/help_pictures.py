@@ -22,14 +22,14 @@ import torch
 from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
 from PIL import Image
 from pyramid_video.host import get_host, use_host
-from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.host.standalone_sampling import sample
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes.comparison import beside_each_other, paper
 from pyramid_video.nodes.contact_sheet import standardised
 from pyramid_video.nodes.drawing import as_image
-from pyramid_video.training.validation import contact_sheet
-from pyramid_video.training.validation import picture as to_pil
+from pyramid_video.training.run.validation import contact_sheet
+from pyramid_video.training.run.validation import picture as to_pil
 from torch import Tensor
 
 DOCS = _package.ROOT / "web" / "docs"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pyramid_video.training.animations import resample
-from pyramid_video.training.captions import BACKGROUNDS, MOTIONS, SIZES, Combination
-from pyramid_video.training.data import TRAVEL, AnimationDataset
+from pyramid_video.training.data.animations import resample
+from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination
+from pyramid_video.training.data.datasets import TRAVEL, AnimationDataset
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 

@@ -6,8 +6,8 @@ Places are found for all shifts at once by correlation; then moment, size and pl
 from __future__ import annotations
 
 import torch
-from pyramid_video.training.captions import BACKGROUNDS, Combination
-from pyramid_video.training.data import PLACE_JITTER, AnimationDataset
+from pyramid_video.training.data.captions import BACKGROUNDS, Combination
+from pyramid_video.training.data.datasets import PLACE_JITTER, AnimationDataset
 from torch import Tensor
 
 PHASES = 24  # moments at which the animation may begin

@@ -17,9 +17,9 @@ from pathlib import Path
 import _package  # noqa: F401  (makes the checkout importable)
 import torch
 from pyramid_video.models import checkpoints
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.preview_colours import fit_preview
-from pyramid_video.training.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.data.preview_colours import fit_preview
 
 
 def main() -> None:

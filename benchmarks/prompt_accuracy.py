@@ -30,12 +30,12 @@ from PIL import Image, ImageDraw
 from pyramid_video.host.direct import full_sequence_sampler
 from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
+from pyramid_video.recipes.emoji.small_vae import SUBJECTS
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.training.captions import Combination, caption
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.small_vae import SUBJECTS
-from pyramid_video.training.vae_objective import psnr
+from pyramid_video.training.data.captions import Combination, caption
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.objectives.vae import psnr
 from torch import Tensor
 from torch.nn.functional import pad
 

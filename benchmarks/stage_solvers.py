@@ -12,7 +12,7 @@ import argparse
 
 import _package  # noqa: F401  (makes the checkout importable)
 import torch
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .standalone import StandaloneHost
+    from .standalone.host import StandaloneHost
 
 _current: StandaloneHost | None = None
 
@@ -24,11 +24,11 @@ def get_host() -> StandaloneHost:
     """Answer with the host of this process: ComfyUI where it runs, else the stand-in."""
     if _current is None:
         if inside_comfyui():
-            from .comfy import ComfyHost
+            from .comfyui.host import ComfyHost
 
             use_host(ComfyHost())
         else:
-            from .standalone import StandaloneHost
+            from .standalone.host import StandaloneHost
 
             use_host(StandaloneHost())
     return _current

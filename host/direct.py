@@ -16,8 +16,8 @@ from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise_schedule import schedule_of
 from ..samplers.stages import make_stages
-from .standalone_sampling import Guider, PyramidSampler, sample, sample_full_sequence
-from .standalone_wires import Model
+from .standalone.sampling import Guider, PyramidSampler, sample, sample_full_sequence
+from .standalone.wires import Model
 
 USUAL_STEPS = {"pyramid": 10, "flow": 10, "diffusion": 50, "gan": 1}
 

@@ -12,7 +12,7 @@ from .literals import verdict
 from .notices import counting, tell
 
 if TYPE_CHECKING:
-    from ..training.data import AnimationDataset, VideoDataset
+    from ..training.data.datasets import AnimationDataset, VideoDataset
 
 
 class Animations:
@@ -103,14 +103,14 @@ class Animations:
 
     @classmethod
     def VALIDATE_INPUTS(cls, folder: Any = None, subjects: Any = None):
-        from ..training.data import choose_files
+        from ..training.data.datasets import choose_files
 
         return verdict(
             lambda place, text: choose_files(get_host().input_folder(place), names(str(text))), folder, subjects
         )
 
     def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
-        from ..training.data import AnimationDataset
+        from ..training.data.datasets import AnimationDataset
 
         place = get_host().input_folder(folder)
         with counting("decoding animations") as on_load:
@@ -214,7 +214,7 @@ class VideoFolderDataset:
         return time.time_ns()
 
     def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
-        from ..training.video_folder import VideoFolder
+        from ..training.data.video_folder import VideoFolder
 
         place = get_host().input_folder(folder)
         with counting("looking at videos") as on_load:

@@ -8,20 +8,20 @@ from .train_run import NamesFile, NamesRun, check_run, output_file, run_lessons,
 
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
-    from ..training.data import VideoDataset
+    from ..training.data.datasets import VideoDataset
     from ..training.lora_trainer import TrainedLoRA
-    from ..training.trainees import Trainee
+    from ..training.model_source import Trainee
+    from ..training.run.validation import ValidationPlan
     from ..training.trainer import TrainingPlan
-    from ..training.validation import ValidationPlan
 
 
 def objective_of(family: ModelFamily) -> Any:
     """What a model of this family learned from, with its usual settings."""
     from ..samplers.noise_schedule import schedule_of
     from ..samplers.stages import make_stages
-    from ..training.diffusion_objective import DiffusionObjective
-    from ..training.flow_objective import FlowObjective
-    from ..training.objectives import PyramidObjective
+    from ..training.objectives.diffusion import DiffusionObjective
+    from ..training.objectives.flow import FlowObjective
+    from ..training.objectives.pyramid import PyramidObjective
 
     if family.name == "flow":
         return FlowObjective("logit_normal", shift=family.shift)
@@ -142,8 +142,8 @@ class TrainLoRA(NamesRun):
         settings: TrainingPlan | None = None,
         validation: ValidationPlan | None = None,
     ):
-        from ..training.loop import TrainSettings
         from ..training.lora_trainer import LoRASettings, start_lora_run
+        from ..training.run.loop import TrainSettings
         from ..training.trainer import TrainingPlan
 
         lora, plan = LoRASettings(rank, alpha, targets), settings or TrainingPlan(TrainSettings(500, 1e-3), batch=4)

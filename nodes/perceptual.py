@@ -57,7 +57,7 @@ class LoadPerceptual:
         import torch
 
         from ..models.perceptual import load_perceptual
-        from ..training.vae_objective import PerceptualTerm
+        from ..training.objectives.vae import PerceptualTerm
 
         host = get_host()
         linear = None if linear_name == OWN_LINEAR else host.find_model("classifiers", linear_name)

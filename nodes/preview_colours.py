@@ -10,7 +10,7 @@ from .notices import counting, tell
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..training.data import VideoDataset
+    from ..training.data.datasets import VideoDataset
 
 
 class FitPreviewColours:
@@ -59,7 +59,7 @@ class FitPreviewColours:
 
     def fit(self, model, vae, dataset: VideoDataset, clips: int):
         from ..models.preview_colours import save_colours
-        from ..training.preview_colours import fit_preview
+        from ..training.data.preview_colours import fit_preview
         from .comparison import beside_each_other
         from .drawing import playing_on_node
         from .fitting import check_vae_fits_model

@@ -16,11 +16,11 @@ from .train_watch import Look, Watch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..training.data import VideoDataset
-    from ..training.material import DatasetMaterial
-    from ..training.trainees import Trainee
+    from ..training.data.datasets import VideoDataset
+    from ..training.encoded_dataset import DatasetMaterial
+    from ..training.model_source import Trainee
+    from ..training.run.validation import ValidationPlan
     from ..training.trainer import TrainedModel, TrainingPlan
-    from ..training.validation import ValidationPlan
 
 CACHE = "cache"  # beside the runs: latents and texts that several runs may share
 
@@ -67,7 +67,7 @@ def run_lessons(
     """Make latents and texts, `start` a run with them, and let it learn."""
     import torch
 
-    from ..training.run_lock import run_lock
+    from ..training.run.run_lock import run_lock
     from ..training.trainer import TrainingPlan, train
 
     if not callable(getattr(dataset, "take", None)):
@@ -94,7 +94,7 @@ def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) ->
     `cell` is the side of a latent pixel in pixels.
     """
     from ..samplers.stages import make_stages
-    from ..training.objectives import PyramidObjective, check_columns
+    from ..training.objectives.pyramid import PyramidObjective, check_columns
 
     stages = make_stages(1)
     if isinstance(objective, PyramidObjective):
@@ -185,11 +185,11 @@ def prepare_material(
     """
     import torch
 
-    from ..training.latent_cache import latents_key, prepare_latents
-    from ..training.material import DatasetMaterial
-    from ..training.run_description import earlier_description
-    from ..training.text_cache import NO_TEXT, prepare_texts
-    from ..training.trainees import check_wires
+    from ..training.data.latent_cache import latents_key, prepare_latents
+    from ..training.data.text_cache import NO_TEXT, prepare_texts
+    from ..training.encoded_dataset import DatasetMaterial
+    from ..training.model_source import check_wires
+    from ..training.run.run_description import earlier_description
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE

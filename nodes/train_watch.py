@@ -15,10 +15,10 @@ from .notices import tell
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..training.data import VideoDataset
-    from ..training.loop import TrainingRun
+    from ..training.data.datasets import VideoDataset
+    from ..training.run.loop import TrainingRun
+    from ..training.run.validation import ValidationPlan
     from ..training.trainer import TrainedModel
-    from ..training.validation import ValidationPlan
 
 CURVE_SECONDS = 5.0  # between two drawings of the losses on the node
 MOST_POINTS = 4000  # of a loss that are kept for it
@@ -62,7 +62,7 @@ class Watch:
 
     def note(self, step: int, losses: Mapping[str, float]) -> None:
         """Keep the losses for drawing; of a long run means of its steps, as the file is written now and then only."""
-        from ..training.report import mean_line, read_losses
+        from ..training.run.report import mean_line, read_losses
 
         if not self.curves:
             self.curves.update(read_losses(self.run.folder))
@@ -74,7 +74,7 @@ class Watch:
 
     def picture(self, now: bool) -> Image | None:
         """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
-        from ..training.report import draw_curves
+        from ..training.run.report import draw_curves
         from .drawing import below_each_other
 
         if not (self.bar.shows_pictures and self.run.is_main):
@@ -87,7 +87,7 @@ class Watch:
 
     def answer(self, trained: Any) -> dict[str, Any]:
         """The answer of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
-        from ..training.report import save_curves
+        from ..training.run.report import save_curves
 
         self.bar.close()
         shown = self.look.shown() if self.look is not None else {}
@@ -126,8 +126,8 @@ class Look:
         import torch
 
         from ..host.direct import sample_network
-        from ..training.loss_log import pass_over
-        from ..training.validation import FOLDER, contact_sheet, save_animation
+        from ..training.run.loss_log import pass_over
+        from ..training.run.validation import FOLDER, contact_sheet, save_animation
 
         host, plan, trained = get_host(), self.plan, self.trained
         info = host.vae_info(self.vae)

@@ -10,10 +10,10 @@ from .train_run import run_training
 from .trainer_look import Trainer, trainer_inputs
 
 if TYPE_CHECKING:
-    from ..training.data import VideoDataset
-    from ..training.trainees import Trainee
+    from ..training.data.datasets import VideoDataset
+    from ..training.model_source import Trainee
+    from ..training.run.validation import ValidationPlan
     from ..training.trainer import TrainingPlan
-    from ..training.validation import ValidationPlan
 
 
 class TrainFlow(Trainer):
@@ -60,7 +60,7 @@ class TrainFlow(Trainer):
         times: str = "logit_normal",
         time_shift: float = 1.0,
     ):
-        from ..training.flow_objective import FlowObjective
+        from ..training.objectives.flow import FlowObjective
 
         objective = FlowObjective(times, shift=time_shift)
         return run_training("flow", objective, trainee, dataset, vae, clip, run_name, clips, settings, validation)
@@ -103,7 +103,7 @@ class TrainDiffusion(Trainer):
         min_snr: float = 5.0,
     ):
         from ..samplers.noise_schedule import schedule_of
-        from ..training.diffusion_objective import DiffusionObjective
+        from ..training.objectives.diffusion import DiffusionObjective
 
         objective = DiffusionObjective(schedule_of(trainee.family), min_snr or None)
         return run_training("diffusion", objective, trainee, dataset, vae, clip, run_name, clips, settings, validation)
@@ -154,7 +154,7 @@ class TrainGAN(Trainer):
         game: str = "relativistic",
         penalty: float = 1.0,
     ):
-        from ..training.gan_objective import GANObjective
+        from ..training.objectives.gan import GANObjective
 
         objective = GANObjective(game, penalty)
         return run_training("gan", objective, trainee, dataset, vae, clip, run_name, clips, settings, validation)
@@ -241,7 +241,7 @@ class TrainPyramid(Trainer):
         balance_stages: bool = False,
     ):
         from ..samplers.stages import make_stages
-        from ..training.objectives import PyramidObjective, pyramid_loss, relative_loss
+        from ..training.objectives.pyramid import PyramidObjective, pyramid_loss, relative_loss
 
         ratios = parse_ratios(stage_ratios)
         objective = PyramidObjective(

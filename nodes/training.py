@@ -64,7 +64,7 @@ class NewModel:
         prediction: str = "v",
         zero_terminal_snr: bool = True,
     ):
-        from ..training.trainees import Trainee
+        from ..training.model_source import Trainee
 
         return (Trainee(family_of(family, shift, schedule, prediction, zero_terminal_snr), size),)
 
@@ -126,7 +126,7 @@ class LoadForTraining:
         zero_terminal_snr: bool = True,
     ):
         from ..models import checkpoints
-        from ..training.trainees import Trainee
+        from ..training.model_source import Trainee
 
         path = get_host().find_model("diffusion_models", model_name)
         own = checkpoints.inspect(path, checkpoints.TRAINABLE).family
@@ -293,7 +293,7 @@ class TrainingSettings:
         gradient_checkpointing: bool = False,
         run_seed: int = 0,
     ):
-        from ..training.loop import TrainSettings
+        from ..training.run.loop import TrainSettings
         from ..training.trainer import TrainingPlan
 
         settings = TrainSettings(

@@ -92,12 +92,12 @@ class Validation:
 
     @classmethod
     def VALIDATE_INPUTS(cls, prompts: Any = None):
-        from ..training.validation import ValidationPlan
+        from ..training.run.validation import ValidationPlan
 
         return verdict(lambda text: ValidationPlan(prompt_lines(str(text))), prompts)
 
     def make(self, prompts: str, every: int, steps: int = 0, cfg: float = 3.0, first_seed: int = 0):
-        from ..training.validation import ValidationPlan
+        from ..training.run.validation import ValidationPlan
 
         return (ValidationPlan(prompt_lines(prompts), every, steps, cfg, first_seed),)
 
@@ -124,7 +124,7 @@ class TrainingCurves:
         import numpy as np
         import torch
 
-        from ..training.report import draw_curves, read_losses
+        from ..training.run.report import draw_curves, read_losses
 
         curves = read_losses(run.run.folder)
         if not curves:

@@ -11,9 +11,9 @@ from .train_run import NamesFile, NamesRun, check_run, output_file, run_folder, 
 from .train_watch import Watch
 
 if TYPE_CHECKING:
-    from ..training.data import VideoDataset
+    from ..training.data.datasets import VideoDataset
+    from ..training.objectives.vae import PerceptualTerm
     from ..training.trainer import TrainingPlan
-    from ..training.vae_objective import PerceptualTerm
     from ..training.vae_trainer import TrainedVAE, VAETrainee
 
 NEW = ("new small", "new official")
@@ -193,11 +193,11 @@ class TrainVAE(NamesRun):
     ):
         import torch
 
-        from ..training.loop import TrainSettings
-        from ..training.run_description import earlier_description
-        from ..training.run_lock import run_lock
+        from ..training.objectives.vae import VAELoss
+        from ..training.run.loop import TrainSettings
+        from ..training.run.run_description import earlier_description
+        from ..training.run.run_lock import run_lock
         from ..training.trainer import TrainingPlan
-        from ..training.vae_objective import VAELoss
         from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
 
         plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch=2)

@@ -104,7 +104,7 @@ def version() -> str:
 
 def show_command(options: argparse.Namespace) -> int:
     from ..host import use_host
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .registry import node_specs
     from .showing import described, workflow_lines
     from .workflow import locate, read_workflow
@@ -122,7 +122,7 @@ def show_command(options: argparse.Namespace) -> int:
 
 def nodes_command(options: argparse.Namespace) -> int:
     from ..host import use_host
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .listing import node_lines
     from .registry import node_specs
 
@@ -132,7 +132,7 @@ def nodes_command(options: argparse.Namespace) -> int:
 
 
 def models_command(options: argparse.Namespace) -> int:
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .listing import model_lines
 
     check_folders(options)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..host.folders import BUNDLED, KINDS
-from ..host.standalone import MODELS_VARIABLE, StandaloneHost
+from ..host.standalone.host import MODELS_VARIABLE, StandaloneHost
 from .specs import NodeSpec
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .errors import RunnerError
 
 if TYPE_CHECKING:
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .server import Server
     from .specs import NodeSpec
     from .workflow import Workflow
@@ -25,7 +25,7 @@ SPARE_BYTES = 16 << 20  # a clip needs far less; below this a disk is as good as
 def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:
     """The host of this process, the workflow with the options carried out, and what its nodes take."""
     from ..host import use_host
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .foreign import pass_over_newer
     from .ranks import is_first
     from .registry import node_specs
@@ -44,7 +44,7 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
 def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflow, Mapping[str, NodeSpec]]:
     """The workflow with the options carried out, and what that server's nodes take."""
     from ..host import use_host
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .foreign import pass_over_newer
     from .workflow import locate, read_workflow
 

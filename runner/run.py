@@ -17,7 +17,7 @@ from .terminal import print_note
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .execute import Outcome
     from .specs import NodeSpec
     from .workflow import Workflow

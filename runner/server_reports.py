@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..host.standalone_progress import Bar
+from ..host.standalone.progress import Bar
 from .errors import NodeError, RunnerError, node_label
 from .workflow import Workflow
 

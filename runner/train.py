@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import nearest
+from .errors import RunnerError, nearest
 from .ranks import is_first
 from .train_clips import add_options, count, train_clips
 
 if TYPE_CHECKING:
-    from ..training.train_settings import TrainSettings
+    from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
 PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
@@ -74,7 +74,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
-    from ..training.run_lock import run_lock
+    from ..training.run.run_lock import run_lock
     from .opening import check_writable
 
     if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
@@ -122,10 +122,18 @@ def positive(text: str) -> float:
 
 def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
+    try:
+        from ..recipes.emoji import small_models, small_vae
+    except ModuleNotFoundError as missing:
+        if "recipes" not in str(missing.name):
+            raise
+        raise RunnerError(
+            f"`train {options.part}` makes the pack's own small models, whose recipe pip does not install: clone the "
+            "repository and run it there, or give a folder of clips"
+        ) from None
     from ..models import checkpoints
-    from ..training import small_models, small_vae
-    from ..training.data import AnimationDataset
-    from ..training.report import save_curves
+    from ..training.data.datasets import AnimationDataset
+    from ..training.run.report import save_curves
 
     pixels = options.pixels or 64
     if options.part not in small_models.TRAINING[pixels]:

@@ -54,7 +54,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
 def train_clips(options: argparse.Namespace) -> Outcome:
     """Train on the folder `options.part`; run the same command again to go on."""
     from ..host import use_host
-    from ..host.standalone import StandaloneHost
+    from ..host.standalone.host import StandaloneHost
     from .overrides import set_input
     from .ranks import is_first
     from .registry import node_specs
@@ -122,7 +122,7 @@ def begin_with(node: dict, model: str, kind: str | None) -> None:
 
 def captions(folder: Path, workflow: Workflow, prompt: str | None) -> list[str]:
     """What validation clips show: the prompt, if given, and captions of the first clips that differ."""
-    from ..training.video_folder import VideoFolder
+    from ..training.data.video_folder import VideoFolder
 
     shape = next(n["inputs"] for n in workflow.prompt.values() if n["class_type"] == DATASETS[0])
     dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])

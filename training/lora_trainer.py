@@ -14,9 +14,9 @@ from ..models.checkpoint_info import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from ..models.lora import LoRA, LoRASettings, Part, lora_state, merged, save_lora
-from .loop import TrainingRun, TrainSettings
-from .run_description import earlier_description, write_description
-from .trainees import Trainee, prepare
+from .model_source import Trainee, prepare
+from .run.loop import TrainingRun, TrainSettings
+from .run.run_description import earlier_description, write_description
 from .trainer import Material
 
 

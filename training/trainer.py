@@ -14,10 +14,10 @@ from ..models import checkpoints
 from ..models.checkpoint_info import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
-from .gan_objective import BETAS
-from .loop import OnStep, TrainingRun, TrainSettings
-from .run_description import DESCRIPTION, earlier_description, earlier_format, write_description
-from .trainees import Trainee, prepare
+from .model_source import Trainee, prepare
+from .objectives.gan import BETAS
+from .run.loop import OnStep, TrainingRun, TrainSettings
+from .run.run_description import DESCRIPTION, earlier_description, earlier_format, write_description
 
 Batch = tuple[Tensor, Tensor, Tensor | None, Tensor]  # latents in the VAE's scale, text, mask, pooled
 

@@ -15,14 +15,14 @@ from ..models.causal_vae_config import CausalVAEConfig
 from ..models.frame_discriminator import FrameDiscriminator
 from ..models.frame_discriminator import init_weights as init_discriminator
 from .block_fit import fit_block_shortcut
-from .data import VideoDataset
-from .loop import OnStep, TrainingRun, run_exists
-from .run_description import earlier_description, write_description
-from .small_vae import ENCODING, FITTED_CLIPS, VAE_CONFIG
+from .data.datasets import VideoDataset
+from .objectives.vae import VAELoss
+from .presets import ENCODING, FITTED_CLIPS, SMALL_VAE_CONFIG
+from .run.loop import OnStep, TrainingRun, run_exists
+from .run.run_description import earlier_description, write_description
 from .trainer import TrainingPlan
-from .vae_objective import VAELoss
 
-SIZES = {"small": CausalVAEConfig.from_dict(VAE_CONFIG), "official": CausalVAEConfig()}
+SIZES = {"small": CausalVAEConfig.from_dict(SMALL_VAE_CONFIG), "official": CausalVAEConfig()}
 Pool = tuple[Tensor, ...]  # byte clips (n, 3, t, h, w), one tensor for each size of clip
 
 

@@ -19,8 +19,8 @@ conftest.import_checkout()
 import test_latent_cache  # noqa: E402
 import test_text_cache  # noqa: E402
 from pyramid_video.runner.ranks import leave_others  # noqa: E402
-from pyramid_video.training import latent_cache, text_cache  # noqa: E402
-from pyramid_video.training.video_folder import VideoFolder  # noqa: E402
+from pyramid_video.training.data import latent_cache, text_cache  # noqa: E402
+from pyramid_video.training.data.video_folder import VideoFolder  # noqa: E402
 
 SMALL_PIECES = ((latent_cache, "CHUNK_BYTES", 1), (text_cache, "TEXTS_PER_FILE", 2))
 TEXTS = [f"text {i}" for i in range(9)]

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import torch
-from pyramid_video.training.loop import TrainingRun
-from pyramid_video.training.train_settings import TrainSettings
+from pyramid_video.training.run.loop import TrainingRun
+from pyramid_video.training.run.train_settings import TrainSettings
 from torch import nn
 
 SETTINGS = TrainSettings(steps=8, learning_rate=1e-2, warmup=2, average=0.9, seed=3)

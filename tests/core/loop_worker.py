@@ -24,7 +24,7 @@ conftest.import_checkout()
 import torch  # noqa: E402
 from loop_toys import SETTINGS, make_run, train  # noqa: E402
 from pyramid_video.runner.ranks import leave_others  # noqa: E402
-from pyramid_video.training.loop import TrainingRun  # noqa: E402
+from pyramid_video.training.run.loop import TrainingRun  # noqa: E402
 from torch import nn  # noqa: E402
 
 ALWAYS_SAVING = replace(SETTINGS, steps=6, save_seconds=0.0)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.host.standalone_any_model import clean_estimate
-from pyramid_video.host.standalone_sampling import sample_full_sequence
-from pyramid_video.host.standalone_wires import Model
+from pyramid_video.host.standalone.any_model import clean_estimate
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.sampling import sample_full_sequence
+from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX

@@ -11,11 +11,11 @@ import torch
 from conftest import ROOT
 from PIL import Image, ImageDraw
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.training import animations
-from pyramid_video.training.animations import load_sprite, resample
-from pyramid_video.training.captions import (
+from pyramid_video.training.data import animations
+from pyramid_video.training.data.animations import load_sprite, resample
+from pyramid_video.training.data.captions import (
     BACKGROUNDS,
     MOTIONS,
     SIZES,
@@ -25,7 +25,7 @@ from pyramid_video.training.captions import (
     plain_caption,
     subject_name,
 )
-from pyramid_video.training.data import TRAVEL, AnimationDataset, split_combinations
+from pyramid_video.training.data.datasets import TRAVEL, AnimationDataset, split_combinations
 
 CASES = ROOT / "tests" / "cases" / "pictures"
 

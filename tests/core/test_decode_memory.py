@@ -7,7 +7,7 @@ from pathlib import Path
 import pyramid_video
 import pytest
 import torch
-from pyramid_video.host import standalone_wires
+from pyramid_video.host.standalone import wires as standalone_wires
 from pyramid_video.models import checkpoints
 
 WEIGHTS = Path(pyramid_video.__file__).parent / "models" / "pretrained" / "vae" / "pyramid_video_small_vae.safetensors"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.runner.contents import Contents
 from pyramid_video.runner.delivery import Batch, finish_killed, in_short
 from pyramid_video.runner.execute import Outcome

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from pyramid_video.samplers.ddim import ddim_timesteps, sample_ddim
 from pyramid_video.samplers.noise_schedule import make_schedule
-from pyramid_video.training.diffusion_objective import DiffusionObjective
+from pyramid_video.training.objectives.diffusion import DiffusionObjective
 
 THEIRS = {"linear": "linear", "cosine": "squaredcos_cap_v2", "epsilon": "epsilon", "v": "v_prediction"}
 KINDS = [

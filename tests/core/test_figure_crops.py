@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from pyramid_video.training.figure_crops import FigureCrops
+from pyramid_video.recipes.emoji.figure_crops import FigureCrops
 from torch.nn.functional import avg_pool3d
 
 CLIPS = torch.full((3, 3, 5, 32, 32), 90, dtype=torch.uint8)

@@ -10,8 +10,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow, shift_sigma
 from pyramid_video.samplers.solvers import SOLVERS
-from pyramid_video.training.flow_objective import FlowObjective
-from pyramid_video.training.objectives import GeneratorDraw
+from pyramid_video.training.objectives.flow import FlowObjective
+from pyramid_video.training.objectives.pyramid import GeneratorDraw
 
 
 def seeded(seed: int = 0) -> torch.Generator:

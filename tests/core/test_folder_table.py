@@ -13,8 +13,8 @@ import torch
 from conftest import ROOT
 from PIL import Image
 from pyramid_video.media.files import read_text
-from pyramid_video.training.caption_lists import read_lists
-from pyramid_video.training.video_folder import VideoFolder
+from pyramid_video.training.data.caption_lists import read_lists
+from pyramid_video.training.data.video_folder import VideoFolder
 
 CASES = ROOT / "tests" / "cases"
 CLIP = CASES / "captions" / "bom.avi"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyramid_video.host.folders import KINDS, OFFICIAL, ModelFolders, find_file, list_files, resolve_inside, resolve_new
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.listing import model_lines
 

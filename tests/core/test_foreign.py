@@ -6,7 +6,7 @@ import json
 
 import pytest
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.foreign import fit_in, pass_over_newer

@@ -74,7 +74,7 @@ GENERATIONS = {
 @pytest.fixture(params=GENERATIONS)
 def host(request, monkeypatch):
     """`comfy_model` and `comfy_text` of the door over a fake of one generation."""
-    ours = [name for name in sys.modules if name.startswith("pyramid_video.host.comfy")]
+    ours = [name for name in sys.modules if name.startswith("pyramid_video.host.comfyui.")]
     for name in ours:
         monkeypatch.delitem(sys.modules, name)
     fakes = {name: FakeModule(name) for name in HOST_MODULES}
@@ -93,12 +93,12 @@ def host(request, monkeypatch):
     patching.get_all_wrappers = lambda kind, options: [cache] if "easycache" in options else []
     patching.WrapperExecutor = SimpleNamespace(new_class_executor=Executor)
     yield SimpleNamespace(
-        model=importlib.import_module("pyramid_video.host.comfy_model"),
-        text=importlib.import_module("pyramid_video.host.comfy_text"),
+        model=importlib.import_module("pyramid_video.host.comfyui.model"),
+        text=importlib.import_module("pyramid_video.host.comfyui.text"),
         saves_what_it_is_given=base is NewModel,
         clip_options=clip_options,
     )
-    for name in [name for name in sys.modules if name.startswith("pyramid_video.host.comfy")]:
+    for name in [name for name in sys.modules if name.startswith("pyramid_video.host.comfyui.")]:
         del sys.modules[name]
 
 

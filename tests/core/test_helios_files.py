@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from official_helios import TRANSFORMER, transformer, write_descriptions, write_transformer
-from pyramid_video.host import standalone_layers
+from pyramid_video.host.standalone import layers as standalone_layers
 from pyramid_video.models import checkpoints
 from pyramid_video.models.checkpoint_kinds import config_from_shapes, recognize
 from pyramid_video.models.checkpoints import CheckpointError, inspect, load

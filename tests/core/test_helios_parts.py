@@ -9,8 +9,8 @@ import pytest
 import torch
 from official_helios import PROMPTS, TEXT_WIDTH, VAE, vae, write_descriptions, write_helios, write_text, write_vae
 from pyramid_video.host.folders import ModelFolders
-from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.host.standalone_sampling import join_texts
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.sampling import join_texts
 from pyramid_video.models.checkpoints import CheckpointError, inspect
 from pyramid_video.models.helios import TEXT_TOKENS, Grain, HeliosMemory, text_window
 from pyramid_video.models.latent_format import WAN

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyramid_video.host import use_host
 from pyramid_video.host.folders import BUNDLED
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.knowledge import knowledge_of, read_table
 from pyramid_video.nodes.conditioning import EncodePrompt, has_plain_border
 from pyramid_video.nodes.doubts import say_doubts

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 from pyramid_video.models.fingerprint import fingerprint
-from pyramid_video.training import latent_cache
-from pyramid_video.training.cache_files import CHECKSUM, DESCRIPTION
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.latent_cache import prepare_latents
-from pyramid_video.training.video_folder import VideoFolder
+from pyramid_video.training.data import latent_cache
+from pyramid_video.training.data.cache_files import CHECKSUM, DESCRIPTION
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.data.latent_cache import prepare_latents
+from pyramid_video.training.data.video_folder import VideoFolder
 from safetensors import safe_open
 from safetensors.torch import save
 

@@ -10,10 +10,10 @@ from itertools import pairwise
 import pytest
 import torch
 from loop_toys import SETTINGS, assert_same, make_run, saved, state_of, train
-from pyramid_video.training.loop import MOST_SKIPPED, TrainingRun
-from pyramid_video.training.loss_log import read_rows
-from pyramid_video.training.report import read_losses
-from pyramid_video.training.train_settings import TrainSettings
+from pyramid_video.training.run.loop import MOST_SKIPPED, TrainingRun
+from pyramid_video.training.run.loss_log import read_rows
+from pyramid_video.training.run.report import read_losses
+from pyramid_video.training.run.train_settings import TrainSettings
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

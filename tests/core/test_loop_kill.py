@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from loop_toys import saved
-from pyramid_video.training.loss_log import read_rows
+from pyramid_video.training.run.loss_log import read_rows
 
 WORKER = Path(__file__).with_name("loop_worker.py")
 STEPS = 6

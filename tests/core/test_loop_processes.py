@@ -14,8 +14,8 @@ import pytest
 import torch
 from loop_toys import saved
 from loop_worker import twins
-from pyramid_video.training.loss_log import read_rows
-from pyramid_video.training.processes import start_accelerator
+from pyramid_video.training.run.loss_log import read_rows
+from pyramid_video.training.run.processes import start_accelerator
 
 WORKER = Path(__file__).with_name("loop_worker.py")
 LAUNCH = "-m torch.distributed.run --standalone --nproc_per_node 2"  # `accelerate launch --cpu` would need MPI

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from loop_toys import SETTINGS, assert_same, make_run, saved, train
-from pyramid_video.training import loss_log, run_state
-from pyramid_video.training.loss_log import LossLog, read_rows
-from pyramid_video.training.run_state import run_exists, saved_states
+from pyramid_video.training.run import loss_log, run_state
+from pyramid_video.training.run.loss_log import LossLog, read_rows
+from pyramid_video.training.run.run_state import run_exists, saved_states
 
 THREE = replace(SETTINGS, keep=3)
 

@@ -11,10 +11,10 @@ import pytest
 from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, train
 from pyramid_video.models.file_lock import LockedError
 from pyramid_video.runner.signals import ending_as_ctrl_c
-from pyramid_video.training import stopping
-from pyramid_video.training.run_lock import LOCK, run_lock
-from pyramid_video.training.run_state import STATE
-from pyramid_video.training.stopping import unbroken
+from pyramid_video.training.run import stopping
+from pyramid_video.training.run.run_lock import LOCK, run_lock
+from pyramid_video.training.run.run_state import STATE
+from pyramid_video.training.run.stopping import unbroken
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals that a process sends to itself")
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyramid_video.host import standalone_layers
+from pyramid_video.host.standalone import layers as standalone_layers
 from pyramid_video.models import checkpoints, layers
 from pyramid_video.models.checkpoint_files import CheckpointError
 from pyramid_video.models.lora import TARGETS, LoRA, LoRASettings, load_lora, lora_state, merged, save_lora

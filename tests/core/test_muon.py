@@ -9,9 +9,9 @@ import torch
 from loop_toys import SETTINGS, assert_same, make_run, train
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.text_encoder import TextEncoder, TextEncoderConfig
-from pyramid_video.training.loop import TrainingRun
-from pyramid_video.training.muon import ADAM_SIZE, Muon, inner_matrices, orthogonal
-from pyramid_video.training.train_settings import TrainSettings
+from pyramid_video.training.run.loop import TrainingRun
+from pyramid_video.training.run.muon import ADAM_SIZE, Muon, inner_matrices, orthogonal
+from pyramid_video.training.run.train_settings import TrainSettings
 from torch import nn
 
 MUON = replace(SETTINGS, optimizer="muon")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from official_folders import write_component
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.checkpoint_dtypes import WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.model_info import ModelInfo, VAEInfo

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyramid_video.samplers.noise import double, halve, noise_pyramid, pyramid
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.training.objectives import (
+from pyramid_video.training.objectives.pyramid import (
     GeneratorDraw,
     PyramidObjective,
     drop_captions,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyramid_video.host import use_host
 from pyramid_video.host.folders import ModelFolders, list_files
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.plain_text import harmless, make_harmless, may_be_listed
 from pyramid_video.nodes.literals import verdict
 from pyramid_video.nodes.notices import tell, with_harmless_errors

@@ -11,7 +11,7 @@ from pyramid_video.models.latent_format import MINIFLUX, SD3
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.models.preview_colours import colours_file, known_colours, save_colours
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.training.preview_colours import fit_preview
+from pyramid_video.training.data.preview_colours import fit_preview
 from torch.nn import functional as F
 
 MIX = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))  # 3 colours as 16 channels

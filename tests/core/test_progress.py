@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes.notices import counting
 from pyramid_video.nodes.train_watch import Watch
-from pyramid_video.training.loop import TrainingRun, TrainSettings
+from pyramid_video.training.run.loop import TrainingRun, TrainSettings
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_what_is_counted_but_not_to_its_end_leaves_the_next_bar_alone(host, caps
 
 @pytest.mark.parametrize("shows_pace", (True, False))
 def test_a_line_on_training_tells_pace_and_time_left_once(host, tmp_path, monkeypatch, shows_pace):
-    from pyramid_video.host.standalone_progress import Bar
+    from pyramid_video.host.standalone.progress import Bar
 
     monkeypatch.setattr(Bar, "shows_pace", shows_pace)
     watch = Watch(TrainingRun({"line": torch.nn.Linear(1, 1)}, TrainSettings(steps=5), tmp_path / "run"))

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, join_texts, sample
-from pyramid_video.host.standalone_wires import Model
+from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, join_texts, sample
+from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models.model_info import ModelInfo
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips

@@ -17,7 +17,7 @@ from pyramid_video.samplers.pyramid import sample_pyramid
 from pyramid_video.samplers.solvers import euler_step
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.samplers.units import Units
-from pyramid_video.training.objectives import official_units, pyramid_batch, pyramid_loss
+from pyramid_video.training.objectives.pyramid import official_units, pyramid_batch, pyramid_loss
 from reference_case import MANIFESTS, REFERENCE, Case, build_network, latent_format
 from torch import Tensor
 

@@ -6,7 +6,7 @@ import json
 
 import numpy
 import pytest
-from pyramid_video.training.report import (
+from pyramid_video.training.run.report import (
     COLOURS,
     HEIGHT,
     WIDTH,

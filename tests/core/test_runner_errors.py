@@ -14,7 +14,7 @@ import pytest
 import torch
 from fake_nodes import CLASSES, Keep, good_prompt, specs
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.runner import core_files
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import NodeError, WorkflowError

@@ -6,10 +6,10 @@ import re
 
 import pytest
 import torch
-from pyramid_video.training import motion_words, wording
-from pyramid_video.training.captions import BACKGROUNDS, MOTIONS, SIZES, Combination
-from pyramid_video.training.data import split_combinations
-from pyramid_video.training.sentences import sentence
+from pyramid_video.recipes.emoji import motion_words, wording
+from pyramid_video.recipes.emoji.sentences import sentence
+from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination
+from pyramid_video.training.data.datasets import split_combinations
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image, ImageDraw
-from pyramid_video.training.captions import Combination
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.vae_objective import figure
+from pyramid_video.training.data.captions import Combination
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.objectives.vae import figure
 from torch.nn.functional import avg_pool3d
 
 sys.path.append(str(ROOT / "benchmarks"))

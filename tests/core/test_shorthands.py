@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import RunnerError
 from pyramid_video.runner.overrides import find_input, set_input

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
-from pyramid_video.training import figure_vae, small_families, small_flow, small_models, small_vae
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.loop import TrainSettings
+from pyramid_video.recipes.emoji import figure_vae, small_families, small_flow, small_models, small_vae
+from pyramid_video.training import presets
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.run.loop import TrainSettings
 from torch.nn.functional import scaled_dot_product_attention
 
 CLIPS = 4
@@ -94,7 +95,7 @@ def test_a_decoder_learns_on_before_a_discriminator_without_moving_the_latents(d
     )
     moved = {name for name, weight in run.averaged()["vae"].items() if not torch.equal(weight, before[name])}
     assert "judge" in seen and any(name.startswith("decoder.up_blocks") for name in moved)
-    assert not [name for name in moved if name.startswith(small_vae.ENCODING)]
+    assert not [name for name in moved if name.startswith(presets.ENCODING)]
 
 
 def test_flow_and_text_encoder_go_on_exactly_and_know_both_sizes(dataset, vae, narrow, tmp_path):

@@ -7,9 +7,10 @@ import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.training import small_families, small_pyramid, small_vae
-from pyramid_video.training.data import AnimationDataset
-from pyramid_video.training.loop import TrainSettings
+from pyramid_video.recipes.emoji import small_families, small_pyramid, small_vae
+from pyramid_video.training import presets
+from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.run.loop import TrainSettings
 
 CLIPS = 6
 
@@ -26,7 +27,7 @@ def dataset(tmp_path_factory):
 
 
 def make_vae(seed: int = 0) -> causal_vae.CausalVideoVAE:
-    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(small_vae.VAE_CONFIG))
+    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(presets.SMALL_VAE_CONFIG))
     causal_vae.init_weights(vae, torch.Generator().manual_seed(seed))
     return vae.eval()
 

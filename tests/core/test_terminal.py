@@ -9,13 +9,13 @@ import sys
 
 import pytest
 from conftest import ROOT
-from pyramid_video.host.standalone_progress import Bar
+from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.runner.terminal import unfailing_output
 
 SPEAKER = f"""
 import sys; sys.path.insert(0, {str(ROOT / "tests")!r}); import conftest; conftest.import_checkout()
 import logging
-from pyramid_video.host.standalone_progress import Bar
+from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.runner.terminal import unfailing_output
 with unfailing_output():
     bar = Bar(9, silent=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.models import text_encoder
-from pyramid_video.training import text_cache
-from pyramid_video.training.text_cache import prepare_texts
+from pyramid_video.training.data import text_cache
+from pyramid_video.training.data.text_cache import prepare_texts
 
 STRANGE = ["a fox 🦊", "A fox 🦊", "two\nlines", " spaced ", "café", "cafe\u0301", "half \ud83d", "x" * 3000]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyramid_video.host import standalone_sampling
-from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, sample
-from pyramid_video.host.standalone_wires import Model
+from pyramid_video.host.standalone import sampling as standalone_sampling
+from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sample
+from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models import attention, checkpoints
 from pyramid_video.models.token_keeper import TokenKeeper
 from pyramid_video.samplers.guidance import PyramidGuidance

@@ -10,7 +10,7 @@ from pyramid_video.models.causal_vae import CausalVideoVAE, init_weights
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.frame_discriminator import FrameDiscriminator
 from pyramid_video.models.frame_discriminator import init_weights as init_discriminator
-from pyramid_video.training.vae_objective import (
+from pyramid_video.training.objectives.vae import (
     PerceptualTerm,
     VAELoss,
     deceive_loss,

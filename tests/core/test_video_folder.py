@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.video import Clip, write_mp4
 from pyramid_video.media.clips import clip_frames_at, inspect_clip
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.training.buckets import fill, make_buckets, nearest_bucket
-from pyramid_video.training.video_folder import VideoFolder
+from pyramid_video.training.data.buckets import fill, make_buckets, nearest_bucket
+from pyramid_video.training.data.video_folder import VideoFolder
 
 FPS = 10
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.nodes.comparison import GAP, SMALLEST_LABELLED, STRIP, beside_each_other

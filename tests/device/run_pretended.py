@@ -20,9 +20,9 @@ FRAMES, SIZE, STEPS = 3, 8, 2
 
 def clip_on(device: torch.device):
     """A clip, its pictures, an encoded clip, and where the host waited or copied: in first steps, others, outside."""
-    from pyramid_video.host import standalone_sampling
-    from pyramid_video.host.standalone_sampling import Guider, PyramidSampler, sample
-    from pyramid_video.host.standalone_wires import VAE, Model
+    from pyramid_video.host.standalone import sampling as standalone_sampling
+    from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sample
+    from pyramid_video.host.standalone.wires import VAE, Model
     from pyramid_video.models import checkpoints
     from pyramid_video.samplers.guidance import PyramidGuidance
     from pyramid_video.samplers.stages import make_stages

@@ -20,8 +20,8 @@ IN_FIRST_STEP = {
     "models/layers.py": "the frequencies of timesteps, once a process",
 }
 OUTSIDE_STEPS = {
-    "host/standalone_sampling.py": "noise and prompts on their way in, the finished clip on its way out",
-    "host/standalone_wires.py": "weights, pictures",
+    "host/standalone/sampling.py": "noise and prompts on their way in, the finished clip on its way out",
+    "host/standalone/wires.py": "weights, pictures",
     "samplers/noise.py": "noise is drawn on the CPU, so that a seed means the same clip on every device",
     "samplers/pyramid.py": "is a stage finite: asked once a stage",
     "models/latent_format.py": "the scale of latents",

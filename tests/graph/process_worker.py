@@ -18,10 +18,10 @@ conftest.import_checkout()
 
 import torch  # noqa: E402
 from pyramid_video.host import use_host  # noqa: E402
-from pyramid_video.host.standalone import StandaloneHost  # noqa: E402
+from pyramid_video.host.standalone.host import StandaloneHost  # noqa: E402
 from pyramid_video.runner.ranks import leave_others  # noqa: E402
 from pyramid_video.runner.registry import node_classes  # noqa: E402
-from pyramid_video.training.processes import start_accelerator  # noqa: E402
+from pyramid_video.training.run.processes import start_accelerator  # noqa: E402
 from tiny_models import MODEL, TEXT, VAE  # noqa: E402
 
 HALF, STEPS = 2, 4

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.samplers.guidance import apply_cfg

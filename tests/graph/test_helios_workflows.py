@@ -9,7 +9,7 @@ import pytest
 import torch
 from official_helios import write_helios
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.video import read_clip
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.runner.cli import main

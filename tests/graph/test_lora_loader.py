@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.video import read_clip
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main

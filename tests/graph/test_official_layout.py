@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from official_folders import WEIGHTS, write_component, write_text_folders
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.models.official_text import load_official_text
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pyramid_video.recipes.emoji import small_vae
 from pyramid_video.runner.ranks import is_first, own_outputs
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.runner.train import train_part
-from pyramid_video.training import processes, report, small_vae
+from pyramid_video.training.run import processes, report
 
 PROMPT = {
     "train": {"class_type": "PyramidVideoTrainFlow", "inputs": {}},
@@ -34,7 +35,9 @@ def test_only_the_first_process_makes_files(monkeypatch, rank, expected):
 def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     """Under FSDP the others do not even have the whole weights."""
     exported = []
-    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_, size: SimpleNamespace(size=size))
+    monkeypatch.setattr(
+        "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, size: SimpleNamespace(size=size)
+    )
     monkeypatch.setattr(small_vae, "train_vae", lambda *_, **__: SimpleNamespace(is_main=first))
     monkeypatch.setattr(small_vae, "export_vae", lambda run, folder: exported.append(folder) or folder / "vae")
     monkeypatch.setattr(report, "save_curves", lambda folder: folder / "curves.png")

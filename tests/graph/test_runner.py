@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.host.standalone_progress import Bar
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.host.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.core_files import open_pictures
@@ -194,8 +194,8 @@ def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch, capsys, told):
-    from pyramid_video.training import small_vae
-    from pyramid_video.training.loop import TrainingRun, TrainSettings
+    from pyramid_video.recipes.emoji import small_vae
+    from pyramid_video.training.run.loop import TrainingRun, TrainSettings
 
     def start(folder: Path) -> TrainingRun:
         return TrainingRun({"line": torch.nn.Linear(1, 1)}, TrainSettings(steps=5), folder)
@@ -210,7 +210,9 @@ def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch
 
         return run.train(objective)
 
-    monkeypatch.setattr("pyramid_video.training.data.AnimationDataset", lambda *_, **__: SimpleNamespace(size=64))
+    monkeypatch.setattr(
+        "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, **__: SimpleNamespace(size=64)
+    )
     monkeypatch.setattr(small_vae, "train_vae", train)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]

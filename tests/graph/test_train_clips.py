@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main, make_parser
 from pyramid_video.runner.registry import node_classes, node_specs

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from pyramid_video.host import use_host
-from pyramid_video.host.standalone import StandaloneHost
-from pyramid_video.host.standalone_progress import Bar
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.registry import node_classes
-from pyramid_video.training.loss_log import read_rows
+from pyramid_video.training.run.loss_log import read_rows
 from tiny_models import MODEL, TEXT, VAE, make_animations, make_models, make_text_encoder, make_vae
 from vgg_file import write_vgg
 
@@ -485,7 +485,7 @@ def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
 @pytest.mark.parametrize(("family", "emptied"), [("gan", False), ("flow", True)])
 def test_a_gan_sees_every_text_and_has_no_guidance(parts, monkeypatch, family, emptied):
     from pyramid_video.host import direct
-    from pyramid_video.training.text_cache import TextSet
+    from pyramid_video.training.data.text_cache import TextSet
 
     seen, asked, usual = [], [], TextSet.batch
     monkeypatch.setattr(TextSet, "batch", lambda self, texts: seen.extend(texts) or usual(self, texts))

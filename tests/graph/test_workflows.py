@@ -293,11 +293,11 @@ def lend_inputs_to(monkeypatch):
 
     def lend(folder):
         monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_input_directory=lambda: str(folder)))
-        monkeypatch.delitem(sys.modules, "pyramid_video.host.comfy_inputs", raising=False)
-        importlib.import_module("pyramid_video.host.comfy_inputs").lend_inputs()
+        monkeypatch.delitem(sys.modules, "pyramid_video.host.comfyui.inputs", raising=False)
+        importlib.import_module("pyramid_video.host.comfyui.inputs").lend_inputs()
 
     yield lend
-    sys.modules.pop("pyramid_video.host.comfy_inputs", None)
+    sys.modules.pop("pyramid_video.host.comfyui.inputs", None)
 
 
 def test_start_files_are_lent_to_comfyui_and_never_replace_a_users_own(tmp_path, lend_inputs_to):

@@ -108,7 +108,8 @@ def check_guidance_off_asks_for_one_row(door):
 def check_cfg_zero_star_gives_what_it_gives_without_the_host(door):
     from dataclasses import replace
 
-    from pyramid_video.host import standalone_sampling, standalone_wires
+    from pyramid_video.host.standalone import sampling as standalone_sampling
+    from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
 
     guidance = replace(door.guidance, zero_star=True, zero_steps=1)
@@ -203,7 +204,7 @@ def check_nan_names_the_type_the_network_computes_in(door):
 
 def check_interrupt_at_any_call_leaves_the_model_right(door):
     import comfy.model_management as management
-    from pyramid_video.host.comfy_preview import Preview
+    from pyramid_video.host.comfyui.preview import Preview
 
     for call in (0, 5):
         seen = []

@@ -29,7 +29,7 @@ def write_families(pyramid: Path) -> None:
 
 def load(door, name):
     """The tiny model as one of another family, in the host and without it."""
-    from pyramid_video.host import standalone_wires
+    from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
 
     path = door.path["diffusion_models"].with_name(f"tiny_{name}.safetensors")
@@ -54,7 +54,7 @@ def made(door, model, sampler, negative=True, latent=None, seed=SEED):
 
 
 def made_alone(door, model, sampler):
-    from pyramid_video.host import standalone_sampling
+    from pyramid_video.host.standalone import sampling as standalone_sampling
 
     prompts = door.positive, door.negative, SCALE
     done = standalone_sampling.sample_full_sequence(model, sampler, prompts, door.latent(), SEED, lambda *told: None)
@@ -76,7 +76,7 @@ def check_every_family_gives_what_it_gives_without_the_host(door):
 
 
 def check_the_pyramid_for_any_model_gives_what_it_gives_without_the_host(door):
-    from pyramid_video.host.standalone_any_model import AnyModel
+    from pyramid_video.host.standalone.any_model import AnyModel
     from pyramid_video.samplers.spectral_stages import SpectralStages
 
     class Silent:

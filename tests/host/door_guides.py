@@ -16,7 +16,8 @@ MEASURED = 2  # steps of a stage that a cache needs to learn how fast the answer
 
 def by_hand(door, rule):
     """The pyramid of `door.sample` where `rule(x, v_negative, v_positive, call)` makes one velocity of two."""
-    from pyramid_video.host import standalone_sampling, standalone_wires
+    from pyramid_video.host.standalone import sampling as standalone_sampling
+    from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
     from pyramid_video.samplers.noise import draw_noise, row_generators
     from pyramid_video.samplers.pyramid import sample_pyramid
@@ -152,7 +153,7 @@ def check_easy_cache_on_a_flow_in_ksampler(door):
     (theirs,) = door.core.common_ksampler(cached, SEED, steps, SCALE, "euler", "simple", *prompts, door.latent())
     (plain,) = door.core.common_ksampler(model, SEED, steps, SCALE, "euler", "simple", *prompts, door.latent())
 
-    from pyramid_video.host.standalone_sampling import guided_model
+    from pyramid_video.host.standalone.sampling import guided_model
     from pyramid_video.samplers.noise import draw_noise
 
     ask = guided_model(alone, door.positive, door.negative, SCALE, 1)

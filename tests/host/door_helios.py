@@ -225,7 +225,7 @@ def check_the_wire_is_in_the_scale_of_the_vae(door):
 
 def check_a_helios_clip_is_the_one_made_without_the_host(door):
     """Two units of the model's own ladder, guided, and loaded in parts."""
-    from pyramid_video.host.standalone import StandaloneHost
+    from pyramid_video.host.standalone.host import StandaloneHost
     from pyramid_video.samplers.guidance import PyramidGuidance
 
     torch, top = door.torch, door.official / TOP

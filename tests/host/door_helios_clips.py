@@ -43,7 +43,7 @@ def close(door, one, other):
 
 
 def without_host(door):
-    from pyramid_video.host.standalone import StandaloneHost
+    from pyramid_video.host.standalone.host import StandaloneHost
 
     return StandaloneHost(models=door.official / TOP, device="cpu", silent=True)
 
@@ -72,7 +72,7 @@ def check_a_compiled_helios_gives_what_it_gives_uncompiled(door):
 
 def check_masks_that_change_inside_a_chunk_give_each_frame_its_prompt(door):
     """Held against a pyramid without the host, whose velocity is put together frame by frame."""
-    from pyramid_video.host.standalone_sampling import join_texts, rows_of
+    from pyramid_video.host.standalone.sampling import join_texts, rows_of
     from pyramid_video.samplers.guidance import PyramidGuidance
     from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
     from pyramid_video.samplers.noise import draw_noise, row_generators

@@ -39,7 +39,7 @@ def check_cores_lora_loader_takes_our_files(door):
 
 
 def check_cores_lora_loader_gives_what_the_runner_gives(door):
-    from pyramid_video.host.standalone import StandaloneHost
+    from pyramid_video.host.standalone.host import StandaloneHost
 
     alone = StandaloneHost(door.path["diffusion_models"].parents[1], silent=True, device="cpu")
     model = alone.apply_lora(alone.load_model(door.path["diffusion_models"]), alone.find_model("loras", LORA), 0.7)

@@ -17,7 +17,7 @@ def check_masks_follow_the_stages(door):
 
 def check_masks_of_many_frames_are_spread_over_the_clip(door):
     """Every latent frame sees the masks of its own pictures, whatever their number."""
-    from pyramid_video.host.comfy_sampling import fit_cond
+    from pyramid_video.host.comfyui.sampling import fit_cond
 
     torch, units = door.torch, 4
     x = torch.zeros(1, 8, 1, 8, 8)

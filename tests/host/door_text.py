@@ -137,7 +137,7 @@ def core_set(door, nets: dict, kind: str = "sd3"):
     import comfy.sd
     import comfy.text_encoders.flux as flux
     import comfy.text_encoders.sd3_clip as sd3
-    from pyramid_video.host.comfy_official_text import host_key, read_weights
+    from pyramid_video.host.comfyui.official_text import host_key, read_weights
 
     target = SimpleNamespace(params={}, clip=flux.flux_clip(), tokenizer=flux.FluxTokenizer)
     if kind == "sd3":

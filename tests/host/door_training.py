@@ -112,7 +112,8 @@ def check_a_trained_lora_loads_in_the_hosts_own_loader(door):
     same(door, door.sample(model=by_wire), made)
     same(door, door.sample(), door.usual)
 
-    from pyramid_video.host import standalone_sampling, standalone_wires
+    from pyramid_video.host.standalone import sampling as standalone_sampling
+    from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
     from pyramid_video.models.lora import merged
 

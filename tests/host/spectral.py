@@ -43,7 +43,7 @@ def open_house(comfyui: Path, root: Path) -> SimpleNamespace:
     package = sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     import spectral_models as models
-    from pyramid_video.host.comfy_spectral import SpectralSampler
+    from pyramid_video.host.comfyui.spectral import SpectralSampler
     from pyramid_video.samplers.spectral_stages import SpectralStages
 
     return SimpleNamespace(torch=torch, comfy=comfy, models=models, Sampler=SpectralSampler, Stages=SpectralStages)
@@ -340,7 +340,7 @@ def check_the_network_is_told_the_schedule_of_its_stage(case):
 def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
     import tempfile
 
-    from pyramid_video.host.comfy_any_model import AnyModel
+    from pyramid_video.host.comfyui.any_model import AnyModel
     from safetensors.torch import load_file, save_file
 
     host, prompts = AnyModel(), (case.positive, case.negative, 2.0)
@@ -365,7 +365,7 @@ def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
 
 
 def check_a_whole_block_is_what_the_parts_make(case):
-    from pyramid_video.host.comfy_any_model import AnyModel
+    from pyramid_video.host.comfyui.any_model import AnyModel
 
     host, stages = AnyModel(), case.pyramid(case.middle).stages
     latent = {"samples": case.house.models.empty(case.kind)}
@@ -374,7 +374,7 @@ def check_a_whole_block_is_what_the_parts_make(case):
 
 
 def check_a_clip_is_finished_at_a_larger_size(case):
-    from pyramid_video.host.comfy_any_model import AnyModel
+    from pyramid_video.host.comfyui.any_model import AnyModel
 
     host = AnyModel()
     latent = {"samples": case.house.models.empty(case.kind)}

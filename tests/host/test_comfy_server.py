@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from pyramid_video.host.standalone import StandaloneHost
+from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory

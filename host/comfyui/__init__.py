@@ -1,0 +1,1 @@
+"""The pack inside ComfyUI: the only files that import it."""

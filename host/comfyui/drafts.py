@@ -1,0 +1,52 @@
+"""Both halves of a run that is cut before a jump."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...samplers.drafts import Draft
+from ...samplers.spectral_stages import SpectralStages, check_jump
+from .spectral import SpectralRun, SpectralSampler
+
+
+class DraftSampler(SpectralSampler):
+    """Stops before a jump; keeps the state there, and the clean estimate at the size of its stage."""
+
+    def __init__(self, stages: SpectralStages, inner: Any, jump: int) -> None:
+        super().__init__(stages, inner)
+        self.jump = jump
+        self.state: Tensor
+        self.clip: list[Tensor]
+        self.levels: tuple[float, ...] = ()
+        self.next_segment = 0
+
+    def play(self, run: SpectralRun) -> Tensor:
+        state = run.begin()
+        self.levels = self.stages.shares(run.size, run.latents)
+        check_jump(run.segments, self.jump, self.levels, run.sigmas)
+        walked = run.segments[: self.jump]
+        self.next_segment = self.jump
+        self.state = run.play(state, walked).clone()
+        stage = run.streams.at(walked[-1].size)
+        shown = run.clean if run.clean is not None else self.state
+        self.clip = [each.clone() for each in stage.split(run.model.process_latent_out(shown.clone()))]
+        return run.in_place(shown, stage)
+
+
+class FinishSampler(SpectralSampler):
+    """Goes on with a draft, exactly as the run would have that made it."""
+
+    def __init__(self, stages: SpectralStages, inner: Any, draft: Draft) -> None:
+        super().__init__(stages, inner)
+        self.draft = draft
+
+    def play(self, run: SpectralRun) -> Tensor:
+        run.begin()
+        before, rest = run.segments[: self.draft.segment], run.segments[self.draft.segment :]
+        (state,) = self.draft.tensors["state"]
+        wanted = run.streams.at(before[-1].size).numel if before and rest else 0
+        if state.numel() != wanted:
+            raise ValueError("this draft does not fit its own stages: make it again")
+        return run.finished(run.play(state.to(run.noise), rest))

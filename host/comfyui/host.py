@@ -1,0 +1,239 @@
+"""The host inside ComfyUI. The pieces live beside this file as `comfy_*.py`; this one is the surface that nodes see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...models.fingerprint import fingerprint
+from ...models.knowledge import Vocabulary
+from ...models.model_info import ModelInfo, VAEInfo
+from ...samplers.full_sequence import FullSequenceSampler
+from ...samplers.guidance import PyramidGuidance
+from ...samplers.history import History
+from ...samplers.noise import draw_noise
+from ...samplers.stages import PyramidStages
+from ..folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
+from . import model as comfy_model
+from . import text as comfy_text
+from .any_model import AnyModel
+from .full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
+from .preview import show_on_node
+from .progress import Bar, SamplingProgress
+from .sampling import PyramidGuider, PyramidSampler
+from .vae import PyramidVAE
+from .wan_vae import decode_units, encode_units, wan_info
+
+OWN_KIND = "pyramid_video"
+
+
+class ComfyHost:
+    """ComfyUI's folders, devices, memory, progress bar and wires."""
+
+    name = "comfy"
+
+    def __init__(self) -> None:
+        """Add a kind of folder for official models to the host's; the bundled weights stay in our own lists.
+
+        The host's own loaders cannot open them: core's Load VAE, say, takes them and fails in the middle of a run.
+        """
+        folder_paths.add_model_folder_path(OWN_KIND, str(Path(folder_paths.models_dir) / OWN_KIND))
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(folder_paths.get_output_directory())
+
+    @property
+    def temp_dir(self) -> Path:
+        return Path(folder_paths.get_temp_directory())
+
+    @property
+    def preview_colours(self) -> Path:
+        """Where the fitted colours of previews are kept."""
+        return self.output_dir / "preview_colours"
+
+    @property
+    def folders(self) -> ModelFolders:
+        """Read anew each time: a user's `extra_model_paths.yaml` and other packs add to the lists."""
+        theirs = {kind: [Path(folder) for folder in folder_paths.get_folder_paths(kind)] for kind in KINDS}
+        own = {kind: [*folders, BUNDLED / kind] for kind, folders in theirs.items()}
+        # Official folders are not looked for among LoRAs, of which there may be thousands, and classifiers.
+        shared = [folder for kind in ("diffusion_models", "vae", "text_encoders") for folder in theirs[kind]]
+        official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
+        return ModelFolders(own, [*official, *shared])
+
+    @property
+    def device(self) -> torch.device:
+        """Where models are run."""
+        return comfy.model_management.get_torch_device()
+
+    def list_models(self, kind: str) -> list[str]:
+        """Names of the models of a kind, one of `folders.KINDS`."""
+        return self.folders.list(kind)
+
+    def find_model(self, kind: str, name: str) -> Path:
+        """The path of a listed model; FileNotFoundError names the nearest."""
+        return self.folders.find(kind, name)
+
+    def list_inputs(self, extensions: Sequence[str]) -> list[str]:
+        """Names of the input files with one of the extensions."""
+        return list_files([Path(folder_paths.get_input_directory())], extensions)
+
+    def input_file(self, name: str) -> Path:
+        """The path of an input file; ValueError when the name leaves the folder, FileNotFoundError without one."""
+        return find_file([Path(folder_paths.get_input_directory())], name, "input file")
+
+    def input_folder(self, name: str) -> Path:
+        """The path of a folder below the input folder; errors as for `input_file`."""
+        return find_folder([Path(folder_paths.get_input_directory())], name, "input folder")
+
+    def load_model(self, path: Path, weight_dtype: str = "default") -> Any:
+        """A transformer as MODEL."""
+        return comfy_model.load_model(path, weight_dtype)
+
+    def load_vae(self, path: Path) -> PyramidVAE:
+        """A video VAE as VAE."""
+        return PyramidVAE(path)
+
+    def load_text_encoder(self, path: Path) -> Any:
+        """A text encoder, ours or an official folder, as CLIP."""
+        return comfy_text.load_text_encoder(path)
+
+    def encode_prompt(self, clip: Any, text: str) -> list[list[Any]]:
+        """CONDITIONING of a text of any length, as the model that belongs to `clip` was trained with."""
+        return comfy_text.encode(clip, text)
+
+    def most_tokens(self, clip: Any) -> int | None:
+        """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
+        ours = getattr(getattr(clip, "tokenizer", None), "ours", None)
+        return None if ours is None else ours.max_tokens
+
+    def vocabulary(self, clip: Any) -> Vocabulary | None:
+        """What the text encoder that comes with the pack can be asked for; None for all others."""
+        return getattr(getattr(getattr(clip, "tokenizer", None), "ours", None), "vocabulary", None)
+
+    def model_info(self, model: Any) -> ModelInfo:
+        """The numbers of a MODEL; ValueError when something else is wired there."""
+        info = getattr(getattr(model, "model", None), "info", None)
+        return expect(info, ModelInfo, getattr(model, "model", model), "MODEL", "Load video model")
+
+    def shift_of(self, model: Any) -> float:
+        """How far a flow shifts its noise levels as a rule; a block between may have changed it."""
+        family = self.model_info(model).family
+        return float(getattr(model.get_model_object("model_sampling"), "shift", family.shift))
+
+    def vae_info(self, vae: Any) -> VAEInfo:
+        """The numbers of a VAE; ValueError when something else is wired there."""
+        info = getattr(vae, "info", None) or wan_info(vae)
+        return expect(info, VAEInfo, getattr(vae, "first_stage_model", None) or vae, "VAE", "Load video VAE")
+
+    def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
+        """SAMPLER that plays `stages`."""
+        return PyramidSampler(stages, history)
+
+    def make_guider(
+        self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance
+    ) -> PyramidGuider:
+        """GUIDER that asks `model`; without a negative prompt there is no guidance."""
+        return PyramidGuider(model, positive, negative, guidance)
+
+    def sample(
+        self, guider: PyramidGuider, sampler: PyramidSampler, latent: dict[str, Any], seed: int
+    ) -> dict[str, Any]:
+        """Make the clip whose size and length `latent` says; its samples are in the VAE's scale."""
+        patcher = guider.model_patcher
+        empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+        samples = guider.sample(
+            draw_noise(empty.shape, seed),
+            empty,
+            sampler,
+            torch.tensor([1.0, 0.0]),  # the host reads it; the pyramid has sigmas of its own
+            callback=SamplingProgress(patcher),
+            seed=seed,
+        )
+        return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+    def sample_full_sequence(
+        self,
+        model: Any,
+        sampler: FullSequenceSampler,
+        positive: list,
+        negative: list | None,
+        scale: float,
+        latent: dict[str, Any],
+        seed: int,
+    ) -> dict[str, Any]:
+        """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
+        empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
+        samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
+            draw_noise(empty.shape, seed),
+            empty,
+            HostFullSequenceSampler(sampler),
+            sampled_sigmas(model, sampler),
+            callback=SamplingProgress(model),
+            seed=seed,
+        )
+        return {**latent, "samples": samples.to(comfy.model_management.intermediate_device())}
+
+    @property
+    def sampler_names(self) -> list[str]:
+        """The host's samplers, for widgets."""
+        return list(comfy.samplers.KSampler.SAMPLERS)
+
+    @property
+    def scheduler_names(self) -> list[str]:
+        """The host's schedules, for widgets."""
+        return list(comfy.samplers.KSampler.SCHEDULERS)
+
+    @property
+    def any_model(self) -> AnyModel:
+        """The pyramid for models of all kinds."""
+        return AnyModel()
+
+    def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
+        self.vae_info(vae)
+        ours = isinstance(vae, PyramidVAE)
+        video = vae.decode(samples, chunk=chunk, tile=tile) if ours else decode_units(vae, samples, tile)
+        return video.flatten(0, 1)
+
+    def encode(self, vae: Any, images: Tensor) -> Tensor:
+        """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
+        self.vae_info(vae)
+        return vae.encode(images) if isinstance(vae, PyramidVAE) else encode_units(vae, images)
+
+    def fingerprint(self, wire: Any) -> str:
+        """A word that tells the weights of a VAE or CLIP from others."""
+        network = getattr(wire, "first_stage_model", None)
+        return fingerprint(wire.cond_stage_model if network is None else network)
+
+    def free_memory(self) -> None:
+        """Take all models off the device: what follows needs it for itself."""
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+
+    def show_note(self, text: str) -> None:
+        """Put a text on the running node at once; its answer says it again for those that read only that."""
+        show_on_node({"text": [text]})
+
+    def progress(self, total: int) -> Bar:
+        """A bar on the running node for a piece of work of `total` steps."""
+        return Bar(total)
+
+
+def expect(info: Any, kind: type, value: Any, wire: str, source: str) -> Any:
+    """Give back the info of what a wire carries, or say what was wired instead."""
+    if not isinstance(info, kind):
+        other = "; models of other kinds run in KSampler" if wire == "MODEL" else ""
+        raise ValueError(
+            f"this {wire} is a {type(value).__name__}, not one that '{source}' makes: wire that block here{other}"
+        )
+    return info

@@ -1,0 +1,231 @@
+"""Our transformers as a true ComfyUI MODEL: host layers, host memory, and a guard against other samplers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...models import checkpoints
+from ...models.checkpoint_dtypes import asked_dtype
+from ...models.helios import UNIT_FRAMES, text_window
+from ...models.knowledge import knowledge_of
+from ...models.latent_format import WAN, LatentFormat
+from ...models.model_info import ModelInfo
+from ...samplers.noise_schedule import schedule_of
+from ..devices import LARGE
+from .conds import PaddedText, TextLengths, without_padding
+from .forward import attention_for, prepared
+from .full_sequence import level_sigmas
+from .networks import NETWORKS, HostNetwork
+from .noise_levels import check_noise_levels
+
+WrappersMP = comfy.patcher_extension.WrappersMP
+DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
+# Activation factor by the width of the network, a tenth above what benchmarks/count_transformer.py counts.
+ACTIVATIONS = {"miniflux": 1.3 / 3072, "mmdit": 1.1 / 3072, "helios": 0.67 / 2222}
+USE_OUR_SAMPLER = {
+    "pyramid": "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or "
+    "the block 'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced",
+    "gan": "'{name}' is the generator of a GAN and makes a clip in one step, not in several with {sampler}: use the "
+    "block 'Sample GAN', or 1 step and cfg 1",
+}
+
+
+class VideoModel(comfy.model_base.BaseModel):
+    """A transformer of ours in the host, of the host's type for its family.
+
+    Flows and GANs are FLOW: noise - data, sigma 1 to 0 (of a pyramid inside each stage). Diffusion models are EPS or
+    V_PREDICTION, with the levels they were trained on.
+    """
+
+    def __init__(self, config: VideoConfig, network: type[HostNetwork], info: ModelInfo) -> None:
+        schedule = schedule_of(info.family) if info.family.name == "diffusion" else None
+        types = comfy.model_base.ModelType
+        kind = types.FLOW if schedule is None else {"epsilon": types.EPS, "v": types.V_PREDICTION}[schedule.prediction]
+        super().__init__(config, kind, device=torch.device("meta"), unet_model=network)
+        self.info = info
+        if schedule is not None:
+            self.model_sampling.set_sigmas(level_sigmas(schedule))
+        self.trained_sampling = (self.model_sampling,)  # a tuple: another may take its place among the modules
+
+    def apply_model(self, x: Tensor, t: Tensor, *args, transformer_options: dict | None = None, **kw) -> Tensor:
+        """The host's; what `PyramidSampler` put into `transformer_options` goes on to the network as an input.
+
+        Newer hosts do not look at those options when they decide whether a compiled network fits a call.
+        """
+        options = {} if transformer_options is None else transformer_options
+        if self.info.kind == "helios":
+            pyramid = options.get("pyramid", {})
+            kw |= {"history": pyramid.get("history"), "pyramid": (pyramid.get("timestep"),)}
+            kw["attention"] = attention_for(options, x.device)
+            return super().apply_model(x, t, *args, transformer_options=options, **kw)
+        with prepared(self, x, options, kw) as inputs:
+            return super().apply_model(x, t, *args, transformer_options=options, **inputs)
+
+    def extra_conds(
+        self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
+    ) -> dict[str, Any]:
+        """What the network gets of a CONDITIONING: its tokens, how many of them are real, and the pooled vector."""
+        check_text(self.info, cross_attn, pooled_output)
+        if self.info.kind == "helios":
+            return {"text": comfy.conds.CONDRegular(text_window(cross_attn))}
+        tokens, lengths = without_padding(cross_attn, kw.get("attention_mask"))
+        return {
+            "text": PaddedText(tokens),
+            "text_lengths": TextLengths(lengths),
+            "pooled": comfy.conds.CONDRegular(pooled_output),
+        }
+
+    def memory_required(self, input_shape: list[int], *args, **kw) -> float:
+        """Bytes for activations: of a pyramid one unit at a time and the past that it sees.
+
+        Of Pyramid Flow the past is about 1 + 1/4 + frames/16 units of one frame, of Helios as much as 2.5 frames.
+        """
+        if self.info.family.name != "pyramid":
+            return super().memory_required(input_shape, *args, **kw)
+        batch, channels, frames, *size = input_shape
+        at_once = UNIT_FRAMES + 2.5 if self.info.kind == "helios" else min(2.25 + frames / 16, 2 * frames)
+        return super().memory_required([batch * at_once, channels, *size], *args, **kw)
+
+    def state_dict_for_saving(self, *args, **kw) -> dict[str, Tensor]:
+        """As the host saves a model, and its description as a tensor of JSON bytes, so that the file loads again."""
+        about = {
+            "kind": self.info.kind,
+            "config": self.diffusion_model.config.to_dict(),
+            "latent_format": self.info.latent_format.to_dict(),
+            "family": self.info.family.to_dict(),
+        }
+        return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
+
+
+class VideoConfig(comfy.supported_models_base.BASE):
+    """What the host wants to know of a kind of model."""
+
+    unet_extra_config: dict[str, Any] = {}
+    supported_inference_dtypes = list(DTYPES)
+
+
+class HostLatentFormat(comfy.latent_formats.LatentFormat):
+    """Our latent format under the names that the host reads."""
+
+    latent_dimensions = 3
+
+    def __init__(self, ours: LatentFormat, channels: int) -> None:
+        self.latent_channels = channels
+        if ours == WAN:  # the host knows its colours, for pictures in -1..1
+            theirs = comfy.latent_formats.Wan21()
+            factors = [[value / 2 for value in row] for row in theirs.latent_rgb_factors]
+            ours = replace(
+                ours, rgb_factors=factors, rgb_bias=[value / 2 + 0.5 for value in theirs.latent_rgb_factors_bias]
+            )
+        self.ours = ours
+        factors, bias = ours.colours(channels)
+        self.latent_rgb_factors = [[2 * value for value in row] for row in factors]  # the host's pictures are in -1..1
+        self.latent_rgb_factors_bias = [2 * value - 1 for value in bias]
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return self.ours.normalize(latent)
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return self.ours.denormalize(latent)
+
+
+def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:
+    """Read a transformer into a MODEL; `weight_dtype` is a key of `checkpoint_dtypes.WEIGHT_DTYPES`."""
+    info = checkpoints.inspect(path, NETWORKS)
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    storage, compute = choose_dtypes(info, weight_dtype, load_device)
+
+    config = VideoConfig({"network_config": info.config})
+    config.sampling_settings = {"shift": info.family.shift}
+    config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
+    config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
+    config.set_inference_dtype(storage, compute)
+    model = VideoModel(config, NETWORKS[info.kind], model_info_of(info, config.latent_format.ours))
+    # Made on the meta device, so the tensors of the file are the only copy.
+    model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
+    model.diffusion_model.eval().requires_grad_(False)
+    model.device = offload_device
+
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_what_does_not_fit)
+    return patcher
+
+
+def model_info_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> ModelInfo:
+    """What the blocks may know; `latent_format` has colours that the host knows and the file does not."""
+    return ModelInfo(
+        kind=info.kind,
+        latent_channels=info.config.latent_channels,
+        text_width=info.config.text_width,
+        pooled_width=info.config.pooled_width,
+        latent_format=latent_format,
+        name=info.name,
+        family=info.family,
+        clips=knowledge_of(info.path).clips,
+    )
+
+
+def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *rest, **kw):
+    """Run a pyramid only with its sampler, a GAN in one step only, and all with the noise levels that they learned.
+
+    Said before anything is loaded.
+    """
+    patcher = executor.class_obj.model_patcher
+    check_noise_levels(patcher)
+    info = patcher.model.info
+    fits = getattr(sampler, "family", None) == info.family.name or info.family.name in ("flow", "diffusion")
+    if not fits and not (info.family.name == "gan" and len(sigmas) == 2):
+        function = getattr(sampler, "sampler_function", sampler)
+        name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
+        raise ValueError(USE_OUR_SAMPLER[info.family.name].format(name=info.name, sampler=f"the sampler {name!r}"))
+    if info.family.name == "pyramid":
+        sampler.check(info, noise)
+    return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
+
+
+def choose_dtypes(
+    info: checkpoints.CheckpointInfo, wanted: str, device: torch.device
+) -> tuple[torch.dtype, torch.dtype | None]:
+    """How weights are kept, and what they are cast to for computing (None: not at all)."""
+    parameters = sum(stored.size for stored in info.weights.tensors.values())
+    # A small model gains nothing from half the memory, and in float32 a seed gives the same clip on every device.
+    dtypes = list(DTYPES) if parameters >= LARGE else [torch.float32]
+    storage = asked_dtype(wanted) or comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=dtypes, weight_dtype=info.dtype
+    )
+    if storage == torch.float16:  # a start-up option of the host can ask for it
+        logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
+        storage = torch.bfloat16
+    return storage, comfy.model_management.unet_manual_cast(storage, device, dtypes)
+
+
+def check_text(info: ModelInfo, tokens: Tensor | None, pooled: Tensor | None) -> None:
+    """Raise ValueError unless a prompt is as wide as the model reads it."""
+    if tokens is None or (pooled is None and info.pooled_width):
+        raise ValueError(f"{info.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
+    if not info.reads(tokens, pooled):
+        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
+        raise ValueError(
+            f"the prompt has tokens {tokens.shape[-1]} wide and {vector}, but the model is {info}: encode it with the "
+            "text encoder that belongs to this model"
+        )
+
+
+def json_tensor(values: dict[str, Any]) -> Tensor:
+    """Text as bytes in a tensor: the host saves tensors only."""
+    return torch.tensor(list(json.dumps(values).encode()), dtype=torch.uint8)

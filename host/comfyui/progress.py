@@ -1,0 +1,67 @@
+"""Progress, a line of text on the node, and interrupts, through what ComfyUI offers for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.utils import get_executing_context
+from torch import Tensor
+
+from ...models.plain_text import harmless
+from .preview import Preview
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Bar:
+    """The bar of the node that runs, with a preview where there is one."""
+
+    shows_pictures = True
+    shows_pace = False
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.host_bar = comfy.utils.ProgressBar(total)
+
+    def update(
+        self, value: int, text: str | None = None, preview: Image | None = None, total: int | None = None
+    ) -> None:
+        """Show that `value` of the total is done; raises the host's interrupt when the user cancelled."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.total = total or self.total
+        if text:
+            say(text)
+        self.host_bar.update_absolute(value, self.total, preview and ("JPEG", preview, None))
+
+    def close(self) -> None:
+        """Nothing: the host takes its bar away with the node that runs."""
+
+
+class SamplingProgress:
+    """The callback of a sampler: a step of the bar per model call, with a preview where the host is set to show any."""
+
+    def __init__(self, patcher: Any) -> None:
+        self.bar = Bar(1)
+        self.preview = Preview(patcher)
+
+    def __call__(self, step: int, clean: Tensor, clip: Tensor, total: int) -> None:
+        """`clean` is the estimate of what is being made, `clip` all that there is so far, both normalised."""
+        self.bar.update(step + 1, preview=self.preview.show(clean, clip, last=step + 1 == total), total=total)
+
+
+def say(text: str) -> None:
+    """Write a line on the node that runs, if there is one, in the page that asked for the run.
+
+    Without a receiver the host would send it to every open page, and some put it into themselves as HTML.
+    """
+    context = get_executing_context()
+    if context is None:  # a script that borrows the host's classes; it need not have a server
+        return
+    from server import PromptServer
+
+    server = PromptServer.instance
+    if server.client_id is not None:
+        server.send_progress_text(harmless(text), context.node_id, server.client_id)

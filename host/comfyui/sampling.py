@@ -1,0 +1,263 @@
+"""The pyramid as a SAMPLER that asks the host's guider for every forward, and pyramid guidance as a GUIDER.
+
+The host then loads, batches, guides, patches and cleans up as for any model. It is asked with the sigma inside the
+stage, 1 to 0, so that `x - sigma * velocity` is the stage's clean end; the true timestep and the past ride beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...models.model_info import ModelInfo
+from ...models.token_keeper import TokenKeeper
+from ...samplers.guidance import PyramidGuidance
+from ...samplers.history import History
+from ...samplers.noise import row_generators
+from ...samplers.presets import resolve_defaults, units_of
+from ...samplers.pyramid import StepInfo, calls_left, plan_units, sample_pyramid, shift_tokens
+from ...samplers.stages import PyramidStages
+from ...samplers.time_left import TimeEstimator, time_left
+from .forward import KeptRun, StageMemory, room_for_keys
+from .progress import say
+
+# (step, estimate of the clean unit, all of the clip so far, total steps)
+Callback = Callable[[int, Tensor, Tensor, int], None]
+
+
+class PyramidSampler(comfy.samplers.Sampler):
+    """Plays the pyramid over whatever guider the host runs it with; the SIGMAS wired there are not read."""
+
+    family = "pyramid"  # what the guard on the MODEL looks for
+
+    def __init__(self, stages: PyramidStages | None, history: History | None) -> None:
+        self.stages = stages  # None: those that the model is sampled with as a rule
+        self.history = history
+
+    def settle(self, info: ModelInfo) -> tuple[PyramidStages, History]:
+        """The ladder and memory for a model. ValueError where those wired were made for another kind."""
+        return resolve_defaults(info.kind, info.family.variant, info.name, self.stages, self.history)
+
+    def check(self, info: ModelInfo, noise: Tensor) -> None:
+        """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
+        plan_units(noise, *self.settle(info), units_of(info.kind))
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Make a normalised latent (b, c, t, h, w) from white `noise` of that shape."""
+        check_model(model_wrap.inner_model)
+        if denoise_mask is not None:
+            raise ValueError(
+                "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
+                "a start image goes into 'Temporal conditioning'"
+            )
+        model = model_wrap.inner_model
+        stages, history = self.settle(model.info)
+        history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
+        run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)
+        result = sample_pyramid(
+            run.velocity,
+            noise,
+            stages,
+            generators=row_generators(run.seed, noise.shape[0]),
+            history=history,
+            units=units_of(model.info.kind),
+            callback=run.report,
+            model_dtype=computing_dtype(model),
+        )
+        run.finish(result)
+        return result
+
+
+class PyramidRun:
+    """One run: turns the questions of `sample_pyramid` into calls of the host's guider."""
+
+    def __init__(
+        self,
+        stages: PyramidStages,
+        guider: Any,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        shape: torch.Size,
+        start: Tensor | None = None,
+    ) -> None:
+        self.stages = stages
+        self.guider = guider
+        self.options: dict[str, Any] = extra_args.get("model_options", {})
+        self.seed: int = extra_args.get("seed") or 0
+        self.callback = callback
+        self.shape = shape
+        self.conds = guider.conds  # resolved by the host for the full size
+        self.stage_options: dict[str, Any] = {}
+        self.total = 1
+        self.time_estimator = TimeEstimator()
+        self.start = start
+        self.memory = StageMemory()
+        self.kept: KeptRun | None = None
+        self.clip: Tensor | None = None  # estimates of all frames so far, of full size
+
+    def velocity(self, x: Tensor, call: StepInfo) -> Tensor:
+        if call.step == 0:
+            self.enter_stage(x, call)
+        beside = {
+            "timestep": self.timesteps[call.step : call.step + 1],
+            "network_timestep": call.timestep,
+            "history": call.history,
+            "settled": call.settled,
+            "settled_later": call.settled_later,
+            "memory": self.memory,
+            "kept": self.kept_run,
+            "unit": call.unit,
+            "stage": call.stage,
+            "step": call.step,
+        }
+        options = {**self.options, "transformer_options": {**self.stage_options, "pyramid": beside}}
+        clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
+        return (x - clean) / call.sigma
+
+    def kept_run(self, model: Any, x: Tensor) -> KeptRun:
+        """What this run keeps from unit to unit, begun when `model` is first asked for something to keep."""
+        if self.kept is None:
+            batch, channels, *_ = x.shape
+            self.kept = KeptRun(TokenKeeper(room_for_keys(model, [2 * batch, channels, *self.shape[2:]], x.device)))
+        return self.kept
+
+    def enter_stage(self, x: Tensor, call: StepInfo) -> None:
+        """Bring up to the new size what the host and its patches keep for one size."""
+        self.stage_options = {**self.options.get("transformer_options", {})}
+        tokens = shift_tokens(x, call.stage)
+        sigmas = self.stages.sigmas(call.stage, call.steps, tokens)
+        self.timesteps = x.new_tensor(self.stages.timesteps(call.stage, call.steps, tokens))
+        self.memory = StageMemory()
+        self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
+        cache = self.stage_options.get("easycache")
+        if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
+            sampling = self.guider.inner_model.model_sampling
+            self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
+        self.guider.conds = {
+            name: [fit_cond(cond, x, call.frames, self.shape[2]) for cond in conds]
+            for name, conds in self.conds.items()
+        }
+
+    def report(self, call: StepInfo, clean: Tensor) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.time_estimator.step(call.stage)
+        left = self.time_estimator.left(calls_left(self.stages, call))
+        say(
+            f"unit {call.unit + 1} of {call.units}, stage {call.stage + 1} of {call.stages}, "
+            f"step {call.step + 1} of {call.steps}{time_left(left)}"
+        )
+        self.total = call.total
+        if self.callback is not None and call.index + 1 < call.total:  # the last is reported with the whole clip
+            unit = resize_frames(clean, self.shape[-2:])
+            self.callback(call.index, unit, self.with_unit(unit, call.frames), call.total)
+
+    def with_unit(self, unit: Tensor, frames: slice) -> Tensor:
+        """The clip up to the end of a unit; what was last estimated of earlier ones stays as it was."""
+        if self.clip is None:
+            self.clip = unit.new_zeros(self.shape)
+            if self.start is not None:
+                self.clip[:, :, : self.start.shape[2]] = self.start
+        self.clip[:, :, frames] = unit
+        return self.clip[:, :, : frames.stop]
+
+    def finish(self, result: Tensor) -> None:
+        """Leave the whole clip as the last estimate: core's sampler hands it out as `denoised_output`."""
+        if self.callback is not None:
+            self.callback(self.total - 1, result, result, self.total)
+
+
+class PyramidGuider(comfy.samplers.CFGGuider):
+    """Classifier-free guidance with a strength per unit; without a negative, or off, one row instead of two."""
+
+    def __init__(self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance) -> None:
+        super().__init__(model)
+        self.guidance = guidance
+        self.guided = negative is not None and guidance.enabled
+        self.inner_set_conds({"positive": positive, **({"negative": negative} if self.guided else {})})
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
+    ) -> Tensor:
+        now = model_options["transformer_options"]["pyramid"]
+        if self.guided and self.guidance.is_zero_init(now["stage"], now["step"]):
+            return x  # the host wants the clean estimate: no velocity, no change
+        self.set_cfg(self.guidance.scale(now["unit"]) if self.guided else 1.0)
+        if self.guided and self.guidance.zero_star:
+            model_options = {**model_options, "sampler_cfg_function": self.combine_for(now["unit"])}
+        return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
+
+    def combine_for(self, unit: int) -> Callable[[dict[str, Any]], Tensor]:
+        """What the host calls instead of its own formula, with both answers as `sigma * velocity`."""
+        return lambda answers: self.guidance.combine(answers["uncond"], answers["cond"], unit)
+
+
+def check_model(model: Any) -> None:
+    """Raise ValueError unless `model` is one of our pyramid models."""
+    if not isinstance(getattr(model, "info", None), ModelInfo):
+        raise ValueError(
+            f"the pyramid sampler was given a {type(model).__name__} model, which knows no pyramid: "
+            "wire 'Load video model' into it, or sample this model with KSampler"
+        )
+    if model.info.family.name != "pyramid":
+        raise ValueError(
+            f"the pyramid sampler cannot run {model.info.name}, which is a {model.info.family}: "
+            f"use '{model.info.family.sampler}'"
+        )
+
+
+def computing_dtype(model: Any) -> torch.dtype:
+    """What the network computes in, whatever its weights are kept in."""
+    return model.manual_cast_dtype or model.get_dtype()
+
+
+def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[str, Any]:
+    """A prompt whose mask has the size of the unit `x`, and a mask of its own for each of its frames.
+
+    `unit` are its latent frames, of `frames` in the whole clip.
+    """
+    if "area" in cond:
+        raise ValueError(
+            "a prompt is bound to an area, which a pyramid cannot cut out of its past: take 'Set Area' away, "
+            "or use 'Conditioning (Set Mask)' with set_cond_area at 'default'"
+        )
+    if "mask" not in cond:
+        return cond
+    mask = cond["mask"]  # (n, times, h, w), the times spread evenly over the clip
+    each = [mask[:, times_of(frame, frames, mask.shape[1])].mean(dim=1) for frame in range(unit.start, unit.stop)]
+    mask = torch.stack(each, dim=1)
+    return {**cond, "mask": comfy.utils.common_upscale(mask, x.shape[-1], x.shape[-2], "area", "disabled")}
+
+
+def times_of(frame: int, frames: int, times: int) -> slice:
+    """Which of `times` masks belong to the latent frame: those after the ones before, up to its own.
+
+    So a mask for every picture meets the pictures that the latent frame stands for, the first of them alone.
+    """
+    step = (times - 1) / max(1, frames - 1)
+    last = round(frame * step)
+    first = min(last, round((frame - 1) * step) + 1) if frame else 0
+    return slice(first, last + 1)
+
+
+def resize_frames(clip: Tensor, size: torch.Size) -> Tensor:
+    """Repeat the cells of every frame of `(b, c, t, h, w)` up to `size`: the stage's own resolution stays visible."""
+    if clip.shape[-2:] == size:
+        return clip
+    return F.interpolate(clip, size=(clip.shape[2], *size), mode="nearest")

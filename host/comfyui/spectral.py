@@ -1,0 +1,314 @@
+"""The pyramid for any model of the host: a SAMPLER around a core SAMPLER, which walks each stage's part of a schedule.
+
+The host loads, guides, batches, patches and cleans up as for the sampler inside. Here the latent changes its size
+between two parts, and what the host keeps for one size is made anew: prompts, masks, the schedule in the options, and
+caches.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import CellType, FunctionType
+from typing import Any
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...models.layers import PATCH
+from ...models.model_info import ModelInfo
+from ...samplers.handover import hand_over, take_over
+from ...samplers.seeds import nth_seed
+from ...samplers.spectral import (
+    FLOW,
+    VARIANCE_EXPLODING,
+    NoiseScaling,
+    Segment,
+    jump_up,
+    play,
+    resample,
+    resample_picture,
+)
+from ...samplers.spectral_stages import SpectralStages, left_out
+from .stage_conds import fit_latent, fit_mask, stage_conds
+from .streams import Streams, fresh_noise
+
+Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, clean estimate, state, total steps)
+
+
+class SpectralSampler(comfy.samplers.Sampler):
+    """Plays `stages` with the core sampler `inner`, in any guider of the host."""
+
+    family = "spectral"
+
+    def __init__(self, stages: SpectralStages, inner: Any) -> None:
+        if not hasattr(inner, "sampler_function"):
+            raise ValueError(
+                f"a pyramid cannot run the sampler {type(inner).__name__}, which is not one of the host's own kind: "
+                "wire 'KSamplerSelect' or another sampler of the host into 'sampler'"
+            )
+        self.stages = stages
+        self.inner = inner
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Make a normalised latent of the shape of `noise`, along `sigmas`."""
+        run = SpectralRun(self, model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask)
+        with Lent(model_wrap):
+            return self.play(run)
+
+    def play(self, run: SpectralRun) -> Tensor:
+        """What is made of a run; a draft and its end do it in two."""
+        state = run.begin()  # which may find that the run goes on from another stage than it planned
+        return run.finished(run.play(state, run.segments))
+
+
+@dataclass
+class Lent:
+    """What a run changes in the host's guider and model, and gives back whatever happens."""
+
+    guider: Any
+
+    def __enter__(self) -> None:
+        self.conds = self.guider.conds
+        self.shapes = getattr(self.guider.inner_model, "latent_shapes", None)
+
+    def __exit__(self, *error: object) -> None:
+        self.guider.conds = self.conds
+        if hasattr(self.guider.inner_model, "latent_shapes"):
+            self.guider.inner_model.latent_shapes = self.shapes
+
+
+class SpectralRun:
+    """One run: from noise, from a clip, from the latent of another sampler, or from a draft."""
+
+    def __init__(
+        self,
+        sampler: SpectralSampler,
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None,
+        denoise_mask: Tensor | None,
+    ) -> None:
+        self.sampler, self.guider, self.extra_args, self.callback = sampler, guider, extra_args, callback
+        self.model = guider.inner_model
+        self.sigmas = tuple(float(sigma) for sigma in sigmas)
+        self.full_conds = guider.conds
+        self.streams = streams_of(guider, noise)
+        self.size = self.streams.size
+        self.scaling = scaling_of(self.model)
+        self.goes_on = not torch.count_nonzero(noise)  # the latent holds a state already
+        self.raw_noise, self.latent, self.mask = noise, latent_image, denoise_mask
+        if latent_image is None:
+            self.latent = torch.zeros_like(noise)
+        self.noise = getattr(self.model.model_sampling, "noise_scale", 1.0) * noise
+        self.latents = type(self.model.latent_format).__name__
+        self.segments = self.plan()
+        self.clean: Tensor | None = None  # last estimate, of the size of its stage
+
+    def plan(self, stage: int | None = None) -> tuple[Segment, ...]:
+        """Which stage walks which part of the schedule."""
+        return self.sampler.stages.plan(self.size, patch_of(self.model), self.sigmas, self.scaling, self.latents, stage)
+
+    def begin(self) -> Tensor:
+        """The state where the first segment begins."""
+        first = self.segments[0]
+        empty = not torch.count_nonzero(self.latent)
+        if self.goes_on and not empty:
+            return self.take_up()
+        if first.stage > 0 and empty and not self.sampler.max_denoise(self.guider, torch.tensor(self.sigmas)):
+            raise ValueError(
+                f"the schedule begins at {self.sigmas[0]:.4g} and not at noise, but the latent is empty: give a clip "
+                "to begin with, or a schedule that begins at noise"
+            )
+        say_left_out(self.sampler.stages, self.segments)
+        stage = self.streams.at(first.size)
+        picture, *others = self.streams.split(self.raw_noise)
+        noise = stage.join([resample(picture, first.size), *others])
+        return self.mixed(first.sigmas[0], noise, fit_latent(self.latent, self.streams, stage))
+
+    def take_up(self) -> Tensor:
+        """Go on from the latent of another sampler: a smaller stage's, or one of full size, which stays as it is."""
+        state = self.mixed(self.sigmas[0], self.raw_noise, self.latent)
+        picture, *others = self.streams.split(state)
+        sizes = self.sampler.stages.sizes(self.size, patch_of(self.model))
+        taken = take_over(picture, self.sigmas[0], sizes)
+        self.segments = self.plan(len(sizes) - 1 if taken is None else taken.stage)
+        if taken is None:
+            return state
+        # The sound of this part gets noise that follows from what came before.
+        self.noise = self.streams.join([taken.noise, *others])
+        return self.streams.at(sizes[taken.stage]).join([taken.state, *others])
+
+    def mixed(self, sigma: float, noise: Tensor, latent: Tensor) -> Tensor:
+        """Noise and data at a level, by the model's own rule."""
+        most = self.sampler.max_denoise(self.guider, torch.tensor(self.sigmas))
+        return self.model.model_sampling.noise_scaling(noise.new_tensor(sigma), noise, latent, most)
+
+    def play(self, state: Tensor, segments: Sequence[Segment]) -> Tensor:
+        """Walk some segments of the run."""
+        return play(self.walk, self.jump, state, segments)
+
+    def jump(self, state: Tensor, segment: Segment) -> Tensor:
+        """Bring the picture up by the frequencies of the run's noise, and what has no size to the same level."""
+        picture, *others = self.streams.at(segment.size_before).split(state)
+        noise, *other_noise = self.streams.split(self.noise)
+        level, after = segment.level_before, segment.sigmas[0]
+        picture = jump_up(picture, noise, level, segment.size, self.scaling)
+        others = [
+            self.scaling.restarted(each, level, after, fresh_noise(each, each_noise, segment.stage))
+            for each, each_noise in zip(others, other_noise, strict=True)
+        ]
+        return self.streams.at(segment.size).join([picture, *others])
+
+    def walk(self, state: Tensor, segment: Segment) -> Tensor:
+        """Let the core sampler walk the schedule of one stage."""
+        stage = self.streams.at(segment.size)
+        if hasattr(self.model, "latent_shapes"):
+            self.model.latent_shapes = [torch.Size(shape) for shape in stage.shapes]
+        mask, latent = fit_mask(self.mask, self.streams, stage), fit_latent(self.latent, self.streams, stage)
+        picture, *others = self.streams.split(self.raw_noise)
+        noise = stage.join([resample(picture, segment.size), *others])
+        sigmas = self.walked = state.new_tensor(segment.sigmas)  # UniPC writes its own last level into it
+        seed = self.extra_args.get("seed")
+        self.guider.conds = self.full_conds
+        if segment.size != self.size:
+            self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
+        asked = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)
+        asked.latent_image, asked.noise = latent, self.inpaint_noise(noise, seed)
+        arguments = {**self.extra_args, "model_options": self.options_for(sigmas), "denoise_mask": mask}
+        if segment.level_before is not None and seed is not None:
+            arguments["seed"] = nth_seed(seed, segment.stage)  # else each stage would draw the same noise again
+
+        def on_step(info: dict[str, Any]) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            self.clean = info["denoised"]
+            if self.callback is not None:
+                step = segment.first_step + min(info["i"], segment.steps - 1)
+                self.callback(
+                    step, self.in_place(info["denoised"], stage), self.in_place(info["x"], stage), len(self.sigmas) - 1
+                )
+
+        inner = self.sampler.inner
+        return inner.sampler_function(
+            asked, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **inner.extra_options
+        )
+
+    def conds_for(
+        self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
+    ) -> dict[str, list]:
+        """The prompts, start images and masks for a stage, by the host's own code."""
+        packed = {"latent_shapes": [torch.Size(shape) for shape in stage.shapes]} if knows_shapes() else {}
+        picture = stage.split(like)[0]
+        return stage_conds(
+            self.guider, like, picture, self.size, latent_image=latent, denoise_mask=mask, seed=seed, **packed
+        )
+
+    def options_for(self, sigmas: Tensor) -> dict[str, Any]:
+        """The run's options with what belongs to a stage made anew."""
+        options = self.extra_args.get("model_options", {})
+        inner = {**options.get("transformer_options", {}), "sample_sigmas": sigmas}
+        cache = inner.get("easycache")
+        if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
+            inner["easycache"] = cache.clone().prepare_timesteps(self.model.model_sampling)
+        patches = options.get("sampler_pre_cfg_function")
+        anew = {"sampler_pre_cfg_function": [begun_anew(patch) for patch in patches]} if patches else {}
+        return {**options, **anew, "transformer_options": inner}
+
+    def inpaint_noise(self, noise: Tensor, seed: int | None) -> Tensor:
+        """What the kept part of a masked picture is made noisy with."""
+        if not self.sampler.inner.inpaint_options.get("random", False):
+            return noise
+        generator = torch.Generator("cpu").manual_seed((41 if seed is None else seed) + 1)
+        return torch.randn(noise.shape, generator=generator).to(noise)
+
+    def in_place(self, latent: Tensor, stage: Streams) -> Tensor:
+        """A latent of a stage at full size, so that previews stay where they are."""
+        picture, *others = stage.split(latent)
+        return self.streams.join([resample_picture(picture, self.size).to(picture.dtype), *others])
+
+    def finished(self, state: Tensor) -> Tensor:
+        """What the host takes over: data, or a state that another sampler goes on with."""
+        last = self.segments[-1]
+        stage = self.streams.at(last.size)
+        if last.size != self.size:
+            picture, *others = stage.split(state)
+            noise = self.streams.split(self.noise)[0]
+            state = self.streams.join([hand_over(picture, noise, last.sigmas[-1]), *others])
+        return self.model.model_sampling.inverse_noise_scaling(self.walked[-1], state)
+
+
+def scaling_of(model: Any) -> NoiseScaling:
+    """How a model of the host mixes data and noise. ValueError for the few that mix none."""
+    sampling = model.model_sampling
+    kinds = comfy.model_sampling
+    odd = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
+    if isinstance(sampling, odd):
+        raise ValueError(
+            f"{type(model).__name__} turns one picture into another without noise, so no stage can be smaller: use the "
+            "plain sampler"
+        )
+    return FLOW if isinstance(sampling, kinds.CONST) else VARIANCE_EXPLODING
+
+
+def streams_of(guider: Any, latent: Tensor) -> Streams:
+    """What the latent that the host samples with holds; hosts differ in where they say it."""
+    shapes = getattr(guider.inner_model, "latent_shapes", None)
+    if shapes is None:
+        given = (cond["model_conds"].get("latent_shapes") for conds in guider.conds.values() for cond in conds)
+        shapes = next((each.cond for each in given if each is not None), [latent.shape])
+    return Streams(tuple(tuple(shape) for shape in shapes))
+
+
+def begun_anew(patch: Callable) -> Callable:
+    """A guidance patch with its own copy of what it remembers, such as the running mean of APG.
+
+    The memory of one stage has the wrong size for the next, and only some patches notice.
+    """
+    if not isinstance(patch, FunctionType) or not patch.__closure__:
+        return patch
+    cells = tuple(CellType(cell.cell_contents) for cell in patch.__closure__)
+    copied = FunctionType(patch.__code__, patch.__globals__, patch.__name__, patch.__defaults__, cells)
+    copied.__kwdefaults__ = patch.__kwdefaults__
+    return copied
+
+
+def patch_of(model: Any) -> int:
+    """Latent cells that rows and columns of a network's picture are multiples of."""
+    network = model.diffusion_model
+    if isinstance(getattr(model, "info", None), ModelInfo):
+        return PATCH  # of our own networks
+    patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patchifier", None), "patch_size", None)
+    if patch is None:
+        channels = getattr(network, "channel_mult", None)  # of a U-Net, which halves once for each but the first
+        return 2 ** (len(channels) - 1) if channels else 1
+    return int(patch[-1]) if isinstance(patch, list | tuple) else int(patch)
+
+
+def knows_shapes() -> bool:
+    """Whether this host packs several streams into one latent."""
+    return hasattr(comfy.utils, "pack_latents")
+
+
+def say_left_out(stages: SpectralStages, segments: tuple[Segment, ...]) -> None:
+    """Tell of stages that this run does not use."""
+    sentence = left_out(stages, segments)
+    if sentence:
+        logging.info("Pyramid Video: %s", sentence)

@@ -1,0 +1,131 @@
+"""Prompts, start images and masks at the size of a stage.
+
+Each model's own code in the host brings most of them to the size of the latent that it is shown. What it takes as it is
+(guides, frames to control by, reference latents of the clip's own size) is made smaller here before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...samplers.spectral import Size, resample_picture
+
+# What the host resizes itself, or keeps at no size.
+HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "hooks", "cross_attn", "pooled_output"}
+PER_PIXEL = {"camera_conditions"}  # as many cells to a latent cell as the model likes
+
+
+def stage_conds(guider: Any, like: Tensor, picture: Tensor, full: Size, **rest: Any) -> dict[str, list]:
+    """The guider's prompts processed by the host for a stage.
+
+    `like` is the latent of the stage (packed where the host packs), `picture` its picture, `full` the size that the
+    prompts were made for, `rest` what the host's `process_conds` takes besides.
+    """
+    size = tuple(picture.shape[-2:])
+    conds = {
+        name: [
+            with_hooks_of(fit_cond(cond, full, size), now) for cond, now in zip(kept, guider.conds[name], strict=False)
+        ]
+        for name, kept in guider.original_conds.items()
+    }
+    return comfy.samplers.process_conds(guider.inner_model, like, conds, like.device, **rest)
+
+
+def with_hooks_of(cond: dict[str, Any], processed: dict[str, Any]) -> dict[str, Any]:
+    """A prompt with the hooks that the host registered for this run; those it refused are gone."""
+    cond = {key: value for key, value in cond.items() if key != "hooks"}
+    return {**cond, "hooks": processed["hooks"]} if processed.get("hooks") is not None else cond
+
+
+def fit_cond(cond: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
+    """A prompt, as the guider was given it, for a picture of `size` instead of `full` latent cells."""
+    if full == size:
+        return cond.copy()
+    fitted = {key: value if key in HOSTS_OWN else fit_value(key, value, full, size) for key, value in cond.items()}
+    if isinstance(fitted.get("keyframe_idxs"), Tensor):
+        fitted["keyframe_idxs"] = fit_positions(cond["keyframe_idxs"], full, size)
+    if fitted.get("guide_attention_entries"):
+        fitted["guide_attention_entries"] = [fit_guide(each, full, size) for each in cond["guide_attention_entries"]]
+    area = cond.get("area")
+    if area and area[0] != "percentage":
+        fitted["area"] = fit_area(area, full, size)
+    return fitted
+
+
+def fit_value(key: str, value: Any, full: Size, size: Size) -> Any:
+    """Tensors with the rows and columns of the full latent, wherever they are in `value`, at the size of the stage."""
+    if isinstance(value, list | tuple):
+        return (
+            type(value)(fit_value(key, each, full, size) for each in value) if type(value) in (list, tuple) else value
+        )
+    if type(value) is dict:
+        return {name: fit_value(f"{key}.{name}", each, full, size) for name, each in value.items()}
+    if not isinstance(value, Tensor) or value.ndim < 4 or not value.is_floating_point():
+        return value
+    times = value.shape[-2] // full[0] if key in PER_PIXEL else 1
+    if tuple(value.shape[-2:]) != (full[0] * times, full[1] * times):
+        return value
+    wanted = (size[0] * times, size[1] * times)
+    return resize_mask(value, wanted) if "mask" in key or key in PER_PIXEL else resample_picture(value, wanted)
+
+
+def resize_mask(mask: Tensor, size: Size) -> Tensor:
+    """A mask (..., h, w) at another size: the mean of the area of each cell."""
+    flat = mask.float().reshape(-1, 1, *mask.shape[-2:])
+    return F.interpolate(flat, size=size, mode="area").reshape(*mask.shape[:-2], *size).to(mask.dtype)
+
+
+def fit_positions(positions: Tensor, full: Size, size: Size) -> Tensor:
+    """Positions (b, axes, tokens, ...) of guide frames: those of the corner, which are those of a smaller picture."""
+    tokens = full[0] * full[1]
+    if positions.shape[2] % tokens:
+        raise ValueError(
+            f"a guide has {positions.shape[2]} positions, which are not whole frames of {full[0]} x {full[1]} latent "
+            "cells: a pyramid cannot make it smaller. Use the plain sampler, or give the guide at the size of the video"
+        )
+    grid = positions.unflatten(2, (-1, *full))
+    return grid[:, :, :, : size[0], : size[1]].flatten(2, 4)
+
+
+def fit_guide(entry: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
+    """What a model keeps of one guide: its tokens and its shape."""
+    frames, *shape = entry["latent_shape"]
+    if tuple(shape) != full:
+        raise ValueError(
+            f"a guide of {shape[0]} x {shape[1]} latent cells in a video of {full[0]} x {full[1]}: a pyramid cannot "
+            "make it smaller. Use the plain sampler, or give the guide at the size of the video"
+        )
+    return {**entry, "latent_shape": [frames, *size], "pre_filter_count": frames * size[0] * size[1]}
+
+
+def fit_area(area: tuple[int, ...], full: Size, size: Size) -> tuple[int, ...]:
+    """An area (extents, then offsets; rows and columns last in both) in the cells of the stage."""
+    half = len(area) // 2
+    shares = [1.0] * (half - 2) + [small / large for small, large in zip(size, full, strict=True)]
+    extents = [max(1, round(extent * share)) for extent, share in zip(area[:half], shares, strict=True)]
+    return (*extents, *(round(offset * share) for offset, share in zip(area[half:], shares, strict=True)))
+
+
+def fit_mask(mask: Tensor | None, streams: Any, stage: Any) -> Tensor | None:
+    """The mask of what is to be made, packed as the latent is, at the size of a stage."""
+    if mask is None:
+        return None
+    picture, *others = streams.split(mask)
+    return stage.join([resize_mask(picture, stage.size), *others])
+
+
+def fit_latent(latent: Tensor | None, streams: Any, stage: Any) -> Tensor | None:
+    """The latent that a run starts from, at the size of a stage; an empty one stays empty."""
+    if latent is None:
+        return None
+    picture, *others = streams.split(latent)
+    if not torch.count_nonzero(picture):
+        small = picture.new_zeros(stage.shapes[0])
+    else:
+        small = resample_picture(picture, stage.size)
+    return stage.join([small, *others])

@@ -1,0 +1,156 @@
+"""Text encoders in the host: our small one under the host's CLIP class, and what any CLIP is asked for a prompt.
+
+`encode` gives the numbers of the reference from any of them, and leaves a CLIP that other nodes share as it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.ops
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...models import checkpoints
+from ...models.official_text import UMT5_TOKENS
+from ...models.prompt_weights import without_weights
+from ...models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
+from .model import json_tensor
+from .official_text import OfficialNetworks, first_tokens, host_key, load_official
+from .umt5 import UMT5, load_umt5
+
+OWN = "pyramid_video"  # the name of our tokens among a CLIP's
+ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of their tokens
+
+
+def load_text_encoder(path: Path) -> comfy.sd.CLIP:
+    """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ..."""
+    info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
+    if info.kind == "text_encoder":
+        return load_own(info)
+    return load_umt5(path) if info.kind == "official_text_helios" else load_official(path, info.kind)
+
+
+def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
+    config, tokenizer = info.config, checkpoints.load_tokenizer(info)
+
+    class Network(HostTextEncoder):
+        def __init__(self, device: Any = None, dtype: Any = None, model_options: dict | None = None) -> None:
+            super().__init__(config, ops=comfy.ops.manual_cast, device=device, dtype=dtype)
+            self.dtypes = {dtype}
+
+    class Words(HostTokenizer):
+        def __init__(self, embedding_directory: str | None = None, tokenizer_data: dict | None = None) -> None:
+            super().__init__(tokenizer, config)
+
+    state = checkpoints.load_state_dict(info, dtype=torch.float32)
+    target = comfy.supported_models_base.ClipTarget(Words, Network)
+    size = sum(tensor.numel() for tensor in state.values())
+    clip = comfy.sd.CLIP(target, parameters=size, model_options={"dtype": torch.float32})
+    clip.load_sd(state)
+    return clip
+
+
+class HostTextEncoder(TextEncoder):
+    """Our text encoder with the methods that the host's CLIP calls."""
+
+    device_asked: Any = None
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """Layers to skip mean nothing here; newer hosts say in this way where to compute."""
+        self.device_asked = options.get("execution_device", self.device_asked)
+
+    def reset_clip_options(self) -> None:
+        self.device_asked = None
+
+    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, Tensor, dict]:
+        """Features `(1, n, width)` without padding and the pooled vector; weights of words are not used."""
+        place = self.device_asked or self.tokens.weight.device
+        ids = torch.tensor([[pair[0] for pair in row] for row in tokens[OWN]], device=place)
+        features, pooled = self(ids)
+        home = comfy.model_management.intermediate_device()
+        return features.float().to(home), pooled.float().to(home), {}
+
+    def load_sd(self, state: dict[str, Tensor]):
+        return self.load_state_dict(state)
+
+
+class HostTokenizer:
+    """Our tokenizer with the methods that the host's CLIP calls."""
+
+    def __init__(self, ours: Tokenizer, config: TextEncoderConfig) -> None:
+        self.ours = ours
+        self.config = config
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw) -> dict[str, list]:
+        # Core's CLIPTextEncode hands over what was typed; `encode` below, and training, what is meant.
+        ids = self.ours.encode(text if kw.get("disable_weights") else without_weights(text)[0])
+        return {OWN: [[(token, 1.0, 0) if return_word_ids else (token, 1.0) for token in ids]]}
+
+    def untokenize(self, pairs: list[tuple]) -> list[tuple[tuple, str]]:
+        return [(pair, self.ours.decode([pair[0]])) for pair in pairs]
+
+    def clone(self) -> HostTokenizer:
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the host saves beside the weights: all that is needed to load the file again."""
+        about = {"kind": "text_encoder", "config": self.config.to_dict(), "tokenizer": self.ours.to_json()}
+        return {checkpoints.METADATA_KEY: json_tensor(about)}
+
+
+def encode(clip: Any, text: str) -> list[list[Any]]:
+    """CONDITIONING `[[tokens (1, n, d) without padding, {"pooled_output": (1, p)}]]` of a text of any length.
+
+    Also right with core's UMT5 of type wan: the model reads its first 512 tokens, zeros after them are padding, and
+    there is no pooled vector. And with core's FLUX and SD3 sets, from which it takes the first 128 tokens of T5 without
+    padding (equal to padding under a mask) and the pooled vectors of CLIP's first 77: of CLIP-G projected, of CLIP-L
+    not. That goes for SD3 too: the CLIP-L file that came with it has no projection. Diffusers puts the identity there,
+    but core leaves whatever the memory held.
+    """
+    tokens = clip.tokenize(text, disable_weights=True, tokenizer_options={"t5xxl_min_length": 0})
+    names = set(tokens) if isinstance(tokens, dict) else set()
+    if OWN in names or isinstance(clip.cond_stage_model, OfficialNetworks):
+        return conditioning(clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True))
+    if names == {UMT5}:
+        return conditioning(
+            clip.encode_from_tokens({UMT5: [first_tokens(tokens[UMT5], UMT5_TOKENS)]}, return_dict=True)
+        )
+    if names not in ({"l", "t5xxl"}, {"l", "g", "t5xxl"}):
+        raise ValueError(
+            f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, no text that a pyramid model knows: take "
+            "'Load text encoder', or core's CLIPLoader of type wan (Helios), DualCLIPLoader of type flux (miniFLUX) or "
+            "TripleCLIPLoader (SD3)"
+        )
+    check_complete(clip, names)
+    tokens = {name: rows[:1] for name, rows in tokens.items()} | {"t5xxl": [first_tokens(tokens["t5xxl"])]}
+    pooled = True if "g" in names else "unprojected"
+    try:
+        encoded = clip.encode_from_tokens(tokens, return_pooled=pooled, return_dict=True)
+    finally:
+        clip.cond_stage_model.reset_clip_options()
+    clip_tokens = encoded["cond"].shape[1] - len(tokens["t5xxl"][0])  # in SD3 core puts the CLIPs' tokens in front
+    return conditioning(encoded, skip=clip_tokens)
+
+
+def check_complete(clip: Any, names: set[str]) -> None:
+    """Raise ValueError when a core set lacks an encoder: core would encode all the same, with zeros in its place."""
+    parts = [name for name in ENCODERS if name in names]
+    missing = [name for name in parts if getattr(clip.cond_stage_model, host_key(name), None) is None]
+    if missing:
+        raise ValueError(
+            f"this CLIP has no {' and no '.join(ENCODERS[name] for name in missing)}, but the text of this kind of "
+            f"model needs {', '.join(ENCODERS[name] for name in parts)}: load all of them with core's "
+            "TripleCLIPLoader, or take 'Load text encoder'"
+        )
+
+
+def conditioning(encoded: dict[str, Any], skip: int = 0) -> list[list[Any]]:
+    """Split what a CLIP answers into tokens, without the first `skip`, and the rest; hooks stay with it."""
+    tokens = encoded.pop("cond")[:, skip:]
+    encoded.pop("attention_mask", None)
+    return [[tokens, encoded]]

@@ -1,0 +1,260 @@
+"""Our video VAE as a true ComfyUI VAE: whole, in temporal chunks or in tiles, as much as fits in memory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ...models import checkpoints
+from ...models.knowledge import knowledge_of
+from ...models.model_info import VAEInfo
+from .model import json_tensor
+from .progress import Bar
+
+CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
+TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
+Plan = tuple["int | None", "int | None"]  # (chunk, tile): latent frames at once and pixels of a tile, None for all
+Work = Callable[["int | None", "int | None"], Tensor]  # plan -> result
+Memory = Callable[["int | None", "int | None"], float]  # plan -> bytes beside the weights
+
+
+class PyramidVAE(comfy.sd.VAE):
+    """Pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` in the VAE's own scale on the other."""
+
+    def __init__(self, path: Path) -> None:
+        info = checkpoints.inspect(path, checkpoints.VAES)
+        with without_warnings():  # the host means to warn of a missing VAE; ours follows
+            super().__init__(sd={})
+        self.device = comfy.model_management.vae_device()
+        self.output_device = comfy.model_management.intermediate_device()
+        self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
+        network = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
+        self.first_stage_model = network.requires_grad_(False)
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            network, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
+        )
+        self.config = config = network.config
+        time, space = config.time_compression, config.space_compression
+        self.info = model_info = VAEInfo(
+            time, space, config.latent_channels, info.name, config.unit, knowledge_of(info.path).start
+        )
+        self.kind = info.kind
+        self.latent_channels = config.latent_channels
+        self.latent_dim = 3
+        self.upscale_ratio = (model_info.frames_of, space, space)
+        self.downscale_ratio = (model_info.latent_frames_of, space, space)
+        self.upscale_index_formula = self.downscale_index_formula = (time, space, space)
+        self.memory_used_decode = lambda shape, dtype: self.decode_memory(shape, dtype, 1)
+        self.memory_used_encode = lambda shape, dtype: self.encode_memory(shape, dtype, time)
+
+    def decode(
+        self,
+        samples_in: Tensor,
+        vae_options: dict | None = None,
+        chunk: int | None = None,
+        tile: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Video `(b, frames, h, w, 3)` in 0..1; `chunk` in latent frames, `tile` in pixels.
+
+        None for both decodes as much at once as there is memory for; when that turns out too much, ever less.
+        """
+        latent = samples_in.unsqueeze(2) if samples_in.ndim == 4 else samples_in
+        self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            space, frames = self.info.space_compression, self.info.frames_of(latent.shape[2])
+            size = len(latent), frames, space * latent.shape[3], space * latent.shape[4], 3
+            pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
+            for row, into in zip(latent.split(1), pictures.split(1), strict=True):
+                self.decode_into(into, row, chunk, tile)
+            return pictures
+
+        def memory(chunk: int | None, tile: int | None) -> float:
+            return self.decode_memory(
+                shape_of_tile(latent.shape, tile, self.info.space_compression), self.vae_dtype, chunk
+            )
+
+        return self.as_memory_allows(work, memory, chunk, tile)
+
+    def encode(self, pixel_samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """Latents `(b, c, t, h, w)` of pictures that follow each other, `(f, h, w, c)`, or of `b` such clips.
+
+        The mean of what the VAE believes. Rows, columns and last frames that the VAE cannot take are cut off; `chunk`
+        counts frames.
+        """
+        clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)
+        video = self.cut_to_legal(clips[..., :3].movedim(-1, 1))
+        step = self.info.time_compression
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            frames = chunk and chunk * step
+            return torch.cat([self.encode_one(clip, frames, tile) for clip in video.split(1)])
+
+        def memory(chunk: int | None, tile: int | None) -> float:
+            return self.encode_memory(shape_of_tile(video.shape, tile, 1), self.vae_dtype, chunk and chunk * step)
+
+        return self.as_memory_allows(work, memory, chunk and max(1, chunk // step), tile)
+
+    def decode_tiled(
+        self,
+        samples: Tensor,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: Any = None,
+        tile_t: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Decode in square tiles of `tile_x` latent columns that overlap by a quarter; in time nothing is lost."""
+        space = self.info.space_compression
+        return self.decode(samples, chunk=tile_t, tile=self.legal_tile(space * min(tile_x or 64, tile_y or 64)))
+
+    def encode_tiled(
+        self,
+        pixel_samples: Tensor,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: Any = None,
+        tile_t: int | None = None,
+        **kw,
+    ) -> Tensor:
+        """Encode in tiles of `tile_x` pixels."""
+        return self.encode(pixel_samples, chunk=tile_t, tile=self.legal_tile(min(tile_x or 512, tile_y or 512)))
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """As the host saves a VAE, and its description as a tensor of JSON bytes, so that the file loads again."""
+        about = {"kind": self.kind, "config": self.config.to_dict()}
+        return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
+
+    def decode_into(self, pictures: Tensor, latent: Tensor, chunk: int | None, tile: int | None) -> None:
+        """Fill `pictures (1, frames, h, w, 3)`; finished chunks leave the device at once, where no tiles are joined."""
+        latent = latent.to(self.device, self.vae_dtype)
+        if tile is not None:
+            pictures.copy_(self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk())))
+            return
+        length, start = chunk or latent.shape[2], 0
+        step = on_chunk()
+        total = -(-latent.shape[2] // self.info.unit) if self.info.unit else -(-max(1, latent.shape[2] - 1) // length)
+        for number, piece in enumerate(self.first_stage_model.iter_decode(latent, length), 1):
+            images = self.as_images(piece)
+            pictures[:, start : start + images.shape[1]].copy_(images)
+            start += images.shape[1]
+            step(number, total)
+
+    def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None) -> Tensor:
+        video = self.process_input(clip).to(self.device, self.vae_dtype)
+        posterior = self.first_stage_model.encode(video, chunk, tile, on_chunk())
+        return posterior.mode().to(self.output_device, torch.float32)
+
+    def as_images(self, video: Tensor) -> Tensor:
+        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, still on the device and laid out as it is kept."""
+        return self.process_output(video.float()).movedim(1, -1).contiguous()
+
+    def as_memory_allows(self, work: Work, memory: Memory, chunk: int | None, tile: int | None) -> Tensor:
+        """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""
+        plans = self.smaller_and_smaller(chunk, tile)
+        # First what the device could hold with nothing else on it: the host makes as much room as it is asked for.
+        possible = plans_within(self.memory_beside_weights(), plans, memory)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*possible[0]))
+        free = comfy.model_management.get_free_memory(self.device)
+        fitting = plans_within(free, possible, memory)
+        for number, (pieces, tiles) in enumerate(fitting, 1):
+            if (pieces, tiles) != plans[0]:
+                logging.info(
+                    "Pyramid Video: VAE works on %s latent frames at once, tiles %s", pieces or "all", tiles or "off"
+                )
+            try:
+                return work(pieces, tiles)
+            except comfy.model_management.OOM_EXCEPTION:
+                if number == len(fitting):
+                    raise
+                logging.warning("Pyramid Video: the VAE ran out of memory; trying smaller pieces")
+            # Outside the handler, so that the exception no longer holds the tensors of the failed attempt.
+            gc.collect()
+            comfy.model_management.soft_empty_cache()
+        raise AssertionError("unreachable: the last plan returns or raises")
+
+    def memory_beside_weights(self) -> float:
+        """Bytes on the device that neither the VAE's weights nor the host's reserve take."""
+        total = comfy.model_management.get_total_memory(self.device)
+        return total - self.patcher.model_size() - comfy.model_management.minimum_inference_memory()
+
+    def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[Plan]:
+        """The plan asked for, then ones that need less memory: fewer frames first, because that changes nothing."""
+        fewer = [(pieces, tile) for pieces in CHUNKS if pieces is not None and (chunk is None or pieces < chunk)]
+        tiles = [self.legal_tile(size) for size in TILES if tile is None or size < tile]
+        return [(chunk, tile), *fewer, *((1, size) for size in tiles)]
+
+    def legal_tile(self, pixels: int) -> int:
+        """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
+        grid = 4 * self.info.space_compression
+        return max(grid, pixels // grid * grid)
+
+    def cut_to_legal(self, video: Tensor) -> Tensor:
+        """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
+        frames, height, width = video.shape[2:]
+        space = self.info.space_compression
+        kept_frames = self.info.frames_of(self.info.latent_frames_of(frames))
+        kept = kept_frames, height // space * space, width // space * space
+        if kept != (frames, height, width):
+            logging.warning(
+                "Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d",
+                frames,
+                width,
+                height,
+                kept[0],
+                *kept[:0:-1],
+            )
+        top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
+        return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
+
+    def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
+        """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""
+        return self.config.decode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
+
+    def encode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
+        """Bytes that encoding video of `shape` needs beside the weights, `chunk` frames at once."""
+        return self.config.encode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
+
+
+def plans_within(limit: float, plans: list[Plan], memory: Memory) -> list[Plan]:
+    """The plans that need no more than `limit` bytes; the last one, the smallest, where none does."""
+    return [plan for plan in plans if memory(*plan) <= limit] or plans[-1:]
+
+
+def shape_of_tile(shape: torch.Size, tile: int | None, pixels: int) -> tuple[int, ...]:
+    """`(b, c, t, h, w)` with rows and columns no more than a tile has; a cell of the shape is `pixels` wide."""
+    if tile is None:
+        return tuple(shape)
+    return (*shape[:3], *(min(side, tile // pixels) for side in shape[3:]))
+
+
+def on_chunk() -> Callable[[int, int], None]:
+    """Progress on the node, and the place where an interrupt is noticed, for each piece of a clip."""
+    bar = Bar(1)
+    return lambda done, total: bar.update(done, total=total)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    logger = logging.getLogger()
+    logger.addFilter(is_no_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_warning)
+
+
+def is_no_warning(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.WARNING

@@ -1,0 +1,278 @@
+"""The pyramid for models of one size where there is no ComfyUI: our flows and diffusion models, by the same numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...models.fingerprint import fingerprint
+from ...models.layers import PATCH
+from ...samplers.drafts import Draft, pack_draft, unpack_draft
+from ...samplers.flow import TIMESTEPS, shift_sigma
+from ...samplers.noise import draw_noise
+from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, schedule_of
+from ...samplers.solvers import check_finite
+from ...samplers.spectral import (
+    FLOW,
+    VARIANCE_EXPLODING,
+    PictureInfo,
+    Segment,
+    jump_up,
+    play,
+    resample,
+    resample_picture,
+    size_of,
+)
+from ...samplers.spectral_stages import SpectralStages, check_jump
+from .sampling import check_channels, guided_model
+from .wires import VAE, Model, resident
+
+Clean = Callable[[Tensor, float], Tensor]  # (state, sigma) -> clean estimate
+Callback = Callable[[int], None]  # steps done
+Latent = dict[str, Any]
+LEAST_SHARE = 4.9e-8  # of the data at a level without any: its sigma would be infinite
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One clip of a batch of one or more: what is asked for every part of the schedule."""
+
+    clean: Clean
+    solver: str
+    noise: Tensor
+    info: PictureInfo
+    segments: Sequence[Segment]
+    callback: Callback
+
+    def begin(self, latent: Tensor) -> Tensor:
+        """The state where the first segment begins; `latent` is clean, zeros for a clip from noise."""
+        first = self.segments[0]
+        sigma, noise = first.sigmas[0], resample(self.noise, first.size)
+        data = resample_picture(latent, first.size)
+        if self.info.scaling is VARIANCE_EXPLODING and not latent.any():
+            return noise * math.sqrt(1 + sigma**2)  # as ComfyUI begins at the highest level
+        return self.info.scaling.mixed(data, noise, sigma)
+
+    def play(self, state: Tensor, segments: Sequence[Segment]) -> Tensor:
+        state = play(self.walk, self.jump, state, segments)
+        check_finite(state)
+        return state
+
+    def jump(self, state: Tensor, segment: Segment) -> Tensor:
+        return jump_up(state, self.noise, segment.level_before or 0.0, segment.size, self.info.scaling)
+
+    def walk(self, x: Tensor, segment: Segment) -> Tensor:
+        """Euler or Heun along the part of a stage, in the scaling of k-diffusion: the slope is (x - clean) / sigma."""
+        for step, (sigma, after) in enumerate(pairwise(segment.sigmas)):
+            slope = (x - self.clean(x, sigma)) / sigma
+            ahead = x + (after - sigma) * slope
+            if self.solver == "heun" and after > 0:
+                slope = (slope + (ahead - self.clean(ahead, after)) / after) / 2
+                ahead = x + (after - sigma) * slope
+            x = ahead
+            self.callback(segment.first_step + step + 1)
+        return x
+
+
+class AnyModel:
+    """What our models of one size are asked for."""
+
+    def __init__(self, progress: Callable[[int], Any]) -> None:
+        self.progress = progress
+
+    def info(self, model: Model) -> PictureInfo:
+        """What a pyramid has to know of a MODEL."""
+        family = model.info.family
+        if family.name not in ("flow", "diffusion"):
+            raise ValueError(
+                f"{model.info.name} is a {family}, which makes no picture of one size from noise step by step: use "
+                f"'{family.sampler}'"
+            )
+        scaling = FLOW if family.name == "flow" else VARIANCE_EXPLODING
+        return PictureInfo(PATCH, scaling, model.info.latent_format.name, 0)
+
+    def sigmas(self, model: Model, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
+        """The schedule "simple" of ComfyUI: levels of a table of 1000 in equal steps, and 0."""
+        self.info(model)
+        if not 0 < denoise <= 1:
+            raise ValueError(f"denoise is {denoise}; expected more than 0, up to 1")
+        total = steps if denoise > 0.9999 else int(steps / denoise)
+        table = level_table(model)
+        levels = [table[-(1 + int(step * len(table) / total))] for step in range(total)]
+        return torch.tensor([*levels[-steps:], 0.0])
+
+    def free_memory(self) -> int:
+        """Bytes of the computer's memory that are free; where the system does not say, as many as it likes."""
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return sys.maxsize
+
+    def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
+        """Latents (1, c, t, h, w) of pictures (frames, h, w, 3), in the model's scale where there is one."""
+        frames = vae.info.frames_of(vae.info.latent_frames_of(len(images)))  # as many as fit
+        samples = vae.encode(images[:frames], 2 * vae.info.time_compression)
+        return samples if model is None else model.latent_format.normalize(samples)
+
+    def picture(self, latent: Latent) -> Tensor:
+        """The samples of a LATENT."""
+        return latent["samples"]
+
+    def make_sampler(self, stages: SpectralStages, sampler: Any) -> Any:
+        """Nothing: core SAMPLERs are ComfyUI's."""
+        raise ValueError(
+            "'Pyramid sampler (any model)' is a part for ComfyUI's own sampler blocks, which are not here: use 'Sample "
+            "with a pyramid'"
+        )
+
+    def sample(
+        self,
+        model: Model,
+        prompts: tuple[list, list, float],
+        sampler_name: str,
+        stages: SpectralStages,
+        sigmas: Tensor,
+        latent: Latent,
+        seed: int,
+    ) -> Latent:
+        """Make the clips of a batch, climbing `stages`; `prompts` are positive, negative and cfg."""
+        check_channels(model, latent["samples"], "latent")
+        clean = model.latent_format.normalize(latent["samples"]) if latent["samples"].any() else latent["samples"]
+        made = self.run(model, prompts, sampler_name, stages, sigmas, clean, seed)
+        return {**latent, "samples": model.latent_format.denormalize(made).float().cpu()}
+
+    def run(self, model, prompts, sampler_name, stages, sigmas, latent: Tensor, seed: int) -> Tensor:
+        """A whole run, from a normalised `latent`, zeros for one from noise; normalised."""
+        info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
+        segments = stages.plan(size_of(latent), info.patch, levels, info.scaling, info.latents)
+        bar = self.progress(len(levels) - 1)
+        try:
+            with resident(model.network, model.device):
+                run = Run(
+                    clean_estimate(model, prompts, len(latent)),
+                    sampler_name,
+                    draw_noise(latent.shape, seed).to(model.device),
+                    info,
+                    segments,
+                    lambda done: bar.update(done, f"step {done}/{len(levels) - 1}"),
+                )
+                return run.play(run.begin(latent.to(run.noise)), segments)
+        finally:
+            bar.close()
+
+    def draft(
+        self,
+        model: Model,
+        prompts: tuple[list, list, float],
+        sampler_name: str,
+        stages: SpectralStages,
+        sigmas: Tensor,
+        latent: Latent,
+        seeds: list[int],
+        jump: int,
+    ) -> tuple[Latent, Latent]:
+        """One draft for each seed that stops before jump 1, 2, ..., and what they show at their size."""
+        check_channels(model, latent["samples"], "latent")
+        info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
+        shape = latent["samples"].shape
+        segments = stages.plan(size_of(latent["samples"]), info.patch, levels, info.scaling, info.latents)
+        check_jump(segments, jump, stages.shares(size_of(latent["samples"]), info.latents), levels)
+        samples = latent["samples"][:1]
+        start = model.latent_format.normalize(samples) if samples.any() else samples
+        rows, clips = [], []
+        bar = self.progress(len(seeds) * segments[jump].first_step)
+        try:
+            with resident(model.network, model.device):
+                clean = clean_estimate(model, prompts, 1)
+                for number, seed in enumerate(seeds):
+                    noise = draw_noise((1, *shape[1:]), seed).to(model.device)
+                    done = number * segments[jump].first_step
+                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
+                    state = run.play(run.begin(start.to(noise)), segments[:jump])
+                    shown = clean(state, segments[jump].level_before)
+                    clips.append(model.latent_format.denormalize(shown).float().cpu())
+                    tensors = {"state": [state.cpu()], "noise": [noise.cpu()], "latent": [start]}
+                    shares = stages.shares(size_of(noise), info.latents)
+                    rows.append(pack_draft(Draft(word_of(model), seed, stages.scales, shares, levels, jump, tensors)))
+        finally:
+            bar.close()
+        return {"samples": torch.cat(rows)}, {"samples": torch.cat(clips)}
+
+    def finish_draft(
+        self, model: Model, prompts: tuple[list, list, float], sampler_name: str, latent: Latent
+    ) -> Latent:
+        """Go on with every draft of a LATENT where it stopped."""
+        drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
+        for draft in drafts:
+            draft.check_model(word_of(model))
+        made, bar = [], self.progress(sum(len(draft.sigmas) - 1 for draft in drafts))
+        try:
+            with resident(model.network, model.device):
+                clean, done = clean_estimate(model, prompts, 1), 0
+                for draft in drafts:
+                    (noise,), (state,) = draft.tensors["noise"], draft.tensors["state"]
+                    stages = SpectralStages(draft.scales, levels=draft.levels)
+                    segments = stages.plan(size_of(noise), info.patch, draft.sigmas, info.scaling)
+                    noise = noise.to(model.device)
+                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
+                    made.append(run.play(state.to(noise), segments[draft.segment :]))
+                    done += len(draft.sigmas) - 1
+        finally:
+            bar.close()
+        return {"samples": model.latent_format.denormalize(torch.cat(made)).float().cpu()}
+
+    def finish_clip(
+        self,
+        model: Model,
+        prompts: tuple[list, list, float],
+        sampler_name: str,
+        sigmas: Tensor,
+        clip: Latent,
+        latent: Latent,
+        seed: int,
+    ) -> Latent:
+        """Bring a clean clip to the size of `latent`, with the model's own detail from the first of `sigmas` on."""
+        check_channels(model, clip["samples"], "clip")
+        large = resample_picture(model.latent_format.normalize(clip["samples"]), size_of(latent["samples"]))
+        made = self.run(model, prompts, sampler_name, SpectralStages((1.0,)), sigmas, large, seed)
+        return {"samples": model.latent_format.denormalize(made).float().cpu()}
+
+
+def clean_estimate(model: Model, prompts: tuple[list, list, float], batch: int) -> Clean:
+    """The guided model as ComfyUI asks it: for the clean clip, of a state at a level of its own scaling."""
+    guided = guided_model(model, *prompts, batch)
+    if model.info.family.name == "flow":
+        return lambda x, sigma: x - sigma * guided(x, TIMESTEPS * sigma)
+    table = level_table(model)
+    logs = torch.tensor(table, dtype=torch.float64).log()
+    of_noise = schedule_of(model.info.family).prediction == "epsilon"
+
+    def clean(x: Tensor, sigma: float) -> Tensor:
+        level = int((logs - math.log(sigma)).abs().argmin())  # the network knows these only
+        output = guided(x / math.sqrt(sigma**2 + 1), float(level))
+        return x - sigma * output if of_noise else x / (sigma**2 + 1) - sigma / math.sqrt(sigma**2 + 1) * output
+
+    return clean
+
+
+def level_table(model: Model) -> list[float]:
+    """The 1000 levels of a model, rising, in the scaling of its family."""
+    family = model.info.family
+    if family.name == "flow":
+        even = [(step + 1) / NUM_TRAIN_TIMESTEPS for step in range(NUM_TRAIN_TIMESTEPS)]
+        return [shift_sigma(level, family.shift) for level in even]
+    alphas = [max(share, LEAST_SHARE) for share in schedule_of(family).alphas_cumprod]
+    return [math.sqrt((1 - share) / share) for share in alphas]
+
+
+def word_of(model: Model) -> str:
+    """A word for a network with its weights."""
+    return f"{model.info.kind} {fingerprint(model.network)[:12]}"

@@ -1,0 +1,191 @@
+"""SAMPLER, GUIDER and NOISE where there is no ComfyUI: the pyramid sampler asking the network directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...models.helios import text_window
+from ...models.token_keeper import Keeping, TokenKeeper
+from ...samplers.full_sequence import Callback as StepCallback
+from ...samplers.full_sequence import FullSequenceSampler, ModelCall
+from ...samplers.guidance import PyramidGuidance, apply_cfg
+from ...samplers.history import History
+from ...samplers.noise import draw_noise, row_generators
+from ...samplers.presets import resolve_defaults, units_of
+from ...samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
+from ...samplers.stages import PyramidStages
+from ..devices import free_memory
+from .wires import Conditioning, Model, Text, resident
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What travels on a NOISE wire."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class PyramidSampler:
+    """What travels on a SAMPLER wire."""
+
+    stages: PyramidStages | None  # None: those that the model is sampled with as a rule
+    history: History | None
+
+
+@dataclass(frozen=True)
+class Guider:
+    """What travels on a GUIDER wire: a model, its prompts, and how strongly they pull."""
+
+    model: Model
+    positive: Conditioning
+    negative: Conditioning | None
+    guidance: PyramidGuidance
+
+    def velocity(self, batch: int) -> Velocity:
+        """The guided velocity; negative rows share a forward with the positive ones and come first."""
+        model, guided = self.model, self.negative is not None and self.guidance.enabled
+        prompts = [self.negative, self.positive] if guided else [self.positive]
+        text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+        keeper: TokenKeeper | None = None
+
+        def velocity(x: Tensor, info: StepInfo) -> Tensor:
+            nonlocal keeper
+            if guided and self.guidance.is_zero_init(info.stage, info.step):
+                return torch.zeros_like(x)
+            keeper = keeper or TokenKeeper(free_memory(x.device) // 2)  # the rest is for what forwards need
+            timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
+            rows = x.repeat(len(prompts), 1, 1, 1, 1)
+            place = info.stage, info.step, info.timestep
+            keep = Keeping(keeper, place, info.settled, info.settled_later) if info.settled else None
+            output = model.velocity(rows, timestep, info.history, text, keep)
+            return self.guidance.combine(*output.chunk(2), info.unit) if guided else output
+
+        return velocity
+
+
+def sample(
+    guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int, callback: Callback | None
+) -> dict[str, Any]:
+    """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
+    model, shape = guider.model, latent["samples"].shape
+    check_channels(model, latent["samples"], "latent")
+    info = model.info
+    stages, history = resolve_defaults(info.kind, info.family.variant, info.name, sampler.stages, sampler.history)
+    plan_units(latent["samples"], stages, history, units_of(info.kind))  # before anything is moved to the device
+    noise = draw_noise(shape, seed).to(model.device)
+
+    def normalize(start: Tensor) -> Tensor:
+        check_channels(model, start, "start image's latent")
+        return model.latent_format.normalize(start.to(noise))
+
+    with resident(model.network, model.device):
+        clip = sample_pyramid(
+            guider.velocity(shape[0]),
+            noise,
+            stages,
+            generators=row_generators(seed, shape[0]),
+            history=history.normalized(normalize),
+            units=units_of(info.kind),
+            callback=callback,
+            model_dtype=model.dtype,
+        )
+    samples = model.latent_format.denormalize(clip).float().cpu()
+    return {**latent, "samples": samples}
+
+
+def sample_full_sequence(
+    model: Model,
+    sampler: FullSequenceSampler,
+    prompts: tuple[Conditioning, Conditioning | None, float],
+    latent: dict[str, Any],
+    seed: int,
+    callback: StepCallback,
+) -> dict[str, Any]:
+    """Play `sampler` for a LATENT whose samples say size and length; `prompts` are positive, negative, guidance."""
+    shape = latent["samples"].shape
+    check_channels(model, latent["samples"], "latent")
+    noise = draw_noise(shape, seed).to(model.device)
+    with resident(model.network, model.device):
+        guided = guided_model(model, *prompts, shape[0], sampler.zero_star)
+        clip = sampler.run(guided, noise, row_generators(seed, shape[0]), callback)
+    return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
+
+
+def guided_model(
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    scale: float,
+    batch: int,
+    zero_star: bool = False,
+) -> ModelCall:
+    """The guided model; without a negative prompt, or at scale 1, it evaluates one row a clip, not two."""
+    guided = negative is not None and scale != 1
+    prompts = [negative, positive] if guided else [positive]
+    text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+
+    def evaluate(x: Tensor, timestep: float) -> Tensor:
+        timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
+        output = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
+        return apply_cfg(*output.chunk(2), scale, zero_star) if guided else output
+
+    return evaluate
+
+
+def check_channels(model: Model, latent: Tensor, what: str) -> None:
+    """Refuse a latent that another VAE made."""
+    if latent.ndim != 5:
+        raise ValueError(
+            f"the {what} has shape {tuple(latent.shape)}; a video latent has (batch, channel, frame, row, column)"
+        )
+    if latent.shape[1] != model.info.latent_channels:
+        raise ValueError(
+            f"the {what} has {latent.shape[1]} channels, but the model is {model.info}: use the VAE that belongs to it"
+        )
+
+
+def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor | None]:
+    """Tokens `(batch, n, d)` and pooled vectors `(batch, p)` of a CONDITIONING, its rows repeated to fill the batch.
+
+    No vectors for a model that reads none.
+    """
+    if len(conditioning) != 1:
+        raise ValueError(
+            f"the conditioning holds {len(conditioning)} prompts to be combined; this model takes one at a time"
+        )
+    tokens, extras = conditioning[0]
+    pooled = extras.get("pooled_output")
+    if not model.info.reads(tokens, pooled):
+        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
+        raise ValueError(
+            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.info}: "
+            "use the text encoder that belongs to it"
+        )
+    if batch % len(tokens):
+        raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
+    repeats = batch // len(tokens)
+    return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.info.pooled_width else None
+
+
+def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
+    """Pad the prompts to one length and stack them; the mask tells padding from words. Helios reads padding too."""
+    place = {"device": model.device, "dtype": model.dtype}
+    if model.info.kind == "helios":
+        return Text(torch.cat([text_window(tokens) for tokens, _ in prompts]).to(**place), None, None)
+    longest = max(tokens.shape[1] for tokens, _ in prompts)
+    padded, masks = [], []
+    for tokens, _ in prompts:
+        rows, length, width = tokens.shape
+        padded.append(torch.cat([tokens, tokens.new_zeros(rows, longest - length, width)], dim=1))
+        masks.append((torch.arange(longest) < length).long().expand(rows, -1))
+    even = all(tokens.shape[1] == longest for tokens, _ in prompts)
+    return Text(
+        torch.cat(padded).to(**place),
+        None if even else torch.cat(masks),
+        torch.cat([pooled for _, pooled in prompts]).to(**place),
+    )

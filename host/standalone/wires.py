@@ -1,0 +1,221 @@
+"""MODEL, VAE and CLIP as they travel on wires where there is no ComfyUI, with the methods its nodes call on them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...models.checkpoints import CheckpointInfo
+from ...models.knowledge import Vocabulary, knowledge_of
+from ...models.model_info import ModelInfo, VAEInfo
+from ...models.token_keeper import Keeping
+from ..devices import free_memory
+
+log = logging.getLogger(__name__)
+
+OnChunk = Callable[[int, int], None]
+Conditioning = list[list[Any]]
+
+
+@contextmanager
+def resident(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Keep `module` on `device` inside the block and on the CPU outside it; on the CPU nothing moves."""
+    if device.type == "cpu":
+        yield
+        return
+    try:
+        module.to(device)
+        yield
+    finally:
+        module.to("cpu")
+        release_memory(device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached memory back to the device, so that the next model has room."""
+    backend = getattr(torch, device.type, None)
+    if backend is not None and hasattr(backend, "empty_cache"):
+        backend.empty_cache()
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompts as the network reads them, one row for each row of its batch."""
+
+    tokens: Tensor  # (rows, n, d)
+    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded, or padding is read too
+    pooled: Tensor | None  # (rows, p)
+
+
+class Model:
+    """A transformer with the numbers that belong to it."""
+
+    def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device, dtype: torch.dtype) -> None:
+        self.network = network
+        self.latent_format = info.latent_format
+        self.device = device
+        self.dtype = dtype  # to compute in; float8 weights are stored in less
+        config = network.config
+        self.info = ModelInfo(
+            info.kind,
+            config.latent_channels,
+            config.text_width,
+            config.pooled_width,
+            info.latent_format,
+            info.name,
+            info.family,
+            knowledge_of(info.path).clips,
+        )
+
+    def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text, keeping: Keeping | None = None) -> Tensor:
+        """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
+
+        `history` is what the network remembers: clips, oldest first, or a `HeliosMemory`; its rows are repeated to `b`.
+        `keeping` spares Pyramid Flow what an earlier unit has worked out.
+        """
+        rows, place = len(x), {"device": x.device, "dtype": self.dtype}
+
+        def placed(clip: Tensor) -> Tensor:
+            return clip.to(**place).repeat(rows // len(clip), 1, 1, 1, 1)
+
+        noisy = x.to(self.dtype)
+        if self.info.kind == "helios":
+            memory = history.each(placed) if history else None
+            return self.network(noisy, timestep, text.tokens, memory).to(x.dtype)
+        clips = (*map(placed, history), noisy)
+        inputs = clips, timestep, text.tokens, text.mask, text.pooled
+        if keeping is None or not hasattr(self.network, "kept_shape"):
+            return self.network(*inputs).to(x.dtype)
+        with keeping.of(self.network, clips, text.tokens, text.mask) as kept:
+            return self.network(*inputs, kept).to(x.dtype)
+
+    def with_network(self, network: nn.Module) -> Model:
+        """The same model with another network in place of its own."""
+        changed = copy.copy(self)
+        changed.network = network
+        return changed
+
+
+class VAE:
+    """A video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
+
+    def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device) -> None:
+        self.network = network
+        self.networks = (network,)
+        self.device = device
+        config = network.config
+        self.info = VAEInfo(
+            config.time_compression,
+            config.space_compression,
+            config.latent_channels,
+            info.name,
+            config.unit,
+            knowledge_of(info.path).start,
+        )
+
+    def decode(
+        self, samples: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+    ) -> Tensor:
+        """Video `(b, t, h, w, 3)` in 0..1 from a latent; a latent without a time axis is a single frame."""
+        latent = samples.unsqueeze(2) if samples.ndim == 4 else samples
+        self.network.config.check_latent(latent)  # while it is on the CPU, where looking for NaN costs no wait
+        with resident(self.network, self.device):
+            clips = [self._decode_one(row, chunk, tile, on_chunk) for row in latent.split(1)]
+        return torch.cat(clips)
+
+    def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
+        plans = self._plans(latent, chunk, tile)
+        for plan in plans:
+            if plan != (chunk, tile):
+                log.warning(
+                    "memory is short: decoding %s latent frames at once, tiles %s", *(part or "off" for part in plan)
+                )
+            try:
+                video = self.network.decode(self._placed(latent), *plan, on_chunk)
+                return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
+            except torch.OutOfMemoryError:
+                if plan == plans[-1]:
+                    raise
+            release_memory(self.device)  # outside the handler, whose exception holds the tensors of the attempt
+        raise AssertionError("unreachable: the last plan returns or raises")
+
+    def _plans(self, latent: Tensor, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
+        """What was asked for and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
+        space, size = self.info.space_compression, next(self.network.parameters()).element_size()
+        fewer = [(pieces, tile) for pieces in (8, 4, 2, 1) if chunk is None or pieces < chunk]
+        plans = [(chunk, tile), *fewer, *((1, edge) for edge in (512, 256) if tile is None or edge < tile)]
+        free = free_memory(self.device)
+
+        def needs(pieces: int | None, edge: int | None) -> float:
+            area = (min(side, edge // space) if edge else side for side in latent.shape[3:])
+            return size * self.network.config.decode_numbers((*latent.shape[:3], *area), pieces)
+
+        return [plan for plan in plans if needs(*plan) < free] or plans[-1:]
+
+    def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
+        """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
+        grid = self.info.space_compression
+        height, width = (side // grid * grid for side in pixels.shape[1:3])
+        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
+        with resident(self.network, self.device):
+            return self.network.encode(self._placed(video), chunk).mode().float().cpu()
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, next(self.network.parameters()).dtype)
+
+
+class TextModel:
+    """Any text encoder behind one method: text to tokens `(1, n, d)` without padding and a pooled vector, if any."""
+
+    def __init__(
+        self,
+        encode: Callable[[str], tuple[Tensor, Tensor | None]],
+        networks: Sequence[nn.Module],
+        most_tokens: int | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        self._encode = encode
+        self.networks = tuple(networks)
+        self.most_tokens = most_tokens
+        self.vocabulary = vocabulary
+
+    def encode(self, text: str) -> Conditioning:
+        """CONDITIONING of one text."""
+        tokens, pooled = self._encode(text)
+        return [[tokens.float().cpu(), {} if pooled is None else {"pooled_output": pooled.float().cpu()}]]
+
+
+def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> TextModel:
+    """Our small text encoder."""
+
+    def encode(text: str) -> tuple[Tensor, Tensor]:
+        with resident(network, device):
+            return network(torch.tensor([tokenizer.encode(text)], device=device))
+
+    return TextModel(encode, [network], tokenizer.max_tokens, tokenizer.vocabulary)
+
+
+def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:
+    """CLIP and T5, or UMT5, from an official folder."""
+    from ...models.official_text import load_official_text
+
+    official = load_official_text(folder, torch.device("cpu"), dtype)
+
+    def encode(text: str) -> tuple[Tensor, Tensor | None]:
+        official.to(device)
+        try:
+            return official.encode(text)
+        finally:
+            official.to(torch.device("cpu"))
+            release_memory(device)
+
+    return TextModel(encode if device.type != "cpu" else official.encode, official.networks)

@@ -1,0 +1,65 @@
+"""Pieces of drawn clips that show some of the figure: what a VAE has to learn, without the plain colour around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool3d
+
+from ...training.objectives.vae import FIGURE
+
+
+@dataclass(frozen=True)
+class FigureCrops:
+    """Batches of byte clips `(n, 3, t, h, w)`, cut to `edge` pixels.
+
+    Most cuts lie around a point of the figure; a share `anywhere` does not, and a share `whole` of the batches is whole
+    clips at half their size instead, so that small pictures are known too. In a share `recoloured` the three colour
+    channels change places.
+    """
+
+    clips: Tensor
+    edge: int = 64
+    anywhere: float = 0.1
+    whole: float = 0.2
+    recoloured: float = 0.1
+
+    def draw(self, frames: int, batch: int, generator: torch.Generator) -> Tensor:
+        """A batch `(batch, 3, frames, edge, edge)` in -1..1."""
+        whole = self._happens(self.whole, generator) and self.clips.shape[-1] == 2 * self.edge
+        return torch.stack([self._one(frames, whole, generator) for _ in range(batch)])
+
+    def _one(self, frames: int, whole: bool, generator: torch.Generator) -> Tensor:
+        clip = self.clips[self._number(len(self.clips), generator)]
+        start = self._number(clip.shape[1] - frames + 1, generator)
+        piece = clip[:, start : start + frames].float() / 127.5 - 1
+        if self._happens(self.recoloured, generator):
+            piece = piece[torch.randperm(3, generator=generator)]
+        if whole:
+            return avg_pool3d(piece, (1, 2, 2))
+        top, left = self._corner(piece, generator)
+        return piece[:, :, top : top + self.edge, left : left + self.edge]
+
+    def _corner(self, piece: Tensor, generator: torch.Generator) -> tuple[int, int]:
+        room = piece.shape[-1] - self.edge
+        picture = piece[:, self._number(piece.shape[1], generator)]
+        apart = (picture - picture[:, :1, :1]).abs().amax(0) > FIGURE
+        if self._happens(self.anywhere, generator) or not apart.any():
+            return self._number(room + 1, generator), self._number(room + 1, generator)
+        corner = []
+        for axis in (1, 0):
+            covered = apart.any(axis).nonzero()
+            first, last = int(covered[0]), int(covered[-1])
+            middle = first + self._number(last - first + 1, generator)
+            corner.append(min(max(middle - self.edge // 2, 0), room))
+        return corner[0], corner[1]
+
+    @staticmethod
+    def _number(count: int, generator: torch.Generator) -> int:
+        return int(torch.randint(count, (), generator=generator))
+
+    @staticmethod
+    def _happens(share: float, generator: torch.Generator) -> bool:
+        return float(torch.rand((), generator=generator)) < share

@@ -1,0 +1,57 @@
+"""Sizes of clips: a few aspects of about the same area, and how a picture is made to fit one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...media.info import ClipInfo
+
+WIDEST = 3.0  # aspect ratio of the widest bucket; the tallest is its inverse
+WIDEST_SOURCE = 16.0  # a picture wider than that shows nothing in any bucket
+AREA_RANGE = 1.5  # buckets have at most so many times the area that was asked for, or one so many times smaller
+
+
+def make_buckets(size: int, multiple: int) -> list[tuple[int, int]]:
+    """Heights and widths of about `size` x `size` pixels, sides divisible by `multiple`, up to 3 to 1."""
+    sides = range(multiple, int(size * math.sqrt(WIDEST)) + multiple, multiple)
+    pairs = {(max(multiple, round(size * size / width / multiple) * multiple), width) for width in sides}
+    misfits = {(h, w): abs(math.log(h * w / size**2)) for h, w in pairs if 1 / WIDEST <= w / h <= WIDEST}
+    most = max(min(misfits.values()), math.log(AREA_RANGE))  # a coarse `multiple` may leave nothing nearer
+    fitting = {pair for pair, misfit in misfits.items() if misfit <= most}
+    return sorted(fitting | {(w, h) for h, w in fitting})
+
+
+def nearest_bucket(height: int, width: int, buckets: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The bucket whose aspect is nearest, by ratio."""
+    return min(buckets, key=lambda bucket: abs(math.log(bucket[1] / bucket[0] * height / width)))
+
+
+def describe_change(found: ClipInfo, bucket: tuple[int, int], fps: float) -> str:
+    """What is done to a video so that it fits: frames, size, edges."""
+    height, width = bucket
+    pace = found.fps / fps
+    parts = [found.note] if found.note else []
+    if found.seconds:
+        pace_note = f"one frame in {pace:.3g}" if pace > 1 else "frames repeat"
+        parts.append("every frame" if abs(pace - 1) < 0.01 else pace_note)
+    scale = max(height / found.height, width / found.width)
+    if scale > 1.01:
+        parts.append(f"enlarged {scale:.2g} times")
+    lost = 1 - height * width / (found.height * found.width * scale**2)
+    if lost > 0.01:
+        parts.append(f"{lost:.0%} cut off at the edges")
+    return ", ".join(parts) or "as it is"
+
+
+def fill(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale pictures (n, c, h, w) to cover `size` and cut off what hangs over on both sides."""
+    height, width = size
+    scale = max(height / pictures.shape[2], width / pictures.shape[3])
+    covering = [max(side, round(old * scale)) for side, old in zip(size, pictures.shape[2:], strict=True)]
+    pictures = interpolate(pictures, covering, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return pictures[:, :, top : top + height, left : left + width]

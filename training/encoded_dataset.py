@@ -1,0 +1,59 @@
+"""What a run learns from: latents and text features of a dataset, made once and kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.latent_format import LatentFormat
+from .data.latent_cache import LatentSet
+from .data.preview_colours import with_colours
+from .data.text_cache import NO_TEXT, TextSet
+from .objectives.pyramid import GeneratorDraw, drop_captions
+from .trainer import Batch
+
+MEASURED = 512  # latents of each size that mean and deviation are taken from, at most
+SHOWN = 8  # of them are decoded to find the colours of previews
+
+Decode = Callable[[Tensor], Tensor]  # latents (1, c, t, h, w) -> pictures (frames, h, w, 3) in 0..1
+
+
+@dataclass(frozen=True)
+class DatasetMaterial:
+    """Batches of `batch` clips of one size with their texts; `trainer.Material` tells what a run asks of it."""
+
+    latents: LatentSet
+    texts: TextSet  # has all captions of `latents`
+    batch: int
+    key: str
+    decode: Decode
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        tokens, pooled = self.texts.features[NO_TEXT]
+        return len(self.latents.rows[0].latent), tokens.shape[-1], len(pooled)
+
+    def draw(self, generator: torch.Generator, dropout: float) -> Batch:
+        latents, captions = self.latents.sample(generator, self.batch)
+        return latents, *self.texts.batch(drop_captions(captions, dropout, GeneratorDraw(generator)))
+
+    def measure_format(self) -> LatentFormat:
+        parts = [torch.stack([row.latent for row in rows[:MEASURED]]).float() for rows in self.latents.alike.values()]
+        shift, scale = statistics([part[:, :, :1] for part in parts])
+        plain = LatentFormat("trained", shift, scale, shift, scale)
+        if any(part.shape[2] > 1 for part in parts):
+            plain = LatentFormat("trained", *statistics([part[:, :, 1:] for part in parts]), shift, scale)
+        shown = parts[0][:SHOWN]
+        frames = [self.decode(clip[None])[:1] for clip in shown]
+        pictures = torch.cat(frames).movedim(-1, 1).unsqueeze(2) * 2 - 1
+        return with_colours(plain, shown[:, :, :1], pictures)
+
+
+def statistics(parts: list[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and inverse deviation of each channel over latents (n, c, t, h, w) of several sizes."""
+    values = torch.cat([part.movedim(1, 0).flatten(1) for part in parts], 1)
+    deviation = values.std(1).clamp_min(1e-6)
+    return tuple(values.mean(1).tolist()), tuple((1 / deviation).tolist())

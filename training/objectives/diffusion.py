@@ -1,0 +1,55 @@
+"""What diffusion learns from: clips at one of 1000 noise levels, and the noise or v in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
+from .pyramid import GeneratorDraw
+
+
+@dataclass(frozen=True)
+class DiffusionObjective:
+    """The loss of diffusion on one batch (Ho et al. 2020, arXiv 2006.11239).
+
+    With `min_snr` (5 is usual; None: all levels alike) levels with little noise count less (Hang et al. 2023, arXiv
+    2303.09556): the weight of the clean estimate is min(SNR, min_snr).
+    """
+
+    schedule: NoiseSchedule
+    min_snr: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        if self.min_snr is not None and not self.min_snr > 0:
+            raise ValueError(f"min_snr is {self.min_snr}; expected a number above 0 (5 is usual), or none")
+
+    def weights(self, timesteps: Tensor) -> Tensor:
+        """Weight of the squared error of what the network predicts, (n,) float32.
+
+        The error of the clean clip is that of epsilon over the SNR, and that of v over SNR + 1.
+        """
+        if self.min_snr is None:
+            return torch.ones(len(timesteps), device=timesteps.device)
+        snr = self.schedule.snr(timesteps)
+        capped = snr.clamp(max=self.min_snr)
+        return capped / snr if self.schedule.prediction == "epsilon" else capped / (snr + 1)
+
+    def __call__(
+        self,
+        network: nn.Module,
+        latent: Tensor,
+        text: Tensor,
+        mask: Tensor | None,
+        pooled: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """`loss` of normalised latents (b, c, t, h, w) and their texts."""
+        draw = GeneratorDraw(generator, latent.device)
+        timesteps = (draw.uniform(len(latent)) * NUM_TRAIN_TIMESTEPS).long()
+        noise = draw.normal(latent.shape)
+        answer = network((self.schedule.add_noise(latent, noise, timesteps),), timesteps.float(), text, mask, pooled)
+        errors = (answer.float() - self.schedule.target(latent, noise, timesteps).float()).square().flatten(1).mean(1)
+        return {"loss": (self.weights(timesteps) * errors).mean()}

@@ -1,0 +1,58 @@
+"""What flow matching learns from: clips on the straight path to noise, and the velocity there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...samplers.flow import TIMESTEPS, shift_sigma
+from .pyramid import Draw, GeneratorDraw
+
+TIMES = ("uniform", "logit_normal")
+
+
+@dataclass(frozen=True)
+class FlowObjective:
+    """The loss of flow matching on one batch (Lipman et al. 2023, arXiv 2210.02747).
+
+    Noise levels are `uniform`, or `logit_normal`, which learns the middle of the path more often (Esser et al. 2024,
+    arXiv 2403.03206, section 3.1; `mean` above 0 means more noise). `shift` then moves them towards noise.
+    """
+
+    times: str = "uniform"
+    mean: float = 0.0
+    deviation: float = 1.0
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.times not in TIMES:
+            raise ValueError(f"unknown distribution of times {self.times!r}; expected one of {', '.join(TIMES)}")
+        if not self.deviation > 0 or not self.shift > 0:
+            raise ValueError(f"deviation {self.deviation} and shift {self.shift} must both be above 0")
+
+    def draw_sigmas(self, count: int, draw: Draw) -> Tensor:
+        """Noise levels (count,) in 0..1, float32."""
+        if self.times == "uniform":
+            sigma = draw.uniform(count)
+        else:
+            sigma = torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))
+        return shift_sigma(sigma, self.shift)
+
+    def __call__(
+        self,
+        network: nn.Module,
+        latent: Tensor,
+        text: Tensor,
+        mask: Tensor | None,
+        pooled: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """`loss` of normalised latents (b, c, t, h, w) and their texts."""
+        draw = GeneratorDraw(generator, latent.device)
+        sigma, noise = self.draw_sigmas(len(latent), draw), draw.normal(latent.shape)
+        part = sigma.view(-1, *[1] * (latent.ndim - 1))
+        noisy = part * noise + (1 - part) * latent
+        answer = network((noisy,), sigma * TIMESTEPS, text, mask, pooled)
+        return {"loss": (answer.float() - (noise - latent).float()).square().mean()}

@@ -1,0 +1,22 @@
+"""Numbers of training that the blocks and the recipes share."""
+
+from __future__ import annotations
+
+SMALL_VAE_CONFIG = {
+    "patch_size": 4,
+    "block_shortcut": True,
+    "encoder_out_channels": 24,
+    "encoder_block_out_channels": [16, 32, 48, 48],
+    "encoder_layers_per_block": [1, 1, 1, 1],
+    "encoder_spatial_down_sample": [True, False, False, False],
+    "encoder_temporal_down_sample": [False, True, True, False],
+    "encoder_norm_num_groups": 8,
+    "decoder_in_channels": 24,
+    "decoder_block_out_channels": [64, 96, 96, 96],
+    "decoder_layers_per_block": [1, 1, 1, 2],
+    "decoder_spatial_up_sample": [False, False, True, False],
+    "decoder_temporal_up_sample": [True, True, False, False],
+    "decoder_norm_num_groups": 8,
+}
+FITTED_CLIPS = 200  # that the linear start of a VAE is made from
+ENCODING = ("encoder.", "encoder_shortcut.", "quant_conv.")  # the weights of a VAE that make latents

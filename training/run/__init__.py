@@ -1,0 +1,1 @@
+"""One run of training: steps, state, processes, and what is written about them."""

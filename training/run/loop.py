@@ -1,0 +1,343 @@
+"""One training loop for every family: optimiser, average of the weights, exact resume, clean stop.
+
+The loop knows nothing of what is learned. A recipe hands it modules and an objective, a function that draws one batch
+with the generator it is given and returns the losses. The generator is seeded anew from (seed, number of the batch),
+so that a resumed run draws what an unbroken one would have drawn. Batches are numbered through all processes and all
+steps of a run: n processes draw what one process with `accumulate=n` draws, and learn the same, also when a run goes
+on with another number of processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...models.files import remove_parts
+from ...samplers.seeds import nth_seed
+from .loss_log import LOSSES, LossLog
+from .optimizer import load_optimizer, make_optimizer
+from .processes import (
+    agree,
+    average_gradients,
+    average_values,
+    decided_by_first,
+    share_weights,
+    start_accelerator,
+)
+from .run_lock import run_lock
+from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
+from .sharding import Networks, is_sharded, shard, share_like, whole
+from .stopping import unbroken
+from .train_settings import SETTINGS, TrainSettings, check_settings, write_settings
+
+log = logging.getLogger(__name__)
+Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
+OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
+MOST_SKIPPED = 10  # steps in a row; a single bad batch is no reason to stop a long run
+
+
+@dataclass
+class TrainingRun:
+    """Modules being trained, with everything that an exact resume needs.
+
+    Under `accelerate launch` every process draws its own batch and the gradients are averaged; where its config asks
+    for FSDP, weights, gradients, optimiser and average are shared among the processes. Files in `folder`: `state.pt`
+    and the states before it (weights, optimiser, average, steps; tensors only, read without unpickling objects, the
+    same for any number of processes), `settings.json`, `losses.jsonl` (one line a step).
+    """
+
+    modules: dict[str, nn.Module]
+    settings: TrainSettings
+    folder: Path
+    step: int = 0
+    batches: int = 0  # drawn up to now by all processes
+    skipped: int = 0  # steps in a row, up to now, whose loss or gradients were not finite
+    seconds: float = 0.0  # of learning up to now
+
+    def __post_init__(self) -> None:
+        self.folder = Path(self.folder)
+        self.accelerator = start_accelerator()
+        self._sharded = is_sharded(self.accelerator)
+        self._gathered: dict[str, dict[str, Tensor]] | None = None
+        self._network = Networks(self.modules)
+        if not self._sharded:  # which leaves on the device what is needed there
+            self._network.to(self.device)
+        if self.settings.gradient_checkpointing:
+            save_memory(self._network)
+        share_weights(self._network, self.device)
+        if self._sharded and self.settings.optimizer == "muon":
+            raise ValueError("muon needs whole matrices, and these weights are shared among processes; take adamw")
+        optimizer = make_optimizer(self._network, self.settings)
+        if self._sharded:
+            self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
+        else:
+            self.optimizer = self.accelerator.prepare(optimizer)
+        self._average = None
+        if self.settings.average:
+            from diffusers.training_utils import EMAModel
+
+            self._average = EMAModel(
+                self._network.parameters(), decay=self.settings.average, use_ema_warmup=True, inv_gamma=10.0, power=0.9
+            )
+        self._states = StateFolder(self.folder, self.settings.keep)
+        self._losses = LossLog(self.folder)
+        self._owns_folder = False
+        self._updating = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the modules are; batches go there."""
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and shows things."""
+        return self.accelerator.is_main_process
+
+    def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
+        """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it.
+
+        Ctrl-C and the like wait for the end of the step, and in all processes for the same one. A step whose loss or
+        gradients are not finite changes nothing and is logged; ValueError when they persist. OSError when a state
+        cannot be written, ValueError when `folder` holds a run that was not resumed or another process trains there.
+        """
+        until = self.settings.steps if until is None else min(until, self.settings.steps)
+        if self._updating:
+            raise ValueError(
+                f"this run was stopped in the middle of an update: make it anew and resume() {self.folder}"
+            )
+        if self.is_main and not self._owns_folder and run_exists(self.folder):
+            raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
+        several = self.accelerator.num_processes > 1  # which stop together, not each at a step of its own
+        with run_lock(self.folder), unbroken() if several else nullcontext([]) as held:
+            if self.is_main:
+                self._states.check(self.step)
+                for name in (STATE, SETTINGS, LOSSES):
+                    remove_parts(self.folder / name)
+            self._steps(objective, until, on_step, held)
+            self.gather()
+            self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
+        return self
+
+    def _steps(self, objective: Objective, until: int, on_step: OnStep | None, held: list[int]) -> None:
+        """Take the steps; what was learned is saved whatever ends them. `held`: signals that were held back before."""
+        saved, together = time.monotonic(), False
+        try:
+            while self.step < until and not self._out_of_time():
+                began = time.monotonic()
+                with unbroken() as held_now:
+                    losses, together = self._update(objective, lambda waiting=held_now: bool(held or waiting))
+                self._add_seconds(time.monotonic() - began)
+                if together:
+                    raise KeyboardInterrupt
+                if on_step is not None:
+                    on_step(self.step, losses)
+                if self._all_agree(time.monotonic() - saved > self.settings.save_seconds):
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+        except StateNotSaved:
+            raise
+        except BaseException as error:
+            # Stopped in the middle of an update, the last saved state is the newest whole one; so it is where a state
+            # needs the shares of all processes and they did not stop together.
+            whole_now = not self._updating and (together or not self._sharded)
+            if whole_now:
+                with suppress(KeyboardInterrupt):  # asked to stop once more
+                    self.save()
+            if isinstance(error, KeyboardInterrupt) and self.is_main:
+                raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
+            raise
+
+    @property
+    def done(self) -> float:
+        """How much of the run lies behind it, 0..1."""
+        return max(self.step / self.settings.steps, self.settings.share_of_time(self.seconds))
+
+    def _add_seconds(self, passed: float) -> None:
+        """Count the time of a step, where it is limited by one clock: the rate must be the same in all processes."""
+        limited = self.settings.minutes is not None and self.accelerator.num_processes > 1
+        self.seconds += decided_by_first(passed) if limited else passed
+
+    def _out_of_time(self) -> bool:
+        return self.settings.share_of_time(self.seconds) >= 1
+
+    def _all_agree(self, due: bool) -> bool:
+        """Whether to do what all processes must do at once, where they must."""
+        return decided_by_first(due) if self._sharded else due
+
+    def _update(self, objective: Objective, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
+        """One step; returns its losses, and whether to stop after it, which `stop` says for this process."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self.settings.rate(self.step, self.seconds)
+        self._gathered = None
+        self.optimizer.zero_grad(set_to_none=True)
+        generator, parts = torch.Generator(), []
+        for part in range(self.settings.accumulate):
+            generator.manual_seed(self._seed(part))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                losses = self._network(objective, self.step, generator)
+            self.accelerator.backward(losses["loss"] / self.settings.accumulate)
+            parts.append({name: float(value.detach()) for name, value in losses.items()})
+        values, stopped = average_values(parts, stop())
+        if not self._sharded:  # where it is done on the way back
+            average_gradients(self.accelerator, self._network.parameters())
+        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
+        norm = float(whole(norm) if self._sharded else norm)
+        finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
+        self._updating = True
+        if finite:
+            self.optimizer.step()
+            if self._average is not None:
+                self._average.step(self._network.parameters())
+        self.skipped = 0 if finite else self.skipped + 1
+        told = values if finite else {"skipped": self.skipped}
+        self._losses.add(self.step, told)
+        self.step += 1
+        self.batches += self.settings.accumulate * self.accelerator.num_processes
+        self._updating = False
+        if not finite:
+            self._tell_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
+        return told, stopped
+
+    def _tell_skipped(self, what: str) -> None:
+        if self.skipped >= MOST_SKIPPED:
+            raise ValueError(
+                f"{what}, the last of {self.skipped} in a row that are not finite: training stopped, and {self.folder} "
+                f"keeps the weights from before them. Lower the learning rate of {self.settings.learning_rate} or "
+                "check the data; without its state.pt the run goes on from an older state"
+            )
+        if self.is_main:
+            log.warning("%s: skipped, %d in a row up to now", what, self.skipped)
+
+    def _seed(self, part: int) -> int:
+        """One number for each batch of the run."""
+        place = self.batches + part * self.accelerator.num_processes + self.accelerator.process_index
+        return nth_seed(self.settings.seed, place)
+
+    def gather(self) -> None:
+        """Where weights are shared, bring the averaged ones together in the first process, for `averaged`.
+
+        All processes must call it; `train` does at its end.
+        """
+        if self._sharded:
+            self._gathered = whole(self._average_of_shares(), keep=self.is_main)
+
+    def averaged(self) -> dict[str, dict[str, Tensor]]:
+        """State dicts of the modules with averaged weights (the plain ones when there is no average)."""
+        if not self._sharded:
+            return self._average_of_shares()
+        if self._gathered is None or not self.is_main:
+            raise ValueError("the weights of this run are shared among processes: gather() them, and ask the first one")
+        return self._gathered
+
+    def _average_of_shares(self) -> dict[str, dict[str, Tensor]]:
+        parameters = list(self._network.parameters())
+        if self._average is not None:
+            self._average.store(parameters)
+            self._average.copy_to(parameters)
+        states = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in self.modules.items()}
+        if self._average is not None:
+            self._average.restore(parameters)
+        return states
+
+    def save(self) -> Path:
+        """Write the whole state beside the old one and rename it into place; OSError where that fails."""
+        if not self.is_main and not self._sharded:
+            return self.folder
+        state = {
+            "step": self.step,
+            "batches": self.batches,
+            "skipped": self.skipped,
+            "seed": self.settings.seed,
+            "network": self._network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+        }
+        if self.settings.minutes is not None:  # a run without a limit of time has the same state however long it took
+            state["seconds"] = self.seconds
+        if self._sharded:
+            state = whole(state, keep=self.is_main)
+        if not self.is_main:
+            return self.folder
+        try:
+            with unbroken():
+                self._states.check(self.step)
+                write_settings(self.folder, self._described())
+                self._losses.write()  # before the state: what is too much can be dropped, what is missing not be made
+                self._states.write(state)
+                self._owns_folder = True
+        except StateNotSaved:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise not_saved(self.folder, state, error) from error
+        return self.folder
+
+    def resume(self) -> bool:
+        """Go on from `folder`; False when there is nothing yet.
+
+        ValueError if it belongs to other modules or another seed, has no state that can be read, or is in use.
+        """
+        with run_lock(self.folder) if run_exists(self.folder) else nullcontext():
+            state = self._states.read()
+            if state is not None:
+                check_settings(self.folder, self._described(), state.get("seed"))
+                self._load(state)
+            agree(self.step, self.folder)  # nobody writes before all have read
+            if self.is_main and state is not None:
+                self._losses.rewind(self.step)
+        self._owns_folder = True
+        return state is not None
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        own, found = self._network.state_dict(), state["network"]
+        wrong = [
+            k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"{self.folder} holds a run of another model: {len(wrong)} of its tensors differ, first "
+                f"{sorted(wrong)[0]!r}. Give the run a new folder, or the settings it was started with"
+            )
+        self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
+        try:
+            load_optimizer(self.optimizer, state["optimizer"])
+            if self._average is not None and state["average"] is not None:
+                self._load_average(state["average"])
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
+                "the command it was started with"
+            ) from error
+        self.step, self.skipped = state["step"], state.get("skipped", 0)
+        self.seconds = float(state.get("seconds", 0.0))
+        self.batches = state.get("batches", self.step * self.settings.accumulate * self.accelerator.num_processes)
+
+    def _load_average(self, state: Mapping[str, Any]) -> None:
+        parameters = list(self._network.parameters())
+        shares = [
+            share_like(shadow, like).to(like.device).view_as(like)
+            for shadow, like in zip(state["shadow_params"], parameters, strict=True)
+        ]
+        self._average.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.average})
+
+    def _described(self) -> dict[str, Any]:
+        return {"processes": self.accelerator.num_processes, **asdict(self.settings)}
+
+
+def save_memory(network: nn.Module) -> None:
+    """Turn on gradient checkpointing in the modules that have it; ValueError where none has."""
+    able = [module for module in network.modules() if hasattr(module, "enable_gradient_checkpointing")]
+    if not able:
+        raise ValueError("none of these modules has gradient checkpointing; train without it, or with a smaller batch")
+    for module in able:
+        module.enable_gradient_checkpointing()
