@@ -1,4 +1,4 @@
-"""The four ways to make a clip, and what a checkpoint says of its own."""
+"""How models are trained and sampled: the four families, and the two lines of pyramids. Loads nothing."""
 
 from __future__ import annotations
 
@@ -7,28 +7,43 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FAMILIES = {  # family: what people call a model of it
-    "pyramid": "pyramidal flow",
-    "flow": "flow matching model",
-    "diffusion": "diffusion model",
-    "gan": "GAN generator",
-}
+PYRAMID_FLOW, HELIOS = "Pyramid Flow", "Helios"  # the lines: whose stages, units and history a pyramid has
 VARIANTS = ("", "base", "mid", "distilled")  # of Helios; other models come in one
-SAMPLERS = {  # family: the block that samples it
-    "pyramid": "Sample pyramid",
-    "flow": "Sample flow",
-    "diffusion": "Sample DDIM",
-    "gan": "Sample GAN",
+DEFAULT_VARIANT = {PYRAMID_FLOW: "", HELIOS: "distilled"}  # of each line: the one that most people can run
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way to train a model, and what follows for sampling it."""
+
+    title: str  # what people call a model of it
+    sampler: str  # the block that samples it
+    default_steps: int  # of a stage, where there are stages
+    in_stages: bool = False  # made unit by unit and stage by stage, with a history
+    one_step: bool = False  # made in one evaluation, without guidance
+    has_noise_schedule: bool = False  # of variances, as diffusion models learn; others learn a flow from noise to data
+
+    @property
+    def any_sampler(self) -> bool:
+        """Whether any solver that walks from noise to data samples it, not only our block."""
+        return not (self.in_stages or self.one_step)
+
+
+FAMILIES = {
+    "pyramid": Family("pyramidal flow", "Sample pyramid", 10, in_stages=True),
+    "flow": Family("flow matching model", "Sample flow", 10),
+    "diffusion": Family("diffusion model", "Sample DDIM", 50, has_noise_schedule=True),
+    "gan": Family("GAN generator", "Sample GAN", 1, one_step=True),
 }
 
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """How a transformer was trained, and so how it must be asked; the default is what official checkpoints are.
+    """How one transformer was trained; the default is what official checkpoints are.
 
-    `shift` is that of the noise levels of a flow. Then comes the noise schedule of a diffusion model, as
-    `noise_schedule.make_schedule` takes it. `variant` is which of the released Helios models a pyramid is, "" for all
-    others. ValueError on a family or variant that there is not.
+    `name` is a key of `FAMILIES`. `shift` is that of the noise levels of a flow. Then comes the noise schedule of a
+    diffusion model, as `noise_schedule.make_schedule` takes it. `variant` is which of the released Helios models a
+    pyramid is, "" for all others. ValueError on a family or variant that there is not.
     """
 
     name: str = "pyramid"
@@ -43,21 +58,21 @@ class ModelFamily:
             raise ValueError(f"unknown family {self.name!r:.60}; expected one of {', '.join(FAMILIES)}")
         if not isinstance(self.shift, int | float) or not 0 < self.shift < math.inf:
             raise ValueError(f"the shift of a flow is {self.shift!r:.60}; expected a number above 0")
-        words = (self.schedule, self.prediction, self.variant)
-        if not all(isinstance(word, str) for word in words) or not isinstance(self.zero_terminal_snr, bool):
-            raise ValueError(f"schedule, prediction and variant of a family are words, not {words!r:.100}")
+        names = (self.schedule, self.prediction, self.variant)
+        if not all(isinstance(name, str) for name in names) or not isinstance(self.zero_terminal_snr, bool):
+            raise ValueError(f"schedule, prediction and variant of a family are words, not {names!r:.100}")
         if self.variant not in VARIANTS:
             raise ValueError(
                 f"unknown variant {self.variant!r:.60}; expected one of {', '.join(VARIANTS[1:])}, or none"
             )
 
     def __str__(self) -> str:
-        return FAMILIES[self.name]
+        return self.rules.title
 
     @property
-    def sampler(self) -> str:
-        """The name of the block that samples such a model."""
-        return SAMPLERS[self.name]
+    def rules(self) -> Family:
+        """What goes for all models of the family."""
+        return FAMILIES[self.name]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, for a checkpoint's metadata."""

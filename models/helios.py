@@ -6,6 +6,7 @@ Helios (arXiv 2603.04379) is Wan 2.1 14B made autoregressive. State-dict keys ar
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,16 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_forms import Attention
+from .families import HELIOS
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
 from .helios_memory import UNIT_FRAMES, Grain, HeliosMemory, memory_rotation, whole_patches
 from .layers import PATCH, TIMESTEP_FEATURES, init_weights, patch_grid, unpatchify
 from .network_config import NetworkConfig
 from .rotary import BASE
-from .transformer import check_clips
+from .token_keeper import Keeping
+from .transformer import check_clips, rows_like
 
 __all__ = ["UNIT_FRAMES", "Grain", "HeliosConfig", "HeliosMemory", "HeliosTransformer", "init_weights", "text_window"]
 
 TEXT_TOKENS = 512  # every text is filled up with zeros to this length, and they are read like words
+PAST_FRAMES = 2.5  # of full size have as many tokens as the whole past in its patches
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,11 @@ class HeliosConfig(NetworkConfig):
     has_multi_term_memory_patch: bool = True  # there is a memory
     is_amplify_history: bool = False  # keys of the past have a learned loudness ...
     history_scale_mode: str = "per_head"  # ... one for each head, or "scalar" for one
+
+    made_for: ClassVar[str] = HELIOS
+    unit_frames: ClassVar[int] = UNIT_FRAMES
+    text_tokens: ClassVar[int | None] = TEXT_TOKENS
+    live_widths: ClassVar[float] = 12.7
 
     MODEL: ClassVar[str] = "Helios"
     FIXED: ClassVar[dict[str, object]] = {
@@ -88,6 +97,11 @@ class HeliosConfig(NetworkConfig):
     def latent_channels(self) -> int:
         """Channels of the latents that go in and come out."""
         return self.in_channels
+
+    @staticmethod
+    def frames_at_once(frames: int) -> float:
+        """As `TransformerConfig` has it: a unit, and a past that costs as much whatever the length of the clip."""
+        return UNIT_FRAMES + PAST_FRAMES
 
     @property
     def text_width(self) -> int:
@@ -182,6 +196,24 @@ class HeliosTransformer(nn.Module):
         for block in self.blocks:
             streams = block(streams, steers, text, rotation, attention or self.attention)
         return unpatchify(self.proj_out(self.norm_out(streams[1], level)), grid)
+
+    def predict(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        history: HeliosMemory | None,
+        text: Tensor,
+        mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+        keeping: Keeping | None = None,
+    ) -> Tensor:
+        """As `PyramidTransformer.predict`; every token of the text is read, and nothing is kept from unit to unit."""
+        return self(x, timestep, text, history.each(lambda clip: rows_like(clip, x)) if history else None)
+
+    @staticmethod
+    def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, None]:
+        """Stack texts `(b, n, d)` as `text_window` brings them to one length; padding is read too, so no mask."""
+        return torch.cat([text_window(text) for text in texts]), None
 
     def check(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory) -> None:
         """Raise a ValueError that says what this model takes."""

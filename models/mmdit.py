@@ -47,6 +47,8 @@ class MMDiTConfig(TransformerConfig):
     use_t5_mask: bool = True  # text padding is left out
     interp_condition_pos: bool = True  # history clips span the grid of the last clip
 
+    live_widths: ClassVar[float] = 15.0
+
     MODEL: ClassVar[str] = "SD3"
     FIXED: ClassVar[dict[str, object]] = {
         "patch_size": PATCH,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .families import ModelFamily
+from .families import PYRAMID_FLOW, ModelFamily
+from .knowledge import knowledge_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .checkpoint_info import CheckpointInfo
     from .knowledge import Clips
     from .latent_format import LatentFormat
 
@@ -26,6 +28,28 @@ class ModelInfo:
     name: str  # file or folder it was read from
     family: ModelFamily = ModelFamily()
     clips: Clips | None = None  # that a bundled model was made for
+    made_for: str = PYRAMID_FLOW  # whose stages and history it takes, of the pyramids
+    unit_frames: int = 1  # latent frames that a pyramid makes at once
+    text_tokens: int | None = None  # every text is filled up with zeros to this length; None: padding is masked
+
+    @classmethod
+    def of(cls, checkpoint: CheckpointInfo, latent_format: LatentFormat | None = None) -> ModelInfo:
+        """What a checkpoint of a transformer says; `latent_format`: another than its own."""
+        config, own = checkpoint.config, latent_format or checkpoint.latent_format
+        assert own is not None  # every transformer has one
+        return cls(
+            kind=checkpoint.kind,
+            latent_channels=config.latent_channels,
+            text_width=config.text_width,
+            pooled_width=config.pooled_width,
+            latent_format=own,
+            name=checkpoint.name,
+            family=checkpoint.family,
+            clips=knowledge_of(checkpoint.path).clips,
+            made_for=config.made_for,
+            unit_frames=config.unit_frames,
+            text_tokens=config.text_tokens,
+        )
 
     def __str__(self) -> str:
         pooled = f", pooled text {self.pooled_width} wide" if self.pooled_width else ""
@@ -54,6 +78,19 @@ class VAEInfo:
     name: str
     unit: int | None = None
     start: str | None = None  # the pictures that models of a bundled VAE can begin with
+
+    @classmethod
+    def of(cls, checkpoint: CheckpointInfo) -> VAEInfo:
+        """What a checkpoint of a VAE says."""
+        config = checkpoint.config
+        return cls(
+            time_compression=config.time_compression,
+            space_compression=config.space_compression,
+            latent_channels=config.latent_channels,
+            name=checkpoint.name,
+            unit=config.unit,
+            start=knowledge_of(checkpoint.path).start,
+        )
 
     @property
     def unit_frames(self) -> int | None:

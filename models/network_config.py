@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
+from .families import PYRAMID_FLOW
+
 LARGEST_SIZE = 1 << 20  # of anything in a network that a config counts; vocabularies come nearest to it
 MAY_BE_ZERO = ("single_layers", "summary", "pooled")  # parts of the names of counts of what a network can be without
 
@@ -15,7 +17,15 @@ Config = TypeVar("Config", bound="NetworkConfig")
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`."""
+    """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`.
+
+    What depends on the kind of a transformer alone is said by its class, so that nobody has to compare kinds.
+    """
+
+    made_for: ClassVar[str] = PYRAMID_FLOW  # whose stages and history it takes
+    unit_frames: ClassVar[int] = 1  # latent frames that are made at once
+    text_tokens: ClassVar[int | None] = None  # every text is filled up with zeros to it; None: padding is masked
+    live_widths: ClassVar[float] = 18.0  # numbers alive at once for each token in work, in widths of the network
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset()  # keys that change no result
     FIXED: ClassVar[dict[str, object]] = {}  # keys that have one known value

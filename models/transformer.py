@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from .kept_tokens import KeptTokens
 from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
+from .token_keeper import Keeping
 from .token_layout import frame_ends, text_order, token_layout
 
 
@@ -33,6 +35,14 @@ class TransformerConfig(NetworkConfig):
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
         {"use_flash_attn", "use_gradient_checkpointing", "gradient_checkpointing_ratio", "max_num_frames"}
     )
+
+    @staticmethod
+    def frames_at_once(frames: int) -> float:
+        """How many frames of full size have as many tokens as a unit of a clip of `frames` and the past it sees.
+
+        The frame in work, the newest of the past at full size, one of half its size, all others at a 16th.
+        """
+        return min(2.25 + frames / 16, 2.0 * frames)
 
     @property
     def text_width(self) -> int:
@@ -103,6 +113,37 @@ class PyramidTransformer(nn.Module):
         plan = self.plan(grids, real_tokens(text, text_mask if config.use_t5_mask else None), last, kept)
         tokens = torch.cat([patchify(clip.to(dtype)) for clip in clips], dim=1)
         return self.velocity(tokens, grids[-1], timestep, text.to(dtype), pooled.to(dtype), plan)
+
+    def predict(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        history: Sequence[Tensor] | None,
+        text: Tensor,
+        mask: Tensor | None,
+        pooled: Tensor | None,
+        keeping: Keeping | None = None,
+    ) -> Tensor:
+        """Return the velocity of `x (b, c, t, h, w)`, called as every transformer here is.
+
+        history: clips, oldest first, anywhere and of fewer rows. keeping: spares what an earlier unit has worked out.
+        The others are those of `forward`.
+        """
+        clips = *(rows_like(clip, x) for clip in history or ()), x
+        if pooled is None:
+            raise ValueError(f"this {self.name} model reads a pooled text vector; the prompt has none")
+        with nullcontext() if keeping is None else keeping.of(self, clips, text, mask) as kept:
+            return self(clips, timestep, text, mask, pooled, kept)
+
+    @staticmethod
+    def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Stack texts `(b, n, d)` of any length: the shorter are filled up with zeros, which a mask tells from text."""
+        lengths = [text.shape[1] for text in texts]
+        joined = torch.cat([F.pad(text, (0, 0, 0, max(lengths) - text.shape[1])) for text in texts])
+        if min(lengths) == max(lengths):
+            return joined, None
+        real = torch.tensor([length for text, length in zip(texts, lengths, strict=True) for _ in text])
+        return joined, (torch.arange(max(lengths)) < real[:, None]).long()
 
     def plan(
         self,
@@ -179,6 +220,11 @@ class PyramidTransformer(nn.Module):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
         return block(*inputs)
+
+
+def rows_like(clip: Tensor, x: Tensor) -> Tensor:
+    """A `clip (b, ...)` of the past beside `x`, in its type, repeated until it has as many rows."""
+    return clip.to(x).repeat(len(x) // len(clip), *[1] * (clip.ndim - 1))
 
 
 def real_tokens(text: Tensor, mask: Tensor | None) -> tuple[tuple[bool, ...], ...]:

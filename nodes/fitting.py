@@ -41,7 +41,8 @@ def check_family(info: ModelInfo, family: str) -> None:
     """Refuse a model that was trained for another way of sampling."""
     if info.family.name != family:
         raise ValueError(
-            f"this block cannot sample the model {info.name}, which is a {info.family}: use '{info.family.sampler}'"
+            f"this block cannot sample the model {info.name}, which is a {info.family}: "
+            f"use '{info.family.rules.sampler}'"
         )
 
 
@@ -61,7 +62,7 @@ def complete_plan(
     """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
     from ..samplers.presets import resolve_defaults
 
-    return resolve_defaults(info.kind, info.family.variant, info.name, stages, history)
+    return resolve_defaults(info, stages, history)
 
 
 def check_latent_fits_vae(info: VAEInfo, latent: dict[str, Any]) -> None:

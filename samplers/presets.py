@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..models.families import DEFAULT_VARIANT, HELIOS, PYRAMID_FLOW
+from ..models.model_info import ModelInfo
 from .guidance import PyramidGuidance
 from .helios_history import HELIOS_UNITS, HeliosHistory
 from .helios_stages import make_helios_stages
 from .history import History, PyramidHistory
-from .model_kinds import HELIOS, PYRAMID_FLOW
 from .sigma_schedule import TokenShift
 from .stages import PyramidStages, Steps, make_stages
 from .units import ONE_FRAME, Units
 
-KINDS = {"helios": HELIOS}  # kind of transformer: whose stages and history it needs; all others are Pyramid Flow's
 UNITS = {PYRAMID_FLOW: ONE_FRAME, HELIOS: HELIOS_UNITS}
 
 
@@ -44,17 +44,11 @@ PRESETS = {  # by variant of the released models; "" is Pyramid Flow
     ),
     "distilled": Preset(helios_stages_of(), PyramidGuidance(1.0, 1.0), HeliosHistory()),
 }
-DEFAULT_VARIANT = {PYRAMID_FLOW: "", HELIOS: "distilled"}  # the variant that most people have
 
 
-def made_for(kind: str) -> str:
-    """Whose stages and history a transformer of this kind needs."""
-    return KINDS.get(kind, PYRAMID_FLOW)
-
-
-def units_of(kind: str) -> Units:
-    """How many latent frames a transformer of this kind makes at once."""
-    return UNITS[made_for(kind)]
+def units_of(info: ModelInfo) -> Units:
+    """How many latent frames a model makes at once."""
+    return Units(info.unit_frames, info.unit_frames)
 
 
 def default_for(history: History) -> tuple[PyramidStages, Units]:
@@ -63,23 +57,23 @@ def default_for(history: History) -> tuple[PyramidStages, Units]:
 
 
 def resolve_defaults(
-    kind: str, variant: str, name: str, stages: PyramidStages | None, history: History | None
+    info: ModelInfo, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
-    """The stages and history to sample the model `name` with: those given, else those of its variant.
+    """The stages and history to sample a model with: those given, else those of its variant.
 
-    ValueError where one was made for another kind of model.
+    ValueError where one was made for another line of pyramids.
     """
-    preset, wanted = PRESETS[variant], made_for(kind)
+    preset, wanted = PRESETS[info.family.variant], info.made_for
     stages, history = stages or preset.stages, history or preset.history
     if stages.made_for != wanted:
         raise ValueError(
-            f"'stages' is a ladder of {stages.made_for}, but {name} is a {wanted} model: set 'made_for' in "
+            f"'stages' is a ladder of {stages.made_for}, but {info.name} is a {wanted} model: set 'made_for' in "
             f"'Pyramid stages' to {wanted}, or leave 'stages' open"
         )
     if history.made_for != wanted:
-        block = "Temporal conditioning (Helios)" if wanted == HELIOS else "Temporal conditioning"
+        block = "Temporal conditioning" if wanted == PYRAMID_FLOW else f"Temporal conditioning ({wanted})"
         raise ValueError(
-            f"'history' is a memory of {history.made_for}, but {name} is a {wanted} model: use '{block}', or leave "
-            "'history' open"
+            f"'history' is a memory of {history.made_for}, but {info.name} is a {wanted} model: use '{block}', or "
+            "leave 'history' open"
         )
     return stages, history

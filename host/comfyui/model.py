@@ -21,7 +21,6 @@ from torch import Tensor
 from ...models import checkpoints
 from ...models.checkpoint_dtypes import asked_dtype
 from ...models.helios import UNIT_FRAMES, text_window
-from ...models.knowledge import knowledge_of
 from ...models.latent_format import WAN, LatentFormat
 from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
@@ -155,7 +154,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
     config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
     config.set_inference_dtype(storage, compute)
-    model = VideoModel(config, NETWORKS[info.kind], model_info_of(info, config.latent_format.ours))
+    model = VideoModel(config, NETWORKS[info.kind], ModelInfo.of(info, config.latent_format.ours))
     # Made on the meta device, so the tensors of the file are the only copy.
     model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
@@ -164,20 +163,6 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_what_does_not_fit)
     return patcher
-
-
-def model_info_of(info: checkpoints.CheckpointInfo, latent_format: LatentFormat) -> ModelInfo:
-    """What the blocks may know; `latent_format` has colours that the host knows and the file does not."""
-    return ModelInfo(
-        kind=info.kind,
-        latent_channels=info.config.latent_channels,
-        text_width=info.config.text_width,
-        pooled_width=info.config.pooled_width,
-        latent_format=latent_format,
-        name=info.name,
-        family=info.family,
-        clips=knowledge_of(info.path).clips,
-    )
 
 
 def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *rest, **kw):

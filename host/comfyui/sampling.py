@@ -43,11 +43,11 @@ class PyramidSampler(comfy.samplers.Sampler):
 
     def settle(self, info: ModelInfo) -> tuple[PyramidStages, History]:
         """The ladder and memory for a model. ValueError where those wired were made for another kind."""
-        return resolve_defaults(info.kind, info.family.variant, info.name, self.stages, self.history)
+        return resolve_defaults(info, self.stages, self.history)
 
     def check(self, info: ModelInfo, noise: Tensor) -> None:
         """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
-        plan_units(noise, *self.settle(info), units_of(info.kind))
+        plan_units(noise, *self.settle(info), units_of(info))
 
     def sample(
         self,
@@ -77,7 +77,7 @@ class PyramidSampler(comfy.samplers.Sampler):
             stages,
             generators=row_generators(run.seed, noise.shape[0]),
             history=history,
-            units=units_of(model.info.kind),
+            units=units_of(model.info),
             callback=run.report,
             model_dtype=computing_dtype(model),
         )
@@ -218,7 +218,7 @@ def check_model(model: Any) -> None:
     if model.info.family.name != "pyramid":
         raise ValueError(
             f"the pyramid sampler cannot run {model.info.name}, which is a {model.info.family}: "
-            f"use '{model.info.family.sampler}'"
+            f"use '{model.info.family.rules.sampler}'"
         )
 
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
-from ...models.knowledge import knowledge_of
 from ...models.model_info import VAEInfo
 from .model import json_tensor
 from .progress import Bar
@@ -46,14 +45,12 @@ class PyramidVAE(comfy.sd.VAE):
         )
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
-        self.info = model_info = VAEInfo(
-            time, space, config.latent_channels, info.name, config.unit, knowledge_of(info.path).start
-        )
+        self.info = VAEInfo.of(info)
         self.kind = info.kind
         self.latent_channels = config.latent_channels
         self.latent_dim = 3
-        self.upscale_ratio = (model_info.frames_of, space, space)
-        self.downscale_ratio = (model_info.latent_frames_of, space, space)
+        self.upscale_ratio = (self.info.frames_of, space, space)
+        self.downscale_ratio = (self.info.latent_frames_of, space, space)
         self.upscale_index_formula = self.downscale_index_formula = (time, space, space)
         self.memory_used_decode = lambda shape, dtype: self.decode_memory(shape, dtype, 1)
         self.memory_used_encode = lambda shape, dtype: self.encode_memory(shape, dtype, time)

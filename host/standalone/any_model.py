@@ -94,7 +94,7 @@ class AnyModel:
         if family.name not in ("flow", "diffusion"):
             raise ValueError(
                 f"{model.info.name} is a {family}, which makes no picture of one size from noise step by step: use "
-                f"'{family.sampler}'"
+                f"'{family.rules.sampler}'"
             )
         scaling = FLOW if family.name == "flow" else VARIANCE_EXPLODING
         return PictureInfo(PATCH, scaling, model.info.latent_format.name, 0)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.helios import text_window
 from ...models.token_keeper import Keeping, TokenKeeper
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
@@ -75,8 +74,8 @@ def sample(
     model, shape = guider.model, latent["samples"].shape
     check_channels(model, latent["samples"], "latent")
     info = model.info
-    stages, history = resolve_defaults(info.kind, info.family.variant, info.name, sampler.stages, sampler.history)
-    plan_units(latent["samples"], stages, history, units_of(info.kind))  # before anything is moved to the device
+    stages, history = resolve_defaults(info, sampler.stages, sampler.history)
+    plan_units(latent["samples"], stages, history, units_of(info))  # before anything is moved to the device
     noise = draw_noise(shape, seed).to(model.device)
 
     def normalize(start: Tensor) -> Tensor:
@@ -90,7 +89,7 @@ def sample(
             stages,
             generators=row_generators(seed, shape[0]),
             history=history.normalized(normalize),
-            units=units_of(info.kind),
+            units=units_of(info),
             callback=callback,
             model_dtype=model.dtype,
         )
@@ -173,19 +172,8 @@ def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tenso
 
 
 def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
-    """Pad the prompts to one length and stack them; the mask tells padding from words. Helios reads padding too."""
+    """Stack the prompts as the network reads them."""
+    tokens, mask = model.network.join_texts([tokens for tokens, _ in prompts])
+    pooled = torch.cat([pooled for _, pooled in prompts]) if model.info.pooled_width else None
     place = {"device": model.device, "dtype": model.dtype}
-    if model.info.kind == "helios":
-        return Text(torch.cat([text_window(tokens) for tokens, _ in prompts]).to(**place), None, None)
-    longest = max(tokens.shape[1] for tokens, _ in prompts)
-    padded, masks = [], []
-    for tokens, _ in prompts:
-        rows, length, width = tokens.shape
-        padded.append(torch.cat([tokens, tokens.new_zeros(rows, longest - length, width)], dim=1))
-        masks.append((torch.arange(longest) < length).long().expand(rows, -1))
-    even = all(tokens.shape[1] == longest for tokens, _ in prompts)
-    return Text(
-        torch.cat(padded).to(**place),
-        None if even else torch.cat(masks),
-        torch.cat([pooled for _, pooled in prompts]).to(**place),
-    )
+    return Text(tokens.to(**place), mask, None if pooled is None else pooled.to(**place))

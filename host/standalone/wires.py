@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.checkpoints import CheckpointInfo
-from ...models.knowledge import Vocabulary, knowledge_of
+from ...models.knowledge import Vocabulary
 from ...models.model_info import ModelInfo, VAEInfo
 from ...models.token_keeper import Keeping
 from ..devices import free_memory
@@ -63,17 +63,7 @@ class Model:
         self.latent_format = info.latent_format
         self.device = device
         self.dtype = dtype  # to compute in; float8 weights are stored in less
-        config = network.config
-        self.info = ModelInfo(
-            info.kind,
-            config.latent_channels,
-            config.text_width,
-            config.pooled_width,
-            info.latent_format,
-            info.name,
-            info.family,
-            knowledge_of(info.path).clips,
-        )
+        self.info = ModelInfo.of(info)
 
     def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text, keeping: Keeping | None = None) -> Tensor:
         """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
@@ -81,21 +71,8 @@ class Model:
         `history` is what the network remembers: clips, oldest first, or a `HeliosMemory`; its rows are repeated to `b`.
         `keeping` spares Pyramid Flow what an earlier unit has worked out.
         """
-        rows, place = len(x), {"device": x.device, "dtype": self.dtype}
-
-        def placed(clip: Tensor) -> Tensor:
-            return clip.to(**place).repeat(rows // len(clip), 1, 1, 1, 1)
-
-        noisy = x.to(self.dtype)
-        if self.info.kind == "helios":
-            memory = history.each(placed) if history else None
-            return self.network(noisy, timestep, text.tokens, memory).to(x.dtype)
-        clips = (*map(placed, history), noisy)
-        inputs = clips, timestep, text.tokens, text.mask, text.pooled
-        if keeping is None or not hasattr(self.network, "kept_shape"):
-            return self.network(*inputs).to(x.dtype)
-        with keeping.of(self.network, clips, text.tokens, text.mask) as kept:
-            return self.network(*inputs, kept).to(x.dtype)
+        answer = self.network.predict(x.to(self.dtype), timestep, history, text.tokens, text.mask, text.pooled, keeping)
+        return answer.to(x.dtype)
 
     def with_network(self, network: nn.Module) -> Model:
         """The same model with another network in place of its own."""
@@ -111,15 +88,7 @@ class VAE:
         self.network = network
         self.networks = (network,)
         self.device = device
-        config = network.config
-        self.info = VAEInfo(
-            config.time_compression,
-            config.space_compression,
-            config.latent_channels,
-            info.name,
-            config.unit,
-            knowledge_of(info.path).start,
-        )
+        self.info = VAEInfo.of(info)
 
     def decode(
         self, samples: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None

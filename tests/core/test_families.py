@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.models import checkpoints, miniflux
-from pyramid_video.models.families import FAMILIES, SAMPLERS, ModelFamily
+from pyramid_video.models.families import FAMILIES, ModelFamily
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.samplers.full_sequence import DDIMSampler, FlowSampler, GANSampler
 from pyramid_video.samplers.noise_schedule import make_schedule
@@ -35,7 +35,7 @@ def saved(path, **extra):
 def test_a_file_says_its_family(tmp_path, family):
     said = ModelFamily(family, shift=2.0, schedule="linear", prediction="epsilon", zero_terminal_snr=False)
     assert checkpoints.inspect(saved(tmp_path / "model.safetensors", family=said.to_dict())).family == said
-    assert said.sampler == SAMPLERS[family]
+    assert said.rules is FAMILIES[family] and str(said) == said.rules.title
 
 
 def test_a_file_that_says_nothing_is_a_pyramid(tmp_path):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from pyramid_video.models.checkpoint_info import CheckpointInfo, network_classes
+from pyramid_video.models.checkpoint_kinds import TRANSFORMERS
+from pyramid_video.models.families import HELIOS, ModelFamily
+from pyramid_video.models.latent_format import MINIFLUX
+from pyramid_video.models.model_info import ModelInfo
 from pyramid_video.nodes.memory import HeliosMemory
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
-from pyramid_video.samplers.presets import helios_stages_of, resolve_defaults
+from pyramid_video.samplers.presets import PRESETS, UNITS, helios_stages_of, resolve_defaults, units_of
 from pyramid_video.samplers.pyramid import sample_pyramid
 from pyramid_video.samplers.stages import make_stages
 
@@ -145,8 +152,24 @@ def test_a_clip_is_whole_chunks(frames):
         HELIOS_UNITS.plan(frames)
 
 
+def info_of(kind: str, variant: str = "") -> ModelInfo:
+    config_class, _ = network_classes(kind)
+    path = Path(f"{kind}.safetensors")
+    return ModelInfo.of(CheckpointInfo(path, kind, config_class(), MINIFLUX, ModelFamily(variant=variant)))
+
+
+@pytest.mark.parametrize("kind", sorted(TRANSFORMERS))
+def test_every_kind_of_transformer_has_presets(kind):
+    helios = kind == "helios"
+    for variant in [name for name in PRESETS if bool(name) == helios]:
+        info = info_of(kind, variant)
+        stages, history = resolve_defaults(info, None, None)
+        assert stages.made_for == history.made_for == info.made_for
+        assert (info.made_for == HELIOS) == helios and units_of(info) == UNITS[info.made_for]
+
+
 def test_what_was_made_for_another_kind_is_refused():
     with pytest.raises(ValueError, match="set 'made_for' in 'Pyramid stages' to Helios"):
-        resolve_defaults("helios", "base", "helios.safetensors", make_stages(), None)
+        resolve_defaults(info_of("helios", "base"), make_stages(), None)
     with pytest.raises(ValueError, match="memory of Helios.* use 'Temporal conditioning'"):
-        resolve_defaults("miniflux", "", "mini.safetensors", None, HeliosHistory())
+        resolve_defaults(info_of("miniflux"), None, HeliosHistory())

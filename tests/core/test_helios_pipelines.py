@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyramid_video.models import bare_layers
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
-from pyramid_video.samplers import helios_history, presets, pyramid
+from pyramid_video.samplers import helios_history, pyramid
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import row_generators
@@ -236,10 +236,3 @@ def test_grains_of_other_sizes_show(networks, grains, monkeypatch):
     monkeypatch.setattr(helios_history, "GRAINS", grains)
     made, wanted = ours_and_theirs(networks, "base", "text", chunks=3)
     assert (made - wanted).abs().max() > 3e-3
-
-
-def test_every_kind_of_model_has_a_recipe():
-    from pyramid_video.models.checkpoint_kinds import KINDS
-
-    for kind in KINDS:
-        assert presets.units_of(kind) == (HELIOS_UNITS if kind == "helios" else presets.ONE_FRAME)

@@ -10,6 +10,7 @@ import torch
 from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, join_texts, sample
 from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models.model_info import ModelInfo
+from pyramid_video.models.transformer import PyramidTransformer
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.noise import double, draw_noise, pyramid, row_generators
@@ -42,12 +43,26 @@ def omniscient(clip: Tensor, stages: PyramidStages, frames_per_unit: int = 1) ->
 PROMPT = [[torch.zeros(1, 2, 4), {"pooled_output": torch.zeros(1, 3)}]]
 
 
+class Around(PyramidTransformer):
+    """A network without layers around any function."""
+
+    def __init__(self, function: Callable[..., Tensor] | None) -> None:
+        torch.nn.Module.__init__(self)
+        self.function = function
+
+    def predict(self, *inputs):
+        return super().predict(*inputs[:6])  # it has no keys to keep
+
+    def forward(self, clips, timestep, text, mask, pooled, kept=None):
+        return self.function(clips, timestep, text, mask, pooled)
+
+
 def small_model(
     network: Callable[..., Tensor] | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Model:
     """A MODEL of the standalone host around any function, as wide as `PROMPT`."""
     model = object.__new__(Model)
-    model.network, model.dtype, model.device, model.latent_format = network, dtype, torch.device(device), None
+    model.network, model.dtype, model.device, model.latent_format = Around(network), dtype, torch.device(device), None
     model.info = ModelInfo("miniflux", 1, 4, 3, None, "small")
     return model
 

@@ -148,7 +148,7 @@ def test_a_model_of_another_family_is_sent_to_its_block(model, texts, family):
     network = model(family)
     for other in BLOCKS:
         if other != family:
-            with pytest.raises(ValueError, match=f"use '{network.info.family.sampler}'"):
+            with pytest.raises(ValueError, match=f"use '{network.info.family.rules.sampler}'"):
                 sample(other, network, texts[0])
     if family != "pyramid":
         with pytest.raises(ValueError, match="this block cannot sample"):
