@@ -24,6 +24,7 @@ class LoadModel:
         "miniflux",
         "sd3",
         "text to video",
+        "image to video",
         "文生视频",
         "テキストから動画",
     ]

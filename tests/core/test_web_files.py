@@ -32,6 +32,12 @@ def test_inactive_widgets_are_those_of_their_blocks():
         assert named and named <= {*schema["required"], *schema.get("optional", {})}
 
 
+def test_words_for_the_search_are_aliases_of_their_blocks():
+    table = WEB["search.js"].split("WORDS = {")[1].split("\n}\n")[0]
+    for block, words in re.findall(r"(\w+): '([^']+)'", table):
+        assert set(words.split(", ")) <= set(NODE_CLASS_MAPPINGS[block].SEARCH_ALIASES), block
+
+
 def names_in(text: str) -> list[str]:
     """What no translation may change: addresses, commands, files, and sizes of pictures."""
     codes = [code for code in re.findall(r"`([^`]*)`", text) if re.search("[/. ]", code)]

@@ -119,6 +119,25 @@ def test_the_workflow_that_runs_at_once_is_the_first_of_our_templates(open_page)
     assert names[0] == "text_to_video" and names.index("official_sd3") < names.index("helios_text_to_video")
 
 
+FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
+
+
+def test_what_people_search_for_finds_our_blocks_and_titles_stay_short(open_page):
+    page = open_page({})
+    page.evaluate("() => app.graph.clear()")
+    for words in ("text to video", "image to video", "i2v", "t2v"):
+        page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        page.keyboard.type(words, delay=20)
+        page.wait_for_function(f"() => ({FOUND})().some(text => text.includes('pyramid video'))")
+        if words != "t2v":
+            page.keyboard.press("Escape")
+    page.wait_for_timeout(500)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => (app.graph.nodes ?? app.graph._nodes).length")
+    title = page.evaluate("() => app.graph.serialize().nodes[0].title ?? app.graph._nodes[0].title")
+    assert title.startswith("Sample ") and "t2v" not in title
+
+
 def test_a_text_that_comes_last_leaves_the_clip_on_the_node(open_page):
     page = open_page({"1": {"class_type": "PyramidVideoSampler", "inputs": {}}})
     shown = page.evaluate(
