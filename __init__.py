@@ -9,10 +9,10 @@ from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 if inside_comfyui():
     from .host.comfyui.inputs import lend_inputs
     from .host.comfyui.pictures import offer_picture
-    from .nodes.ladder_plan import ladder_png
+    from .nodes.stages_picture import stages_png
 
     lend_inputs()
-    offer_picture("/pyramid_video/ladder", ladder_png)
+    offer_picture("/pyramid_video/ladder", stages_png)
 
 WEB_DIRECTORY = "./web"
 __version__ = "0.1.0"

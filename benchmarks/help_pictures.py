@@ -190,7 +190,7 @@ def training(small: SmallModels) -> dict[str, Tensor]:
 
 def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) -> Tensor:
     """The drawing of 'Pyramid stages (any model)' for Wan at a size of latents."""
-    from pyramid_video.nodes.spectral_drawing import draw_plan
+    from pyramid_video.nodes.any_model_drawing import draw_plan
     from pyramid_video.samplers.flow import flow_sigmas
     from pyramid_video.samplers.spectral import FLOW, PictureInfo
 

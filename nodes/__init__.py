@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 import logging
 
-from .bounds import bounded
-from .notices import with_harmless_errors
+from .block import registered
 
 FAMILIES = (
     "loaders",
     "conditioning",
-    "memory",
+    "helios_history",
     "schedules",
     "guidance",
     "latents",
     "sampling",
     "sampling_full_sequence",
-    "spectral",
+    "any_model",
     "drafts",
-    "spectrum",
+    "finish_clip",
+    "fit_spectrum",
     "viewing",
     "preview_colours",
     "datasets",
@@ -44,7 +44,7 @@ for _family in FAMILIES:
             error,
         )
         continue
-    NODE_CLASS_MAPPINGS.update({name: with_harmless_errors(bounded(node)) for name, node in _module.NODES.items()})
-    NODE_DISPLAY_NAME_MAPPINGS.update(_module.NAMES)
+    NODE_CLASS_MAPPINGS.update({block.ID: registered(block) for block in _module.BLOCKS})
+    NODE_DISPLAY_NAME_MAPPINGS.update({block.ID: block.NAME for block in _module.BLOCKS})
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

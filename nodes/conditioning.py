@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..models.prompt_weights import without_weights
-from .doubts import PROMPT_DOUBTS
-from .fitting import check_latent_fits_vae, check_start_is_complete
-from .notices import tell
+from .block import Block, Bool, Float, Int, Output, Text, Wire
+from .compatibility import check_latent_fits_vae, check_start_is_complete
+from .messages import show_message
 from .pictures import fill
+from .sampling_notes import PROMPT_NOTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,55 +21,31 @@ PLAIN = 0.05  # deviation of the colours along an edge
 QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code appends to every prompt
 
 
-class EncodePrompt:
+class EncodePrompt(Block):
+    ID, NAME = "PyramidVideoEncodePrompt", "Encode prompt"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = "Turns your words into what the model reads. Use one for what you want and one for what you do not."
-    SEARCH_ALIASES = [
-        "clip text encode",
-        "prompt",
-        "text encode",
-        "positive",
-        "negative",
-        "pyramidflow text encode",
-        "conditioning",
-        "describe",
-        "文生视频",
-        "提示词",
-        "プロンプト",
-    ]
-    RETURN_TYPES = ("CONDITIONING",)
-    OUTPUT_TOOLTIPS = ("For positive or negative of the sampler.",)
+    ALIASES = (
+        "clip text encode, prompt, text encode, positive, negative, pyramidflow text encode, conditioning, describe, "
+        "文生视频, 提示词, プロンプト"
+    )
+    REQUIRED = (
+        Wire("clip", "CLIP").tip("From 'Load text encoder'."),
+        Text("text", multiline=True, dynamicPrompts=True).tip(
+            "Empty lets the model choose. Pyramid Flow reads about 90 words (128 tokens), Helios 350 (512 tokens), "
+            "the small model a sentence or two (48 tokens); the rest is cut."
+        ),
+    )
+    OPTIONAL = (
+        Bool("add_quality_words", False).tip(
+            'On appends ", hyper quality, Ultra HD, 8K", as official Pyramid Flow prompts do. Off for negative '
+            "prompts and for the small model, which never saw these words."
+        ),
+    )
+    OUTPUTS = (Output("CONDITIONING", "For positive or negative of the sampler."),)
     FUNCTION = "encode"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "clip": ("CLIP", {"tooltip": "From 'Load text encoder'."}),
-                "text": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "dynamicPrompts": True,
-                        "tooltip": "Empty lets the model choose. Pyramid Flow reads about 90 words (128 tokens), "
-                        "Helios 350 (512 tokens), the small model a sentence or two (48 tokens); the rest is cut.",
-                    },
-                ),
-            },
-            "optional": {
-                "add_quality_words": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "tooltip": f'On appends "{QUALITY_WORDS}", as official Pyramid Flow prompts do. '
-                        "Off for negative prompts and for the small model, which never saw these words.",
-                    },
-                )
-            },
-        }
-
-    def encode(self, clip, text: str, add_quality_words: bool = False):
+    def encode(self, clip, text, add_quality_words):
         host, notices = get_host(), []
         read, weighted = without_weights(text)
         if weighted:
@@ -78,79 +55,48 @@ class EncodePrompt:
         vocabulary = host.vocabulary(clip)
         if vocabulary is not None:  # a sampler with a model that learned no other words says it
             conditioning = [
-                [features, {**extras, PROMPT_DOUBTS: vocabulary.doubts(read)}] for features, extras in conditioning
+                [features, {**extras, PROMPT_NOTES: vocabulary.doubts(read)}] for features, extras in conditioning
             ]
         words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
         if words > tokens:  # every word is at least one token, so something was cut
             notices.append(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
-        return {"ui": tell(*notices), "result": (conditioning,)} if notices else (conditioning,)
+        return {"ui": show_message(*notices), "result": (conditioning,)} if notices else (conditioning,)
 
 
-class History:
+class History(Block):
+    ID, NAME = "PyramidVideoHistory", "Temporal conditioning"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
         "Temporal conditioning: how much of the past each new piece of video sees, and a start image or clip that is "
         "taken as the past. The clip can only be continued forward; an end image cannot be set."
     )
-    SEARCH_ALIASES = [
-        "image to video",
-        "i2v",
-        "img2vid",
-        "animate image",
-        "start image",
-        "first frame",
-        "history",
-        "extend video",
-        "continue video",
-        "temporal",
-        "图生视频",
-        "画像から動画",
-    ]
-    RETURN_TYPES = ("PYRAMID_HISTORY",)
-    RETURN_NAMES = ("history",)
-    OUTPUT_TOOLTIPS = ("For the sampler.",)
+    ALIASES = (
+        "image to video, i2v, img2vid, animate image, start image, first frame, history, extend video, continue "
+        "video, temporal, 图生视频, 画像から動画"
+    )
+    REQUIRED = (
+        Int("depth", 0, 0, 64).tip(
+            "How many newest latent frames are remembered. 0 is all, as official; 1 is the fastest and forgets at "
+            "once what went out of sight; large values cost time."
+        ),
+        Float("noise", 0.0, 0.0, 0.33, 0.01).tip(
+            "Noise added to the past. 0 trusts it fully, as official; a little hides small faults that would add up "
+            "in long clips; 0.33, the most seen in training, lets things drift."
+        ),
+    )
+    OPTIONAL = (
+        Wire("vae", "VAE").tip("The video VAE; needed with a start image."),
+        Wire("start_image", "IMAGE").tip(
+            "One picture to begin with, or a clip to continue. It becomes the first frames."
+        ),
+        Wire("latent_image", "LATENT").tip(
+            "The same 'Empty video latent' as for the sampler: it tells size and length."
+        ),
+    )
+    OUTPUTS = (Output("PYRAMID_HISTORY", "For the sampler.", "history"),)
     FUNCTION = "build"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "depth": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 64,
-                        "tooltip": "How many newest latent frames are remembered. 0 is all, as official; 1 is the "
-                        "fastest and forgets at once what went out of sight; large values cost time.",
-                    },
-                ),
-                "noise": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 0.33,
-                        "step": 0.01,
-                        "tooltip": "Noise added to the past. 0 trusts it fully, as official; a little hides small "
-                        "faults that would add up in long clips; 0.33, the most seen in training, lets things drift.",
-                    },
-                ),
-            },
-            "optional": {
-                "vae": ("VAE", {"tooltip": "The video VAE; needed with a start image."}),
-                "start_image": (
-                    "IMAGE",
-                    {"tooltip": "One picture to begin with, or a clip to continue. It becomes the first frames."},
-                ),
-                "latent_image": (
-                    "LATENT",
-                    {"tooltip": "The same 'Empty video latent' as for the sampler: it tells size and length."},
-                ),
-            },
-        }
-
-    def build(self, depth: int, noise: float, vae=None, start_image=None, latent_image=None):
+    def build(self, depth, noise, vae, start_image, latent_image):
         from ..samplers.history import PyramidHistory
 
         if start_image is None:
@@ -158,7 +104,7 @@ class History:
         check_start_is_complete(vae, latent_image)
         images, notices = fit_start(start_image, get_host().vae_info(vae), latent_image)
         history = PyramidHistory(depth or None, noise, get_host().encode(vae, images))
-        return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
+        return {"ui": show_message(*notices), "result": (history,)} if notices else (history,)
 
 
 def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Tensor, list[str]]:
@@ -204,5 +150,4 @@ def has_plain_border(picture: Tensor) -> bool:
     return max(float(side.std(dim=0).max()) for side in edge) < PLAIN
 
 
-NODES = {"PyramidVideoEncodePrompt": EncodePrompt, "PyramidVideoHistory": History}
-NAMES = {"PyramidVideoEncodePrompt": "Encode prompt", "PyramidVideoHistory": "Temporal conditioning"}
+BLOCKS = (EncodePrompt, History)

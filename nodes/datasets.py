@@ -8,204 +8,114 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
-from .literals import verdict
-from .notices import counting, tell
+from .block import Block, Choice, Float, Int, Output, Text, Wire
+from .messages import counting, show_message
+from .widget_validation import validation_result
 
 if TYPE_CHECKING:
     from ..training.data.datasets import AnimationDataset, VideoDataset
 
 
-class Animations:
+class Animations(Block):
+    ID, NAME = "PyramidVideoAnimationDataset", "Animation dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Turns a folder of transparent animations into captioned training clips: every subject on eight plain colours, "
-        "standing still or moving, small, plain or large. Files named by a Unicode code point (1f405.webp) are called "
-        "what Unicode calls them (tiger), others by their file name."
+        "Turns a folder of transparent animations into captioned training clips: every subject on eight plain "
+        "colours, standing still or moving, small, plain or large. Files named by a Unicode code point (1f405.webp) "
+        "are called what Unicode calls them (tiger), others by their file name."
     )
-    SEARCH_ALIASES = [
-        "dataset",
-        "training data",
-        "sprites",
-        "emoji",
-        "webp",
-        "gif",
-        "apng",
-        "transparent",
-        "synthetic data",
-        "training",
-    ]
-    RETURN_TYPES = ("VIDEO_DATASET",)
-    RETURN_NAMES = ("dataset",)
-    OUTPUT_TOOLTIPS = ("For the trainers ('Train flow' and so on) and 'Preview video dataset'.",)
+    ALIASES = "dataset, training data, sprites, emoji, webp, gif, apng, transparent, synthetic data, training"
+    REQUIRED = (
+        Text("folder", "animations").tip(
+            "A folder below the input folder, with webp, gif or apng files that have alpha."
+        ),
+        Text("subjects", multiline=True).tip(
+            "Names divided by commas or lines, such as: tiger, baby chick. Empty takes every animation of the "
+            "folder: hundreds take minutes to decode and 2 MB each at 64 pixels."
+        ),
+        Int("size", 64, 16, 1024, 16).tip(
+            "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the size costs four times "
+            "the work, and more than the files' own size adds no detail."
+        ),
+        Int("frames", 17, 1, 241).tip(
+            "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; longer clips move "
+            "slower (the way across the frame stays the same) and cost more."
+        ),
+        Float("fps", 8.0, 1.0, 60.0).tip(
+            "Frames per second. Low values show more of the animation in a clip, with larger steps; high values "
+            "less, and smoother."
+        ),
+        Choice("split", ["train", "test", "all"], "train").tip(
+            "train: nine tenths of the combinations of subject, background, motion and size. test: the tenth never "
+            "trained on. all: both."
+        ),
+    )
+    OUTPUTS = (
+        Output("VIDEO_DATASET", "For the trainers ('Train flow' and so on) and 'Preview video dataset'.", "dataset"),
+    )
     FUNCTION = "open"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "folder": (
-                    "STRING",
-                    {
-                        "default": "animations",
-                        "tooltip": "A folder below the input folder, with webp, gif or apng files that have alpha.",
-                    },
-                ),
-                "subjects": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "Names divided by commas or lines, such as: tiger, baby chick. Empty takes every "
-                        "animation of the folder: hundreds take minutes to decode and 2 MB each at 64 pixels.",
-                    },
-                ),
-                "size": (
-                    "INT",
-                    {
-                        "default": 64,
-                        "min": 16,
-                        "max": 1024,
-                        "step": 16,
-                        "tooltip": "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the "
-                        "size costs four times the work, and more than the files' own size adds no detail.",
-                    },
-                ),
-                "frames": (
-                    "INT",
-                    {
-                        "default": 17,
-                        "min": 1,
-                        "max": 241,
-                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; "
-                        "longer clips move slower (the way across the frame stays the same) and cost more.",
-                    },
-                ),
-                "fps": (
-                    "FLOAT",
-                    {
-                        "default": 8.0,
-                        "min": 1.0,
-                        "max": 60.0,
-                        "tooltip": "Frames per second. Low values show more of the animation in a clip, with larger "
-                        "steps; high values less, and smoother.",
-                    },
-                ),
-                "split": (
-                    ["train", "test", "all"],
-                    {
-                        "default": "train",
-                        "tooltip": "train: nine tenths of the combinations of subject, background, motion and size. "
-                        "test: the tenth never trained on. all: both.",
-                    },
-                ),
-            }
-        }
 
     @classmethod
     def VALIDATE_INPUTS(cls, folder: Any = None, subjects: Any = None):
         from ..training.data.datasets import choose_files
 
-        return verdict(
+        return validation_result(
             lambda place, text: choose_files(get_host().input_folder(place), names(str(text))), folder, subjects
         )
 
-    def open(self, folder: str, subjects: str, size: int, frames: int, fps: float, split: str):
+    def open(self, folder, subjects, size, frames, fps, split):
         from ..training.data.datasets import AnimationDataset
 
         place = get_host().input_folder(folder)
         with counting("decoding animations") as on_load:
             dataset = AnimationDataset(place, names(subjects), size, frames, fps, split, on_load)
-        return {"ui": tell(describe(dataset)), "result": (dataset,)}
+        return {"ui": show_message(describe(dataset)), "result": (dataset,)}
 
 
-class VideoFolderDataset:
+class VideoFolderDataset(Block):
+    ID, NAME = "PyramidVideoFolderDataset", "Video folder dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Turns a folder of your own videos and animated pictures into captioned training clips: cut to a common length "
-        "and speed, and to the nearest of a few aspects. A table says which files are used, what is done to them, and "
-        "why others are left out."
+        "Turns a folder of your own videos and animated pictures into captioned training clips: cut to a common "
+        "length and speed, and to the nearest of a few aspects. A table says which files are used, what is done to "
+        "them, and why others are left out."
     )
-    SEARCH_ALIASES = [
-        "dataset",
-        "training data",
-        "clips",
-        "load videos",
-        "video folder",
-        "captions",
-        "buckets",
-        "load video path",
-        "directory",
-        "training",
-    ]
-    RETURN_TYPES = ("VIDEO_DATASET", "STRING")
-    RETURN_NAMES = ("dataset", "table")
-    OUTPUT_TOOLTIPS = (
-        "For the trainers ('Train flow' and so on) and 'Preview video dataset'.",
-        "One line a file: kept or dropped, and why.",
+    ALIASES = (
+        "dataset, training data, clips, load videos, video folder, captions, buckets, load video path, directory, "
+        "training"
+    )
+    REQUIRED = (
+        Text("folder", "clips").tip(
+            "A folder below the input folder, with videos (mp4, mov, mkv, webm, avi, ...), gif or animated webp and "
+            "png files, here or in folders of it. Each has its caption in a text file of the same name, or all have "
+            "theirs in a list (jsonl, json or csv)."
+        ),
+        Int("size", 64, 16, 2048, 16).tip(
+            "Clips get about size x size pixels, wide or tall as they are. 64 trains on a CPU; twice the size costs "
+            "four times the work."
+        ),
+        Int("frames", 17, 1, 241).tip(
+            "Length of a clip; a multiple of the VAE's time compression plus 1. 1 learns images; a long clip leaves "
+            "out the files that are shorter."
+        ),
+        Float("fps", 8.0, 1.0, 60.0).tip(
+            "Frames per second of the clips. Low values take every third or fourth frame of a file and show more of "
+            "it; values above the file's own repeat frames."
+        ),
+        Int("multiple", 64, 8, 256, 8).tip(
+            "Sides of the clips divide by this. Pyramid models need 64 (with 3 stages); lower values cut less off "
+            "the edges, where the model allows them."
+        ),
+    )
+    OUTPUTS = (
+        Output("VIDEO_DATASET", "For the trainers ('Train flow' and so on) and 'Preview video dataset'.", "dataset"),
+        Output("STRING", "One line a file: kept or dropped, and why.", "table"),
     )
     FUNCTION = "open"
 
     @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "folder": (
-                    "STRING",
-                    {
-                        "default": "clips",
-                        "tooltip": "A folder below the input folder, with videos (mp4, mov, mkv, webm, avi, ...), gif "
-                        "or animated webp and png files, here or in folders of it. Each has its caption in a text file "
-                        "of the same name, or all have theirs in a list (jsonl, json or csv).",
-                    },
-                ),
-                "size": (
-                    "INT",
-                    {
-                        "default": 64,
-                        "min": 16,
-                        "max": 2048,
-                        "step": 16,
-                        "tooltip": "Clips get about size x size pixels, wide or tall as they are. 64 trains on a CPU; "
-                        "twice the size costs four times the work.",
-                    },
-                ),
-                "frames": (
-                    "INT",
-                    {
-                        "default": 17,
-                        "min": 1,
-                        "max": 241,
-                        "tooltip": "Length of a clip; a multiple of the VAE's time compression plus 1. 1 learns "
-                        "images; a long clip leaves out the files that are shorter.",
-                    },
-                ),
-                "fps": (
-                    "FLOAT",
-                    {
-                        "default": 8.0,
-                        "min": 1.0,
-                        "max": 60.0,
-                        "tooltip": "Frames per second of the clips. Low values take every third or fourth frame of a "
-                        "file and show more of it; values above the file's own repeat frames.",
-                    },
-                ),
-                "multiple": (
-                    "INT",
-                    {
-                        "default": 64,
-                        "min": 8,
-                        "max": 256,
-                        "step": 8,
-                        "tooltip": "Sides of the clips divide by this. Pyramid models need 64 (with 3 stages); lower "
-                        "values cut less off the edges, where the model allows them.",
-                    },
-                ),
-            }
-        }
-
-    @classmethod
     def VALIDATE_INPUTS(cls, folder: Any = None):
-        return verdict(get_host().input_folder, folder)
+        return validation_result(get_host().input_folder, folder)
 
     @classmethod
     def IS_CHANGED(cls, **_):
@@ -213,60 +123,42 @@ class VideoFolderDataset:
         # ComfyUI saves, as what is no JSON.
         return time.time_ns()
 
-    def open(self, folder: str, size: int, frames: int, fps: float, multiple: int):
+    def open(self, folder, size, frames, fps, multiple):
         from ..training.data.video_folder import VideoFolder
 
         place = get_host().input_folder(folder)
         with counting("looking at videos") as on_load:
             dataset = VideoFolder(place, size, frames, fps, multiple, on_load)
         summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
-        return {"ui": tell(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
+        return {"ui": show_message(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
 
 
-class PreviewDataset:
+class PreviewDataset(Block):
+    ID, NAME = "PyramidVideoDatasetPreview", "Preview video dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Draws a few clips of a dataset, with their captions: look at what is learned before it is learned."
-    SEARCH_ALIASES = ["show dataset", "dataset samples", "check captions", "inspect data", "training"]
-    RETURN_TYPES = ("IMAGE", "STRING")
-    RETURN_NAMES = ("images", "captions")
-    OUTPUT_TOOLTIPS = ("The frames; the clips follow each other.", "One caption a line, in the same order.")
+    ALIASES = "show dataset, dataset samples, check captions, inspect data, training"
+    REQUIRED = (
+        Wire("dataset", "VIDEO_DATASET").tip("From a dataset block."),
+        Int("count", 4, 1, 64).tip("How many clips: 1 is quick, more show the variety."),
+        Int("seed", 0, 0, LARGEST_SEED, control_after_generate=True).tip(
+            "Which clips: the same seed draws the same ones."
+        ),
+    )
+    OUTPUTS = (
+        Output("IMAGE", "The frames; the clips follow each other.", "images"),
+        Output("STRING", "One caption a line, in the same order.", "captions"),
+    )
     FUNCTION = "preview"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "dataset": ("VIDEO_DATASET", {"tooltip": "From a dataset block."}),
-                "count": (
-                    "INT",
-                    {
-                        "default": 4,
-                        "min": 1,
-                        "max": 64,
-                        "tooltip": "How many clips: 1 is quick, more show the variety.",
-                    },
-                ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "Which clips: the same seed draws the same ones.",
-                    },
-                ),
-            }
-        }
-
-    def preview(self, dataset: VideoDataset, count: int, seed: int):
+    def preview(self, dataset: VideoDataset, count, seed):
         from ..samplers.noise import seed_generator
 
         if not callable(getattr(dataset, "sample", None)):
             raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
         videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
         images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
-        return {"ui": tell(*captions), "result": (images, "\n".join(captions))}
+        return {"ui": show_message(*captions), "result": (images, "\n".join(captions))}
 
 
 def names(text: str) -> list[str] | None:
@@ -284,13 +176,4 @@ def describe(dataset: AnimationDataset) -> str:
     )
 
 
-NODES = {
-    "PyramidVideoAnimationDataset": Animations,
-    "PyramidVideoFolderDataset": VideoFolderDataset,
-    "PyramidVideoDatasetPreview": PreviewDataset,
-}
-NAMES = {
-    "PyramidVideoAnimationDataset": "Animation dataset",
-    "PyramidVideoFolderDataset": "Video folder dataset",
-    "PyramidVideoDatasetPreview": "Preview video dataset",
-}
+BLOCKS = (Animations, VideoFolderDataset, PreviewDataset)

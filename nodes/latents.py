@@ -2,132 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..host import get_host
-from .fitting import check_latent_fits_vae
-from .notices import tell
+from .block import Block, Choice, Float, Int, Output, Wire
+from .compatibility import check_latent_fits_vae
+from .messages import show_message
 
 if TYPE_CHECKING:
     from ..samplers.stages import PyramidStages
 
 
-class EmptyLatent:
+class EmptyLatent(Block):
+    ID, NAME = "PyramidVideoEmptyLatent", "Empty video latent"
     CATEGORY = "pyramid video/latent"
     DESCRIPTION = (
-        "Size and length of the video. Both are moved to the nearest ones that the VAE and the stages allow, "
-        "and the node says so."
+        "Size and length of the video. Both are moved to the nearest ones that the VAE and the stages allow, and the "
+        "node says so."
     )
-    SEARCH_ALIASES = [
-        "empty latent video",
-        "latent size",
-        "size",
-        "resolution",
-        "width height",
-        "aspect",
-        "length",
-        "duration",
-        "seconds",
-        "frames",
-        "fps",
-        "batch size",
-    ]
-    RETURN_TYPES = ("LATENT", "INT", "FLOAT")
-    RETURN_NAMES = ("latent", "frames", "fps")
-    OUTPUT_TOOLTIPS = ("For the sampler.", "How many frames the video will have.", "For 'Create Video'.")
+    ALIASES = (
+        "empty latent video, latent size, size, resolution, width height, aspect, length, duration, seconds, frames, "
+        "fps, batch size"
+    )
+    REQUIRED = (
+        Wire("vae", "VAE").tip("The video VAE of the model: it decides which sizes and lengths exist."),
+        Int("width", 64, 16, 4096, 16).tip(
+            "Pixels. The small model knows 64 only; official ones 640 or 1280. Other sizes run, but look worse the "
+            "farther they are; larger ones need memory and time."
+        ),
+        Int("height", 64, 16, 4096, 16).tip(
+            "Pixels. The small model knows 64 only; official ones 384 or 768. Small is fast and coarse, large slow."
+        ),
+        Choice("length_unit", ["seconds", "frames"], "seconds").tip("Which of the next two widgets tells the length."),
+        Float("seconds", 2.0, 0.0, 60.0, 0.1).tip(
+            "From the first frame to the last, with length_unit 'seconds'. 0 is a single frame; the small model "
+            "learned 2, official ones up to 5 (384p) or 10 (768p). Longer drifts."
+        ),
+        Int("frames", 17, 1, 1441).tip(
+            "Length in frames, with length_unit 'frames'. 1 is an image; the small model learned 17, official ones "
+            "up to 121 (384p) or 241 (768p)."
+        ),
+        Float("fps", 8.0, 1.0, 60.0, 1.0).tip(
+            "Frames per second of the finished file: 8 for the small model, 24 for official ones. With length_unit "
+            "'seconds' low makes fewer frames and high more; with 'frames' low only plays slower and high faster."
+        ),
+    )
+    OPTIONAL = (
+        Int("batch_size", 1, 1, 64).tip("Clips made side by side, each with its own seed. More need more memory."),
+        Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'; only needed when its stage count is not 3."),
+    )
+    OUTPUTS = (
+        Output("LATENT", "For the sampler.", "latent"),
+        Output("INT", "How many frames the video will have.", "frames"),
+        Output("FLOAT", "For 'Create Video'.", "fps"),
+    )
     FUNCTION = "make"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        size = {"min": 16, "max": 4096, "step": 16}
-        return {
-            "required": {
-                "vae": ("VAE", {"tooltip": "The video VAE of the model: it decides which sizes and lengths exist."}),
-                "width": (
-                    "INT",
-                    {
-                        "default": 64,
-                        **size,
-                        "tooltip": "Pixels. The small model knows 64 only; official ones 640 or 1280. "
-                        "Other sizes run, but look worse the farther they are; larger ones need memory and time.",
-                    },
-                ),
-                "height": (
-                    "INT",
-                    {
-                        "default": 64,
-                        **size,
-                        "tooltip": "Pixels. The small model knows 64 only; official ones 384 or 768. "
-                        "Small is fast and coarse, large slow.",
-                    },
-                ),
-                "length_unit": (
-                    ["seconds", "frames"],
-                    {"default": "seconds", "tooltip": "Which of the next two widgets tells the length."},
-                ),
-                "seconds": (
-                    "FLOAT",
-                    {
-                        "default": 2.0,
-                        "min": 0.0,
-                        "max": 60.0,
-                        "step": 0.1,
-                        "tooltip": "From the first frame to the last, with length_unit 'seconds'. 0 is a single "
-                        "frame; the small model learned 2, official ones up to 5 (384p) or 10 (768p). Longer drifts.",
-                    },
-                ),
-                "frames": (
-                    "INT",
-                    {
-                        "default": 17,
-                        "min": 1,
-                        "max": 1441,
-                        "tooltip": "Length in frames, with length_unit 'frames'. 1 is an image; the small model "
-                        "learned 17, official ones up to 121 (384p) or 241 (768p).",
-                    },
-                ),
-                "fps": (
-                    "FLOAT",
-                    {
-                        "default": 8.0,
-                        "min": 1.0,
-                        "max": 60.0,
-                        "step": 1.0,
-                        "tooltip": "Frames per second of the finished file: 8 for the small model, 24 for official "
-                        "ones. With length_unit 'seconds' low makes fewer frames and high more; with 'frames' low "
-                        "only plays slower and high faster.",
-                    },
-                ),
-            },
-            "optional": {
-                "batch_size": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 64,
-                        "tooltip": "Clips made side by side, each with its own seed. More need more memory.",
-                    },
-                ),
-                "stages": (
-                    "PYRAMID_STAGES",
-                    {"tooltip": "From 'Pyramid stages'; only needed when its stage count is not 3."},
-                ),
-            },
-        }
-
-    def make(
-        self,
-        vae,
-        width: int,
-        height: int,
-        length_unit: str,
-        seconds: float,
-        frames: int,
-        fps: float,
-        batch_size: int = 1,
-        stages: PyramidStages | None = None,
-    ):
+    def make(self, vae, width, height, length_unit, seconds, frames, fps, batch_size, stages: PyramidStages | None):
         import torch
 
         from ..samplers.stages import make_stages
@@ -150,60 +81,40 @@ class EmptyLatent:
             sentences.append(f"Asked for {width}x{height}; sizes are multiples of {multiple}.")
         if legal[2] != wanted:
             sentences.append(f"Asked for {wanted} frames; lengths are {info.lengths}.")
-        return {"ui": tell(*sentences), "result": ({"samples": samples}, legal[2], float(fps))}
+        return {"ui": show_message(*sentences), "result": ({"samples": samples}, legal[2], float(fps))}
 
 
-class Decode:
+class Decode(Block):
+    ID, NAME = "PyramidVideoDecode", "Decode video"
     CATEGORY = "pyramid video/latent"
     DESCRIPTION = (
-        "Turns a latent video into pictures, a few latent frames at a time: "
-        "the same result as all at once, in less memory."
+        "Turns a latent video into pictures, a few latent frames at a time: the same result as all at once, in less "
+        "memory."
     )
-    SEARCH_ALIASES = [
-        "vae decode",
-        "vae decode tiled",
-        "chunked decode",
-        "pyramidflow vae decode",
-        "latent to image",
-        "low memory",
-        "tiling",
-    ]
-    RETURN_TYPES = ("IMAGE",)
+    ALIASES = (
+        "vae decode, vae decode tiled, chunked decode, pyramidflow vae decode, latent to image, low memory, tiling"
+    )
+    REQUIRED = (
+        Wire("vae", "VAE").tip("The video VAE that belongs to the model."),
+        Wire("samples", "LATENT").tip("From the sampler."),
+        Int("chunk_frames", 2, 0, 64).tip(
+            "Latent frames decoded at once. 1 needs the least memory, more is a little faster, 0 is all at once. The "
+            "pictures are the same. Helios is always decoded 9 at a time."
+        ),
+        Int("tile_size", 0, 0, 4096, 64).tip(
+            "0 decodes whole frames. Otherwise tiles of this many pixels (256 or 512): small tiles need little "
+            "memory, take longer and may leave faint seams."
+        ),
+    )
+    OUTPUTS = (
+        Output(
+            "IMAGE", "The frames. The clips of a batch are a list: what follows is done for each, so each is saved."
+        ),
+    )
     OUTPUT_IS_LIST = (True,)
-    OUTPUT_TOOLTIPS = ("The frames. The clips of a batch are a list: what follows is done for each, so each is saved.",)
     FUNCTION = "decode"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "vae": ("VAE", {"tooltip": "The video VAE that belongs to the model."}),
-                "samples": ("LATENT", {"tooltip": "From the sampler."}),
-                "chunk_frames": (
-                    "INT",
-                    {
-                        "default": 2,
-                        "min": 0,
-                        "max": 64,
-                        "tooltip": "Latent frames decoded at once. 1 needs the least memory, more is a little faster, "
-                        "0 is all at once. The pictures are the same. Helios is always decoded 9 at a time.",
-                    },
-                ),
-                "tile_size": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 4096,
-                        "step": 64,
-                        "tooltip": "0 decodes whole frames. Otherwise tiles of this many pixels (256 or 512): small "
-                        "tiles need little memory, take longer and may leave faint seams.",
-                    },
-                ),
-            }
-        }
-
-    def decode(self, vae, samples: dict[str, Any], chunk_frames: int = 2, tile_size: int = 0):
+    def decode(self, vae, samples, chunk_frames, tile_size):
         host = get_host()
         check_latent_fits_vae(host.vae_info(vae), samples)
         pictures = host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None)
@@ -215,5 +126,4 @@ def nearest(size: int, multiple: int) -> int:
     return max(multiple, (2 * size + multiple) // (2 * multiple) * multiple)
 
 
-NODES = {"PyramidVideoEmptyLatent": EmptyLatent, "PyramidVideoDecode": Decode}
-NAMES = {"PyramidVideoEmptyLatent": "Empty video latent", "PyramidVideoDecode": "Decode video"}
+BLOCKS = (EmptyLatent, Decode)

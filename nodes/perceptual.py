@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 from ..host import get_host
-from .choices import model_names
+from .block import Block, Float, Output
+from .shared_inputs import ModelFile
 
 OWN_LINEAR = "those of the same file"
 
 
-class LoadPerceptual:
+class LoadPerceptual(Block):
+    ID, NAME = "PyramidVideoLoadPerceptual", "Load perceptual loss"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. The "
-        "file is yours, in models/classifiers."
+        "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. "
+        "The file is yours, in models/classifiers."
     )
-    SEARCH_ALIASES = ["lpips", "vgg", "vgg16", "perceptual loss", "feature loss", "train", "training"]
-    RETURN_TYPES = ("PERCEPTUAL_LOSS",)
-    RETURN_NAMES = ("perceptual",)
-    OUTPUT_TOOLTIPS = ("For 'Train VAE'.",)
+    ALIASES = "lpips, vgg, vgg16, perceptual loss, feature loss, train, training"
+    REQUIRED = (
+        ModelFile("vgg_name", "classifiers").tip(
+            "A VGG16 as safetensors with the names of torchvision or timm, in models/classifiers."
+        ),
+        Float("weight", 0.1, 0.0, 100.0, 0.01).tip(
+            "How much it counts beside the errors of the pixels. 0.1 is gentle; with linear weights the numbers are "
+            "about ten times smaller, and 1 is usual."
+        ),
+    )
+    OPTIONAL = (
+        ModelFile("linear_name", "classifiers", OWN_LINEAR).tip(
+            "A safetensors file with the linear weights of LPIPS, if they are in another file. Where there are none, "
+            "all features count alike."
+        ),
+    )
+    OUTPUTS = (Output("PERCEPTUAL_LOSS", "For 'Train VAE'.", "perceptual"),)
     FUNCTION = "load"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        files = model_names("classifiers")
-        return {
-            "required": {
-                "vgg_name": (
-                    files,
-                    {"tooltip": "A VGG16 as safetensors with the names of torchvision or timm, in models/classifiers."},
-                ),
-                "weight": (
-                    "FLOAT",
-                    {
-                        "default": 0.1,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.01,
-                        "tooltip": "How much it counts beside the errors of the pixels. 0.1 is gentle; with linear "
-                        "weights the numbers are about ten times smaller, and 1 is usual.",
-                    },
-                ),
-            },
-            "optional": {
-                "linear_name": (
-                    [OWN_LINEAR, *files],
-                    {
-                        "default": OWN_LINEAR,
-                        "tooltip": "A safetensors file with the linear weights of LPIPS, if they are in another file. "
-                        "Where there are none, all features count alike.",
-                    },
-                ),
-            },
-        }
-
-    def load(self, vgg_name: str, weight: float, linear_name: str = OWN_LINEAR):
+    def load(self, vgg_name, weight, linear_name):
         import torch
 
         from ..models.perceptual import load_perceptual
@@ -65,5 +47,4 @@ class LoadPerceptual:
             return (PerceptualTerm(load_perceptual(host.find_model("classifiers", vgg_name), linear), weight),)
 
 
-NODES = {"PyramidVideoLoadPerceptual": LoadPerceptual}
-NAMES = {"PyramidVideoLoadPerceptual": "Load perceptual loss"}
+BLOCKS = (LoadPerceptual,)

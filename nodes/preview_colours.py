@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
-from .notices import counting, tell
+from .block import Block, Int, Output, Wire
+from .messages import counting, show_message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,56 +14,36 @@ if TYPE_CHECKING:
     from ..training.data.datasets import VideoDataset
 
 
-class FitPreviewColours:
+class FitPreviewColours(Block):
+    ID, NAME = "PyramidVideoFitPreviewColours", "Fit preview colours"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
         "Previews of official models have false colours, because their files do not say what the latents look like. "
         "This block finds the true ones from a few videos and keeps them, so that previews have them from now on."
     )
-    SEARCH_ALIASES = [
-        "latent rgb factors",
-        "latent2rgb",
-        "preview colors",
-        "preview colours",
-        "false colours",
-        "wrong preview",
-        "live preview",
-    ]
-    RETURN_TYPES = ("IMAGE",)
-    RETURN_NAMES = ("comparison",)
-    OUTPUT_TOOLTIPS = ("A clip that was not learned from, and its preview beside it.",)
+    ALIASES = (
+        "latent rgb factors, latent2rgb, preview colors, preview colours, false colours, wrong preview, live preview"
+    )
+    REQUIRED = (
+        Wire("model", "MODEL").tip("The official model whose previews are to have true colours."),
+        Wire("vae", "VAE").tip("The VAE that belongs to it: another one would teach wrong colours."),
+        Wire("dataset", "VIDEO_DATASET").tip(
+            "Colourful videos, from a dataset block. Ten are plenty; captions are not read."
+        ),
+        Int("clips", 16, 4, 1000).tip(
+            "How many clips are drawn; one in four only judges. 4 is quick, above 50 little changes."
+        ),
+    )
+    OUTPUTS = (Output("IMAGE", "A clip that was not learned from, and its preview beside it.", "comparison"),)
     FUNCTION = "fit"
     OUTPUT_NODE = True
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "model": ("MODEL", {"tooltip": "The official model whose previews are to have true colours."}),
-                "vae": ("VAE", {"tooltip": "The VAE that belongs to it: another one would teach wrong colours."}),
-                "dataset": (
-                    "VIDEO_DATASET",
-                    {"tooltip": "Colourful videos, from a dataset block. Ten are plenty; captions are not read."},
-                ),
-                "clips": (
-                    "INT",
-                    {
-                        "default": 16,
-                        "min": 4,
-                        "max": 1000,
-                        "tooltip": "How many clips are drawn; one in four only judges. 4 is quick, above 50 little "
-                        "changes.",
-                    },
-                ),
-            }
-        }
-
-    def fit(self, model, vae, dataset: VideoDataset, clips: int):
+    def fit(self, model, vae, dataset: VideoDataset, clips):
         from ..models.preview_colours import save_colours
         from ..training.data.preview_colours import fit_preview
         from .comparison import beside_each_other
+        from .compatibility import check_vae_fits_model
         from .drawing import playing_on_node
-        from .fitting import check_vae_fits_model
 
         host = get_host()
         info = host.model_info(model)
@@ -77,12 +58,11 @@ class FitPreviewColours:
             fitted = fit_preview(dataset, encode, info.latent_format, clips, on_clip)
         save_colours(host.preview_colours, fitted.latent_format)
         pair, _ = beside_each_other([fitted.pictures, fitted.previews], ["clip", "preview"])
-        said = tell(
+        said = show_message(
             f"Previews of {info.latent_format.name} models now have true colours: they show "
             f"{max(0.0, fitted.explained):.0%} of what differs from place to place in clips that were not learned from."
         )
         return {"ui": {**said, **playing_on_node(pair, 4.0, name="colours")}, "result": (pair,)}
 
 
-NODES = {"PyramidVideoFitPreviewColours": FitPreviewColours}
-NAMES = {"PyramidVideoFitPreviewColours": "Fit preview colours"}
+BLOCKS = (FitPreviewColours,)

@@ -5,272 +5,137 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from .choices import LATENT, NEGATIVE, POSITIVE, SEED
-from .doubts import say_doubts, with_notes
-from .fitting import check_family, check_latent_fits_model, check_text_fits_model
+from ..models.families import FAMILIES
+from ..samplers.names import SOLVER_NAMES
+from .block import Block, Choice, Float, Input, Int, Wire
+from .compatibility import check_family, check_latent_fits_model, check_texts_fit_model
+from .sampling_notes import show_notes, with_notes
+from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 
 if TYPE_CHECKING:
+    from ..models.model_info import ModelInfo
     from ..samplers.full_sequence import FullSequenceSampler
 
-CFG = (
-    "FLOAT",
-    {
-        "default": 3.0,
-        "min": 0.0,
-        "max": 30.0,
-        "step": 0.1,
-        "tooltip": "How strongly the prompt pulls. 1 is the prompt alone (twice as fast); 2 to 5 follow it more "
-        "closely; high values burn colours. 0 follows the negative prompt. Not read without a negative prompt.",
-    },
+PLAIN, CFG_ZERO = "plain", "CFG-Zero*"
+CFG = Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
+    "How strongly the prompt pulls. 1 is the prompt alone (twice as fast); 2 to 5 follow it more closely; high values "
+    "burn colours. 0 follows the negative prompt. Not read without a negative prompt."
 )
 
 
-def model_of(family: str) -> tuple[str, dict[str, str]]:
-    return ("MODEL", {"tooltip": f"A {family} from 'Load video model', with or without LoRAs."})
+def wires(family: str) -> tuple[Input, ...]:
+    """What every sampler of full sequences is wired to, and its seed."""
+    model = Wire("model", "MODEL").tip(f"A {FAMILIES[family]} from 'Load video model', with or without LoRAs.")
+    return model, POSITIVE, LATENT, SEED
 
 
-def sample(
-    model,
-    sampler: FullSequenceSampler,
-    positive: list,
-    negative: list | None,
-    cfg: float,
-    latent: dict[str, Any],
-    seed: int,
-) -> tuple | dict[str, Any]:
-    """Let the host play `sampler`, once model, texts and latent are known to fit."""
-    host = get_host()
-    info = host.model_info(model)
-    check_family(info, sampler.family)
-    check_latent_fits_model(info, latent)
-    check_text_fits_model(info, positive, "positive")
-    if negative is not None:
-        check_text_fits_model(info, negative, "negative")
-    said = say_doubts(info, latent, positive)
-    return with_notes(host.sample_full_sequence(model, sampler, positive, negative, cfg, latent, seed), said)
+class FullSequence(Block):
+    """A sampler of full sequences: checks that everything fits, and lets the host run what `sampler` makes."""
 
-
-class FlowSampler:
     CATEGORY = "pyramid video/sample"
+    OUTPUTS = (FINISHED,)
+    FUNCTION = "sample"
+    FAMILY: str
+
+    def sampler(self, model: Any, info: ModelInfo, guided: bool, **settings: Any) -> FullSequenceSampler:
+        """The sampler that the widgets describe; `guided` says whether there is guidance."""
+        raise NotImplementedError
+
+    def sample(self, model, positive, latent_image, seed, negative=None, cfg=1.0, **settings):
+        host = get_host()
+        info = host.model_info(model)
+        check_family(info, self.FAMILY)
+        check_latent_fits_model(info, latent_image)
+        check_texts_fit_model(info, positive, negative)
+        sampler = self.sampler(model, info, negative is not None and cfg != 1, **settings)
+        notes = show_notes(info, latent_image, positive)
+        made = host.sample_full_sequence(model, sampler, positive, negative, cfg, latent_image, seed)
+        return with_notes(made, notes)
+
+
+class FlowSampler(FullSequence):
+    FAMILY = "flow"
+    ID, NAME = "PyramidVideoFlowSampler", "Sample flow"
     DESCRIPTION = "Makes the video with a flow matching model: all frames at once, along a path from noise to data."
-    SEARCH_ALIASES = [
-        "ksampler",
-        "rectified flow",
-        "flow matching",
-        "euler",
-        "heun",
-        "midpoint",
-        "text to video",
-        "t2v",
-        "generate",
-        "文生视频",
-        "テキストから動画",
-    ]
-    RETURN_TYPES = ("LATENT",)
-    OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
-    FUNCTION = "sample"
+    ALIASES = (
+        "ksampler, rectified flow, flow matching, euler, heun, midpoint, text to video, t2v, generate, "
+        "文生视频, テキストから動画"
+    )
+    REQUIRED = (
+        *wires("flow"),
+        Int("steps", 10, 1, 1000).tip(
+            "Steps along the path. 1 gives the blurred mean of what fits the prompt, 5 to 20 are usual, above 50 "
+            "little changes."
+        ),
+        CFG,
+    )
+    OPTIONAL = (
+        NEGATIVE,
+        Choice("solver", SOLVER_NAMES, "euler").tip(
+            "euler asks the model once a step; heun and midpoint ask twice and follow bends more closely."
+        ),
+        Float("shift", 0.0, 0.0, 20.0, 0.1).tip(
+            "Where the noise levels sit. 0 takes the model's own shift, 1 an even line; above 1 stays noisy longer "
+            "(layout), below 1 hurries to detail."
+        ),
+        Choice("guidance_rule", (PLAIN, CFG_ZERO), PLAIN).tip(
+            "How cfg combines the two answers. CFG-Zero* first corrects the length of the negative one: it helps "
+            "where cfg burns colours."
+        ),
+        Int("zero_steps", 0, 0, 100).tip(
+            "With CFG-Zero*: steps at the start that stand still. 0 only corrects the length, 1 of 10 is usual; more "
+            "leaves less of the way to go."
+        ),
+    )
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "model": model_of("flow matching model"),
-                "positive": POSITIVE,
-                "latent_image": LATENT,
-                "seed": SEED,
-                "steps": (
-                    "INT",
-                    {
-                        "default": 10,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "Steps along the path. 1 gives the blurred mean of what fits the prompt, 5 to 20 "
-                        "are usual, above 50 little changes.",
-                    },
-                ),
-                "cfg": CFG,
-            },
-            "optional": {
-                "negative": NEGATIVE,
-                "solver": (
-                    ["euler", "heun", "midpoint"],
-                    {
-                        "default": "euler",
-                        "tooltip": "euler asks the model once a step; heun and midpoint ask twice and follow bends "
-                        "more closely.",
-                    },
-                ),
-                "shift": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 20.0,
-                        "step": 0.1,
-                        "tooltip": "Where the noise levels sit. 0 takes the model's own shift, 1 an even line; above 1 "
-                        "stays noisy longer (layout), below 1 hurries to detail.",
-                    },
-                ),
-                "guidance_rule": (
-                    ["plain", "CFG-Zero*"],
-                    {
-                        "default": "plain",
-                        "tooltip": "How cfg combines the two answers. CFG-Zero* first corrects the length of the "
-                        "negative one: it helps where cfg burns colours.",
-                    },
-                ),
-                "zero_steps": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 100,
-                        "tooltip": "With CFG-Zero*: steps at the start that stand still. 0 only corrects the length, 1 "
-                        "of 10 is usual; more leaves less of the way to go.",
-                    },
-                ),
-            },
-        }
+    def sampler(self, model, info, guided, steps, solver, shift, guidance_rule, zero_steps):
+        from ..samplers.full_sequence import FlowSampler
 
-    def sample(
-        self,
-        model,
-        positive: list,
-        latent_image: dict[str, Any],
-        seed: int,
-        steps: int,
-        cfg: float,
-        negative: list | None = None,
-        solver: str = "euler",
-        shift: float = 0.0,
-        guidance_rule: str = "plain",
-        zero_steps: int = 0,
-    ):
-        from ..samplers.full_sequence import FlowSampler as Sampler
-
+        zero_star = guidance_rule == CFG_ZERO and guided
         shift = shift or get_host().shift_of(model)
-        zero_star = guidance_rule == "CFG-Zero*" and negative is not None and cfg != 1
-        sampler = Sampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
-        return sample(model, sampler, positive, negative, cfg, latent_image, seed)
+        return FlowSampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
 
 
-class DDIMSampler:
-    CATEGORY = "pyramid video/sample"
+class DDIMSampler(FullSequence):
+    FAMILY = "diffusion"
+    ID, NAME = "PyramidVideoDDIMSampler", "Sample DDIM"
     DESCRIPTION = "Makes the video with a diffusion model: all frames at once, down the levels of noise it was taught."
-    SEARCH_ALIASES = [
-        "ksampler",
-        "ddim",
-        "ancestral",
-        "ddpm",
-        "diffusion",
-        "denoise",
-        "text to video",
-        "t2v",
-        "generate",
-        "文生视频",
-        "テキストから動画",
-    ]
-    RETURN_TYPES = ("LATENT",)
-    OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
-    FUNCTION = "sample"
+    ALIASES = (
+        "ksampler, ddim, ancestral, ddpm, diffusion, denoise, text to video, t2v, generate, 文生视频, テキストから動画"
+    )
+    REQUIRED = (
+        *wires("diffusion"),
+        Int("steps", 50, 1, 1000).tip(
+            "How many of the 1000 levels are visited. Below 10 is rough, 50 is usual, above 250 little changes."
+        ),
+        CFG,
+    )
+    OPTIONAL = (
+        NEGATIVE,
+        Float("eta", 0.0, 0.0, 1.0, 0.05).tip(
+            "Fresh noise in every step. 0 is DDIM, where the seed's noise alone decides; 1 is ancestral sampling, "
+            "which needs more steps."
+        ),
+    )
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "model": model_of("diffusion model"),
-                "positive": POSITIVE,
-                "latent_image": LATENT,
-                "seed": SEED,
-                "steps": (
-                    "INT",
-                    {
-                        "default": 50,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "How many of the 1000 levels are visited. Below 10 is rough, 50 is usual, above 250 "
-                        "little changes.",
-                    },
-                ),
-                "cfg": CFG,
-            },
-            "optional": {
-                "negative": NEGATIVE,
-                "eta": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.05,
-                        "tooltip": "Fresh noise in every step. 0 is DDIM, where the seed's noise alone decides; 1 is "
-                        "ancestral sampling, which needs more steps.",
-                    },
-                ),
-            },
-        }
-
-    def sample(
-        self,
-        model,
-        positive: list,
-        latent_image: dict[str, Any],
-        seed: int,
-        steps: int,
-        cfg: float,
-        negative: list | None = None,
-        eta: float = 0.0,
-    ):
-        from ..samplers.full_sequence import DDIMSampler as Sampler
+    def sampler(self, model, info, guided, steps, eta):
+        from ..samplers.full_sequence import DDIMSampler
         from ..samplers.noise_schedule import schedule_of
 
-        schedule = schedule_of(get_host().model_info(model).family)
-        return sample(model, Sampler(schedule, steps, eta), positive, negative, cfg, latent_image, seed)
+        return DDIMSampler(schedule_of(info.family), steps, eta)
 
 
-class GANSampler:
-    CATEGORY = "pyramid video/sample"
+class GANSampler(FullSequence):
+    FAMILY = "gan"
+    ID, NAME = "PyramidVideoGANSampler", "Sample GAN"
     DESCRIPTION = "Makes the video with the generator of a GAN: one pass of the model, and done."
-    SEARCH_ALIASES = [
-        "gan",
-        "generator",
-        "one step",
-        "single step",
-        "fast",
-        "text to video",
-        "t2v",
-        "generate",
-        "文生视频",
-        "テキストから動画",
-    ]
-    RETURN_TYPES = ("LATENT",)
-    OUTPUT_TOOLTIPS = ("The finished latent video, for 'Decode video' or VAE Decode.",)
-    FUNCTION = "sample"
+    ALIASES = "gan, generator, one step, single step, fast, text to video, t2v, generate, 文生视频, テキストから動画"
+    REQUIRED = wires("gan")
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "model": model_of("GAN generator"),
-                "positive": POSITIVE,
-                "latent_image": LATENT,
-                "seed": SEED,
-            }
-        }
+    def sampler(self, model, info, guided):
+        from ..samplers.full_sequence import GANSampler
 
-    def sample(self, model, positive: list, latent_image: dict[str, Any], seed: int):
-        from ..samplers.full_sequence import GANSampler as Sampler
-
-        return sample(model, Sampler(), positive, None, 1.0, latent_image, seed)
+        return GANSampler()
 
 
-NODES = {
-    "PyramidVideoFlowSampler": FlowSampler,
-    "PyramidVideoDDIMSampler": DDIMSampler,
-    "PyramidVideoGANSampler": GANSampler,
-}
-NAMES = {
-    "PyramidVideoFlowSampler": "Sample flow",
-    "PyramidVideoDDIMSampler": "Sample DDIM",
-    "PyramidVideoGANSampler": "Sample GAN",
-}
+BLOCKS = (FlowSampler, DDIMSampler, GANSampler)

@@ -5,98 +5,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from ..samplers.seeds import LARGEST_SEED
-from .literals import verdict
-from .train_run import NamesFile, check_run, output_file, saved
+from .block import Block, Choice, Float, Int, Output, Text, Wire
+from .training_files import Saver, saved, saver_inputs
+from .widget_validation import validation_result
 
 if TYPE_CHECKING:
     from ..training.trainer import TrainedModel
 
-RUN = ("TRAINING_RUN", {"tooltip": "From a trainer."})
 
-
-class Validation:
+class Validation(Block):
+    ID, NAME = "PyramidVideoValidation", "Validation"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Prompts that are made into clips every so many steps. The trainer shows them, and keeps them as animated webp "
-        "files beside its run."
+        "Prompts that are made into clips every so many steps. The trainer shows them, and keeps them as animated "
+        "webp files beside its run."
     )
-    SEARCH_ALIASES = [
-        "samples",
-        "sample prompts",
-        "preview while training",
-        "eval",
-        "test prompts",
-        "train",
-        "training",
-    ]
-    RETURN_TYPES = ("TRAINING_VALIDATION",)
-    RETURN_NAMES = ("validation",)
-    OUTPUT_TOOLTIPS = ("For a trainer.",)
+    ALIASES = "samples, sample prompts, preview while training, eval, test prompts, train, training"
+    REQUIRED = (
+        Text("prompts", "a tiger moving left on a blue background", multiline=True).tip(
+            "One prompt a line, up to 16. Take some that the data do not hold."
+        ),
+        Int("every", 500, 1, 1000000).tip("Steps between two looks, and one more at the end. Often is slow."),
+    )
+    OPTIONAL = (
+        Int("steps", 0, 0, 1000).tip(
+            "Steps of sampling (of a pyramid: in each stage). 0 takes what is usual for the family: flow 10, "
+            "diffusion 50, pyramid 10."
+        ),
+        Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
+            "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none."
+        ),
+        Int("first_seed", 0, 0, 18446744073709551615).tip(
+            "Noise of the first prompt; the next ones use seed + 1, ... The same at every look."
+        ),
+    )
+    OUTPUTS = (Output("TRAINING_VALIDATION", "For a trainer.", "validation"),)
     FUNCTION = "make"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "prompts": (
-                    "STRING",
-                    {
-                        "default": "a tiger moving left on a blue background",
-                        "multiline": True,
-                        "tooltip": "One prompt a line, up to 16. Take some that the data do not hold.",
-                    },
-                ),
-                "every": (
-                    "INT",
-                    {
-                        "default": 500,
-                        "min": 1,
-                        "max": 1_000_000,
-                        "tooltip": "Steps between two looks, and one more at the end. Often is slow.",
-                    },
-                ),
-            },
-            "optional": {
-                "steps": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 1000,
-                        "tooltip": "Steps of sampling (of a pyramid: in each stage). 0 takes what is usual for the "
-                        "family: flow 10, diffusion 50, pyramid 10.",
-                    },
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 3.0,
-                        "min": 0.0,
-                        "max": 30.0,
-                        "step": 0.1,
-                        "tooltip": "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none.",
-                    },
-                ),
-                "first_seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "tooltip": "Noise of the first prompt; the next ones use seed + 1, ... The same at every look.",
-                    },
-                ),
-            },
-        }
 
     @classmethod
     def VALIDATE_INPUTS(cls, prompts: Any = None):
         from ..training.run.validation import ValidationPlan
 
-        return verdict(lambda text: ValidationPlan(prompt_lines(str(text))), prompts)
+        return validation_result(lambda text: ValidationPlan(prompt_lines(str(text))), prompts)
 
-    def make(self, prompts: str, every: int, steps: int = 0, cfg: float = 3.0, first_seed: int = 0):
+    def make(self, prompts, every, steps, cfg, first_seed):
         from ..training.run.validation import ValidationPlan
 
         return (ValidationPlan(prompt_lines(prompts), every, steps, cfg, first_seed),)
@@ -107,18 +59,17 @@ def prompt_lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-class TrainingCurves:
+class TrainingCurves(Block):
+    ID, NAME = "PyramidVideoTrainingCurves", "Training curves"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = "Draws the losses of a run over its steps."
-    SEARCH_ALIASES = ["loss graph", "plot loss", "loss curve", "tensorboard", "training log", "train", "training"]
-    RETURN_TYPES = ("IMAGE", "LOSS_MAP")
-    RETURN_NAMES = ("curves", "loss_map")
-    OUTPUT_TOOLTIPS = ("The curves as a picture.", "The loss of every step, for core's 'Plot Loss Graph'.")
+    ALIASES = "loss graph, plot loss, loss curve, tensorboard, training log, train, training"
+    REQUIRED = (Wire("run", "TRAINING_RUN").tip("From a trainer."),)
+    OUTPUTS = (
+        Output("IMAGE", "The curves as a picture.", "curves"),
+        Output("LOSS_MAP", "The loss of every step, for core's 'Plot Loss Graph'.", "loss_map"),
+    )
     FUNCTION = "draw"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"run": RUN}}
 
     def draw(self, run: TrainedModel):
         import numpy as np
@@ -133,62 +84,33 @@ class TrainingCurves:
         return (pixels.unsqueeze(0), {"loss": [value for _, value in curves.get("loss", ())]})
 
 
-class SaveTrained(NamesFile):
-    CATEGORY = "pyramid video/training"
+class SaveTrained(Saver):
+    KIND, WHAT = "diffusion_models", "model"
+    ID, NAME = "PyramidVideoSaveTrained", "Save trained model"
     DESCRIPTION = (
         "Saves the trained model with its averaged weights, where 'Load video model' finds it, and hands it on for "
         "sampling in the same graph."
     )
-    SEARCH_ALIASES = ["save model", "save checkpoint", "export checkpoint", "safetensors", "train", "training"]
-    RETURN_TYPES = ("MODEL",)
-    OUTPUT_TOOLTIPS = ("The saved model, for the sampler of its family.",)
-    FUNCTION = "save"
-    OUTPUT_NODE = True
+    ALIASES = "save model, save checkpoint, export checkpoint, safetensors, train, training"
+    REQUIRED = saver_inputs("a trainer", "diffusion_models", "my_video_model")
+    OPTIONAL = (
+        Choice("precision", ["fp16", "bf16", "fp32"], "fp16").tip(
+            "How numbers are stored. fp16 is half the size and loses nothing that is seen; bf16 for models with "
+            "large numbers (official ones); fp32 is exact."
+        ),
+    )
+    OUTPUTS = (Output("MODEL", "The saved model, for the sampler of its family."),)
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "run": RUN,
-                "name": (
-                    "STRING",
-                    {
-                        "default": "my_video_model",
-                        "tooltip": "Name of the file in output/diffusion_models; beside an older one it gets a number.",
-                    },
-                ),
-            },
-            "optional": {
-                "precision": (
-                    ["fp16", "bf16", "fp32"],
-                    {
-                        "default": "fp16",
-                        "tooltip": "How numbers are stored. fp16 is half the size and loses nothing that is seen; bf16 "
-                        "for models with large numbers (official ones); fp32 is exact.",
-                    },
-                ),
-            },
-        }
-
-    def save(self, run: TrainedModel, name: str, precision: str = "fp16"):
+    def save(self, run: TrainedModel, name, precision):
         import torch
 
         from ..training.trainer import TrainedModel
 
-        check_run(run, TrainedModel, "Save trained model")
+        self.check(run, TrainedModel)
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        asked = output_file(self.KIND, name, self.WHAT)
+        asked = self.file(name)
         path = run.save(asked, types[precision], replace=False)
         return saved(path, asked, get_host().load_model(path))
 
 
-NODES = {
-    "PyramidVideoValidation": Validation,
-    "PyramidVideoTrainingCurves": TrainingCurves,
-    "PyramidVideoSaveTrained": SaveTrained,
-}
-NAMES = {
-    "PyramidVideoValidation": "Validation",
-    "PyramidVideoTrainingCurves": "Training curves",
-    "PyramidVideoSaveTrained": "Save trained model",
-}
+BLOCKS = (Validation, TrainingCurves, SaveTrained)

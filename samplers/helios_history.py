@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..models.families import HELIOS
 from ..models.helios_memory import UNIT_FRAMES, Grain, HeliosMemory
 from .history import StageHistory, UnitHistory
-from .model_kinds import HELIOS
 from .noise import Generators, white_noise
 from .units import Units
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .model_kinds import HELIOS
+from ..models.families import HELIOS
 from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule, TokenShift
 from .stages import (
     PyramidStages,

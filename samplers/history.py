@@ -9,8 +9,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ..models.families import PYRAMID_FLOW
 from ..models.helios_memory import HeliosMemory
-from .model_kinds import PYRAMID_FLOW
 from .noise import Generators, pyramid, white_noise
 from .units import Units
 

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..models.families import ModelFamily
+from .names import PREDICTIONS, SCHEDULES
 
 NUM_TRAIN_TIMESTEPS = 1000
-SCHEDULES = ("linear", "cosine")
-PREDICTIONS = ("epsilon", "v")
 LINEAR_BETAS = (1e-4, 0.02)
 LARGEST_BETA = 0.999
 COSINE_OFFSET = 0.008

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .names import SOLVER_NAMES
+
 Velocity = Callable[[Tensor, float], Tensor]  # (x, sigma) -> velocity (noise - data), in any floating type
 Solver = Callable[[Velocity, Tensor, float, float], Tensor]  # (velocity, x, sigma, sigma_next) -> x at sigma_next
 
@@ -39,7 +41,7 @@ def midpoint(velocity: Velocity, x: Tensor, sigma: float, sigma_next: float) -> 
     return euler_step(x, velocity(euler(velocity, x, sigma, middle), middle), sigma, sigma_next)
 
 
-SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "midpoint": midpoint}
+SOLVERS: dict[str, Solver] = dict(zip(SOLVER_NAMES, (euler, heun, midpoint), strict=True))
 
 
 def count_calls(solver: str, steps: int) -> int:

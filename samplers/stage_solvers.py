@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from .names import STAGE_SOLVER_NAMES
 from .solvers import euler_step
 
 Advance = Callable[[int, Tensor, Tensor], Tensor]  # (step, x, velocity there) -> x at the next level
@@ -103,7 +104,7 @@ def log_snr(sigma: float) -> float:
     return math.log((1 - sigma) / sigma) if sigma < 1 else -math.inf
 
 
-STAGE_SOLVERS: dict[str, StageSolver] = {"euler": euler, "unipc": unipc, "dmd": dmd}
+STAGE_SOLVERS: dict[str, StageSolver] = dict(zip(STAGE_SOLVER_NAMES, (euler, unipc, dmd), strict=True))
 
 
 def check_solver(name: str) -> None:

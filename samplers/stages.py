@@ -15,8 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..models.families import PYRAMID_FLOW
 from ..models.layers import PATCH
-from .model_kinds import PYRAMID_FLOW
 from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule
 from .stage_solvers import check_solver
 

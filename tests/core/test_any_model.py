@@ -15,8 +15,9 @@ from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
-from pyramid_video.nodes.drafts import begin_of, below, least_level, rows_of
-from pyramid_video.nodes.spectral import numbers
+from pyramid_video.nodes.any_model import numbers
+from pyramid_video.nodes.drafts import rows_of
+from pyramid_video.nodes.finish_clip import begin_of, below, least_level
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
 from pyramid_video.samplers.full_sequence import FlowSampler
 from pyramid_video.samplers.spectral_stages import SpectralStages, left_out, work_share

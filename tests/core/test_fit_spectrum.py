@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyramid_video.nodes.spectrum import draw_spectrum, text_of
+from pyramid_video.nodes.fit_spectrum import draw_spectrum, text_of
 from pyramid_video.samplers.fit_spectrum import fit_spectrum
 from pyramid_video.samplers.spectral import dct_matrix
 from pyramid_video.samplers.spectrum import WAN

@@ -11,7 +11,7 @@ from pyramid_video.models.checkpoint_kinds import TRANSFORMERS
 from pyramid_video.models.families import HELIOS, ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.model_info import ModelInfo
-from pyramid_video.nodes.memory import HeliosMemory
+from pyramid_video.nodes.helios_history import HeliosMemory
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.presets import PRESETS, UNITS, helios_stages_of, resolve_defaults, units_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.host import use_host
+from pyramid_video.models.families import HELIOS
 from pyramid_video.models.model_info import VAEInfo
-from pyramid_video.nodes.fitting import check_start_fits
-from pyramid_video.nodes.memory import HeliosMemory
+from pyramid_video.nodes.compatibility import check_start_fits
+from pyramid_video.nodes.helios_history import HeliosMemory
 from pyramid_video.nodes.schedules import Stages
-from pyramid_video.samplers.model_kinds import HELIOS
 from pyramid_video.samplers.presets import helios_stages_of
 
 LATENT = {"samples": torch.zeros(1, 16, 18, 4, 6)}  # 48 x 32 pixels

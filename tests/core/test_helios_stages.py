@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from pyramid_video.models.families import HELIOS, PYRAMID_FLOW
 from pyramid_video.samplers.helios_stages import make_helios_stages
-from pyramid_video.samplers.model_kinds import HELIOS, PYRAMID_FLOW
 from pyramid_video.samplers.sigma_schedule import TokenShift
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
 from pyramid_video.samplers.stages import make_stages

@@ -18,8 +18,8 @@ from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
-from pyramid_video.nodes.ladder import HEIGHT, WIDTH, draw_ladder
 from pyramid_video.nodes.latents import nearest
+from pyramid_video.nodes.stages_drawing import HEIGHT, WIDTH, draw_stages
 from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
@@ -190,9 +190,17 @@ def test_everything_on_a_node_is_explained(node_id, host):
 
 @pytest.mark.parametrize("node_id", NODES)
 def test_the_function_takes_exactly_the_inputs(node_id, host):
-    node = NODE_CLASS_MAPPINGS[node_id]
-    taken = list(inspect.signature(getattr(node, node.FUNCTION)).parameters)
-    assert set(taken[1:]) == set(inputs_of(node))
+    """What is left of them goes to the method of the block's own: its sampler or objective."""
+    node, inputs = NODE_CLASS_MAPPINGS[node_id], set(inputs_of(NODE_CLASS_MAPPINGS[node_id]))
+    taken = inspect.signature(getattr(node, node.FUNCTION)).parameters.values()
+    named = {each.name for each in taken if each.kind is not each.VAR_KEYWORD} - {"self"}
+    needed = {each.name for each in taken if each.default is each.empty and each.name in named}
+    assert needed <= inputs
+    if len(named) == len(taken) - 1:
+        assert inputs <= named
+    else:
+        own = next(getattr(node, name) for name in ("sampler", "objective") if hasattr(node, name))
+        assert inputs - named == set(inspect.signature(own).parameters) - {"self", "model", "info", "guided", "trainee"}
 
 
 def test_every_seed_that_a_generator_takes_can_be_typed(host):
@@ -242,13 +250,13 @@ def test_a_family_that_cannot_be_imported_leaves_the_others():
 
 
 def test_bundled_models_come_first(host, tmp_path, monkeypatch):
-    from pyramid_video.nodes import choices
+    from pyramid_video.nodes import shared_inputs
 
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "ours.safetensors").touch()
-    monkeypatch.setattr(choices, "BUNDLED", tmp_path)
+    monkeypatch.setattr(shared_inputs, "BUNDLED", tmp_path)
     monkeypatch.setattr(host, "list_models", lambda kind: ["a.safetensors", "b/vae", "ours.safetensors"])
-    assert choices.model_names("vae") == ["ours.safetensors", "a.safetensors", "b/vae"]
+    assert shared_inputs.model_names("vae") == ["ours.safetensors", "a.safetensors", "b/vae"]
 
 
 @pytest.mark.parametrize("asked", WEIGHT_DTYPES)
@@ -277,7 +285,7 @@ def test_the_ladder_comes_with_its_drawing(host, count):
 
 
 def test_the_drawing_tells_ladders_apart():
-    pictures = [draw_ladder(make_stages(3, first_steps=steps)).tobytes() for steps in (4, 5)]
+    pictures = [draw_stages(make_stages(3, first_steps=steps)).tobytes() for steps in (4, 5)]
     assert pictures[0] != pictures[1]
 
 

@@ -12,8 +12,9 @@ from pyramid_video.host import use_host
 from pyramid_video.host.folders import ModelFolders, list_files
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.plain_text import harmless, make_harmless, may_be_listed
-from pyramid_video.nodes.literals import verdict
-from pyramid_video.nodes.notices import tell, with_harmless_errors
+from pyramid_video.nodes.block import guarded
+from pyramid_video.nodes.messages import show_message
+from pyramid_video.nodes.widget_validation import validation_result
 
 SCRIPT = '<img src=x onerror="alert(1)">'
 ESCAPE = "\x1b]0;title\x07\x1b[2J\x9b31m"
@@ -60,7 +61,7 @@ def test_what_a_node_says_is_harmless_in_the_answer_and_in_the_log(tmp_path, cap
     use_host(StandaloneHost(output=tmp_path, silent=True))
     try:
         with caplog.at_level(logging.INFO):
-            (said,) = tell("2 clips:", EVIL)["text"]
+            (said,) = show_message("2 clips:", EVIL)["text"]
     finally:
         use_host(None)
     assert is_only_words(said) and "a caption" in said
@@ -68,8 +69,6 @@ def test_what_a_node_says_is_harmless_in_the_answer_and_in_the_log(tmp_path, cap
 
 
 class Fails:
-    FUNCTION = "run"
-
     def run(self, error: Exception):
         try:
             raise KeyError(EVIL)
@@ -80,7 +79,7 @@ class Fails:
 @pytest.mark.parametrize("error", [ValueError(f"no {EVIL}"), RuntimeError("a", EVIL), OSError(2, "no file", EVIL)])
 def test_errors_of_a_block_and_what_led_to_them_are_harmless(error):
     with pytest.raises(type(error)) as caught:
-        with_harmless_errors(type("Block", (Fails,), {}))().run(error)
+        guarded(Fails.run, ())(Fails(), error)
     link = caught.value
     while link is not None:
         assert is_only_words(str(link)) and "caption" in str(link)
@@ -99,7 +98,7 @@ def test_refusals_before_the_run_are_harmless():
     def check(name: str) -> None:
         raise ValueError(f"there is no {name}")
 
-    assert is_only_words(verdict(check, EVIL))
+    assert is_only_words(validation_result(check, EVIL))
 
 
 def test_menus_offer_no_file_whose_name_is_markup(tmp_path):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.nodes.notices import counting
-from pyramid_video.nodes.train_watch import Watch
+from pyramid_video.nodes.messages import counting
+from pyramid_video.nodes.training_progress import ProgressReporter
 from pyramid_video.training.run.loop import TrainingRun, TrainSettings
 
 
@@ -42,7 +42,7 @@ def test_a_line_on_training_tells_pace_and_time_left_once(host, tmp_path, monkey
     from pyramid_video.host.standalone.progress import Bar
 
     monkeypatch.setattr(Bar, "shows_pace", shows_pace)
-    watch = Watch(TrainingRun({"line": torch.nn.Linear(1, 1)}, TrainSettings(steps=5), tmp_path / "run"))
+    watch = ProgressReporter(TrainingRun({"line": torch.nn.Linear(1, 1)}, TrainSettings(steps=5), tmp_path / "run"))
     watch.last = {"loss": 0.25}
     words = watch.words(2)
     assert "loss 0.2500" in words and ("left" in words) is ("step" in words) is not shows_pace

@@ -13,7 +13,7 @@ from pyramid_video.nodes.comparison import GAP, SMALLEST_LABELLED, STRIP, beside
 from pyramid_video.nodes.contact_sheet import channel_sheet, frame_sheet, standardised
 from pyramid_video.nodes.drawing import stage_colour
 from pyramid_video.nodes.history_drawing import HEAD, MARGIN, draw_contexts
-from pyramid_video.nodes.ladder import full_table
+from pyramid_video.nodes.stages_drawing import full_table
 from pyramid_video.samplers.context import plan_contexts
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages

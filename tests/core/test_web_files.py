@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.nodes.ladder_plan import ladder_png
+from pyramid_video.nodes.stages_picture import stages_png
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = {path.name: path.read_text("utf-8") for path in (ROOT / "web").glob("*.js")}
@@ -69,7 +69,7 @@ def test_no_script_writes_markup():
 
 def test_the_ladder_is_drawn_from_widgets_alone():
     plan = [{"first_steps": 4, "video_steps": 2, "stage_count": 2}, {"stage": 1, "first_steps": 9, "video_steps": 9}]
-    pictures = [Image.open(io.BytesIO(ladder_png(json.dumps(part)))) for part in (plan[:1], plan)]
+    pictures = [Image.open(io.BytesIO(stages_png(json.dumps(part)))) for part in (plan[:1], plan)]
     assert pictures[0].size == pictures[1].size == (768, 512)
     assert pictures[0].tobytes() != pictures[1].tobytes()
 
@@ -80,10 +80,10 @@ def test_the_ladder_is_drawn_from_widgets_alone():
 )
 def test_a_plan_that_no_blocks_could_have_is_refused(plan):
     with pytest.raises((ValueError, TypeError, RecursionError)):
-        ladder_png(plan)
+        stages_png(plan)
 
 
 def test_steps_of_a_stage_that_is_not_there_are_refused():
     blocks = [{"first_steps": 1, "video_steps": 1}, {"stage": 5, "first_steps": 1, "video_steps": 1}]
     with pytest.raises(ValueError, match="no stage 5"):
-        ladder_png(json.dumps(blocks))
+        stages_png(json.dumps(blocks))

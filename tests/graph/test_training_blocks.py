@@ -85,7 +85,7 @@ def test_from_a_dataset_to_a_clip(host, parts, family):
 
 @pytest.mark.parametrize("family", ["flow", "gan"])
 def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
-    from pyramid_video.nodes import train_watch
+    from pyramid_video.nodes import training_progress
 
     class Stop(Exception):
         pass
@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
 
     straight = train(family, parts, "straight", steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(train_watch.Watch, "__call__", stop)
+        patch.setattr(training_progress.Watch, "__call__", stop)
         with pytest.raises(Stop):
             train(family, parts, "broken", steps=4)
     again = train(family, parts, "broken", steps=4)
@@ -350,7 +350,7 @@ def test_training_the_decoder_alone_keeps_the_latents(host, parts):
 
 def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
     straight = train_vae(parts, VAE, "straight", steps=4, judge_from=1).run.averaged()["vae"]
-    from pyramid_video.nodes import train_watch
+    from pyramid_video.nodes import training_progress
 
     class Stop(Exception):
         pass
@@ -359,12 +359,12 @@ def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
         if step == 2:
             raise Stop
 
-    usual, train_watch.Watch.__call__ = train_watch.Watch.__call__, stop
+    usual, training_progress.ProgressReporter.__call__ = training_progress.Watch.__call__, stop
     try:
         with pytest.raises(Stop):
             train_vae(parts, VAE, "stopped", steps=4, judge_from=1)
     finally:
-        train_watch.Watch.__call__ = usual
+        training_progress.ProgressReporter.__call__ = usual
     again = train_vae(parts, VAE, "stopped", steps=4, judge_from=1).run.averaged()["vae"]
     assert all(torch.equal(again[key], value) for key, value in straight.items())
 
@@ -477,7 +477,7 @@ def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
         assert self.total == 2000
         raise Stop
 
-    monkeypatch.setattr("pyramid_video.nodes.train_watch.Watch.__call__", stop)
+    monkeypatch.setattr("pyramid_video.nodes.training_progress.ProgressReporter.__call__", stop)
     with pytest.raises(Stop):
         train("flow", parts, settings=None)
 

@@ -47,24 +47,24 @@ def weights(answer):
 
 def check_a_cancelled_run_goes_on_to_the_same_weights(door):
     import comfy.model_management as management
-    from pyramid_video.nodes import train_watch
+    from pyramid_video.nodes import training_progress
 
     straight = weights(train(door, "Flow", "straight"))
-    usual = train_watch.Watch.__call__
+    usual = training_progress.ProgressReporter.__call__
 
     def cancel(watch, step, losses):
         if step == 2:
             management.interrupt_current_processing()
         usual(watch, step, losses)
 
-    train_watch.Watch.__call__ = cancel
+    training_progress.ProgressReporter.__call__ = cancel
     try:
         train(door, "Flow", "cancelled")
         raise AssertionError("the run was not cancelled")
     except management.InterruptProcessingException:
         pass
     finally:
-        train_watch.Watch.__call__ = usual
+        training_progress.ProgressReporter.__call__ = usual
     answer = train(door, "Flow", "cancelled")
     for key, value in weights(answer).items():
         same(door, value, straight[key])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..host import get_host
+from .block import Block, Output, Wire
 from .drawing import COARSE, FAINT, FINE, INK, PAPER, Pen, as_image, mix, on_node
-from .notices import tell
+from .messages import show_message
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,52 +20,42 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 768, 440, 96, 744, 56, 380
 USUAL_ROWS = (60, 90, 135)  # of latents that are 8 times smaller than 480p, 720p and 1080p
 
 
-class FitSpectrum:
+class FitSpectrum(Block):
+    ID, NAME = "PyramidVideoFitSpectrum", "Fit spectrum"
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
-        "Measures how the latents of a VAE spread detail over frequencies, from clips of what you make. "
-        "'Pyramid stages (any model)' then knows when to grow for a model whose VAE it does not know."
+        "Measures how the latents of a VAE spread detail over frequencies, from clips of what you make. 'Pyramid "
+        "stages (any model)' then knows when to grow for a model whose VAE it does not know."
     )
-    SEARCH_ALIASES = ["spectrum", "power law", "vae", "calibrate", "frequency", "measure"]
-    RETURN_TYPES = ("PYRAMID_SPECTRUM", "IMAGE", "STRING")
-    RETURN_NAMES = ("spectrum", "plot", "table")
-    OUTPUT_TOOLTIPS = (
-        "For 'Pyramid stages (any model)' and 'Finish a clip'.",
-        "The measured power and the fitted law.",
-        "The table, the fit, and where pictures of usual sizes would grow.",
+    ALIASES = "spectrum, power law, vae, calibrate, frequency, measure"
+    REQUIRED = (
+        Wire("images", "IMAGE").tip(
+            "A clip or pictures of what you make, at the size that you make: 64 frames or more."
+        ),
+        Wire("vae", "VAE").tip("The VAE of the model."),
+    )
+    OPTIONAL = (
+        Wire("model", "MODEL").tip(
+            "The model: its own scale of latents is used then. Left open: every channel is brought to variance 1, "
+            "which is near to it for most."
+        ),
+        Wire("more_images", "IMAGE").tip("A second clip, of any size."),
+    )
+    OUTPUTS = (
+        Output("PYRAMID_SPECTRUM", "For 'Pyramid stages (any model)' and 'Finish a clip'.", "spectrum"),
+        Output("IMAGE", "The measured power and the fitted law.", "plot"),
+        Output("STRING", "The table, the fit, and where pictures of usual sizes would grow.", "table"),
     )
     FUNCTION = "fit"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "images": (
-                    "IMAGE",
-                    {"tooltip": "A clip or pictures of what you make, at the size that you make: 64 frames or more."},
-                ),
-                "vae": ("VAE", {"tooltip": "The VAE of the model."}),
-            },
-            "optional": {
-                "model": (
-                    "MODEL",
-                    {
-                        "tooltip": "The model: its own scale of latents is used then. Left open: every channel is "
-                        "brought to variance 1, which is near to it for most."
-                    },
-                ),
-                "more_images": ("IMAGE", {"tooltip": "A second clip, of any size."}),
-            },
-        }
-
-    def fit(self, images: Tensor, vae: Any, model: Any = None, more_images: Tensor | None = None):
+    def fit(self, images: Tensor, vae, model, more_images: Tensor | None):
         from ..samplers.fit_spectrum import fit_spectrum
 
         host = get_host().any_model
         clips = [host.encode(vae, clip, model) for clip in (images, more_images) if clip is not None]
         fitted = fit_spectrum(clips, "measured here", normalised=model is not None)
         drawing, text = draw_spectrum(fitted), text_of(fitted)
-        ui = {**tell(summary(fitted)), **on_node(drawing, name="spectrum")}
+        ui = {**show_message(summary(fitted)), **on_node(drawing, name="spectrum")}
         return {"ui": ui, "result": (fitted.spectrum, as_image(drawing), text)}
 
 
@@ -113,5 +104,4 @@ def draw_spectrum(fitted: FittedSpectrum) -> Image:
     return pen.finished()
 
 
-NODES = {"PyramidVideoFitSpectrum": FitSpectrum}
-NAMES = {"PyramidVideoFitSpectrum": "Fit spectrum"}
+BLOCKS = (FitSpectrum,)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from .fitting import check_latent_fits_vae, check_start_is_complete, video_samples
-from .notices import tell
+from .block import Block, Float, Output, Wire
+from .compatibility import check_latent_fits_vae, check_start_is_complete, video_samples
+from .messages import show_message
 from .pictures import fill
 
 if TYPE_CHECKING:
@@ -17,81 +18,37 @@ if TYPE_CHECKING:
 SEEN_UNITS = 3  # of the newest: 27 latent frames, of which 19 are seen
 
 
-class HeliosMemory:
+class HeliosMemory(Block):
+    ID, NAME = "PyramidVideoHeliosMemory", "Temporal conditioning (Helios)"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
         "Temporal conditioning of Helios: what comes before the clip. A picture to begin from, a clip to go on from, "
         "or the latent of a clip made before. What is made goes on from there and does not contain it."
     )
-    SEARCH_ALIASES = [
-        "helios",
-        "image to video",
-        "video to video",
-        "i2v",
-        "v2v",
-        "start image",
-        "extend video",
-        "continue video",
-        "long video",
-        "图生视频",
-        "画像から動画",
-    ]
-    RETURN_TYPES = ("PYRAMID_HISTORY",)
-    RETURN_NAMES = ("history",)
-    OUTPUT_TOOLTIPS = ("For the sampler.",)
+    ALIASES = (
+        "helios, image to video, video to video, i2v, v2v, start image, extend video, continue video, long video, "
+        "图生视频, 画像から動画"
+    )
+    OPTIONAL = (
+        Wire("vae", "VAE").tip("The video VAE; needed with a start image."),
+        Wire("start_image", "IMAGE").tip("One picture to begin from, or at least 33 frames of a clip to go on from."),
+        Wire("latent_image", "LATENT").tip("The same 'Empty video latent' as for the sampler: it tells the size."),
+        Wire("previous", "LATENT").tip(
+            "In place of a start image: a clip that 'Sample pyramid' made, remembered as it is, without noise. Chain "
+            "several samplers to watch the first part while the next is made."
+        ),
+        Float("least_noise", 0.111, 0.0, 0.9, 0.001, exact=True).tip(
+            "The start is seen with this much noise at least; each frame draws its share. 0 trusts it fully and "
+            "moves little; 0.111 is official; high values let it go."
+        ),
+        Float("most_noise", 0.135, 0.0, 0.9, 0.001, exact=True).tip(
+            "And this much at most. 0.135 is official; not below least_noise."
+        ),
+    )
+    OUTPUTS = (Output("PYRAMID_HISTORY", "For the sampler.", "history"),)
     FUNCTION = "build"
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        share = {"min": 0.0, "max": 0.9, "step": 0.001, "round": False}
-        return {
-            "required": {},
-            "optional": {
-                "vae": ("VAE", {"tooltip": "The video VAE; needed with a start image."}),
-                "start_image": (
-                    "IMAGE",
-                    {"tooltip": "One picture to begin from, or at least 33 frames of a clip to go on from."},
-                ),
-                "latent_image": (
-                    "LATENT",
-                    {"tooltip": "The same 'Empty video latent' as for the sampler: it tells the size."},
-                ),
-                "previous": (
-                    "LATENT",
-                    {
-                        "tooltip": "In place of a start image: a clip that 'Sample pyramid' made, remembered as it is, "
-                        "without noise. Chain several samplers to watch the first part while the next is made."
-                    },
-                ),
-                "least_noise": (
-                    "FLOAT",
-                    {
-                        "default": 0.111,
-                        **share,
-                        "tooltip": "The start is seen with this much noise at least; each frame draws its share. 0 "
-                        "trusts it fully and moves little; 0.111 is official; high values let it go.",
-                    },
-                ),
-                "most_noise": (
-                    "FLOAT",
-                    {
-                        "default": 0.135,
-                        **share,
-                        "tooltip": "And this much at most. 0.135 is official; not below least_noise.",
-                    },
-                ),
-            },
-        }
-
-    def build(
-        self,
-        vae=None,
-        start_image=None,
-        latent_image=None,
-        previous=None,
-        least_noise: float = 0.111,
-        most_noise: float = 0.135,
-    ):
+    def build(self, vae, start_image, latent_image, previous, least_noise, most_noise):
         from ..samplers.helios_history import HeliosHistory
 
         noise = (least_noise, most_noise)
@@ -105,7 +62,7 @@ class HeliosMemory:
         check_start_is_complete(vae, latent_image)
         first, units, notices = fit_units(start_image, get_host().vae_info(vae), latent_image)
         history = HeliosHistory(*encode_start(vae, first, units, still=len(start_image) == 1), noise)
-        return {"ui": tell(*notices), "result": (history,)} if notices else (history,)
+        return {"ui": show_message(*notices), "result": (history,)} if notices else (history,)
 
 
 def encode_start(vae, first: Tensor, units: list[Tensor], still: bool) -> tuple[Tensor, Tensor]:
@@ -155,5 +112,4 @@ def fit_units(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
     return first, [fill(unit[..., :3], width, height) for unit in newest.split(length)], notices
 
 
-NODES = {"PyramidVideoHeliosMemory": HeliosMemory}
-NAMES = {"PyramidVideoHeliosMemory": "Temporal conditioning (Helios)"}
+BLOCKS = (HeliosMemory,)

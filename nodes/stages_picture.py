@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from .bounds import faults
-from .ladder import draw_ladder
 from .schedules import Stages, StageSteps
+from .stages_drawing import draw_stages
 
 MOST_BLOCKS = 16
 
 
-def ladder_png(plan: str) -> bytes:
+def stages_png(plan: str) -> bytes:
     """PNG of the ladder that a JSON list of widgets makes: of 'Pyramid stages', then of each 'Steps of one stage'.
 
     ValueError or TypeError where the blocks would refuse them.
@@ -27,7 +27,7 @@ def ladder_png(plan: str) -> bytes:
     for block in rest:
         stages, _ = StageSteps().change(stages, **checked(StageSteps, block))
     with io.BytesIO() as file:
-        draw_ladder(stages).save(file, format="PNG")
+        draw_stages(stages).save(file, format="PNG")
         return file.getvalue()
 
 

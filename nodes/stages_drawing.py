@@ -20,7 +20,7 @@ FIRST_DOT, VIDEO_DOT = (255, 255, 255), (255, 205, 96)
 Table = Mapping[str, Sequence[str]]  # heading of a row -> an entry for every stage
 
 
-def draw_ladder(stages: PyramidStages, table: Table | None = None) -> Image:
+def draw_stages(stages: PyramidStages, table: Table | None = None) -> Image:
     """Draw which noise each stage travels, at which size and in how many steps; `WIDTH` pixels wide, RGB.
 
     `table` is written below instead of size and steps.

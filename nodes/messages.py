@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ..host import get_host
-from ..models.plain_text import harmless, make_harmless
+from ..models.plain_text import harmless
 
 
-def tell(*sentences: str) -> dict[str, list[str]]:
+def show_message(*sentences: str) -> dict[str, list[str]]:
     """Write the sentences, which may quote strangers, on the node and in the log.
 
     Returns the `ui` part of a node's answer, so that the API and the runner get the text too.
@@ -21,22 +19,6 @@ def tell(*sentences: str) -> dict[str, list[str]]:
     logging.info("Pyramid Video: %s", text)
     get_host().show_note(text)
     return {"text": [text]}
-
-
-def with_harmless_errors(node: type) -> type:
-    """Make what a block raises harmless before the host shows and logs it; gives the block back."""
-    run = getattr(node, node.FUNCTION)
-
-    @functools.wraps(run)
-    def guarded(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return run(self, *args, **kwargs)
-        except Exception as error:
-            make_harmless(error)
-            raise
-
-    setattr(node, node.FUNCTION, guarded)
-    return node
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from ..models.plain_text import harmless
 
 
-def verdict(check: Callable[..., Any], *values: Any) -> bool | str:
+def validation_result(check: Callable[..., Any], *values: Any) -> bool | str:
     """The answer of a VALIDATE_INPUTS: True, or what `check` says against the values.
 
     A value that is None comes over a wire and is checked when the block runs.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.time_left import clock
-from .notices import tell
+from .messages import show_message
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,11 +24,11 @@ CURVE_SECONDS = 5.0  # between two drawings of the losses on the node
 MOST_POINTS = 4000  # of a loss that are kept for it
 
 
-class Watch:
+class ProgressReporter:
     """Called after every step: moves the bar, says how it goes, draws the losses, makes clips when they are due."""
 
-    def __init__(self, run: TrainingRun, look: Look | None = None) -> None:
-        self.run, self.look = run, look
+    def __init__(self, run: TrainingRun, validation: ValidationSampler | None = None) -> None:
+        self.run, self.validation = run, validation
         self.total = run.settings.steps
         self.bar = get_host().progress(self.total)
         self.started, self.first = time.monotonic(), run.step
@@ -39,15 +39,15 @@ class Watch:
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
         self.last, due = losses, False
-        if self.look is not None and self.look.plan.due(step, self.total):
+        if self.validation is not None and self.validation.plan.due(step, self.total):
             self.run.gather()
             if self.run.is_main:
-                self.sheet, due = self.look.validate(step), True
+                self.sheet, due = self.validation.validate(step), True
         self.note(step, losses)
         self.bar.update(step, self.words(step), self.picture(due))
 
     @contextmanager
-    def saying_what_is_kept(self) -> Iterator[None]:
+    def reporting_what_is_kept(self) -> Iterator[None]:
         """Say so on the node when the host's user stops the run, or anything else does; what stopped it goes on."""
         try:
             yield
@@ -55,7 +55,7 @@ class Watch:
             if isinstance(error, KeyboardInterrupt | OSError):
                 raise  # which says it itself: see `TrainingRun`
             name, run = self.run.folder.name, self.run
-            tell(
+            show_message(
                 f"{name}: stopped after {run.step} of {self.total} steps, which are kept. Run it again and it goes on."
             )
             raise
@@ -85,15 +85,15 @@ class Watch:
         losses = [draw_curves(self.curves)] if self.curves else []
         return below_each_other([*losses, *([self.sheet] if self.sheet is not None else [])])
 
-    def answer(self, trained: Any) -> dict[str, Any]:
-        """The answer of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
+    def result(self, trained: Any) -> dict[str, Any]:
+        """The result of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
         from ..training.run.report import save_curves
 
         self.bar.close()
-        shown = self.look.shown() if self.look is not None else {}
+        shown = self.validation.shown() if self.validation is not None else {}
         if not shown and (curves := save_curves(self.run.folder)) is not None:
             shown = {"images": [output_entry(curves)]}
-        return {"ui": {**tell(self.summary()), **shown}, "result": (trained,)}
+        return {"ui": {**show_message(self.summary()), **shown}, "result": (trained,)}
 
     def words(self, step: int) -> str:
         """The loss, and where the bar does not say them step, speed and time left."""
@@ -110,7 +110,7 @@ class Watch:
         return f"{self.run.folder.name}: {self.run.step} of {self.total} steps{loss}."
 
 
-class Look:
+class ValidationSampler:
     """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
 
     def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:

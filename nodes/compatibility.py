@@ -1,4 +1,4 @@
-"""Does what is wired together belong together? One sentence that says what each thing is when it does not."""
+"""Checks that connected models, texts, latents and stages are compatible; an error says what each of them is."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def check_latent_fits_model(info: ModelInfo, latent: dict[str, Any]) -> None:
         )
 
 
-def complete_plan(
+def stages_and_history(
     info: ModelInfo, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
-    """Ladder and memory for a model, its own where none is wired; refuses one made for another kind of pyramid."""
+    """Stages and history for a model, its own where none are wired; refuses those of another kind of pyramid."""
     from ..samplers.presets import resolve_defaults
 
     return resolve_defaults(info, stages, history)
@@ -82,7 +82,7 @@ def check_vae_fits_model(info: ModelInfo, vae: VAEInfo) -> None:
 
 
 def check_latent_fits_stages(latent: dict[str, Any], stages: PyramidStages) -> None:
-    """Refuse a size that the ladder cannot halve as often as it wants."""
+    """Refuse a size that the stages cannot halve as often as they need."""
     try:
         stages.check_latent_size(*video_samples(latent).shape[-2:])
     except ValueError as error:
@@ -110,13 +110,22 @@ def check_start_fits(latent: dict[str, Any], history: History) -> None:
         )
 
 
+def check_texts_fit_model(info: ModelInfo, positive: list, negative: list | None) -> None:
+    """Refuse prompts that the model cannot read; without a negative one there is no guidance."""
+    check_text_fits_model(info, positive, "positive")
+    if negative is not None:
+        check_text_fits_model(info, negative, "negative")
+
+
 def check_text_fits_model(info: ModelInfo, conditioning: list, socket: str) -> None:
     """Refuse what is no prompt, and text features whose widths are not those the model was trained with."""
-    whole = isinstance(conditioning, list) and all(
+    is_pairs = isinstance(conditioning, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in conditioning
     )
-    if not whole or not all(hasattr(tokens, "shape") and isinstance(extras, dict) for tokens, extras in conditioning):
-        raise ValueError(f"'{socket}' is a {type(conditioning).__name__}, no prompt: wire 'Encode prompt' here")
+    if not is_pairs or not all(
+        hasattr(tokens, "shape") and isinstance(extras, dict) for tokens, extras in conditioning
+    ):
+        raise ValueError(f"'{socket}' is a {type(conditioning).__name__}, not a prompt: wire 'Encode prompt' here")
     for tokens, extras in conditioning:
         pooled = extras.get("pooled_output")
         if not info.reads(tokens, pooled):

@@ -7,7 +7,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .drawing import FAINT, INK, PAPER, Pen, mix, stage_colour
-from .ladder import FIRST_DOT, FLOOR, HEIGHT, LEFT, ROW, SQUARE, WIDTH, column_edges, draw_jump, draw_scale, height_of
+from .stages_drawing import (
+    FIRST_DOT,
+    FLOOR,
+    HEIGHT,
+    LEFT,
+    ROW,
+    SQUARE,
+    WIDTH,
+    column_edges,
+    draw_jump,
+    draw_scale,
+    height_of,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image

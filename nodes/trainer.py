@@ -1,0 +1,194 @@
+"""What every trainer of a transformer does: latents and texts through the host, and the run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..host import get_host
+from .block import Input, Int, Output, Wire
+from .messages import counting
+from .training_files import CACHE, NamesRun, RunName, run_folder
+from .training_progress import ProgressReporter, ValidationSampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..training.data.datasets import VideoDataset
+    from ..training.encoded_dataset import DatasetMaterial
+    from ..training.model_source import Trainee
+    from ..training.run.validation import ValidationPlan
+    from ..training.trainer import TrainedModel, TrainingPlan
+
+SETTINGS = Wire("settings", "TRAINING_SETTINGS")
+VALIDATION = Wire("validation", "TRAINING_VALIDATION").tip(
+    "From 'Validation': prompts that are made into clips while the model learns."
+)
+WIRES = (SETTINGS.tip("From 'Training settings'. Left open: its defaults."), VALIDATION)
+
+
+def trained_from(family: str) -> tuple[Input, ...]:
+    """What the trainer of a family learns from, and where it keeps its run."""
+    return (
+        Wire("trainee", "VIDEO_TRAINEE").tip(f"A {family} model, from 'New model' or 'Load for training'."),
+        Wire("dataset", "VIDEO_DATASET").tip("Captioned clips, from a dataset block."),
+        Wire("vae", "VAE").tip("Makes the latents that are learned. It is not trained; belongs to the model."),
+        Wire("clip", "CLIP").tip("Reads the captions. It is not trained, and belongs to the model."),
+        RunName(f"my_{family}"),
+        Int("clips", 1000, 1, 1_000_000).tip(
+            "Clips that are drawn from the dataset once and kept as latents. Few are learned by heart; many take time "
+            "at the start and disk space."
+        ),
+    )
+
+
+class Trainer(NamesRun):
+    """A block that trains a transformer; its own are the widgets after the wires, and what they make of them."""
+
+    CATEGORY = "pyramid video/training"
+    OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained model' and 'Training curves'.", "run"),)
+    FUNCTION = "train"
+    OUTPUT_NODE = True
+    FAMILY: str
+
+    def objective(self, trainee: Trainee, **settings: Any) -> Any:
+        """The loss that the widgets describe."""
+        raise NotImplementedError
+
+    def start(
+        self, trainee: Trainee, material: DatasetMaterial, folder: Path, plan: TrainingPlan, **settings: Any
+    ) -> TrainedModel:
+        """The run in `folder`, begun or gone on with."""
+        from ..training.trainer import start_run
+
+        return start_run(trainee, material, folder, plan.settings)
+
+    def plan(self) -> TrainingPlan:
+        """The settings where none are wired."""
+        from ..training.trainer import TrainingPlan
+
+        return TrainingPlan()
+
+    def check(self, trainee: Trainee) -> None:
+        """Refuse a model of another family."""
+        if trainee.family.name != self.FAMILY:
+            raise ValueError(
+                f"this trainer makes a {self.FAMILY} model, but the trainee is {trainee.name}: choose the family "
+                f"{self.FAMILY!r} in 'New model' or 'Load for training', or take the trainer of that family"
+            )
+
+    def train(
+        self,
+        trainee: Trainee,
+        dataset: VideoDataset,
+        vae,
+        clip,
+        run_name: str,
+        clips: int,
+        settings: TrainingPlan | None,
+        validation: ValidationPlan | None,
+        **own: Any,
+    ) -> dict[str, Any]:
+        """Train, or go on, until the steps of the settings are done; the result of the block holds the run."""
+        import torch
+
+        from ..training.run.run_lock import run_lock
+        from ..training.trainer import train
+
+        self.check(trainee)
+        objective = self.objective(trainee, **own)
+        if not callable(getattr(dataset, "take", None)):
+            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        stay_with_host()
+        host, plan, folder = get_host(), settings or self.plan(), run_folder(run_name)
+        check_clips(objective, plan.batch, dataset, host.vae_info(vae).space_compression)
+        # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
+        with torch.inference_mode(False), run_lock(folder):
+            material = prepare_material(trainee, dataset, vae, clip, folder, clips, plan)
+            host.free_memory()
+            with torch.enable_grad():
+                trained = self.start(trainee, material, folder, plan, **own)
+                sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)
+                reporter = ProgressReporter(trained.run, sampler)
+                with reporter.reporting_what_is_kept():
+                    train(trained, objective, material, plan.text_dropout, on_step=reporter)
+        return reporter.result(trained)
+
+
+def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) -> None:
+    """Raise ValueError unless a network can learn from such batches and clips; encoding them may take hours.
+
+    `cell` is the side of a latent pixel in pixels.
+    """
+    from ..samplers.stages import make_stages
+    from ..training.objectives.pyramid import PyramidObjective, check_columns
+
+    stages = make_stages(1)
+    if isinstance(objective, PyramidObjective):
+        check_columns(batch, objective.ratios)
+        stages = objective.stages
+    multiple = stages.size_multiple(cell)
+    for height, width in dataset.shares(1):
+        if any(side // cell % stages.size_multiple(1) or side < multiple for side in (height, width)):
+            near = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
+            raise ValueError(
+                f"clips of {width}x{height} pixels do not fit this model, whose sides are multiples of {multiple}: "
+                f"choose another size in the dataset; the nearest is {near[0]}x{near[1]}"
+            )
+
+
+def stay_with_host() -> None:
+    """Keep training on the CPU where the host was told to stay there; accelerate would look for a card itself."""
+    if get_host().device.type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # its own switch, read when the first run of this process begins
+
+
+def prepare_material(
+    trainee: Trainee, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
+) -> DatasetMaterial:
+    """Latents and text features, from the cache beside the runs where it has them.
+
+    ValueError at once when the run in `folder` learns from other data, or the trainee reads other latents or texts:
+    making them may take hours.
+    """
+    import torch
+
+    from ..training.data.latent_cache import latents_key, prepare_latents
+    from ..training.data.text_cache import NO_TEXT, prepare_texts
+    from ..training.encoded_dataset import DatasetMaterial
+    from ..training.model_source import check_wires
+    from ..training.run.run_description import earlier_description
+
+    host, seed = get_host(), plan.settings.seed
+    cache = host.output_dir / "training" / CACHE
+    channels = host.vae_info(vae).latent_channels  # says so where it is no VAE of ours
+    vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
+    key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
+    earlier_description(folder, {"seed": seed, "data": key})
+
+    def encode(videos: Tensor) -> Tensor:
+        pictures = (videos.movedim(1, -1) + 1) / 2  # (n, t, h, w, 3)
+        return torch.cat([host.encode(vae, each) for each in pictures]).float()
+
+    def encode_text(text: str) -> tuple[Tensor, Tensor]:
+        ((tokens, extras),) = host.encode_prompt(clip, text)
+        pooled = extras.get("pooled_output")
+        if pooled is None:
+            raise ValueError(
+                "the text encoder wired here gives no vector that sums up a text (Helios's does not), and the models "
+                "that are trained here read one: wire the one that belongs to the model, for a new model the pack's own"
+            )
+        return tokens[0].float(), pooled[0].float()
+
+    def decode(latents: Tensor) -> Tensor:
+        with torch.no_grad():
+            return host.decode(vae, latents, 2)
+
+    tokens, pooled = prepare_texts((), encode_text, cache / "texts", clip_key).features[NO_TEXT]
+    check_wires(trainee, channels, tokens.shape[-1], len(pooled))
+    with counting("encoding clips") as on_clip:
+        latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
+    with counting("encoding texts") as on_text:
+        texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, on_text)
+    return DatasetMaterial(latents, texts, plan.batch, key, decode)

@@ -1,0 +1,91 @@
+"""Where trained things are kept: the folder of a run, and the file that a block saves; checked before a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..host import get_host
+from ..host.folders import resolve_new
+from .block import Block, Input, Text, Wire
+from .messages import show_message
+from .widget_validation import validation_result
+
+CACHE = "cache"  # beside the runs: latents and texts that several runs may share
+SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}
+
+
+def run_folder(name: str) -> Path:
+    """Where a run of this name is kept; ValueError for names that lead elsewhere."""
+    root = get_host().output_dir / "training"
+    folder = resolve_new(root, name, "training run")
+    if folder.relative_to(root).parts[0].casefold() == CACHE or folder.resolve().is_relative_to(
+        (root / CACHE).resolve()
+    ):
+        raise ValueError(
+            f"a training run cannot be called {name!r}: the folder {CACHE!r} beside the runs keeps what all of them "
+            "share, and may be emptied at any time. Give the run a name of its own"
+        )
+    return folder
+
+
+def RunName(default: str) -> Input:
+    """The name under which a trainer keeps its run."""
+    return Text("run_name", default).tip(
+        "The run is kept in output/training under this name, and goes on from there when the graph is run again. "
+        "Another name is another run."
+    )
+
+
+class NamesRun(Block):
+    """A block with a `run_name`: one that leads elsewhere is refused before the graph runs."""
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, run_name: Any = None):
+        return validation_result(lambda name: run_folder(str(name)), run_name)
+
+
+class Saver(Block):
+    """A block that saves a trained run of one kind as a file, and gives on what the file holds."""
+
+    CATEGORY = "pyramid video/training"
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+    KIND: str  # of the file, as the folders of models are called
+    WHAT: str
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, name: Any = None):
+        return validation_result(lambda name: cls.file(str(name)), name)
+
+    @classmethod
+    def file(cls, name: str) -> Path:
+        """Where a file of this name goes; ValueError for names that lead elsewhere."""
+        place = resolve_new(get_host().output_dir / cls.KIND, name.removesuffix(".safetensors"), cls.WHAT)
+        return place.with_name(f"{place.name}.safetensors")
+
+    @classmethod
+    def check(cls, run: Any, kind: type) -> None:
+        """Raise ValueError unless a TRAINING_RUN is of the kind that this block saves."""
+        if not isinstance(run, kind):
+            found = type(run).__name__
+            hint = f": use '{SAVERS[found]}'" if found in SAVERS else "; wire a trainer here"
+            raise ValueError(f"'{cls.NAME}' cannot save this run, a {found}{hint}")
+
+
+def saver_inputs(trainer: str, folder: str, name: str) -> tuple[Input, Input]:
+    """What every saver takes: the run of a trainer, and a name in a folder of the output."""
+    return (
+        Wire("run", "TRAINING_RUN").tip(f"From {trainer}."),
+        Text("name", name).tip(f"Name of the file in output/{folder}; beside an older one it gets a number."),
+    )
+
+
+def saved(path: Path, asked: Path, result: Any) -> dict[str, Any]:
+    """The result of a block that has saved `path` where `asked` was the name given."""
+    output = get_host().output_dir
+    place = Path(output.name) / path.relative_to(output)
+    sentences = [f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."]
+    if path != asked:
+        sentences.append(f"{asked.name} is older and stays as it was.")
+    return {"ui": show_message(*sentences), "result": (result,)}

@@ -1,0 +1,7 @@
+"""The names of solvers and schedules. Loads nothing, so that widgets can list them."""
+
+MOST_STAGES = 6  # that a block makes; the first is then 32 times smaller
+SOLVER_NAMES = ("euler", "heun", "midpoint")
+STAGE_SOLVER_NAMES = ("euler", "unipc", "dmd")
+SCHEDULES = ("cosine", "linear")
+PREDICTIONS = ("v", "epsilon")
