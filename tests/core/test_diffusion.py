@@ -175,8 +175,8 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: make_schedule("quadratic"), "expected one of linear, cosine"),
-        (lambda: make_schedule("linear", "x"), "expected one of epsilon, v"),
+        (lambda: make_schedule("quadratic"), "expected one of cosine, linear"),
+        (lambda: make_schedule("linear", "x"), "expected one of v, epsilon"),
         (lambda: make_schedule("linear", "epsilon", True), "zero terminal SNR cannot predict epsilon"),
         (lambda: ddim_timesteps(0), "0 steps; expected 1 to 1000"),
         (lambda: ddim_timesteps(1001), "1001 steps"),

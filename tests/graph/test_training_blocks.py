@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
 
     straight = train(family, parts, "straight", steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(training_progress.Watch, "__call__", stop)
+        patch.setattr(training_progress.ProgressReporter, "__call__", stop)
         with pytest.raises(Stop):
             train(family, parts, "broken", steps=4)
     again = train(family, parts, "broken", steps=4)
@@ -359,7 +359,7 @@ def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
         if step == 2:
             raise Stop
 
-    usual, training_progress.ProgressReporter.__call__ = training_progress.Watch.__call__, stop
+    usual, training_progress.ProgressReporter.__call__ = training_progress.ProgressReporter.__call__, stop
     try:
         with pytest.raises(Stop):
             train_vae(parts, VAE, "stopped", steps=4, judge_from=1)
