@@ -25,7 +25,7 @@ CFG = Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
 
 def wires(family: str) -> tuple[Input, ...]:
     """What every sampler of full sequences is wired to, and its seed."""
-    model = Wire("model", "MODEL").tip(f"A {FAMILIES[family]} from 'Load video model', with or without LoRAs.")
+    model = Wire("model", "MODEL").tip(f"A {FAMILIES[family].title} from 'Load video model', with or without LoRAs.")
     return model, POSITIVE, LATENT, SEED
 
 
