@@ -24,7 +24,7 @@ from pathlib import Path
 import _package  # noqa: F401  makes the checkout importable
 import psutil
 from _comfy import running
-from pyramid_video.host.video import read_metadata
+from pyramid_video.host.standalone.video import read_metadata
 from pyramid_video.runner.cli import main as pyramid_video
 
 SUBJECTS = ("tiger", "penguin", "cow", "whale", "snail")

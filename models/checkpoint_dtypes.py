@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+LARGE = 100_000_000  # parameters from which half the memory is worth more than the last digits
 WEIGHT_DTYPES = {  # name in the loader: name in torch; float16 is missing because it overflows in these networks
     "default": None,
     "bf16": "bfloat16",

@@ -44,7 +44,7 @@ def read_graphs(path: Path) -> Graphs:
     if head.startswith(PICTURES) or head[4:12] in (b"ftypavif", b"ftypavis"):
         return replace(find_graphs(picture_texts(path)), is_media=True)
     if head.startswith(VIDEOS) or head[4:8] in VIDEO_PARTS or path.suffix.lower() in VIDEO_ENDINGS:
-        from ..host.video import read_metadata
+        from ..host.standalone.video import read_metadata
 
         return replace(find_graphs(read_metadata(path)), is_media=True)
     if path.stat().st_size > LARGEST_FILE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 
 from .specs import NodeSpec, spec_of_class
 
@@ -12,17 +12,20 @@ from .specs import NodeSpec, spec_of_class
 @cache
 def node_classes() -> Mapping[str, type]:
     """Class of every known node by id; the pack's ids carry a prefix, so none hides a core node."""
+    from ..host.standalone.core import NODES
     from ..nodes import NODE_CLASS_MAPPINGS
     from ..nodes.bounds import bounded
 
-    core = {id_: bounded(node) for module in core_modules() for id_, node in module.NODES.items()}
+    core = {id_: bounded(node) for id_, node in NODES.items()}
     return MappingProxyType({**core, **NODE_CLASS_MAPPINGS})
 
 
 @cache
 def core_types() -> frozenset[str]:
     """Ids of the core nodes that can run here."""
-    return frozenset(id_ for module in core_modules() for id_ in module.NODES)
+    from ..host.standalone.core import NODES
+
+    return frozenset(NODES)
 
 
 def is_core(class_type: str) -> bool:
@@ -30,18 +33,12 @@ def is_core(class_type: str) -> bool:
     return class_type in core_types()
 
 
-def core_modules() -> tuple[ModuleType, ...]:
-    """Where the core nodes are that can run without ComfyUI."""
-    from . import core_files, core_loaders, core_nodes, core_values
-
-    return core_nodes, core_files, core_loaders, core_values
-
-
 def node_specs() -> dict[str, NodeSpec]:
     """What every known node takes and gives; read anew each time, as lists of files change."""
+    from ..host.standalone.core import NAMES
     from ..nodes import NODE_DISPLAY_NAME_MAPPINGS
 
-    names = {id_: name for module in core_modules() for id_, name in module.NAMES.items()} | NODE_DISPLAY_NAME_MAPPINGS
+    names = NAMES | NODE_DISPLAY_NAME_MAPPINGS
     return {
         class_type: spec_of_class(class_type, node, names.get(class_type))
         for class_type, node in node_classes().items()

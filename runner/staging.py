@@ -12,12 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..host.folders import resolve_inside
+from ..host.standalone.core.saving import saving_to
 from ..models.files import claim, free_name, make_folder, sync_file, sync_folder, write_beside
 from .answers import fits
 
@@ -25,7 +25,6 @@ BATCH, SINGLE = ".making_", ".unfinished_"  # what the folders of runs of a batc
 PLAN = "plan.json"
 LARGEST_PLAN = 16 << 20  # bytes
 SHAPE = {"entry": dict, "moves": [{"from": str, "to": str, "bytes": int, "name": [str]}]}
-_current: ContextVar[Staging | None] = ContextVar("staging", default=None)
 
 
 @dataclass
@@ -100,17 +99,11 @@ def staged(out: Path, prefix: str = BATCH) -> Iterator[Staging]:
     """Let everything that the block saves below `out` wait for its name; what has none at the end is removed."""
     out.mkdir(parents=True, exist_ok=True)
     staging = Staging(out, Path(tempfile.mkdtemp(prefix=prefix, dir=out)))
-    token = _current.set(staging)
     try:
-        yield staging
+        with saving_to(staging):
+            yield staging
     finally:
-        _current.reset(token)
         staging.remove()
-
-
-def current() -> Staging | None:
-    """Where files are to be written just now, if anywhere but under their names."""
-    return _current.get()
 
 
 def finish_plans(out: Path) -> Iterator[tuple[dict[str, Any], Sequence[Path]]]:

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
-from ...models.checkpoint_dtypes import asked_dtype
+from ...models.checkpoint_dtypes import LARGE, asked_dtype
 from ...models.helios import UNIT_FRAMES, text_window
 from ...models.latent_format import WAN, LatentFormat
 from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
-from ..devices import LARGE
 from .conds import PaddedText, TextLengths, without_padding
 from .forward import attention_for, prepared
 from .full_sequence import level_sigmas

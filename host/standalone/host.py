@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from ...models.checkpoint_dtypes import LARGE, asked_dtype
 from ...models.model_info import ModelInfo, VAEInfo
-from ..devices import LARGE, choose_device
 from ..folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
+from .devices import choose_device
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ...samplers.history import History
     from ...samplers.stages import PyramidStages
     from .any_model import AnyModel
-    from .sampling import Guider, Noise, PyramidSampler
+    from .sampling import Guider, PyramidSampler
     from .wires import VAE, Conditioning, Model, TextModel
 
 MODELS_VARIABLE = "PYRAMID_VIDEO_MODELS"
@@ -105,7 +106,6 @@ class StandaloneHost:
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
         """Open a transformer; `weight_dtype` is a key of `WEIGHT_DTYPES` (float8 only stores)."""
         from ...models import bare_layers, checkpoints
-        from ...models.checkpoint_dtypes import asked_dtype
         from . import layers as standalone_layers
         from .wires import Model
 
@@ -185,12 +185,6 @@ class StandaloneHost:
         from .wires import VAE
 
         return expect(vae, VAE, "VAE", "Load video VAE").info
-
-    def make_noise(self, seed: int) -> Noise:
-        """NOISE of a seed."""
-        from .sampling import Noise
-
-        return Noise(seed)
 
     def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
         """SAMPLER that plays `stages`."""

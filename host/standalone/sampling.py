@@ -17,7 +17,7 @@ from ...samplers.noise import draw_noise, row_generators
 from ...samplers.presets import resolve_defaults, units_of
 from ...samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
 from ...samplers.stages import PyramidStages
-from ..devices import free_memory
+from .devices import free_memory
 from .wires import Conditioning, Model, Text, resident
 
 

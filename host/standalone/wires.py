@@ -17,7 +17,7 @@ from ...models.checkpoints import CheckpointInfo
 from ...models.knowledge import Vocabulary
 from ...models.model_info import ModelInfo, VAEInfo
 from ...models.token_keeper import Keeping
-from ..devices import free_memory
+from .devices import free_memory
 
 log = logging.getLogger(__name__)
 

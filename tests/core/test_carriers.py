@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pyramid_video.host.video import Clip, write_mp4
+from pyramid_video.host.standalone.video import Clip, write_mp4
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.workflow import from_json, read_workflow
 

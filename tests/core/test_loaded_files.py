@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from pyramid_video.host.video import Clip, read_clip, read_metadata, write_mp4
+from pyramid_video.host.standalone.core.files import open_pictures
+from pyramid_video.host.standalone.video import Clip, read_clip, read_metadata, write_mp4
 from pyramid_video.media import clips
-from pyramid_video.runner.core_files import open_pictures
 
 CASES = ROOT / "tests" / "cases"
 

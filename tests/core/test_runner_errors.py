@@ -14,8 +14,9 @@ import pytest
 import torch
 from fake_nodes import CLASSES, Keep, good_prompt, specs
 from pyramid_video.host import use_host
+from pyramid_video.host.standalone.core import files as core_files
+from pyramid_video.host.standalone.core.saving import save_as
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.runner import core_files
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import NodeError, WorkflowError
 from pyramid_video.runner.execute import execute
@@ -322,13 +323,13 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(host):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError):
-        core_files.save_as(host.output_dir, "clip", "mp4", write)
+        save_as(host.output_dir, "clip", "mp4", write)
     assert list(host.output_dir.iterdir()) == []
 
 
 def test_saved_files_are_numbered_on_and_never_overwritten(host):
     def save(prefix: str) -> str:
-        return core_files.save_as(host.output_dir, prefix, "txt", lambda path: path.write_text(prefix))["filename"]
+        return save_as(host.output_dir, prefix, "txt", lambda path: path.write_text(prefix))["filename"]
 
     assert [save("a"), save("a"), save("a")] == ["a_00001_.txt", "a_00002_.txt", "a_00003_.txt"]
     assert save("a_b") == "a_b_00001_.txt"

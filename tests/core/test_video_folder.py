@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.host.video import Clip, write_mp4
+from pyramid_video.host.standalone.video import Clip, write_mp4
 from pyramid_video.media.clips import clip_frames_at, inspect_clip
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.training.data.buckets import fill, make_buckets, nearest_bucket

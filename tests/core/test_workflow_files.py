@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 from fake_nodes import good_prompt, specs
-from pyramid_video.host.video import Clip, read_metadata, write_mp4
+from pyramid_video.host.standalone.video import Clip, read_metadata, write_mp4
 from pyramid_video.runner.errors import RunnerError, WorkflowError
 from pyramid_video.runner.overrides import set_input, set_seed, set_text
 from pyramid_video.runner.workflow import Workflow, from_json, locate, read_workflow

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from pyramid_video.host import devices, use_host
-from pyramid_video.host.devices import choose_device
+from pyramid_video.host import use_host
+from pyramid_video.host.standalone import devices
+from pyramid_video.host.standalone.devices import choose_device
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.host.video import read_clip, read_metadata
+from pyramid_video.host.standalone.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import RunnerError
 from pyramid_video.runner.execute import execute

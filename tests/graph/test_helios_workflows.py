@@ -10,7 +10,7 @@ import torch
 from official_helios import write_helios
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.host.video import read_clip
+from pyramid_video.host.standalone.video import read_clip
 from pyramid_video.nodes.helios_history import HeliosMemory
 from pyramid_video.runner.cli import main
 from pyramid_video.samplers.presets import PRESETS

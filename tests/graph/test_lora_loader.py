@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.host import use_host
+from pyramid_video.host.standalone.core.loaders import LoraLoaderModelOnly
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.host.video import read_clip
+from pyramid_video.host.standalone.video import read_clip
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main
-from pyramid_video.runner.core_nodes import LoraLoaderModelOnly
 from tiny_models import LORA, MODEL, TEXT, VAE, make_lora, make_models, make_transformer
 
 API = Path(__file__).resolve().parents[2] / "workflows" / "api" / "text_to_video.json"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from process_worker import FAMILIES, HALF, STEPS
 from pyramid_video.host import use_host
-from pyramid_video.host.devices import accelerators
+from pyramid_video.host.standalone.devices import accelerators
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.runner.cli import main
 from safetensors.torch import load_file

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pyramid_video.host import use_host
+from pyramid_video.host.standalone.core.files import open_pictures
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.progress import Bar
-from pyramid_video.host.video import read_clip, read_metadata
+from pyramid_video.host.standalone.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
-from pyramid_video.runner.core_files import open_pictures
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.pyramid import StepInfo
@@ -408,7 +408,7 @@ def test_core_decode_and_encode_fit_each_other(host):
 
 
 def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host):
-    from pyramid_video.runner.core_nodes import VAEDecodeTiled
+    from pyramid_video.host.standalone.core.latents import VAEDecodeTiled
 
     vae = host.load_vae(host.find_model("vae", VAE))
     latent = {"samples": torch.randn(1, 8, 2, 12, 12, generator=torch.Generator().manual_seed(6))}
@@ -440,7 +440,7 @@ import conftest
 conftest.import_checkout()
 assert "torch" not in sys.modules
 from pyramid_video.runner.cli import main
-from pyramid_video.runner.core_files import open_pictures
+from pyramid_video.host.standalone.core.files import open_pictures
 from pyramid_video.runner.registry import node_specs
 node_specs()
 assert "torch" not in sys.modules

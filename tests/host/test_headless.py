@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from pyramid_video.host.video import read_clip
+from pyramid_video.host.standalone.video import read_clip
 from queue_prompts import measure
 from tiny_models import MODEL, TEXT, VAE
 

@@ -84,7 +84,7 @@ def to_bt709(width: int, height: int, unit: Fraction):
 
 def read_clip(path: Path) -> Clip:
     """Read every frame of a video or an animated picture; ValueError says why `path` cannot be read."""
-    from ..media.clips import read_video
+    from ...media.clips import read_video
 
     with named(path):
         frames, rate = read_video(path)
@@ -93,8 +93,8 @@ def read_clip(path: Path) -> Clip:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The container's metadata, keys in lower case (Matroska and WebM write them in capitals)."""
-    from ..media.files import open_real
-    from ..media.video_reader import open_container
+    from ...media.files import open_real
+    from ...media.video_reader import open_container
 
     with named(path), open_real(path) as file, open_container(file) as container:
         return {key.lower(): value for key, value in container.metadata.items()}

@@ -1,69 +1,22 @@
-"""The core nodes that read and write files, under ComfyUI's ids, input names and file names.
-
-What a workflow names stays inside the input and output folders. Files are written beside and moved into place when
-they are whole.
-"""
+"""The core nodes that read and write files: what a workflow names stays inside the input and output folders."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..host import get_host
-from ..host.folders import resolve_inside
-from ..host.video import Clip, named, read_clip, to_floats, write_mp4
-from ..media.clips import read_picture
-from ..media.video_reader import VIDEOS
-from ..models.files import make_folder, publish
-from .staging import current
+from ....media.clips import read_picture
+from ....media.video_reader import VIDEOS
+from ... import get_host
+from ...folders import resolve_inside
+from ..video import Clip, named, read_clip, to_floats, write_mp4
+from .saving import expand, graph_metadata, save_as
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLIP_EXTENSIONS = (*VIDEOS, ".gif", ".webp")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
-
-
-def graph_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
-    """The graph as ComfyUI puts it into files: `workflow` in UI format when there is one, `prompt` in API format."""
-    entries = {**(extra_pnginfo or {}), **({"prompt": prompt} if prompt is not None else {})}
-    return {key: json.dumps(value) for key, value in entries.items()}
-
-
-def expand(prefix: str, width: int, height: int) -> str:
-    """Fill in the words that ComfyUI knows in a file name: `%width%`, `%height%`, `%year%` ... `%second%`."""
-    now = time.localtime()
-    moments = ("year", "month", "day", "hour", "minute", "second")
-    words = {"width": str(width), "height": str(height)}
-    words |= {word: f"{value:02}" for word, value in zip(moments, now[:6], strict=True)}
-    for word, value in words.items():
-        prefix = prefix.replace(f"%{word}%", value)
-    return prefix
-
-
-def save_as(folder: Path, prefix: str, suffix: str, write: Callable[[Path], None]) -> dict[str, str]:
-    """Write a file through `write(path)` and give it the next free number; returns what a node's `ui` says about it.
-
-    While a batch runs, the file waits for its name (see `staging`).
-    """
-    target = resolve_inside(folder, prefix, "filename_prefix")
-    if not target.name or target == folder:
-        raise ValueError(f"the filename_prefix {prefix!r} ends in a folder; add a name for the file")
-    make_folder(target.parent)
-    staging = current()
-    if staging is not None:
-        saved = staging.add(target.parent, target.name, f".{suffix}")
-        write(saved)
-        return {"filename": saved.name, "subfolder": saved.parent.relative_to(folder).as_posix()}
-    with TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as beside:
-        unfinished = Path(beside) / f"file.{suffix}"
-        write(unfinished)
-        saved = publish(unfinished, target.parent, target.name, f".{suffix}")
-    subfolder = saved.parent.relative_to(folder).as_posix()
-    return {"filename": saved.name, "subfolder": "" if subfolder == "." else subfolder}
 
 
 def open_pictures(path: Path):

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-LARGE = 100_000_000  # parameters from which half the memory is worth more than the last digits
-
 
 def choose_device(name: str | None) -> torch.device:
     """The device called `name`, or the best there is; ValueError names what there is instead."""
