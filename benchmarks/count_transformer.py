@@ -15,11 +15,11 @@ import _package  # noqa: F401
 import numpy as np
 import torch
 from _counting import H100_FLOPS, Counts, counted_card
-from pyramid_video.models import attention_forms, bare_layers
+from pyramid_video.models import attention_forms, skip_init
+from pyramid_video.models.kv_cache import CacheSlot, KVCache
 from pyramid_video.models.layers import patch_grid
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
-from pyramid_video.models.token_keeper import Keeping, TokenKeeper
 from pyramid_video.models.token_layout import frame_ends
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.units import ONE_FRAME
@@ -44,7 +44,7 @@ class Clip:
 
     def __init__(self, kind: str, size: tuple[int, int], units: int, texts: tuple[int, ...], counts: Counts) -> None:
         network, config = MODELS[kind]
-        self.network = network(config(), ops=bare_layers, device=CARD, dtype=torch.bfloat16)
+        self.network = network(config(), ops=skip_init, device=CARD, dtype=torch.bfloat16)
         self.network.requires_grad_(False).eval()
         self.size, self.units, self.texts, self.counts = size, units, texts, counts
         made = self.network.config
@@ -54,7 +54,7 @@ class Clip:
             self.mask = torch.arange(max(texts)) < torch.tensor(texts)[:, None]
         self.history = PyramidHistory()
 
-    def call(self, unit: int, stage: int, keeper: TokenKeeper | None) -> tuple[int, int]:
+    def call(self, unit: int, stage: int, cache: KVCache | None) -> tuple[int, int]:
         """Ask once; the number of tokens that it works through, and the multiplications of its varlen attention."""
         rows, channels = len(self.texts), self.network.config.latent_channels
         levels = latents_of(*self.size, unit, rows, channels)
@@ -64,11 +64,11 @@ class Clip:
         settled = self.history.settled(unit, self.units, stage, ONE_FRAME)
         grids = tuple(map(patch_grid, inputs[0]))
         tokens = max(self.texts) + sum(f * h * w for f, h, w in grids)
-        if keeper is None or not settled:
+        if cache is None or not settled:
             self.network(*inputs)
             return tokens, self.attention_flops(grids, 0)
         later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME) if unit < self.units - 1 else 0
-        with Keeping(keeper, stage, settled, later).of(self.network, inputs[0], self.text, self.mask) as kept:
+        with CacheSlot(cache, stage, settled, later).of(self.network, inputs[0], self.text, self.mask) as kept:
             self.network(*inputs, kept)
         return tokens - kept.tokens, self.attention_flops(grids, kept.tokens)
 
@@ -79,10 +79,10 @@ class Clip:
             hidden = max(self.texts) - text
             asked = [(start, end) for start, end in zip((0, *ends), ends, strict=False) if end > first]
             pairs += sum((end - max(start, first)) * (end - hidden) for start, end in asked)
-        layers, _, _, _, heads, head = self.network.kept_shape(1, 1)
+        layers, _, _, _, heads, head = self.network.cache_shape(1, 1)
         return 4 * pairs * layers * heads * head
 
-    def fill(self, keeper: TokenKeeper, unit: int, stage: int) -> None:
+    def fill(self, cache: KVCache, unit: int, stage: int) -> None:
         """Bring `keeper` to where the unit before leaves it."""
         before = self.history.settled(unit - 1, self.units, stage, ONE_FRAME)
         later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME)
@@ -91,9 +91,9 @@ class Clip:
             return
         words, frame = max(self.texts), rows * columns
         like = torch.empty(0, device=CARD, dtype=torch.bfloat16)
-        shape = lambda tokens: self.network.kept_shape(len(self.texts), tokens)  # noqa: E731
-        keeper.take(stage, shape, like, words + before * frame, words + later * frame)
-        keeper.entries[stage].tokens = words + before * frame
+        shape = lambda tokens: self.network.cache_shape(len(self.texts), tokens)  # noqa: E731
+        cache.take(stage, shape, like, words + before * frame, words + later * frame)
+        cache.entries[stage].tokens = words + before * frame
 
     def count(self, keep: bool) -> dict[str, float]:
         """Counts of the whole clip: some units are asked, once for each stage; those between lie on a line."""
@@ -103,15 +103,15 @@ class Clip:
         for stage in range(STAGES):
             rows = []
             for unit in asked:
-                keeper = TokenKeeper(2**60) if keep else None
-                if keeper is not None and unit:
-                    self.fill(keeper, unit, stage)
+                cache = KVCache(2**60) if keep else None
+                if cache is not None and unit:
+                    self.fill(cache, unit, stage)
                 if not unit:
                     self.call(unit, stage, None)  # tables of a stage are made before its steps
                 counts = self.counts
                 counts.clear()
                 start = counts.live
-                tokens, attention = self.call(unit, stage, keeper)
+                tokens, attention = self.call(unit, stage, cache)
                 moved, flops = sum(counts.bytes.values()), sum(counts.flops.values()) + attention
                 rows.append(
                     {

@@ -14,7 +14,7 @@ import _package  # noqa: F401
 import torch
 import torch.nn.functional as F
 from _counting import attention_as_on_a_card, counted_card
-from pyramid_video.models import bare_layers
+from pyramid_video.models import skip_init
 from pyramid_video.models.causal_vae import CausalVideoVAE
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     F.scaled_dot_product_attention = attention_as_on_a_card
     with counted_card() as counts:
         config = CausalVAEConfig()
-        vae = CausalVideoVAE(config, ops=bare_layers, device=CARD, dtype=torch.bfloat16).eval()
+        vae = CausalVideoVAE(config, ops=skip_init, device=CARD, dtype=torch.bfloat16).eval()
         video = torch.empty(1, 3, asked.frames, asked.height, asked.width, device=CARD, dtype=torch.bfloat16)
         size = (asked.frames + 7) // 8, asked.height // 8, asked.width // 8
         latent = torch.empty(1, config.latent_channels, *size, device=CARD, dtype=torch.bfloat16)

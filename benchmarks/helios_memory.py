@@ -23,8 +23,15 @@ from pathlib import Path
 import _package  # noqa: F401  (makes the checkout importable)
 import torch
 from _live_tensors import LiveTensors
-from pyramid_video.models import bare_layers, checkpoints
-from pyramid_video.models.helios import TEXT_TOKENS, UNIT_FRAMES, Grain, HeliosConfig, HeliosMemory, HeliosTransformer
+from pyramid_video.models import checkpoints, skip_init
+from pyramid_video.models.helios import (
+    TEXT_TOKENS,
+    UNIT_FRAMES,
+    HeliosConfig,
+    HeliosTransformer,
+    HistoryLevel,
+    HistoryLevels,
+)
 from pyramid_video.models.wan_vae import WanVAE, WanVAEConfig
 
 GB = 1e9
@@ -44,11 +51,11 @@ def activations(network: HeliosTransformer, width: int, height: int, batch: int)
     """Peak bytes beside the weights in one forward of the last stage, with the official history."""
     make = lambda *shape: torch.empty(shape, device="meta", dtype=torch.bfloat16)  # noqa: E731
     size = (height // 8, width // 8)
-    memory = HeliosMemory(
+    memory = HistoryLevels(
         tuple(range(20, 20 + UNIT_FRAMES)),
-        short=Grain(make(batch, 16, 2, *size), (0, 19)),
-        mid=Grain(make(batch, 16, 2, *size), (17, 18)),
-        long=Grain(make(batch, 16, 16, *size), tuple(range(1, 17))),
+        short=HistoryLevel(make(batch, 16, 2, *size), (0, 19)),
+        mid=HistoryLevel(make(batch, 16, 2, *size), (17, 18)),
+        long=HistoryLevel(make(batch, 16, 16, *size), tuple(range(1, 17))),
     )
     given = make(batch, 16, UNIT_FRAMES, *size), torch.empty(batch, device="meta"), make(batch, TEXT_TOKENS, 4096)
     with torch.no_grad(), LiveTensors() as counted:
@@ -59,7 +66,7 @@ def activations(network: HeliosTransformer, width: int, height: int, batch: int)
 def count(width: int, height: int) -> None:
     from transformers import UMT5Config, UMT5EncoderModel
 
-    network = HeliosTransformer(HeliosConfig(), ops=bare_layers, device="meta", dtype=torch.bfloat16)
+    network = HeliosTransformer(HeliosConfig(), ops=skip_init, device="meta", dtype=torch.bfloat16)
     network.attention = lambda query, key, value: torch.empty_like(query)
     with torch.device("meta"):
         text = UMT5EncoderModel(UMT5Config(**UMT5_XXL))

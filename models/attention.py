@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention_forms import Attention, attend
-from .kept_tokens import KeptTokens
+from .cached_tokens import CachedTokens
 from .rotary import rotate
 from .token_layout import TokenLayout
 
@@ -24,7 +24,7 @@ class ForwardPlan:
     text_order: Tensor | None  # of `token_layout.text_order`
     frequencies: Tensor  # of `layers.timestep_frequencies`
     attention: Attention
-    kept: KeptTokens | None = None
+    kept: CachedTokens | None = None
 
     def mark_growing(self, past: Tensor | None) -> None:
         """Tell torch's compiler which sizes grow from unit to unit, so that it makes no graph for each of them.
@@ -33,7 +33,7 @@ class ForwardPlan:
         """
         from torch._dynamo import maybe_mark_dynamic  # loads the compiler
 
-        kept = self.kept or KeptTokens()
+        kept = self.kept or CachedTokens()
         sizes = [(past, (1,)), (self.rotation, (1,)), (self.places, (0,)), (kept.past, (3,)), (kept.fresh, (3,))]
         for layout in (self.layout, self.image_layout):
             sizes += [(layout.mask, (2, 3)), (layout.padding_mask, (3,))]
@@ -47,14 +47,14 @@ class SelfAttention(nn.Module):
 
     layer = 0  # which of a network's attentions this is, for what is kept of it
 
-    def __init__(self, width: int, heads: int, eps: float, ops, **factory) -> None:
+    def __init__(self, width: int, heads: int, eps: float, ops, **factory_kwargs) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_q = ops.RMSNorm(width // heads, eps=eps, **factory)
-        self.norm_k = ops.RMSNorm(width // heads, eps=eps, **factory)
-        self.to_q = ops.Linear(width, width, **factory)
-        self.to_k = ops.Linear(width, width, **factory)
-        self.to_v = ops.Linear(width, width, **factory)
+        self.norm_q = ops.RMSNorm(width // heads, eps=eps, **factory_kwargs)
+        self.norm_k = ops.RMSNorm(width // heads, eps=eps, **factory_kwargs)
+        self.to_q = ops.Linear(width, width, **factory_kwargs)
+        self.to_k = ops.Linear(width, width, **factory_kwargs)
+        self.to_v = ops.Linear(width, width, **factory_kwargs)
 
     def split(self, x: Tensor) -> Tensor:
         """(b, n, heads * d) -> (b, n, heads, d)"""
@@ -66,9 +66,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, plan: ForwardPlan) -> Tensor:
         query, key, value = self.image(x)
-        return self.ask(query, key, value, plan, plan.layout)
+        return self.attend(query, key, value, plan, plan.layout)
 
-    def ask(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
         """Rotate queries and keys, put what was kept in front of keys and values, then attend."""
         if plan.rotation is not None:
             total = plan.rotation.shape[1]
@@ -87,21 +87,21 @@ class JointAttention(SelfAttention):
     """
 
     def __init__(
-        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory
+        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory_kwargs
     ) -> None:
-        super().__init__(width, heads, eps, ops, **factory)
+        super().__init__(width, heads, eps, ops, **factory_kwargs)
         self.text_norm_names = f"{text_norm}_q", f"{text_norm}_k"
         self.text_output = text_output
-        self.add_q_proj = ops.Linear(width, width, **factory)
-        self.add_k_proj = ops.Linear(width, width, **factory)
-        self.add_v_proj = ops.Linear(width, width, **factory)
+        self.add_q_proj = ops.Linear(width, width, **factory_kwargs)
+        self.add_k_proj = ops.Linear(width, width, **factory_kwargs)
+        self.add_v_proj = ops.Linear(width, width, **factory_kwargs)
         for name in self.text_norm_names:
-            setattr(self, name, ops.RMSNorm(width // heads, eps=eps, **factory))
-        self.to_out = nn.ModuleList([ops.Linear(width, width, **factory)])
+            setattr(self, name, ops.RMSNorm(width // heads, eps=eps, **factory_kwargs))
+        self.to_out = nn.ModuleList([ops.Linear(width, width, **factory_kwargs)])
         if text_output:
-            self.to_add_out = ops.Linear(width, width, **factory)
+            self.to_add_out = ops.Linear(width, width, **factory_kwargs)
         else:
-            # In the checkpoints, but nothing asks for text here; one without gradient stalls distributed training.
+            # In the checkpoints, but nothing queries text here; one without gradient stalls distributed training.
             self.add_q_proj.requires_grad_(False)
             getattr(self, self.text_norm_names[0]).requires_grad_(False)
 
@@ -109,13 +109,13 @@ class JointAttention(SelfAttention):
         """Attend from `x (b, n, width)` and `text (b, m, width)`; without text its keys are those that were kept."""
         query, key, value = self.image(x)
         if text is None:
-            return self.to_out[0](self.ask(query, key, value, plan, plan.layout)), None
+            return self.to_out[0](self.attend(query, key, value, plan, plan.layout)), None
         norm_q, norm_k = (getattr(self, name) for name in self.text_norm_names)
         key = torch.cat((norm_k(self.split(self.add_k_proj(text))), key), dim=1)
         value = torch.cat((self.split(self.add_v_proj(text)), value), dim=1)
         if not self.text_output:
-            return self.to_out[0](self.ask(query, key, value, plan, plan.image_layout)), None
+            return self.to_out[0](self.attend(query, key, value, plan, plan.image_layout)), None
         query = torch.cat((norm_q(self.split(self.add_q_proj(text))), query), dim=1)
-        joint = self.ask(query, key, value, plan, plan.layout)
+        joint = self.attend(query, key, value, plan, plan.layout)
         count = text.shape[1]
         return self.to_out[0](joint[:, count:].contiguous()), self.to_add_out(joint[:, :count].contiguous())

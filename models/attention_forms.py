@@ -38,7 +38,7 @@ def choose_form(
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
-    """Attention `(b, tokens, heads, d) -> (b, queries, heads * d)`; what padding gets is of no consequence.
+    """Attention `(b, tokens, heads, d) -> (b, queries, heads * d)`; rows of padding mean nothing.
 
     There may be fewer queries than keys: the missing ones are those of the first tokens.
     """
@@ -50,17 +50,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, atten
 
 
 def attend_masked(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
-    """Ask for the past at once and for the last time, from `(b, heads, n, d)`."""
+    """One call for the past and one for the last frame, from `(b, heads, n, d)`."""
     if layout.mask is None:
         return attention(query, key, value, attn_mask=layout.padding_mask).transpose(1, 2).flatten(2)
-    asked, seen = layout.mask.shape[2:]
-    past = attention(query[:, :, :asked], key[:, :, :seen], value[:, :, :seen], attn_mask=layout.mask)
-    last = attention(query[:, :, asked:], key, value, attn_mask=layout.padding_mask)
+    queries, keys = layout.mask.shape[2:]
+    past = attention(query[:, :, :queries], key[:, :, :keys], value[:, :, :keys], attn_mask=layout.mask)
+    last = attention(query[:, :, queries:], key, value, attn_mask=layout.padding_mask)
     return torch.cat((past.transpose(1, 2), last.transpose(1, 2)), dim=1).flatten(2)
 
 
 def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
-    """Ask for each settled time apart and for all others at once, from `(b, heads, n, d)`."""
+    """A call for each settled frame and one for all others, from `(b, heads, n, d)`."""
     first = start = key.shape[2] - query.shape[2]
     real, parts = layout.padding_mask, []
     for end in layout.ends:
@@ -73,10 +73,10 @@ def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayou
 
 
 def attend_runs(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
-    """Ask for every time apart, from `(b, heads, n, d)`, rows with equally long texts together."""
+    """A call for every frame, from `(b, heads, n, d)`, rows with equally long texts together."""
     first = key.shape[2] - query.shape[2]
     order = sorted(range(len(layout.padding)), key=layout.padding.__getitem__)
-    answers: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for padding, group in groupby(order, key=layout.padding.__getitem__):
         rows = list(group)
         q, k, v = (take_rows(x, rows) for x in (query, key, value))
@@ -88,8 +88,8 @@ def attend_runs(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, 
         joined = torch.cat(runs, dim=2) if len(runs) > 1 else runs[0]
         if len(rows) == len(order):
             return joined.transpose(1, 2).flatten(2)
-        answers.update(zip(rows, joined.unbind(), strict=True))
-    return torch.stack([answers[row] for row in range(len(order))]).transpose(1, 2).flatten(2)
+        outputs.update(zip(rows, joined.unbind(), strict=True))
+    return torch.stack([outputs[row] for row in range(len(order))]).transpose(1, 2).flatten(2)
 
 
 def take_rows(x: Tensor, rows: list[int]) -> Tensor:
@@ -100,18 +100,17 @@ def take_rows(x: Tensor, rows: list[int]) -> Tensor:
 
 
 def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
-    """Ask for all times of all rows in one call of torch's flash kernel, from `(b, n, heads, d)`.
+    """One call of torch's flash kernel for all frames of all rows, from `(b, n, heads, d)`.
 
-    The kernel reads the keys of a sequence from where they start for as long as it is told, so sequences share theirs
-    without a copy.
+    The kernel reads `seqused_k` keys of a sequence from where they start, so sequences share theirs without a copy.
     """
     packed = (x.flatten(0, 1) for x in (query, key, value))
     longest = query.shape[1] if torch.compiler.is_compiling() else segments.longest  # a number would be compiled in
     starts = segments.query_starts, segments.key_starts, longest, key.shape[1]
-    answer = torch.ops.aten._flash_attention_forward(
+    output = torch.ops.aten._flash_attention_forward(
         *packed, *starts, 0.0, False, False, seqused_k=segments.key_lengths
     )[0]
-    return answer.unflatten(0, query.shape[:2]).flatten(2)
+    return output.unflatten(0, query.shape[:2]).flatten(2)
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, head: int) -> bool:
@@ -138,10 +137,10 @@ def kernel_is_right(device: torch.device, dtype: torch.dtype, head: int) -> bool
         )
         try:
             segments = segments_of(padding, ends, first, device)
-            answer = attend_segments(*(x.to(device) for x in given), segments).cpu().float()
-            right = bool((answer - exact).abs().max() < TOLERANCE)
+            output = attend_segments(*(x.to(device) for x in given), segments).cpu().float()
+            right = bool((output - exact).abs().max() < TOLERANCE)
         except (RuntimeError, NotImplementedError, TypeError) as error:
-            log.info("Pyramid Video: no varlen attention on %s (%s); frames are asked otherwise", device, error)
+            log.info("Pyramid Video: no varlen attention on %s (%s); another form is used", device, error)
             return False
     if not right:
         log.info("Pyramid Video: varlen attention on %s reads other keys than it should; it is not used", device)

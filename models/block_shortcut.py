@@ -20,12 +20,12 @@ from .causal_vae_config import CausalVAEConfig
 class EncoderShortcut(nn.Module):
     """Video `(b, 3, t, h, w)` to latents `(b, c, t', h', w')`, each value a weighted sum of one block."""
 
-    def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
+    def __init__(self, config: CausalVAEConfig, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.block = Block(config.time_compression, config.space_compression)
         channels, picture = config.encoder_in_channels, config.space_compression**2
-        self.first = ops.Linear(channels * picture, config.latent_channels, **place)
-        self.rest = ops.Linear(channels * picture * config.time_compression, config.latent_channels, **place)
+        self.first = ops.Linear(channels * picture, config.latent_channels, **factory_kwargs)
+        self.rest = ops.Linear(channels * picture * config.time_compression, config.latent_channels, **factory_kwargs)
 
     def forward(self, video: Tensor, memory: ChunkMemory | None) -> Tensor:
         ahead = int(memory is None or memory.first_visit(self))
@@ -37,12 +37,12 @@ class EncoderShortcut(nn.Module):
 class DecoderShortcut(nn.Module):
     """Latents `(b, c, t', h', w')` to video `(b, 3, t, h, w)`, each block a weighted sum of one latent pixel."""
 
-    def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
+    def __init__(self, config: CausalVAEConfig, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.block = Block(config.time_compression, config.space_compression)
         channels, picture = config.decoder_out_channels, config.space_compression**2
-        self.first = ops.Linear(config.latent_channels, channels * picture, **place)
-        self.rest = ops.Linear(config.latent_channels, channels * picture * config.time_compression, **place)
+        self.first = ops.Linear(config.latent_channels, channels * picture, **factory_kwargs)
+        self.rest = ops.Linear(config.latent_channels, channels * picture * config.time_compression, **factory_kwargs)
 
     def forward(self, latent: Tensor, memory: ChunkMemory | None) -> Tensor:
         ahead = int(memory is None or memory.first_visit(self))

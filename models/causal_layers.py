@@ -35,7 +35,7 @@ class ChunkMemory:
         return self._past[layer]
 
     def first_visit(self, layer: nn.Module) -> bool:
-        """Whether `layer`, which needs no past frames, is at the first chunk; to be asked once per chunk."""
+        """Whether `layer`, which needs no past frames, is at the first chunk; call it once per chunk."""
         first = layer not in self._past
         self._past[layer] = torch.empty(0)
         return first
@@ -92,14 +92,14 @@ class CausalConv3d(nn.Module):
         kernel: int = 3,
         stride: tuple[int, int, int] = (1, 1, 1),
         frames: int | None = None,
-        **place: Any,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
         frames = kernel if frames is None else frames
         self.causal = frames > 1
         edge = kernel // 2
         size = (frames, kernel, kernel)
-        self.conv = ops.Conv3d(inputs, outputs, size, stride=stride, padding=(0, edge, edge), **place)
+        self.conv = ops.Conv3d(inputs, outputs, size, stride=stride, padding=(0, edge, edge), **factory_kwargs)
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = taken(x)
@@ -134,15 +134,15 @@ class ResidualBlock(nn.Module):
     """Norm, SiLU, convolution, twice, plus the input (through a 1x1x1 convolution when channels change)."""
 
     def __init__(
-        self, inputs: int, outputs: int, groups: int, ops: Any, frames: int | None = None, **place: Any
+        self, inputs: int, outputs: int, groups: int, ops: Any, frames: int | None = None, **factory_kwargs: Any
     ) -> None:
         super().__init__()
-        self.norm1 = ops.GroupNorm(groups, inputs, eps=NORM_EPS, **place)
-        self.conv1 = CausalConv3d(inputs, outputs, ops, frames=frames, **place)
-        self.norm2 = ops.GroupNorm(groups, outputs, eps=NORM_EPS, **place)
-        self.conv2 = CausalConv3d(outputs, outputs, ops, frames=frames, **place)
+        self.norm1 = ops.GroupNorm(groups, inputs, eps=NORM_EPS, **factory_kwargs)
+        self.conv1 = CausalConv3d(inputs, outputs, ops, frames=frames, **factory_kwargs)
+        self.norm2 = ops.GroupNorm(groups, outputs, eps=NORM_EPS, **factory_kwargs)
+        self.conv2 = CausalConv3d(outputs, outputs, ops, frames=frames, **factory_kwargs)
         if inputs != outputs:
-            self.conv_shortcut = CausalConv3d(inputs, outputs, ops, kernel=1, **place)
+            self.conv_shortcut = CausalConv3d(inputs, outputs, ops, kernel=1, **factory_kwargs)
         else:
             self.conv_shortcut = None
 
@@ -158,13 +158,13 @@ class ResidualBlock(nn.Module):
 class FrameAttention(nn.Module):
     """Attention between the pixels of one frame; one head as wide as the channels."""
 
-    def __init__(self, channels: int, groups: int, ops: Any, **place: Any) -> None:
+    def __init__(self, channels: int, groups: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
-        self.group_norm = ops.GroupNorm(groups, channels, eps=NORM_EPS, **place)
-        self.to_q = ops.Linear(channels, channels, **place)
-        self.to_k = ops.Linear(channels, channels, **place)
-        self.to_v = ops.Linear(channels, channels, **place)
-        self.to_out = nn.ModuleList([ops.Linear(channels, channels, **place)])
+        self.group_norm = ops.GroupNorm(groups, channels, eps=NORM_EPS, **factory_kwargs)
+        self.to_q = ops.Linear(channels, channels, **factory_kwargs)
+        self.to_k = ops.Linear(channels, channels, **factory_kwargs)
+        self.to_v = ops.Linear(channels, channels, **factory_kwargs)
+        self.to_out = nn.ModuleList([ops.Linear(channels, channels, **factory_kwargs)])
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, _, h, w = x.shape
@@ -177,10 +177,12 @@ class FrameAttention(nn.Module):
 class MidBlock(nn.Module):
     """Residual block, attention, residual block, at the lowest resolution."""
 
-    def __init__(self, channels: int, groups: int, ops: Any, **place: Any) -> None:
+    def __init__(self, channels: int, groups: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([FrameAttention(channels, groups, ops, **place)])
-        self.resnets = nn.ModuleList([ResidualBlock(channels, channels, groups, ops, **place) for _ in range(2)])
+        self.attentions = nn.ModuleList([FrameAttention(channels, groups, ops, **factory_kwargs)])
+        self.resnets = nn.ModuleList(
+            [ResidualBlock(channels, channels, groups, ops, **factory_kwargs) for _ in range(2)]
+        )
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = self.resnets[0](x, memory)
@@ -192,10 +194,10 @@ class Downsample(nn.Module):
     """Halve space, stride (1, 2, 2), or time, stride (2, 1, 1): frames 2k + 1 become k + 1."""
 
     def __init__(
-        self, channels: int, stride: tuple[int, int, int], ops: Any, frames: int | None = None, **place: Any
+        self, channels: int, stride: tuple[int, int, int], ops: Any, frames: int | None = None, **factory_kwargs: Any
     ) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels, ops, stride=stride, frames=frames, **place)
+        self.conv = CausalConv3d(channels, channels, ops, stride=stride, frames=frames, **factory_kwargs)
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         return self.conv(x, memory)
@@ -206,9 +208,9 @@ class SpatialUpsample(nn.Module):
 
     factor = 4  # channels of the convolution that become one channel of the result
 
-    def __init__(self, channels: int, ops: Any, frames: int | None = None, **place: Any) -> None:
+    def __init__(self, channels: int, ops: Any, frames: int | None = None, **factory_kwargs: Any) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels * self.factor, ops, frames=frames, **place)
+        self.conv = CausalConv3d(channels, channels * self.factor, ops, frames=frames, **factory_kwargs)
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = self.conv(x, memory)
@@ -220,9 +222,9 @@ class TemporalUpsample(nn.Module):
 
     factor = 2
 
-    def __init__(self, channels: int, ops: Any, **place: Any) -> None:
+    def __init__(self, channels: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
-        self.conv = CausalConv3d(channels, channels * self.factor, ops, **place)
+        self.conv = CausalConv3d(channels, channels * self.factor, ops, **factory_kwargs)
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         later_chunk = memory is not None and self.conv in memory
@@ -243,14 +245,18 @@ class DownBlock(nn.Module):
         groups: int,
         ops: Any,
         frames: int | None = None,
-        **place: Any,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
-        seen = {"frames": frames, **place}
+        block_kwargs = {"frames": frames, **factory_kwargs}
         widths = [inputs] + [outputs] * layers
-        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **seen) for i in range(layers)])
-        self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **seen)] if space else [])
-        self.temporal_downsamplers = nn.ModuleList([Downsample(outputs, (2, 1, 1), ops, **place)] if time else [])
+        self.resnets = nn.ModuleList(
+            [ResidualBlock(widths[i], outputs, groups, ops, **block_kwargs) for i in range(layers)]
+        )
+        self.downsamplers = nn.ModuleList([Downsample(outputs, (1, 2, 2), ops, **block_kwargs)] if space else [])
+        self.temporal_downsamplers = nn.ModuleList(
+            [Downsample(outputs, (2, 1, 1), ops, **factory_kwargs)] if time else []
+        )
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         return run_layers((*self.resnets, *self.downsamplers, *self.temporal_downsamplers), x, memory)
@@ -269,14 +275,16 @@ class UpBlock(nn.Module):
         groups: int,
         ops: Any,
         frames: int | None = None,
-        **place: Any,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
-        seen = {"frames": frames, **place}
+        block_kwargs = {"frames": frames, **factory_kwargs}
         widths = [inputs] + [outputs] * layers
-        self.resnets = nn.ModuleList([ResidualBlock(widths[i], outputs, groups, ops, **seen) for i in range(layers)])
-        self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **seen)] if space else [])
-        self.temporal_upsamplers = nn.ModuleList([TemporalUpsample(outputs, ops, **place)] if time else [])
+        self.resnets = nn.ModuleList(
+            [ResidualBlock(widths[i], outputs, groups, ops, **block_kwargs) for i in range(layers)]
+        )
+        self.upsamplers = nn.ModuleList([SpatialUpsample(outputs, ops, **block_kwargs)] if space else [])
+        self.temporal_upsamplers = nn.ModuleList([TemporalUpsample(outputs, ops, **factory_kwargs)] if time else [])
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         return run_layers((*self.resnets, *self.upsamplers, *self.temporal_upsamplers), x, memory)

@@ -76,11 +76,11 @@ class Posterior:
 class Encoder(nn.Module):
     """Pixels (or pixel patches) to moments."""
 
-    def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
+    def __init__(self, config: CausalVAEConfig, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         widths, groups = config.encoder_block_out_channels, config.encoder_norm_num_groups
-        seen = {"frames": 1 if config.frame_blocks else None, **place}
-        self.conv_in = CausalConv3d(config.encoder_in_channels * config.patch_size**2, widths[0], ops, **seen)
+        block_kwargs = {"frames": 1 if config.frame_blocks else None, **factory_kwargs}
+        self.conv_in = CausalConv3d(config.encoder_in_channels * config.patch_size**2, widths[0], ops, **block_kwargs)
         blocks = zip(
             (widths[0], *widths),
             widths,
@@ -89,10 +89,10 @@ class Encoder(nn.Module):
             config.encoder_temporal_down_sample,
             strict=False,
         )
-        self.down_blocks = nn.ModuleList([DownBlock(*block, groups, ops, **seen) for block in blocks])
-        self.mid_block = MidBlock(widths[-1], groups, ops, **place)
-        self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **place)
-        self.conv_out = CausalConv3d(widths[-1], 2 * config.encoder_out_channels, ops, **place)
+        self.down_blocks = nn.ModuleList([DownBlock(*block, groups, ops, **block_kwargs) for block in blocks])
+        self.mid_block = MidBlock(widths[-1], groups, ops, **factory_kwargs)
+        self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **factory_kwargs)
+        self.conv_out = CausalConv3d(widths[-1], 2 * config.encoder_out_channels, ops, **factory_kwargs)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         x = [run_layers((self.conv_in, *self.down_blocks, self.mid_block), x, memory)]
@@ -102,12 +102,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to pixels (or pixel patches); channel widths are those of the config in reverse."""
 
-    def __init__(self, config: CausalVAEConfig, ops: Any, **place: Any) -> None:
+    def __init__(self, config: CausalVAEConfig, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         widths, groups = config.decoder_block_out_channels[::-1], config.decoder_norm_num_groups
-        seen = {"frames": 1 if config.frame_blocks else None, **place}
-        self.conv_in = CausalConv3d(config.decoder_in_channels, widths[0], ops, **place)
-        self.mid_block = MidBlock(widths[0], groups, ops, **place)
+        block_kwargs = {"frames": 1 if config.frame_blocks else None, **factory_kwargs}
+        self.conv_in = CausalConv3d(config.decoder_in_channels, widths[0], ops, **factory_kwargs)
+        self.mid_block = MidBlock(widths[0], groups, ops, **factory_kwargs)
         blocks = zip(
             (widths[0], *widths),
             widths,
@@ -116,9 +116,11 @@ class Decoder(nn.Module):
             config.decoder_temporal_up_sample,
             strict=False,
         )
-        self.up_blocks = nn.ModuleList([UpBlock(*block, groups, ops, **seen) for block in blocks])
-        self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **place)
-        self.conv_out = CausalConv3d(widths[-1], config.decoder_out_channels * config.patch_size**2, ops, **seen)
+        self.up_blocks = nn.ModuleList([UpBlock(*block, groups, ops, **block_kwargs) for block in blocks])
+        self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=NORM_EPS, **factory_kwargs)
+        self.conv_out = CausalConv3d(
+            widths[-1], config.decoder_out_channels * config.patch_size**2, ops, **block_kwargs
+        )
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         x = [run_layers((self.conv_in, self.mid_block, *self.up_blocks), x, memory)]
@@ -139,17 +141,17 @@ class CausalVideoVAE(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        place = {"device": device, "dtype": dtype}
+        factory_kwargs = {"device": device, "dtype": dtype}
         self.config = config
-        self.encoder = Encoder(config, ops, **place)
-        self.decoder = Decoder(config, ops, **place)
+        self.encoder = Encoder(config, ops, **factory_kwargs)
+        self.decoder = Decoder(config, ops, **factory_kwargs)
         moments = 2 * config.encoder_out_channels
-        self.quant_conv = CausalConv3d(moments, moments, ops, kernel=1, **place)
+        self.quant_conv = CausalConv3d(moments, moments, ops, kernel=1, **factory_kwargs)
         self.post_quant_conv = CausalConv3d(
-            config.decoder_in_channels, config.decoder_in_channels, ops, kernel=1, **place
+            config.decoder_in_channels, config.decoder_in_channels, ops, kernel=1, **factory_kwargs
         )
-        self.encoder_shortcut = EncoderShortcut(config, ops, **place) if config.block_shortcut else None
-        self.decoder_shortcut = DecoderShortcut(config, ops, **place) if config.block_shortcut else None
+        self.encoder_shortcut = EncoderShortcut(config, ops, **factory_kwargs) if config.block_shortcut else None
+        self.decoder_shortcut = DecoderShortcut(config, ops, **factory_kwargs) if config.block_shortcut else None
 
     def encode(
         self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None

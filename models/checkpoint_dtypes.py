@@ -1,6 +1,6 @@
 """The types that weights can be kept in, by the names that the loader shows.
 
-torch is imported when a type is asked for, not before: the names are also needed where it is not loaded.
+torch is imported when a type is needed, not before: the names are also needed where it is not loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEIGHT_DTYPES = {  # name in the loader: name in torch; float16 is missing becau
 }
 
 
-def asked_dtype(name: str) -> torch.dtype | None:
+def named_dtype(name: str) -> torch.dtype | None:
     """The type called `name`; None for "default", which leaves the choice to the file and the device."""
     import torch
 

@@ -121,7 +121,7 @@ def is_header(start: bytes, file: Path) -> bool:
 
 
 def scan_safetensors(file: Path, described: bool = True) -> tuple[dict[str, Stored], dict[str, Any]]:
-    """Tensors by name, and unless it is not asked for what our own `save` wrote about them."""
+    """Tensors by name, and, with `described`, what our own `save` wrote about them."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")

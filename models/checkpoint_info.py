@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import bare_layers
+from . import skip_init
 from .checkpoint_files import COMPONENT_WEIGHTS, CheckpointError, WeightFiles, read_json, scan, weight_files
 from .checkpoint_kinds import (
     KINDS,
@@ -19,9 +19,9 @@ from .checkpoint_kinds import (
     TRANSFORMERS,
     article,
     config_from_shapes,
+    foreign_model,
     own_keys,
     recognize,
-    stranger,
     wanted,
 )
 from .families import ModelFamily
@@ -60,7 +60,7 @@ NETWORKS = {  # kind: module, config class, network class
 }
 
 # What networks raise when they are made with sizes of the wrong type, negative, zero or beyond all memory.
-NONSENSE = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
+CONFIG_ERRORS = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
     found = recognize(weights.tensors)
     kind = next((kind for kind in found if kind in expected), next(iter(found), None))
     if kind not in expected:
-        meaning = article(KINDS[kind]) if kind else stranger(weights.tensors)
+        meaning = article(KINDS[kind]) if kind else foreign_model(weights.tensors)
         raise CheckpointError(f"{path} looks like {meaning}; this place takes {wanted(expected)}")
     if weights.metadata and weights.metadata["kind"] != kind:
         raise CheckpointError(f"{path} calls itself {weights.metadata['kind']!r} but looks like {article(KINDS[kind])}")
@@ -158,7 +158,7 @@ def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, 
     config_class, _ = network_classes(kind)
     try:
         return config_class.from_dict(values)
-    except NONSENSE as error:
+    except CONFIG_ERRORS as error:
         raise CheckpointError(f"the configuration of {path} fits no {KINDS[kind]}: {reason(error)}") from error
 
 
@@ -208,7 +208,7 @@ def stored_dtype(weights: WeightFiles, keys: Iterable[str]) -> torch.dtype | Non
 
 
 def network_classes(kind: str) -> tuple[Any, Any]:
-    """The config class and the network class of a kind, imported when asked for."""
+    """The config class and the network class of a kind, imported when needed."""
     module, config_class, network_class = NETWORKS[kind]
     found = import_module(f".{module}", __package__)
     return getattr(found, config_class), getattr(found, network_class)
@@ -220,8 +220,8 @@ def check_fit(info: CheckpointInfo) -> None:
     _, network_class = network_classes(info.kind)
     try:
         check_layers(info)
-        needed = network_class(info.config, ops=bare_layers, device="meta").state_dict()
-    except NONSENSE as error:
+        needed = network_class(info.config, ops=skip_init, device="meta").state_dict()
+    except CONFIG_ERRORS as error:
         raise CheckpointError(
             f"the configuration of {info.path} fits no {KINDS[info.kind]}: {reason(error)}"
         ) from error

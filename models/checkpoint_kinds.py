@@ -1,4 +1,4 @@
-"""What a checkpoint is, told from the names and shapes of its tensors: our kinds, their sizes, and common strangers."""
+"""What a checkpoint is, by the names and shapes of its tensors: our kinds, their sizes, and common foreign models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WANTED = (  # kinds, and what belongs where they are taken
         " and their tokenizers",
     ),
 )
-TELLING = {  # kind: keys that no other model has together
+SIGNATURE_KEYS = {  # kind: keys that no other model has together
     "miniflux": ("x_embedder.weight", "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"),
     "mmdit": ("pos_embed.proj.weight", "transformer_blocks.0.attn.norm_add_q.weight"),
     "helios": ("patch_short.weight", "patch_long.weight", "condition_embedder.time_embedder.linear_1.weight"),
@@ -53,13 +53,13 @@ TELLING = {  # kind: keys that no other model has together
     "text_encoder": ("tokens.weight", "positions.weight", "layers.0.qkv.weight", "pool.weight"),
 }
 HELIOS_HEAD = 128  # features of an attention head in all released models
-WRAPPINGS = {"dit", "vae", "model", "diffusion_model", "module", "_orig_mod", "transformer", "first_stage_model"}
+KNOWN_PREFIXES = {"dit", "vae", "model", "diffusion_model", "module", "_orig_mod", "transformer", "first_stage_model"}
 HOST_MARKS = ("v_pred", "ztsnr")  # empty tensors by which ComfyUI knows a diffusion model that it saved
-PASSENGERS = (
+IGNORED_PREFIXES = (
     *("vae.", "text_encoder", "dit.", "loss.", "first_stage_model.", "cond_stage_model.", "model_ema."),
     *HOST_MARKS,
 )
-STRANGERS = (  # a pattern of a key, and what has such keys; the first match speaks
+FOREIGN_MODELS = (  # a pattern of a key, and what has such keys; the first match speaks
     (r"lora_(A|B|up|down)\b|\.hada_w1|\.lokr_w", "a LoRA, which goes on top of a model"),
     (r"(^|\.)scaled_fp8$|\.scale_weight$", "a model in scaled fp8, which needs its scales; take bf16 or plain fp8"),
     (r"control_model\.|controlnet_(blocks|cond)|input_hint_block", "a ControlNet"),
@@ -99,21 +99,21 @@ def recognize(keys: Iterable[str]) -> dict[str, str]:
     """Return `{kind: prefix}` for every model of ours among the keys, transformers first."""
     keys = set(keys)
     found = {}
-    for kind, (first, *others) in TELLING.items():
+    for kind, (first, *others) in SIGNATURE_KEYS.items():
         prefixes = sorted((key[: -len(first)] for key in keys if key.endswith(first)), key=len)
         for prefix in prefixes:
-            known = not prefix or (prefix.endswith(".") and set(prefix[:-1].split(".")) <= WRAPPINGS)
+            known = not prefix or (prefix.endswith(".") and set(prefix[:-1].split(".")) <= KNOWN_PREFIXES)
             if known and all(prefix + other in keys for other in others):
                 found.setdefault(kind, prefix)
-    if any(re.search(pattern, key) for pattern, _ in STRANGERS[:5] for key in keys):
+    if any(re.search(pattern, key) for pattern, _ in FOREIGN_MODELS[:5] for key in keys):
         return {}  # additions to a model, or a relative of ours with parts that ours has not
     return found
 
 
-def stranger(keys: Iterable[str]) -> str:
+def foreign_model(keys: Iterable[str]) -> str:
     """Say in a few words what tensors with these names look like."""
     keys = list(keys)
-    for pattern, meaning in STRANGERS:
+    for pattern, meaning in FOREIGN_MODELS:
         if any(re.search(pattern, key) for key in keys):
             return meaning
     return f"an unknown model (its {len(keys)} tensors begin with {', '.join(sorted(keys)[:3])})"
@@ -126,8 +126,8 @@ def own_keys(keys: Iterable[str], prefix: str) -> dict[str, str]:
     """
     inside = {key[len(prefix) :]: key for key in keys if key.startswith(prefix)}
     outside = {key: key for key in keys if not key.startswith(prefix)}
-    kept = inside if prefix else {key: name for key, name in inside.items() if not key.startswith(PASSENGERS)}
-    return kept | {key: name for key, name in outside.items() if not key.startswith(PASSENGERS)}
+    kept = inside if prefix else {key: name for key, name in inside.items() if not key.startswith(IGNORED_PREFIXES)}
+    return kept | {key: name for key, name in outside.items() if not key.startswith(IGNORED_PREFIXES)}
 
 
 def config_from_shapes(kind: str, shapes: Shapes) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def config_from_shapes(kind: str, shapes: Shapes) -> dict[str, Any]:
     except CheckpointError:
         raise
     except KeyError as error:
-        raise CheckpointError(f"the sizes of this {KINDS[kind]} cannot be told without the tensor {error}") from error
+        raise CheckpointError(f"the sizes of this {KINDS[kind]} cannot be known without the tensor {error}") from error
     except (IndexError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"the tensors of this {KINDS[kind]} have shapes that make no sense") from error
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import bare_layers
+from . import skip_init
 from .checkpoint_files import METADATA_KEY, CheckpointError, read_tensors
 from .checkpoint_info import (
     CheckpointInfo,
@@ -54,7 +54,7 @@ FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 def compute_dtype(info: CheckpointInfo) -> torch.dtype:
-    """The type to load in when none is asked for: as stored, unless plain layers cannot compute with that safely.
+    """The type to load in when no other is given: as stored, unless plain layers cannot compute with that safely.
 
     float16 overflows in the official transformers and float8 only stores: transformers become bfloat16, others float32.
     """
@@ -110,7 +110,7 @@ def check_finite(stored: Tensor, cast: Tensor, name: str, path: Path) -> None:
 
 def build(
     info: CheckpointInfo,
-    ops: Any = bare_layers,
+    ops: Any = skip_init,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
@@ -121,7 +121,7 @@ def build(
     if info.weights is None:
         raise ValueError(f"{info.path} holds official text encoders; those are loaded by `load_official_text`")
     dtype = dtype or compute_dtype(info)
-    if dtype in FLOAT8 and ops in (nn, bare_layers):
+    if dtype in FLOAT8 and ops in (nn, skip_init):
         raise ValueError(f"plain layers cannot compute in {dtype}; take bfloat16 or float32, or layers that cast")
     _, network_class = network_classes(info.kind)
     network = network_class(info.config, ops=ops, device="meta", dtype=dtype)
@@ -132,7 +132,7 @@ def build(
 def load(
     path: str | Path,
     expected_kinds: Iterable[str],
-    ops: Any = bare_layers,
+    ops: Any = skip_init,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> tuple[nn.Module, CheckpointInfo]:

@@ -1,4 +1,4 @@
-"""How models are trained and sampled: the four families, and the two lines of pyramids. Loads nothing."""
+"""How models are trained and sampled: the four families, and the two lines of pyramids. Loads nothing heavy."""
 
 from __future__ import annotations
 

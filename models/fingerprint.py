@@ -1,4 +1,4 @@
-"""A short word that tells networks apart by their weights, quick even for large ones."""
+"""A short digest that tells networks apart by their weights, quick even for large ones."""
 
 from __future__ import annotations
 

@@ -11,20 +11,22 @@ START_DEVIATION = 0.02  # of the weights, as pix2pix starts them
 
 
 class FrameDiscriminator(nn.Module):
-    """Stride-2 convolutions, then two of stride 1; each answer judges one patch of a frame.
+    """Stride-2 convolutions, then two of stride 1; each output scores one patch of a frame.
 
     `widths` are the channels after each halving. Frames must be at least 4 * 2^len(widths) pixels high and wide.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (64, 128, 256), ops: Any = nn, **place: Any) -> None:
+    def __init__(self, widths: tuple[int, ...] = (64, 128, 256), ops: Any = nn, **factory_kwargs: Any) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(zip((3, *widths), (*widths, widths[-1]), strict=True)):
-            layers.append(ops.Conv2d(inputs, outputs, 4, stride=2 if number < len(widths) else 1, padding=1, **place))
+            layers.append(
+                ops.Conv2d(inputs, outputs, 4, stride=2 if number < len(widths) else 1, padding=1, **factory_kwargs)
+            )
             if number > 0:
                 layers.append(nn.InstanceNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-        layers.append(ops.Conv2d(widths[-1], 1, 4, padding=1, **place))
+        layers.append(ops.Conv2d(widths[-1], 1, 4, padding=1, **factory_kwargs))
         self.layers = nn.Sequential(*layers)
         self.smallest = 4 * 2 ** len(widths)
 
@@ -34,10 +36,10 @@ class FrameDiscriminator(nn.Module):
         return self.layers(video.transpose(1, 2).flatten(0, 1))
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError for frames that are too small to be judged."""
+        """Raise ValueError for frames that are too small."""
         if min(height, width) < self.smallest:
             raise ValueError(
-                f"this discriminator judges frames from {self.smallest} pixels on, got {(height, width)}; "
+                f"this discriminator needs frames of at least {self.smallest} pixels, got {(height, width)}; "
                 "take larger clips, or fewer widths"
             )
 

@@ -1,4 +1,4 @@
-"""The Helios transformer: the velocity of nine latent frames, given the past in three grains and a text.
+"""The Helios transformer: the velocity of nine latent frames, given the past in three levels and a text.
 
 Helios (arXiv 2603.04379) is Wan 2.1 14B made autoregressive. State-dict keys are those of the official checkpoints.
 """
@@ -17,16 +17,24 @@ from torch import Tensor, nn
 from .attention_forms import Attention
 from .families import HELIOS
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
-from .helios_memory import UNIT_FRAMES, Grain, HeliosMemory, memory_rotation, whole_patches
+from .history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels, history_rotation, whole_patches
+from .kv_cache import CacheSlot
 from .layers import PATCH, TIMESTEP_FEATURES, init_weights, patch_grid, unpatchify
 from .network_config import NetworkConfig
 from .rotary import BASE
-from .token_keeper import Keeping
 from .transformer import check_clips, rows_like
 
-__all__ = ["UNIT_FRAMES", "Grain", "HeliosConfig", "HeliosMemory", "HeliosTransformer", "init_weights", "text_window"]
+__all__ = [
+    "UNIT_FRAMES",
+    "HeliosConfig",
+    "HeliosTransformer",
+    "HistoryLevel",
+    "HistoryLevels",
+    "init_weights",
+    "text_window",
+]
 
-TEXT_TOKENS = 512  # every text is filled up with zeros to this length, and they are read like words
+TEXT_TOKENS = 512  # every text is filled up with zeros to this length, and they are read like text
 PAST_FRAMES = 2.5  # of full size have as many tokens as the whole past in its patches
 
 log = logging.getLogger(__name__)
@@ -52,9 +60,9 @@ class HeliosConfig(NetworkConfig):
     rope_dim: tuple[int, ...] = (44, 42, 42)  # features of a head that turn with time, row, column
     rope_theta: float = BASE
     guidance_cross_attn: bool = True  # only what is made reads the text, the past does not
-    zero_history_timestep: bool = True  # the past is told that it is clean, not the noise level of what is made
-    has_multi_term_memory_patch: bool = True  # there is a memory
-    is_amplify_history: bool = False  # keys of the past have a learned loudness ...
+    zero_history_timestep: bool = True  # the past has timestep 0, as it is clean, not that of what is made
+    has_multi_term_memory_patch: bool = True  # there is a history
+    is_amplify_history: bool = False  # keys of the past have a learned scale ...
     history_scale_mode: str = "per_head"  # ... one for each head, or "scalar" for one
 
     made_for: ClassVar[str] = HELIOS
@@ -135,77 +143,81 @@ class HeliosTransformer(nn.Module):
 
     def __init__(self, config: HeliosConfig, ops=nn, device=None, dtype=None) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype}
+        factory_kwargs = {"device": device, "dtype": dtype}
         self.config = config
         self.attention: Attention = F.scaled_dot_product_attention
-        self.patch_embedding = self.patches(1, ops, factory)
+        self.patch_embedding = self.patches(1, ops, factory_kwargs)
         if config.has_multi_term_memory_patch:
-            self.patch_short = self.patches(1, ops, factory)
-            self.patch_mid = self.patches(2, ops, factory)
-            self.patch_long = self.patches(4, ops, factory)
-        self.condition_embedder = HeliosConditioning(config.text_dim, config.width, ops, **factory)
-        self.blocks = nn.ModuleList(HeliosBlock(config.block_rules, ops, **factory) for _ in range(config.num_layers))
+            self.patch_short = self.patches(1, ops, factory_kwargs)
+            self.patch_mid = self.patches(2, ops, factory_kwargs)
+            self.patch_long = self.patches(4, ops, factory_kwargs)
+        self.condition_embedder = HeliosConditioning(config.text_dim, config.width, ops, **factory_kwargs)
+        self.blocks = nn.ModuleList(
+            HeliosBlock(config.block_rules, ops, **factory_kwargs) for _ in range(config.num_layers)
+        )
         self.norm_out = HeliosOutputNorm(config.width, config.eps, device)
-        self.proj_out = ops.Linear(config.width, config.latent_channels * PATCH**2, **factory)
+        self.proj_out = ops.Linear(config.width, config.latent_channels * PATCH**2, **factory_kwargs)
 
-    def patches(self, size: int, ops, factory: dict[str, Any]) -> nn.Module:
+    def patches(self, size: int, ops, factory_kwargs: dict[str, Any]) -> nn.Module:
         """The convolution that makes tokens of patches, `size` times the finest 1x2x2."""
         shape = (size, PATCH * size, PATCH * size)
-        return ops.Conv3d(self.config.in_channels, self.config.width, kernel_size=shape, stride=shape, **factory)
+        return ops.Conv3d(self.config.in_channels, self.config.width, kernel_size=shape, stride=shape, **factory_kwargs)
 
     def forward(
         self,
         x: Tensor,
         timestep: Tensor,
         text: Tensor,
-        memory: HeliosMemory | None = None,
+        history: HistoryLevels | None = None,
         attention: Attention | None = None,
     ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the frames that are made.
 
         x: noisy latents `(b, c, t, h, w)`; they set the type of the computation. timestep: `(b,)`, 0 to 1000.
-        text: `(b, n, d)`, as `text_window` makes it. memory: the past, of any size; without one the frames
-        are the first of all. attention: another than the network's own. Raises ValueError when a shape does not fit.
+        text: `(b, n, d)`, as `text_window` makes it. history: of any size; without one the frames are the
+        first of all. attention: another than the network's own. Raises ValueError when a shape does not fit.
         """
-        memory = memory or HeliosMemory(tuple(range(x.shape[2])))
-        self.check(x, timestep, text, memory)
+        history = history or HistoryLevels(tuple(range(x.shape[2])))
+        self.check(x, timestep, text, history)
         dtype, grid = x.dtype, patch_grid(x)
 
         made = tokens(self.patch_embedding(x))
         past = made[:, :0]
-        places = [(memory.frames, *grid[1:], 1)]
-        if memory.grains:
+        places = [(history.frames, *grid[1:], 1)]
+        if history.levels:
             embedders = {"short": self.patch_short, "mid": self.patch_mid, "long": self.patch_long}
             past = torch.cat(
                 [
-                    tokens(embedders[name](whole_patches(grain.latents.to(dtype), size)))
-                    for name, grain, size in memory.grains
+                    tokens(embedders[name](whole_patches(level.latents.to(dtype), size)))
+                    for name, level, size in history.levels
                 ],
                 dim=1,
             )
-            places = [(grain.frames, *patch_grid(grain.latents)[1:], size) for _, grain, size in memory.grains] + places
-        rotation = memory_rotation(tuple(places), self.config.rope_dim, x.device)
+            places = [
+                (level.frames, *patch_grid(level.latents)[1:], size) for _, level, size in history.levels
+            ] + places
+        rotation = history_rotation(tuple(places), self.config.rope_dim, x.device)
 
-        # The past is clean: its own noise level, 0, is asked for in the same batch.
-        level, steer = self.condition_embedder(torch.cat((timestep, timestep.new_zeros(1))), dtype)
-        level, now, clean = level[:-1], steer[:-1], steer[-1:]
-        steers = (clean if self.config.zero_history_timestep else now, now)
+        # The past is clean: its timestep, 0, is embedded in the same batch.
+        temb, block_temb = self.condition_embedder(torch.cat((timestep, timestep.new_zeros(1))), dtype)
+        temb, now, clean = temb[:-1], block_temb[:-1], block_temb[-1:]
+        block_tembs = (clean if self.config.zero_history_timestep else now, now)
         text = self.condition_embedder.text_embedder(text.to(dtype))
 
         streams = (past, made)
         for block in self.blocks:
-            streams = block(streams, steers, text, rotation, attention or self.attention)
-        return unpatchify(self.proj_out(self.norm_out(streams[1], level)), grid)
+            streams = block(streams, block_tembs, text, rotation, attention or self.attention)
+        return unpatchify(self.proj_out(self.norm_out(streams[1], temb)), grid)
 
     def predict(
         self,
         x: Tensor,
         timestep: Tensor,
-        history: HeliosMemory | None,
+        history: HistoryLevels | None,
         text: Tensor,
         mask: Tensor | None = None,
         pooled: Tensor | None = None,
-        keeping: Keeping | None = None,
+        cache_slot: CacheSlot | None = None,
     ) -> Tensor:
         """As `PyramidTransformer.predict`; every token of the text is read, and nothing is kept from unit to unit."""
         return self(x, timestep, text, history.each(lambda clip: rows_like(clip, x)) if history else None)
@@ -215,14 +227,14 @@ class HeliosTransformer(nn.Module):
         """Stack texts `(b, n, d)` as `text_window` brings them to one length; padding is read too, so no mask."""
         return torch.cat([text_window(text) for text in texts]), None
 
-    def check(self, x: Tensor, timestep: Tensor, text: Tensor, memory: HeliosMemory) -> None:
+    def check(self, x: Tensor, timestep: Tensor, text: Tensor, history: HistoryLevels) -> None:
         """Raise a ValueError that says what this model takes."""
-        config, past = self.config, [grain.latents for _, grain, _ in memory.grains]
+        config, past = self.config, [level.latents for _, level, _ in history.levels]
         check_clips(self.name, [*past, x], config.in_channels)
-        if len(memory.frames) != x.shape[2]:
-            raise ValueError(f"a memory for {len(memory.frames)} frames was given with {x.shape[2]} frames to make")
+        if len(history.frames) != x.shape[2]:
+            raise ValueError(f"a history for {len(history.frames)} frames was given with {x.shape[2]} frames to make")
         if past and not config.has_multi_term_memory_patch:
-            raise ValueError("this Helios model has no memory (its config says has_multi_term_memory_patch: false)")
+            raise ValueError("this Helios model has no history (its config says has_multi_term_memory_patch: false)")
         if text.ndim != 3 or text.shape[-1] != config.text_dim:
             raise ValueError(
                 f"this Helios model expects text features {config.text_dim} wide, got the shape {tuple(text.shape)}: "
@@ -236,7 +248,7 @@ class HeliosTransformer(nn.Module):
 def text_window(text: Tensor) -> Tensor:
     """Bring texts `(b, n, d)` into the form that the model was trained with, `(b, TEXT_TOKENS, d)`.
 
-    The first words of each row, then zeros. Tokens that are all zero are no words, wherever they stand: text encoders
+    The first words of each row, then zeros. Tokens that are all zero are no text, wherever they stand: text encoders
     fill up with them, and texts that are joined then have them in the middle.
     """
     rows = [row[row.any(dim=-1)][:TEXT_TOKENS] for row in text]

@@ -37,23 +37,24 @@ class Clips:
         A longer clip is not new: it goes on.
         """
         width, height, frames = columns * self.cell, rows * self.cell, (latent_frames - 1) * self.step + 1
-        asked = [] if (width, height) == (self.width, self.height) else [f"{width}x{height} pixels"]
+        unusual = [] if (width, height) == (self.width, self.height) else [f"{width}x{height} pixels"]
         if stages is not None and self.stages is not None and stages != self.stages:
-            asked.append(f"{stages} stage{'s' * (stages > 1)}")
+            unusual.append(f"{stages} stage{'s' * (stages > 1)}")
         if frames < self.frames:
-            asked.append("a single frame" if frames == 1 else f"{frames} frames")
-        if not asked:
+            unusual.append("a single frame" if frames == 1 else f"{frames} frames")
+        if not unusual:
             return []
         known = f"{self.width}x{self.height} pixels, {self.frames} frames"
         known += "" if self.stages is None else f" and {self.stages} stages"
         return [
-            f"{name} learned clips of {known}; {' and '.join(asked)} {'is' if len(asked) == 1 else 'are'} new to it."
+            f"{name} learned clips of {known}; "
+            f"{' and '.join(unusual)} {'is' if len(unusual) == 1 else 'are'} new to it."
         ]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a text encoder and the models that learned with it can be asked for."""
+    """What a text encoder and the models that learned with it know."""
 
     subjects: Sequence[str]
     synonyms: Mapping[str, str]  # another word -> the subject

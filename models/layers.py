@@ -1,4 +1,4 @@
-"""Layers both transformers share: patches, conditioning, modulated norms, the double-stream block, first weights."""
+"""Layers both transformers share: patches, conditioning, adaptive norms, the double-stream block, first weights."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def timestep_features(timestep: Tensor, frequencies: Tensor | None = None) -> Te
     return torch.cat((angles.cos(), angles.sin()), dim=1)
 
 
-class TwoLinears(nn.Module):
+class MLPEmbedder(nn.Module):
     """Linear, SiLU (or GELU in its tanh form), Linear."""
 
-    def __init__(self, inputs: int, width: int, ops, gelu: bool = False, **factory) -> None:
+    def __init__(self, inputs: int, width: int, ops, gelu: bool = False, **factory_kwargs) -> None:
         super().__init__()
         self.gelu = gelu
-        self.linear_1 = ops.Linear(inputs, width, **factory)
-        self.linear_2 = ops.Linear(width, width, **factory)
+        self.linear_1 = ops.Linear(inputs, width, **factory_kwargs)
+        self.linear_2 = ops.Linear(width, width, **factory_kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         inside = self.linear_1(x)
@@ -64,53 +64,53 @@ class TwoLinears(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """The vector that steers all blocks: what the timestep and the pooled text say, added up."""
+    """The conditioning vector of all blocks: `temb = MLP(features(t)) + MLP(pooled text)`."""
 
-    def __init__(self, pooled_width: int, width: int, ops, **factory) -> None:
+    def __init__(self, pooled_width: int, width: int, ops, **factory_kwargs) -> None:
         super().__init__()
-        self.timestep_embedder = TwoLinears(TIMESTEP_FEATURES, width, ops, **factory)
-        self.text_embedder = TwoLinears(pooled_width, width, ops, **factory)
+        self.timestep_embedder = MLPEmbedder(TIMESTEP_FEATURES, width, ops, **factory_kwargs)
+        self.text_embedder = MLPEmbedder(pooled_width, width, ops, **factory_kwargs)
 
     def forward(self, timestep: Tensor, pooled: Tensor, frequencies: Tensor) -> Tensor:
         features = timestep_features(timestep, frequencies).to(pooled.dtype)
         return self.timestep_embedder(features) + self.text_embedder(pooled)
 
 
-class ModulatedNorm(nn.Module):
+class AdaLayerNorm(nn.Module):
     """A weightless LayerNorm and the linear that makes its `parts` vectors (adaLN, Peebles 2022, arXiv 2212.09748)."""
 
-    def __init__(self, width: int, parts: int, ops, **factory) -> None:
+    def __init__(self, width: int, parts: int, ops, **factory_kwargs) -> None:
         super().__init__()
         self.parts = parts
-        self.linear = ops.Linear(width, parts * width, **factory)
-        self.norm = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory)
+        self.linear = ops.Linear(width, parts * width, **factory_kwargs)
+        self.norm = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory_kwargs)
 
-    def vectors(self, steer: Tensor) -> tuple[Tensor, ...]:
-        """Return `parts` vectors `(b, 1, width)` from the activated conditioning `steer (b, width)`."""
-        return self.linear(steer).unsqueeze(1).chunk(self.parts, dim=-1)
+    def vectors(self, temb: Tensor) -> tuple[Tensor, ...]:
+        """Return `parts` vectors `(b, 1, width)` from the activated conditioning `temb (b, width)`."""
+        return self.linear(temb).unsqueeze(1).chunk(self.parts, dim=-1)
 
     def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return `norm(x) * (1 + scale) + shift`."""
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
-class FinalNorm(ModulatedNorm):
+class FinalNorm(AdaLayerNorm):
     """The norm before an output; its linear gives scale first, then shift."""
 
-    def __init__(self, width: int, ops, **factory) -> None:
-        super().__init__(width, 2, ops, **factory)
+    def __init__(self, width: int, ops, **factory_kwargs) -> None:
+        super().__init__(width, 2, ops, **factory_kwargs)
 
-    def forward(self, x: Tensor, steer: Tensor) -> Tensor:
-        scale, shift = self.vectors(steer)
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        scale, shift = self.vectors(temb)
         return self.modulate(x, shift, scale)
 
 
 class GELULinear(nn.Module):
     """A linear, then GELU (tanh form)."""
 
-    def __init__(self, inputs: int, outputs: int, ops, **factory) -> None:
+    def __init__(self, inputs: int, outputs: int, ops, **factory_kwargs) -> None:
         super().__init__()
-        self.proj = ops.Linear(inputs, outputs, **factory)
+        self.proj = ops.Linear(inputs, outputs, **factory_kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(self.proj(x), approximate="tanh")
@@ -119,11 +119,11 @@ class GELULinear(nn.Module):
 class FeedForward(nn.Module):
     """The MLP of a block, `inner` wide inside."""
 
-    def __init__(self, width: int, inner: int, ops, **factory) -> None:
+    def __init__(self, width: int, inner: int, ops, **factory_kwargs) -> None:
         super().__init__()
         # Named as in the checkpoints, where entry 1 is a dropout.
         self.net = nn.ModuleDict(
-            {"0": GELULinear(width, inner, ops, **factory), "2": ops.Linear(inner, width, **factory)}
+            {"0": GELULinear(width, inner, ops, **factory_kwargs), "2": ops.Linear(inner, width, **factory_kwargs)}
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,30 +134,30 @@ class DoubleBlock(nn.Module):
     """Image and text with weights of their own, meeting in one attention. Without `text_output` text ends here."""
 
     def __init__(
-        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory
+        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory_kwargs
     ) -> None:
         super().__init__()
-        self.norm1 = ModulatedNorm(width, 6, ops, **factory)
+        self.norm1 = AdaLayerNorm(width, 6, ops, **factory_kwargs)
         self.norm1_context = (
-            ModulatedNorm(width, 6, ops, **factory) if text_output else FinalNorm(width, ops, **factory)
+            AdaLayerNorm(width, 6, ops, **factory_kwargs) if text_output else FinalNorm(width, ops, **factory_kwargs)
         )
-        self.attn = JointAttention(width, heads, eps, text_norm, ops, text_output, **factory)
-        self.norm2 = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory)
-        self.ff = FeedForward(width, 4 * width, ops, **factory)
+        self.attn = JointAttention(width, heads, eps, text_norm, ops, text_output, **factory_kwargs)
+        self.norm2 = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory_kwargs)
+        self.ff = FeedForward(width, 4 * width, ops, **factory_kwargs)
         if text_output:
-            self.ff_context = FeedForward(width, 4 * width, ops, **factory)
+            self.ff_context = FeedForward(width, 4 * width, ops, **factory_kwargs)
 
-    def forward(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
-        shift, scale, gate, *mlp = self.norm1.vectors(steer)
+    def forward(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
+        shift, scale, gate, *mlp = self.norm1.vectors(temb)
         image_in = self.norm1.modulate(x, shift, scale)
         if text is None or not self.attn.text_output:
-            text_in = None if text is None else self.norm1_context(text, steer)
+            text_in = None if text is None else self.norm1_context(text, temb)
             attended, _ = self.attn(image_in, text_in, plan)
             return self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp), None
-        shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(steer)
-        attended, told = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), plan)
+        shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(temb)
+        attended, text_attended = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), plan)
         x = self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp)
-        return x, self.feed(torch.addcmul(text, text_gate, told), self.ff_context, *text_mlp)
+        return x, self.feed(torch.addcmul(text, text_gate, text_attended), self.ff_context, *text_mlp)
 
     def feed(self, x: Tensor, mlp: FeedForward, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
         """Add the gated MLP of a stream."""

@@ -53,7 +53,7 @@ class LoRASettings:
             raise ValueError(f"unknown targets {self.targets!r}; expected one of {', '.join(TARGETS)}")
 
 
-class Addition(nn.Module):
+class LoRALayer(nn.Module):
     """What is added to one linear layer; nothing at first."""
 
     def __init__(self, inputs: int, outputs: int, settings: LoRASettings, generator: torch.Generator) -> None:
@@ -68,7 +68,7 @@ class Addition(nn.Module):
 
 
 class LoRA(nn.Module):
-    """Additions to the chosen layers of `network`, which is frozen; while attached they take part in its forward."""
+    """LoRA layers beside chosen layers of `network`, which is frozen; while attached they are part of its forward."""
 
     def __init__(self, network: nn.Module, settings: LoRASettings, generator: torch.Generator) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class LoRA(nn.Module):
         layers = target_layers(network, settings.targets)
         self.names = tuple(layers)
         self.additions = nn.ModuleList(
-            Addition(layer.in_features, layer.out_features, settings, generator) for layer in layers.values()
+            LoRALayer(layer.in_features, layer.out_features, settings, generator) for layer in layers.values()
         )
         network.requires_grad_(False)
         self._hooks = [
@@ -101,7 +101,7 @@ class LoRA(nn.Module):
 
 def target_layers(network: nn.Module, targets: str) -> dict[str, nn.Linear]:
     """The linear layers inside the blocks that `targets`, a key of `TARGETS`, means."""
-    # The last block of an SD3 transformer has a query for text that nothing asks: an addition to it would never learn.
+    # The last block of an SD3 transformer has a query for text that nothing uses: an addition to it would never learn.
     silent = {
         f"{name}.add_q_proj"
         for name, module in network.named_modules()
@@ -181,7 +181,7 @@ def own_name(key: str) -> str:
 
 
 @torch.no_grad()
-def merged(
+def merge_lora(
     network: nn.Module, lora: Mapping[str, Part], strength: float, float8_to: torch.dtype = torch.bfloat16
 ) -> nn.Module:
     """A copy of `network` with a LoRA in its weights, sharing all that is not changed.

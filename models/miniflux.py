@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import ForwardPlan, SelfAttention
-from .layers import DoubleBlock, ModulatedNorm, init_weights
+from .layers import AdaLayerNorm, DoubleBlock, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
 __all__ = ["MiniFluxConfig", "MiniFluxTransformer", "init_weights"]
@@ -64,15 +64,15 @@ class MiniFluxConfig(TransformerConfig):
 class SingleBlock(nn.Module):
     """Attention and MLP side by side on the stream [text, image], joined by one linear."""
 
-    def __init__(self, width: int, heads: int, ops, **factory) -> None:
+    def __init__(self, width: int, heads: int, ops, **factory_kwargs) -> None:
         super().__init__()
-        self.norm = ModulatedNorm(width, 3, ops, **factory)
-        self.proj_mlp = ops.Linear(width, 4 * width, **factory)
-        self.proj_out = ops.Linear(5 * width, width, **factory)
-        self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory)
+        self.norm = AdaLayerNorm(width, 3, ops, **factory_kwargs)
+        self.proj_mlp = ops.Linear(width, 4 * width, **factory_kwargs)
+        self.proj_out = ops.Linear(5 * width, width, **factory_kwargs)
+        self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory_kwargs)
 
-    def forward(self, x: Tensor, steer: Tensor, plan: ForwardPlan) -> Tensor:
-        shift, scale, gate = self.norm.vectors(steer)
+    def forward(self, x: Tensor, temb: Tensor, plan: ForwardPlan) -> Tensor:
+        shift, scale, gate = self.norm.vectors(temb)
         inside = self.norm.modulate(x, shift, scale)
         return torch.addcmul(x, gate, self.proj_out(self.beside(self.attn(inside, plan), self.proj_mlp(inside))))
 
@@ -95,25 +95,26 @@ class MiniFluxTransformer(PyramidTransformer):
     name = "miniFLUX"
 
     def __init__(self, config: MiniFluxConfig, ops=nn, device=None, dtype=None) -> None:
-        factory = {"device": device, "dtype": dtype}
-        super().__init__(config, config.axes_dims_rope, ops, **factory)
+        factory_kwargs = {"device": device, "dtype": dtype}
+        super().__init__(config, config.axes_dims_rope, ops, **factory_kwargs)
         width, heads = config.width, config.num_attention_heads
-        self.x_embedder = ops.Linear(config.in_channels, width, **factory)
+        self.x_embedder = ops.Linear(config.in_channels, width, **factory_kwargs)
         self.transformer_blocks = nn.ModuleList(
-            DoubleBlock(width, heads, RMS_NORM_EPS, "norm_added", ops, **factory) for _ in range(config.num_layers)
+            DoubleBlock(width, heads, RMS_NORM_EPS, "norm_added", ops, **factory_kwargs)
+            for _ in range(config.num_layers)
         )
         self.single_transformer_blocks = nn.ModuleList(
-            SingleBlock(width, heads, ops, **factory) for _ in range(config.num_single_layers)
+            SingleBlock(width, heads, ops, **factory_kwargs) for _ in range(config.num_single_layers)
         )
         self.number_attentions()
 
     def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
         return self.x_embedder(tokens)
 
-    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
+    def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, steer, plan)
+            x, text = self.run(block, x, text, temb, plan)
         joined = x if text is None else torch.cat((text, x), dim=1)
         for block in self.single_transformer_blocks:
-            joined = self.run(block, joined, steer, plan)
+            joined = self.run(block, joined, temb, plan)
         return joined[:, joined.shape[1] - x.shape[1] :]

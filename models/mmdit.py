@@ -142,10 +142,10 @@ class MMDiTTransformer(PyramidTransformer):
     name = "SD3"
 
     def __init__(self, config: MMDiTConfig, ops=nn, device=None, dtype=None) -> None:
-        factory = {"device": device, "dtype": dtype}
+        factory_kwargs = {"device": device, "dtype": dtype}
         # Time alone turns a head, and all of it.
-        super().__init__(config, (config.attention_head_dim,), ops, **factory)
-        self.pos_embed = PatchEmbedding(config, ops, **factory)
+        super().__init__(config, (config.attention_head_dim,), ops, **factory_kwargs)
+        self.pos_embed = PatchEmbedding(config, ops, **factory_kwargs)
         self.transformer_blocks = nn.ModuleList(
             DoubleBlock(
                 config.width,
@@ -154,7 +154,7 @@ class MMDiTTransformer(PyramidTransformer):
                 "norm_add",
                 ops,
                 text_output=number < config.num_layers - 1,
-                **factory,
+                **factory_kwargs,
             )
             for number in range(config.num_layers)
         )
@@ -169,7 +169,7 @@ class MMDiTTransformer(PyramidTransformer):
     def rotation(self, text_tokens: int, grids: tuple[Grid, ...], device: torch.device) -> Tensor | None:
         return super().rotation(text_tokens, grids, device) if self.config.add_temp_pos_embed else None
 
-    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
+    def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, steer, plan)
+            x, text = self.run(block, x, text, temb, plan)
         return x

@@ -1,6 +1,6 @@
-"""Whether the files of official text encoders fit each other, told before any library reads them.
+"""Whether the files of official text encoders fit each other, checked before any library reads them.
 
-What a config.json asks for is built as it says, whatever the weights hold: a billion layers would never end.
+What a config.json says is built as it says, whatever the weights hold: a billion layers would never end.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def check_encoder(folder: Path) -> None:
     for keys, pattern, axis in SIZES:
         if not config.keys() >= set(keys):
             continue
-        asked = 1
+        length = 1
         for key in keys:
-            asked *= config[key]
+            length *= config[key]
         for name, stored in tensors.items():
-            if re.search(pattern, name) and (len(stored.shape) <= axis or stored.shape[axis] != asked):
+            if re.search(pattern, name) and (len(stored.shape) <= axis or stored.shape[axis] != length):
                 raise CheckpointError(
-                    f"{file}: {' x '.join(keys)} is {asked}, but {name} in the weights has the shape "
+                    f"{file}: {' x '.join(keys)} is {length}, but {name} in the weights has the shape "
                     f"{list(stored.shape)}: is it the config.json of another model?"
                 )
 

@@ -1,6 +1,6 @@
 """Rotary positions: where tokens are, and how queries and keys turn with it (Su et al. 2021, arXiv 2104.09864).
 
-Tables are worked out in float64 on the CPU, rounded to float32 and kept on the device that asked while a stage lasts.
+Tables are worked out in float64 on the CPU, rounded to float32 and kept on the device while a stage lasts.
 A table is `(2, tokens, 1, head / 2, 2)`: `(cos, sin)`, which first features of a pair are multiplied by, and
 `(-sin, cos)` for second ones.
 """
@@ -44,8 +44,8 @@ def grid_positions(grids: Sequence[Grid], stretch: bool) -> Tensor:
     return torch.cat(clips)
 
 
-# All steps of a stage ask for the same grids, and no later stage of the run asks for them again. What steps alternate
-# between are the prompts, positive and negative, where a host asks for them apart: four tables serve that. More would
+# All steps of a stage use the same grids, and no later stage of the run uses them again. What steps alternate between
+# are the prompts, positive and negative, where a host evaluates them apart: four tables serve that. More would
 # only pile up on the device, out of reach of the host's memory management: 170 MB over 10 seconds at 768p.
 @lru_cache(maxsize=4)
 def rotation_table(

@@ -66,13 +66,15 @@ class TextEncoder(nn.Module):
     def __init__(self, config: TextEncoderConfig, ops: Any = nn, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.config = config
-        where = {"device": device, "dtype": dtype}
-        self.tokens = ops.Embedding(config.vocab_size, config.width, **where)
-        self.positions = ops.Embedding(config.max_tokens, config.width, **where)
-        self.summary = ops.Embedding(config.summary, config.width, **where) if config.summary else None
-        self.layers = nn.ModuleList(Layer(config.width, config.heads, ops, **where) for _ in range(config.layers))
-        self.norm = ops.LayerNorm(config.width, **where)
-        self.pool = ops.Linear(config.width * max(1, config.summary), config.pooled_width, **where)
+        factory_kwargs = {"device": device, "dtype": dtype}
+        self.tokens = ops.Embedding(config.vocab_size, config.width, **factory_kwargs)
+        self.positions = ops.Embedding(config.max_tokens, config.width, **factory_kwargs)
+        self.summary = ops.Embedding(config.summary, config.width, **factory_kwargs) if config.summary else None
+        self.layers = nn.ModuleList(
+            Layer(config.width, config.heads, ops, **factory_kwargs) for _ in range(config.layers)
+        )
+        self.norm = ops.LayerNorm(config.width, **factory_kwargs)
+        self.pool = ops.Linear(config.width * max(1, config.summary), config.pooled_width, **factory_kwargs)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return features `(b, n, width)`, or `(b, summary, width)`, and pooled vectors `(b, pooled_width)`.
@@ -108,14 +110,14 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int, ops: Any, device: Any, dtype: Any) -> None:
         super().__init__()
-        where = {"device": device, "dtype": dtype}
+        factory_kwargs = {"device": device, "dtype": dtype}
         self.heads = heads
-        self.norm_attention = ops.LayerNorm(width, **where)
-        self.qkv = ops.Linear(width, 3 * width, **where)
-        self.out = ops.Linear(width, width, **where)
-        self.norm_mlp = ops.LayerNorm(width, **where)
-        self.up = ops.Linear(width, 4 * width, **where)
-        self.down = ops.Linear(4 * width, width, **where)
+        self.norm_attention = ops.LayerNorm(width, **factory_kwargs)
+        self.qkv = ops.Linear(width, 3 * width, **factory_kwargs)
+        self.out = ops.Linear(width, width, **factory_kwargs)
+        self.norm_mlp = ops.LayerNorm(width, **factory_kwargs)
+        self.up = ops.Linear(width, 4 * width, **factory_kwargs)
+        self.down = ops.Linear(4 * width, width, **factory_kwargs)
 
     def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -1,12 +1,12 @@
-"""Who may look at whom in one forward of Pyramid Flow, and how few attention calls say so.
+"""Which tokens attend to which in one forward of Pyramid Flow, and how few attention calls do it.
 
 A token may look at real text and at the image tokens of its own and earlier frames; text and frame 0 share time 0. In
 the sequence [text, frame 0, frame 1, ...] that is a prefix of the keys, the same for all tokens of a frame. There are
-four exact ways to ask for it:
+four exact ways to compute it:
 
 - "varlen": one call of a fused kernel for everything, each frame a sequence whose keys begin where its row's text does.
-- "masked": one call with a mask for the past and one without for the last frame, which asks most. Their shapes hardly
-  change from unit to unit, which compilers need.
+- "masked": one call with a mask for the past and one without for the last frame, which has most queries. Their
+  shapes hardly change from unit to unit, which compilers need.
 - "settled": a call for each frame whose keys are kept for later units, then one with a mask for all others. What a
   frame is multiplied with does not depend on the frames after it, so a CPU rounds it alike in every unit.
 - "runs": a plain call for each frame and length of text: for attention functions that may know no mask, and for
@@ -44,7 +44,7 @@ class TokenLayout:
 
     form: str
     padding: tuple[int, ...] = ()
-    ends: tuple[int, ...] = ()  # where in the sequence the tokens of each time end, of those that ask
+    ends: tuple[int, ...] = ()  # where in the sequence the tokens of each time end, of those with queries
     mask: Tensor | None = None  # (1 or b, 1, queries of several times, their keys), True = may look
     padding_mask: Tensor | None = None  # (b, 1, 1, keys); None: all keys
     segments: Segments | None = None
@@ -60,7 +60,7 @@ def frame_ends(text_tokens: int, grids: Sequence[Grid], causal: bool) -> tuple[i
     return tuple(ends) if causal else (end,)
 
 
-# All steps of a stage share a layout; hosts that are short of memory ask for two prompts apart.
+# All steps of a stage share a layout; hosts that are short of memory evaluate two prompts apart.
 @lru_cache(maxsize=4)
 def token_layout(
     form: str, padding: tuple[int, ...], ends: tuple[int, ...], first: int, settled: int, device: torch.device
@@ -69,15 +69,15 @@ def token_layout(
 
     The first `settled` tokens are those whose keys are kept for later units.
     """
-    asking = tuple(end for end in ends if end > first)
+    querying = tuple(end for end in ends if end > first)
     with torch.inference_mode(False), torch.no_grad():  # made while sampling, it must also serve training
         if form == "varlen":
-            return TokenLayout(form, segments=segments_of(padding, asking, first, device))
+            return TokenLayout(form, segments=segments_of(padding, querying, first, device))
         if form == "masked":
-            return masked_layout(padding, asking, first, device)
+            return masked_layout(padding, querying, first, device)
         if form == "settled":
-            return settled_layout(padding, asking, max(first, settled), device)
-    return TokenLayout(form, padding, asking)
+            return settled_layout(padding, querying, max(first, settled), device)
+    return TokenLayout(form, padding, querying)
 
 
 def masked_layout(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> TokenLayout:
@@ -117,15 +117,15 @@ def padding_mask(padding: tuple[int, ...], tokens: int, device: torch.device) ->
 def segments_of(padding: tuple[int, ...], ends: tuple[int, ...], first: int, device: torch.device) -> Segments:
     """Every time of every row as a sequence; queries of padding go along with the first and are read by nobody."""
     total, starts = ends[-1], (first, *ends[:-1])
-    asked = total - first
+    count = total - first
     queries, keys, lengths = [], [], []
     for row, hidden in enumerate(padding):
-        queries += [row * asked + start - first for start in starts]
+        queries += [row * count + start - first for start in starts]
         keys += [row * total + hidden] * len(ends)
         lengths += [end - hidden for end in ends]
     numbers = (
         torch.tensor(values, dtype=torch.int32).to(device)
-        for values in ([*queries, len(padding) * asked], [*keys, len(padding) * total], lengths)
+        for values in ([*queries, len(padding) * count], [*keys, len(padding) * total], lengths)
     )
     return Segments(*numbers, longest=max(end - start for start, end in zip(starts, ends, strict=True)))
 

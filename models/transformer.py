@@ -14,11 +14,11 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import ForwardPlan, SelfAttention
 from .attention_forms import Attention, choose_form
-from .kept_tokens import KeptTokens
+from .cached_tokens import CachedTokens
+from .kv_cache import CacheSlot
 from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
-from .token_keeper import Keeping
 from .token_layout import frame_ends, text_order, token_layout
 
 
@@ -27,7 +27,7 @@ class TransformerConfig(NetworkConfig):
     """Sizes and rules of a Pyramid Flow transformer.
 
     `input_skip` is ours: the noisy clip is added to the answer, each patch feature times a gain that the timestep and
-    the text steer. A narrow network then need not carry the noise through all blocks only to give it back.
+    the text temb. A narrow network then need not carry the noise through all blocks only to give it back.
     """
 
     input_skip: bool = field(default=False, kw_only=True)
@@ -63,17 +63,19 @@ class PyramidTransformer(nn.Module):
 
     name: ClassVar[str]
 
-    def __init__(self, config: TransformerConfig, rotary_sizes: tuple[int, ...], ops, **factory) -> None:
+    def __init__(self, config: TransformerConfig, rotary_sizes: tuple[int, ...], ops, **factory_kwargs) -> None:
         super().__init__()
         self.config = config
         self.rotary_sizes = rotary_sizes
         self.attention: Attention = F.scaled_dot_product_attention
         self.gradient_checkpointing = False
-        self.time_text_embed = Conditioning(config.pooled_projection_dim, config.width, ops, **factory)
-        self.context_embedder = ops.Linear(config.joint_attention_dim, config.width, **factory)
-        self.norm_out = FinalNorm(config.width, ops, **factory)
-        self.proj_out = ops.Linear(config.width, 4 * config.latent_channels, **factory)
-        self.skip = ops.Linear(config.width, 4 * config.latent_channels, **factory) if config.input_skip else None
+        self.time_text_embed = Conditioning(config.pooled_projection_dim, config.width, ops, **factory_kwargs)
+        self.context_embedder = ops.Linear(config.joint_attention_dim, config.width, **factory_kwargs)
+        self.norm_out = FinalNorm(config.width, ops, **factory_kwargs)
+        self.proj_out = ops.Linear(config.width, 4 * config.latent_channels, **factory_kwargs)
+        self.skip = (
+            ops.Linear(config.width, 4 * config.latent_channels, **factory_kwargs) if config.input_skip else None
+        )
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade time for memory in training: keep only what goes into each block, and work the rest out again."""
@@ -85,8 +87,8 @@ class PyramidTransformer(nn.Module):
         for number, module in enumerate(attentions):
             module.layer = number
 
-    def kept_shape(self, rows: int, tokens: int) -> tuple[int, ...]:
-        """The shape of `KeptTokens.past` for so many tokens."""
+    def cache_shape(self, rows: int, tokens: int) -> tuple[int, ...]:
+        """The shape of `CachedTokens.past` for so many tokens."""
         layers = sum(isinstance(module, SelfAttention) for module in self.modules())
         return layers, 2, rows, tokens, self.config.num_attention_heads, self.config.attention_head_dim
 
@@ -97,7 +99,7 @@ class PyramidTransformer(nn.Module):
         text: Tensor,
         text_mask: Tensor | None,
         pooled: Tensor,
-        kept: KeptTokens | None = None,
+        kept: CachedTokens | None = None,
     ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the last clip.
 
@@ -122,17 +124,17 @@ class PyramidTransformer(nn.Module):
         text: Tensor,
         mask: Tensor | None,
         pooled: Tensor | None,
-        keeping: Keeping | None = None,
+        cache_slot: CacheSlot | None = None,
     ) -> Tensor:
         """Return the velocity of `x (b, c, t, h, w)`, called as every transformer here is.
 
-        history: clips, oldest first, anywhere and of fewer rows. keeping: spares what an earlier unit has worked out.
-        The others are those of `forward`.
+        history: clips, oldest first, anywhere and of fewer rows. cache_slot: spares what an earlier unit has worked
+        out. The others are those of `forward`.
         """
         clips = *(rows_like(clip, x) for clip in history or ()), x
         if pooled is None:
             raise ValueError(f"this {self.name} model reads a pooled text vector; the prompt has none")
-        with nullcontext() if keeping is None else keeping.of(self, clips, text, mask) as kept:
+        with nullcontext() if cache_slot is None else cache_slot.of(self, clips, text, mask) as kept:
             return self(clips, timestep, text, mask, pooled, kept)
 
     @staticmethod
@@ -150,7 +152,7 @@ class PyramidTransformer(nn.Module):
         grids: tuple[Grid, ...],
         real: tuple[tuple[bool, ...], ...],
         like: Tensor,
-        kept: KeptTokens | None = None,
+        kept: CachedTokens | None = None,
         attention: Attention | None = None,
     ) -> ForwardPlan:
         """Return what forwards with these clips and texts share, for the device and type of `like`.
@@ -183,25 +185,25 @@ class PyramidTransformer(nn.Module):
         self, tokens: Tensor, grid: Grid, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
     ) -> Tensor:
         """Return the velocity `(b, c, *grid)` from patches `tokens (b, n, 4c)` of all clips and a `plan` for them."""
-        steer = F.silu(self.time_text_embed(timestep, pooled, plan.frequencies))
+        temb = F.silu(self.time_text_embed(timestep, pooled, plan.frequencies))
         if plan.text_order is not None:
             text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
         known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
         x = self.embed(tokens[:, known:].contiguous(), None if plan.places is None else plan.places[known:])
         with_text = plan.kept is None or not plan.kept.tokens
-        x = self.run_blocks(x, self.context_embedder(text) if with_text else None, steer, plan)
+        x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
         last = grid[0] * grid[1] * grid[2]
-        answer = self.proj_out(self.norm_out(x[:, -last:], steer))
+        velocity = self.proj_out(self.norm_out(x[:, -last:], temb))
         if self.skip is not None:
-            answer = torch.addcmul(answer, self.skip(steer).unsqueeze(1), tokens[:, -last:])
-        return unpatchify(answer, grid)
+            velocity = torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -last:])
+        return unpatchify(velocity, grid)
 
     def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
         """Turn patches `(b, n, 4c)` of all clips into tokens `(b, n, width)`."""
         raise NotImplementedError
 
-    def run_blocks(self, x: Tensor, text: Tensor | None, steer: Tensor, plan: ForwardPlan) -> Tensor:
-        """Return the image tokens after all blocks; `steer (b, width)` is the activated conditioning.
+    def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
+        """Return the image tokens after all blocks; `temb (b, width)` is the activated conditioning.
 
         Without `text` its keys and values are those that were kept.
         """

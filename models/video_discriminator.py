@@ -13,17 +13,17 @@ SLOPE = 0.2  # of leaky ReLUs
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions over space and time beside a shortcut, then rows and columns halved where asked.
+    """Two convolutions over space and time beside a shortcut, then rows and columns halved where `halve` is set.
 
     No normalisation: with gradient penalties it does harm (Huang et al. 2024, arXiv 2501.05441, section 4.2).
     """
 
-    def __init__(self, inputs: int, outputs: int, halve: bool, ops: Any, **place: Any) -> None:
+    def __init__(self, inputs: int, outputs: int, halve: bool, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.halve = halve
-        self.first = ops.Conv3d(inputs, outputs, 3, padding=1, **place)
-        self.second = ops.Conv3d(outputs, outputs, 3, padding=1, **place)
-        self.shortcut = ops.Conv3d(inputs, outputs, 1, **place)
+        self.first = ops.Conv3d(inputs, outputs, 3, padding=1, **factory_kwargs)
+        self.second = ops.Conv3d(outputs, outputs, 3, padding=1, **factory_kwargs)
+        self.shortcut = ops.Conv3d(inputs, outputs, 1, **factory_kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         inside = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
@@ -39,24 +39,29 @@ class VideoDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, channels: int, pooled_width: int, widths: tuple[int, ...] = (64, 128, 128), ops: Any = nn, **place: Any
+        self,
+        channels: int,
+        pooled_width: int,
+        widths: tuple[int, ...] = (64, 128, 128),
+        ops: Any = nn,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
         self.smallest = 2 ** (len(widths) - 1)
-        self.stem = ops.Conv3d(channels, widths[0], 1, **place)
+        self.stem = ops.Conv3d(channels, widths[0], 1, **factory_kwargs)
         pairs = zip((widths[0], *widths), widths, strict=False)
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs, outputs, number < len(widths) - 1, ops, **place)
+            ResidualBlock(inputs, outputs, number < len(widths) - 1, ops, **factory_kwargs)
             for number, (inputs, outputs) in enumerate(pairs)
         )
-        self.score = ops.Linear(widths[-1], 1, **place)
-        self.text = ops.Linear(pooled_width, widths[-1], bias=False, **place)
+        self.score = ops.Linear(widths[-1], 1, **factory_kwargs)
+        self.text = ops.Linear(pooled_width, widths[-1], bias=False, **factory_kwargs)
 
     def forward(self, clip: Tensor, pooled: Tensor) -> Tensor:
         """Scores `(b,)` of normalised latents `(b, c, t, h, w)` that belong to `pooled (b, p)`; high means real."""
         if min(clip.shape[-2:]) < self.smallest:
             raise ValueError(
-                f"this discriminator judges latents from {self.smallest} rows and columns on, got "
+                f"this discriminator needs latents of at least {self.smallest} rows and columns, got "
                 f"{tuple(clip.shape[-2:])}; take larger clips, or fewer widths"
             )
         x = self.stem(clip)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .causal_vae import OnChunk, Posterior
 from .causal_vae_config import check_tensor
-from .helios_memory import UNIT_FRAMES
+from .history_levels import UNIT_FRAMES
 from .network_config import check_sizes
 from .vae_tiling import TilePlan, plan_tiles
 
@@ -96,7 +96,7 @@ class WanVAE(nn.Module):
     """Video `(b, 3, t, h, w)` in -1..1 to latents `(b, c, t', h / 8, w / 8)` in the VAE's own scale, and back."""
 
     def __init__(self, config: WanVAEConfig, ops: Any = None, device: Any = None, dtype: Any = None) -> None:
-        """`ops` is not asked: the layers are those of diffusers. ImportError when diffusers is too old."""
+        """`ops` is ignored: the layers are those of diffusers. ImportError when diffusers is too old."""
         super().__init__()
         try:
             from diffusers import AutoencoderKLWan
@@ -118,7 +118,7 @@ class WanVAE(nn.Module):
     def encode(
         self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
     ) -> Posterior:
-        """Encode unit after unit; `chunk` is not asked, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
+        """Encode unit after unit; `chunk` is ignored, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
         self.config.check_video(video)
         plan = None if tile is None else plan_tiles(tile, SPACE, encode=True)
         moments = self._run(self._to_moments, video, UNIT_PICTURES, plan, on_chunk)
@@ -127,7 +127,7 @@ class WanVAE(nn.Module):
     def decode(
         self, latent: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
     ) -> Tensor:
-        """Decode unit after unit; `chunk` is not asked, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
+        """Decode unit after unit; `chunk` is ignored, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
         self.config.check_latent(latent)
         plan = None if tile is None else plan_tiles(tile, SPACE, encode=False)
         return torch.cat(list(self._run(self._to_video, latent, UNIT_FRAMES, plan, on_chunk)), dim=2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.helios_memory import HeliosMemory
+from ..models.history_levels import HistoryLevels
 from ..models.layers import PATCH
 from .history import History, HistoryClips
 from .noise import row_generators
@@ -76,10 +76,10 @@ def plan_contexts(
 
 def parts(past: HistoryClips, rows: int) -> Iterator[tuple[Tensor, int, int]]:
     """The clips of a past, how much coarser they are than frames of so many `rows`, and their tokens."""
-    if isinstance(past, HeliosMemory):
-        for _, grain, size in past.grains:  # of full size, in patches of `size` frames and `size` x 2 x 2 cells
-            t, h, w = grain.latents.shape[2:]
-            yield grain.latents, size, -(-t // size) * -(-h // (PATCH * size)) * -(-w // (PATCH * size))
+    if isinstance(past, HistoryLevels):
+        for _, level, size in past.levels:  # of full size, in patches of `size` frames and `size` x 2 x 2 cells
+            t, h, w = level.latents.shape[2:]
+            yield level.latents, size, -(-t // size) * -(-h // (PATCH * size)) * -(-w // (PATCH * size))
         return
     for clip in past:
         yield clip, rows // clip.shape[3], clip.shape[2] * tokens_of(*clip.shape[3:])

@@ -1,4 +1,4 @@
-"""What of the past Helios sees: three grains, near frames fine and far ones coarse (arXiv 2603.04379, section 3)."""
+"""What of the past Helios sees: three levels, near frames fine and far ones coarse (arXiv 2603.04379, section 3)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from ..models.families import HELIOS
-from ..models.helios_memory import UNIT_FRAMES, Grain, HeliosMemory
+from ..models.history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels
 from .history import StageHistory, UnitHistory
 from .noise import Generators, white_noise
 from .units import Units
 
 HELIOS_UNITS = Units(UNIT_FRAMES, UNIT_FRAMES)
-GRAINS = (16, 2, 1)  # latent frames remembered in large, middle and small patches, oldest first
+HISTORY_SIZES = (16, 2, 1)  # latent frames remembered in large, middle and small patches, oldest first
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
 class HeliosHistory:
-    """The newest frames in three grains, the first frame of all for ever, and a past given by the user.
+    """The newest frames in three levels, the first frame of all for ever, and a past given by the user.
 
     `first` (1 or b, c, 1, h, w) is the frame that is always seen and `recent` (1 or b, c, t, h, w) what comes before
     the clip, both in the VAE's own scale; a picture is a still video whose last frame is `recent`. They are seen with a
@@ -69,7 +69,7 @@ class HeliosHistory:
         if self.noise[1] > 0:
             seen = [mix_noise(clip, self.noise, generators) for clip in seen]
         first, recent = seen or (None, like[:, :, :0])
-        length = sum(GRAINS)
+        length = sum(HISTORY_SIZES)
         nothing = torch.zeros_like(like[:, :, :1]).expand(-1, -1, length, -1, -1)
 
         def unit_history(done: Sequence[Tensor]) -> StageHistory:
@@ -83,15 +83,15 @@ class HeliosHistory:
         return unit_history
 
 
-def remember(kept: Tensor, past: Tensor, made: int) -> HeliosMemory:
-    """Sort the newest `past` (b, c, 19, h, w) into grains; time runs from the kept frame, 0, to the `made` ones."""
-    cuts = past.split(GRAINS, dim=2)
-    times = torch.arange(1, 1 + past.shape[2]).split(GRAINS)
-    long, mid, short = (Grain(cut, tuple(time.tolist())) for cut, time in zip(cuts, times, strict=True))
+def remember(kept: Tensor, past: Tensor, made: int) -> HistoryLevels:
+    """Sort the newest `past` (b, c, 19, h, w) into levels; time runs from the kept frame, 0, to the `made` ones."""
+    cuts = past.split(HISTORY_SIZES, dim=2)
+    times = torch.arange(1, 1 + past.shape[2]).split(HISTORY_SIZES)
+    long, mid, short = (HistoryLevel(cut, tuple(time.tolist())) for cut, time in zip(cuts, times, strict=True))
     now = 1 + past.shape[2]
-    return HeliosMemory(
+    return HistoryLevels(
         frames=tuple(range(now, now + made)),
-        short=Grain(torch.cat([kept, short.latents], dim=2), (0, *short.frames)),
+        short=HistoryLevel(torch.cat([kept, short.latents], dim=2), (0, *short.frames)),
         mid=mid,
         long=long,
     )

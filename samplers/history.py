@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..models.families import PYRAMID_FLOW
-from ..models.helios_memory import HeliosMemory
+from ..models.history_levels import HistoryLevels
 from .noise import Generators, pyramid, white_noise
 from .units import Units
 
-HistoryClips = tuple[Tensor, ...] | HeliosMemory  # as the network takes it; clips (b, c, t, h, w) are oldest first
+HistoryClips = tuple[Tensor, ...] | HistoryLevels  # as the network takes it; clips (b, c, t, h, w) are oldest first
 StageHistory = Callable[[int], HistoryClips]  # stage -> what the unit in work sees there
 UnitHistory = Callable[[Sequence[Tensor]], StageHistory]  # finished latent frames -> what the next unit sees
 WhiteNoise = Callable[[Tensor], Tensor]  # clip -> white noise of its shape, device and dtype

@@ -13,7 +13,7 @@ from ..models import checkpoints
 from ..models.checkpoint_info import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
-from ..models.lora import LoRA, LoRASettings, Part, lora_state, merged, save_lora
+from ..models.lora import LoRA, LoRASettings, Part, lora_state, merge_lora, save_lora
 from .model_source import Trainee, prepare
 from .run.loop import TrainingRun, TrainSettings
 from .run.run_description import earlier_description, write_description
@@ -44,7 +44,7 @@ class TrainedLoRA:
         """The transformer with the LoRA in its weights, in eval mode; it shares those that do not change."""
         plain = network_classes(self.kind)[1](self.config, device="meta")
         plain.load_state_dict(self.base.state_dict(), assign=True)
-        return merged(plain, self.parts(), 1.0).eval()
+        return merge_lora(plain, self.parts(), 1.0).eval()
 
     def save(self, path: Path, replace: bool = True) -> Path:
         """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.attention_forms import Attention
-from ...models.kept_tokens import KeptTokens
+from ...models.cached_tokens import CachedTokens
+from ...models.kv_cache import KVCache
 from ...models.layers import patch_grid, patchify
-from ...models.token_keeper import TokenKeeper
 from ...models.transformer import check_clips
 
 WrappersMP = comfy.patcher_extension.WrappersMP
@@ -49,7 +49,7 @@ class StageMemory:
 class KeptRun:
     """What one run keeps from unit to unit, and what it was worked out from."""
 
-    keeper: TokenKeeper
+    cache: KVCache
     sources: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict)  # prompts and stage: text, pooled, old frames
 
     def is_true(self, source: Any, now: tuple[Tensor, ...]) -> bool:
@@ -66,7 +66,7 @@ class KeptRun:
             equal = [(a == b[:, : a.shape[1]]).all() for a, b in zip(before, now, strict=True)]
             if bool(torch.stack(equal).all()):
                 return True
-        self.keeper.forget(lambda place: place[0] == source)
+        self.cache.forget(lambda place: place[0] == source)
         return False
 
 
@@ -123,7 +123,7 @@ def real_tokens(lengths: tuple[int, ...], tokens: int, masked: bool) -> tuple[tu
 @contextmanager
 def keeping(
     model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, Any], past: Tensor | None, like: Tensor
-) -> Iterator[KeptTokens | None]:
+) -> Iterator[CachedTokens | None]:
     """What a forward takes over from an earlier unit, None where that is not the same; what it leaves is kept after."""
     pyramid, network = options.get("pyramid", {}), model.diffusion_model
     settled, later = pyramid.get("settled", 0), pyramid.get("settled_later", 0)
@@ -142,12 +142,12 @@ def keeping(
     place = source, pyramid["step"], pyramid["network_timestep"]
 
     def shape(tokens: int) -> tuple[int, ...]:
-        return network.kept_shape(len(x), tokens)
+        return network.cache_shape(len(x), tokens)
 
     most = words + later * rows * columns if later else 0
-    kept = run.keeper.take(place, shape, like, words + settled * rows * columns, most)
+    kept = run.cache.take(place, shape, like, words + settled * rows * columns, most)
     yield kept
-    run.keeper.put(place, kept)
+    run.cache.put(place, kept)
 
 
 def is_changed(model: Any, options: dict[str, Any], inputs: dict[str, Any]) -> bool:

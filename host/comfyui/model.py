@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
-from ...models.checkpoint_dtypes import LARGE, asked_dtype
+from ...models.checkpoint_dtypes import LARGE, named_dtype
 from ...models.helios import UNIT_FRAMES, text_window
 from ...models.latent_format import WAN, LatentFormat
 from ...models.model_info import ModelInfo
@@ -189,7 +189,7 @@ def choose_dtypes(
     parameters = sum(stored.size for stored in info.weights.tensors.values())
     # A small model gains nothing from half the memory, and in float32 a seed gives the same clip on every device.
     dtypes = list(DTYPES) if parameters >= LARGE else [torch.float32]
-    storage = asked_dtype(wanted) or comfy.model_management.unet_dtype(
+    storage = named_dtype(wanted) or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=dtypes, weight_dtype=info.dtype
     )
     if storage == torch.float16:  # a start-up option of the host can ask for it

@@ -87,7 +87,7 @@ class HostMMDiT(HostNetwork, MMDiTTransformer):
 
 class HostHelios(HostNetwork, HeliosTransformer):
     def ask(self, x: Tensor, timestep: Tensor, extra: dict[str, Any]) -> Tensor:
-        """As above, with a `HeliosMemory` or nothing as `history`."""
+        """As above, with a `HistoryLevels` or nothing as `history`."""
         history = extra.get("history")
         memory = history.each(lambda clip: placed(clip, x)) if history else None
         return HeliosTransformer.forward(self, x, timestep, extra["text"], memory, extra["attention"])

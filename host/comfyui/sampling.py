@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...models.kv_cache import KVCache
 from ...models.model_info import ModelInfo
-from ...models.token_keeper import TokenKeeper
 from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import row_generators
@@ -135,7 +135,7 @@ class PyramidRun:
         """What this run keeps from unit to unit, begun when `model` is first asked for something to keep."""
         if self.kept is None:
             batch, channels, *_ = x.shape
-            self.kept = KeptRun(TokenKeeper(room_for_keys(model, [2 * batch, channels, *self.shape[2:]], x.device)))
+            self.kept = KeptRun(KVCache(room_for_keys(model, [2 * batch, channels, *self.shape[2:]], x.device)))
         return self.kept
 
     def enter_stage(self, x: Tensor, call: StepInfo) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ...models.checkpoint_dtypes import LARGE, asked_dtype
+from ...models.checkpoint_dtypes import LARGE, named_dtype
 from ...models.model_info import ModelInfo, VAEInfo
 from ..folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
 from .devices import choose_device
@@ -105,45 +105,45 @@ class StandaloneHost:
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
         """Open a transformer; `weight_dtype` is a key of `WEIGHT_DTYPES` (float8 only stores)."""
-        from ...models import bare_layers, checkpoints
+        from ...models import checkpoints, skip_init
         from . import layers as standalone_layers
         from .wires import Model
 
         info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
-        stored = asked_dtype(weight_dtype) or self.suited_dtype(info)
+        stored = named_dtype(weight_dtype) or self.suited_dtype(info)
         casting = stored in checkpoints.FLOAT8
-        network = checkpoints.build(info, ops=standalone_layers if casting else bare_layers, dtype=stored)
+        network = checkpoints.build(info, ops=standalone_layers if casting else skip_init, dtype=stored)
         return Model(network, info, self.device, self.suited_dtype(info) if casting else stored)
 
     def apply_lora(self, model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:
         """A MODEL with a LoRA, a file or its tensors, in its weights; the one that is given stays as it is."""
-        from ...models.lora import load_lora, lora_parts, merged
+        from ...models.lora import load_lora, lora_parts, merge_lora
         from .wires import Model
 
         expect(model, Model, "MODEL", "Load video model")
         parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, "this LORA_MODEL")
-        return model.with_network(merged(model.network, parts, strength, model.dtype))
+        return model.with_network(merge_lora(model.network, parts, strength, model.dtype))
 
     def load_vae(self, path: Path) -> VAE:
         """Open a video VAE."""
-        from ...models import bare_layers, checkpoints
+        from ...models import checkpoints, skip_init
         from .wires import VAE
 
         info = checkpoints.inspect(path, checkpoints.VAES)
-        return VAE(checkpoints.build(info, ops=bare_layers, dtype=self.suited_dtype(info)), info, self.device)
+        return VAE(checkpoints.build(info, ops=skip_init, dtype=self.suited_dtype(info)), info, self.device)
 
     def load_text_encoder(self, path: Path) -> TextModel:
         """Open a text encoder: our own file, or an official folder."""
         import torch
 
-        from ...models import bare_layers, checkpoints
+        from ...models import checkpoints, skip_init
         from .wires import official_text_model, own_text_model
 
         info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
         if info.kind != "text_encoder":
             dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
             return official_text_model(path, self.device, dtype)
-        network = checkpoints.build(info, ops=bare_layers, dtype=torch.float32)
+        network = checkpoints.build(info, ops=skip_init, dtype=torch.float32)
         return own_text_model(network, checkpoints.load_tokenizer(info), self.device)
 
     def suited_dtype(self, info: CheckpointInfo) -> torch.dtype:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...models import bare_layers
+from ...models import skip_init
 
 
 def at_use(parameter: Tensor | None, x: Tensor) -> Tensor | None:
     return None if parameter is None else parameter.to(x.dtype)
 
 
-class Linear(bare_layers.Linear):
+class Linear(skip_init.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, at_use(self.weight, x), at_use(self.bias, x))
 
 
-class Conv2d(bare_layers.Conv2d):
+class Conv2d(skip_init.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
 
 
-class Conv3d(bare_layers.Conv3d):
+class Conv3d(skip_init.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, at_use(self.weight, x), at_use(self.bias, x))
 
 
-class LayerNorm(bare_layers.LayerNorm):
+class LayerNorm(skip_init.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, at_use(self.weight, x), at_use(self.bias, x), self.eps)
 
 
-class RMSNorm(bare_layers.RMSNorm):
+class RMSNorm(skip_init.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, at_use(self.weight, x), self.eps)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.token_keeper import Keeping, TokenKeeper
+from ...models.kv_cache import CacheSlot, KVCache
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
 from ...samplers.guidance import PyramidGuidance, apply_cfg
@@ -50,17 +50,17 @@ class Guider:
         model, guided = self.model, self.negative is not None and self.guidance.enabled
         prompts = [self.negative, self.positive] if guided else [self.positive]
         text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
-        keeper: TokenKeeper | None = None
+        cache: KVCache | None = None
 
         def velocity(x: Tensor, info: StepInfo) -> Tensor:
-            nonlocal keeper
+            nonlocal cache
             if guided and self.guidance.is_zero_init(info.stage, info.step):
                 return torch.zeros_like(x)
-            keeper = keeper or TokenKeeper(free_memory(x.device) // 2)  # the rest is for what forwards need
+            cache = cache or KVCache(free_memory(x.device) // 2)  # the rest is for what forwards need
             timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
             rows = x.repeat(len(prompts), 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
-            keep = Keeping(keeper, place, info.settled, info.settled_later) if info.settled else None
+            keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
             output = model.velocity(rows, timestep, info.history, text, keep)
             return self.guidance.combine(*output.chunk(2), info.unit) if guided else output
 

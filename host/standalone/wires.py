@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ...models.checkpoints import CheckpointInfo
 from ...models.knowledge import Vocabulary
+from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
-from ...models.token_keeper import Keeping
 from .devices import free_memory
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,17 @@ class Model:
         self.dtype = dtype  # to compute in; float8 weights are stored in less
         self.info = ModelInfo.of(info)
 
-    def velocity(self, x: Tensor, timestep: Tensor, history: Any, text: Text, keeping: Keeping | None = None) -> Tensor:
+    def velocity(
+        self, x: Tensor, timestep: Tensor, history: Any, text: Text, cache_slot: CacheSlot | None = None
+    ) -> Tensor:
         """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
 
-        `history` is what the network remembers: clips, oldest first, or a `HeliosMemory`; its rows are repeated to `b`.
-        `keeping` spares Pyramid Flow what an earlier unit has worked out.
+        `history`: clips, oldest first, or `HistoryLevels`; its rows are repeated to `b`.
+        `cache_slot` spares Pyramid Flow what an earlier unit has worked out.
         """
-        answer = self.network.predict(x.to(self.dtype), timestep, history, text.tokens, text.mask, text.pooled, keeping)
+        answer = self.network.predict(
+            x.to(self.dtype), timestep, history, text.tokens, text.mask, text.pooled, cache_slot
+        )
         return answer.to(x.dtype)
 
     def with_network(self, network: nn.Module) -> Model:

@@ -10,7 +10,7 @@ import torch
 from official_folders import CONFIGS, WEIGHTS, network, state_of, write_component
 from pyramid_video.models import checkpoints
 from pyramid_video.models.checkpoint_info import network_classes
-from pyramid_video.models.checkpoint_kinds import TELLING, config_from_shapes, recognize
+from pyramid_video.models.checkpoint_kinds import SIGNATURE_KEYS, config_from_shapes, recognize
 from pyramid_video.models.checkpoints import CheckpointError, inspect, load, load_state_dict, save
 from pyramid_video.models.latent_format import MINIFLUX, SD3, LatentFormat
 from pyramid_video.models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer, init_weights
@@ -426,7 +426,7 @@ def test_shapes_that_no_network_has_are_refused(kind, tmp_path):
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
-    for key in TELLING[kind]:
+    for key in SIGNATURE_KEYS[kind]:
         for shape in ([], [2, 3], [-1] * 5, [10**30], [1, 2, 3, 4, 5, 6]):
             text = json.dumps(header | {key: header[key] | {"shape": shape}}).encode()
             path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])

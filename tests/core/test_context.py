@@ -80,8 +80,8 @@ def test_the_plan_is_what_helios_sees(start):
     contexts = plan_contexts(stages, history, HELIOS_UNITS, 27, ROWS, COLUMNS)
     calls = run(stages, history, 27, HELIOS_UNITS)
     assert [(context.unit, context.stage) for context in contexts] == [(call.unit, call.stage) for call, _ in calls]
-    grains = ((16, 4), (2, 2), (2, 1))  # the finest holds the first frame, too
-    memory = sum(-(-t // size) * -(-ROWS // (2 * size)) * -(-COLUMNS // (2 * size)) for t, size in grains)
+    levels = ((16, 4), (2, 2), (2, 1))  # the finest holds the first frame, too
+    memory = sum(-(-t // size) * -(-ROWS // (2 * size)) * -(-COLUMNS // (2 * size)) for t, size in levels)
     for context, (call, shape) in zip(contexts, calls, strict=True):
         assert context.tokens == memory + shape[2:].numel() // 4
         end = call.frames.start

@@ -16,7 +16,7 @@ from pyramid_video.models.checkpoints import CheckpointError, inspect, load
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.latent_format import WAN
-from pyramid_video.models.lora import load_lora, merged
+from pyramid_video.models.lora import load_lora, merge_lora
 from safetensors.torch import save_file
 
 
@@ -175,7 +175,7 @@ def test_a_lora_as_diffusers_saves_it_goes_into_the_weights(tmp_path):
         for name, part in zip("AB", pair, strict=True)
     }
     save_file(state, tmp_path / "lora.safetensors")
-    changed = merged(network, load_lora(tmp_path / "lora.safetensors"), strength=0.5).state_dict()
+    changed = merge_lora(network, load_lora(tmp_path / "lora.safetensors"), strength=0.5).state_dict()
     for key, weight in weights.items():
         down, up = parts.get(key.removesuffix(".weight"), (None, None))
         expected = weight if down is None else weight + 0.5 * up @ down

@@ -25,7 +25,7 @@ def numbered(*numbers: int) -> torch.Tensor:
 
 
 def seen(memory) -> dict[str, list[float]]:
-    return {name: grain.latents[0, 0, :, 0, 0].tolist() for name, grain, _ in memory.grains}
+    return {name: level.latents[0, 0, :, 0, 0].tolist() for name, level, _ in memory.levels}
 
 
 def recall(history: HeliosHistory, done):
@@ -53,7 +53,7 @@ def test_memories_of_all_chunks_lie_alike_in_memory():
     """A compiled network is compiled anew for tensors of other strides."""
     chunks = [numbered(*range(start, start + 9)) for start in (1, 10, 19, 28)]
     layouts = {
-        tuple((grain.latents.shape, grain.latents.stride()) for _, grain, _ in recall(history, chunks[:count]).grains)
+        tuple((level.latents.shape, level.latents.stride()) for _, level, _ in recall(history, chunks[:count]).levels)
         for count in range(5)
         for history in (HeliosHistory(), HeliosHistory(first=numbered(50), recent=numbered(51, 52)))
     }
@@ -89,7 +89,7 @@ def test_a_start_is_the_same_alone_and_in_a_batch():
     start = dict(first=torch.randn(1, 4, 1, 8, 8), recent=torch.randn(1, 4, 9, 8, 8))
 
     def velocity(x, call):
-        past = sum(grain.latents.mean(dim=(1, 2, 3, 4), keepdim=True) for _, grain, _ in call.history.grains)
+        past = sum(level.latents.mean(dim=(1, 2, 3, 4), keepdim=True) for _, level, _ in call.history.levels)
         return torch.sin(x) + past
 
     def make(seed: int, rows: int) -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_a_clip_in_two_parts_is_the_clip_in_one():
     noise = draw_noise((1, 4, 27, 8, 8), 0)
 
     def velocity(x, call):
-        past = sum(grain.latents.mean() * number for number, (_, grain, _) in enumerate(call.history.grains, 1))
+        past = sum(level.latents.mean() * number for number, (_, level, _) in enumerate(call.history.levels, 1))
         return torch.sin(x) + past
 
     def make(noise, history, before=0):

@@ -12,7 +12,7 @@ from pyramid_video.host.folders import ModelFolders
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import join_texts
 from pyramid_video.models.checkpoints import CheckpointError, inspect
-from pyramid_video.models.helios import TEXT_TOKENS, Grain, HeliosMemory, text_window
+from pyramid_video.models.helios import TEXT_TOKENS, HistoryLevel, HistoryLevels, text_window
 from pyramid_video.models.latent_format import WAN
 from pyramid_video.models.official_text import UMT5_TOKENS, load_official_text
 from pyramid_video.models.wan_vae import WanVAEConfig
@@ -189,7 +189,7 @@ def test_a_model_answers_as_its_network_does(host, top):
     assert (model.info.kind, model.info.family.variant) == ("helios", "distilled")
     assert (model.info.text_width, model.info.pooled_width, model.info.latent_channels) == (TEXT_WIDTH, 0, 16)
     draw = lambda *shape: torch.randn(*shape, generator=torch.Generator().manual_seed(0))  # noqa: E731
-    memory = HeliosMemory(tuple(range(3, 12)), short=Grain(draw(1, 16, 2, 4, 6), (0, 2)))
+    memory = HistoryLevels(tuple(range(3, 12)), short=HistoryLevel(draw(1, 16, 2, 4, 6), (0, 2)))
     text = join_texts([(draw(1, 3, TEXT_WIDTH), None), (draw(1, 5, TEXT_WIDTH), None)], model)
     x, timestep = draw(2, 16, 9, 4, 6), torch.full((2,), 500.0)
     answer = model.velocity(x, timestep, memory, text)

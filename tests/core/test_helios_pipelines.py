@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pyramid_video.models import bare_layers
+from pyramid_video.models import skip_init
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.samplers import helios_history, pyramid
 from pyramid_video.samplers.guidance import PyramidGuidance
@@ -58,7 +58,7 @@ def networks():
     fill_with_noise(theirs)
     # The pipeline of Mid takes a `view` of the answers, which their layout does not allow at every size.
     theirs.register_forward_hook(lambda module, given, answers: tuple(answer.contiguous() for answer in answers))
-    ours = HeliosTransformer(HeliosConfig(**SMALL), ops=bare_layers).eval()
+    ours = HeliosTransformer(HeliosConfig(**SMALL), ops=skip_init).eval()
     ours.load_state_dict(theirs.state_dict())
     vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
     return theirs, ours, vae
@@ -230,9 +230,9 @@ def test_tokens_counted_a_stage_late_show(networks, monkeypatch):
     assert (made - wanted).abs().max() > 3e-3
 
 
-@pytest.mark.parametrize("grains", [(15, 3, 1), (16, 1, 2)])
+@pytest.mark.parametrize("levels", [(15, 3, 1), (16, 1, 2)])
 @torch.no_grad()
-def test_grains_of_other_sizes_show(networks, grains, monkeypatch):
-    monkeypatch.setattr(helios_history, "GRAINS", grains)
+def test_history_levels_of_other_sizes_show(networks, levels, monkeypatch):
+    monkeypatch.setattr(helios_history, "HISTORY_SIZES", levels)
     made, wanted = ours_and_theirs(networks, "base", "text", chunks=3)
     assert (made - wanted).abs().max() > 3e-3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pyramid_video.models import bare_layers
-from pyramid_video.models.helios import Grain, HeliosConfig, HeliosMemory, HeliosTransformer
-from pyramid_video.models.helios_memory import memory_rotation
+from pyramid_video.models import skip_init
+from pyramid_video.models.helios import HeliosConfig, HeliosTransformer, HistoryLevel, HistoryLevels
+from pyramid_video.models.history_levels import history_rotation
 
 helios = pytest.importorskip("diffusers.models.transformers.transformer_helios")
 
@@ -45,7 +45,7 @@ def pair(**switches):
         for name, parameter in theirs.named_parameters():  # none may stay as it begins, or a mistake would not show
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(1 + 0.3 * noise if "norm" in name and "weight" in name else 0.2 * noise)
-    ours = HeliosTransformer(HeliosConfig(**SMALL, **switches), ops=bare_layers).eval()
+    ours = HeliosTransformer(HeliosConfig(**SMALL, **switches), ops=skip_init).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return theirs, ours
 
@@ -61,19 +61,19 @@ def inputs(size=SIZES[0], batch=2, seed=0):
         "x": draw(batch, 16, FRAMES, rows, columns),
         "timestep": torch.tensor([744.25, 12.5, 999.0])[:batch],
         "text": draw(batch, 7, SMALL["text_dim"]),
-        "memory": HeliosMemory(
+        "history": HistoryLevels(
             tuple(at["made"].tolist()),
-            **{name: Grain(clip, tuple(at[name].tolist())) for name, clip in latents.items()},
+            **{name: HistoryLevel(clip, tuple(at[name].tolist())) for name, clip in latents.items()},
         ),
     }
 
 
-def ask(theirs, x, timestep, text, memory=None):
+def ask(theirs, x, timestep, text, history=None):
     """The same question to diffusers' class."""
     index = lambda frames: torch.tensor(frames)[None]  # noqa: E731
-    past = {} if memory is None else {"indices_hidden_states": index(memory.frames)}
-    for name, grain, _ in memory.grains if memory is not None else ():
-        past |= {f"latents_history_{name}": grain.latents, f"indices_latents_history_{name}": index(grain.frames)}
+    past = {} if history is None else {"indices_hidden_states": index(history.frames)}
+    for name, level, _ in history.levels if history is not None else ():
+        past |= {f"latents_history_{name}": level.latents, f"indices_latents_history_{name}": index(level.frames)}
     return theirs(x, timestep, text, **past, return_dict=False)[0]
 
 
@@ -101,7 +101,7 @@ def test_every_size_gives_the_numbers_of_diffusers(size):
 @torch.no_grad()
 def test_without_a_past_too(memory_patch):
     theirs, ours = pair(has_multi_term_memory_patch=memory_patch)
-    given = inputs() | {"memory": None}
+    given = inputs() | {"history": None}
     assert_same(ours(**given), ask(theirs, **given))
 
 
@@ -109,7 +109,7 @@ def test_without_a_past_too(memory_patch):
 def test_only_a_near_past():
     theirs, ours = pair()
     given = inputs()
-    given["memory"] = HeliosMemory(given["memory"].frames, short=given["memory"].short)
+    given["history"] = HistoryLevels(given["history"].frames, short=given["history"].short)
     assert_same(ours(**given), ask(theirs, **given))
 
 
@@ -129,18 +129,18 @@ def test_gradients_are_those_of_diffusers():
 def test_every_frame_of_the_past_and_its_place_have_a_say():
     _, ours = pair()
     given = inputs()
-    memory, before = given["memory"], ours(**given)
-    for name, grain, _ in memory.grains:
-        for at in range(len(grain.frames)):
-            latents, frames = grain.latents.clone(), list(grain.frames)
+    history, before = given["history"], ours(**given)
+    for name, level, _ in history.levels:
+        for at in range(len(level.frames)):
+            latents, frames = level.latents.clone(), list(level.frames)
             latents[:, :, at] += 1
             frames[at] += 1
-            for changed in (Grain(latents, grain.frames), Grain(grain.latents, tuple(frames))):
-                past = {each: other for each, other, _ in memory.grains} | {name: changed}
-                after = ours(**given | {"memory": HeliosMemory(memory.frames, **past)})
+            for changed in (HistoryLevel(latents, level.frames), HistoryLevel(level.latents, tuple(frames))):
+                past = {each: other for each, other, _ in history.levels} | {name: changed}
+                after = ours(**given | {"history": HistoryLevels(history.frames, **past)})
                 assert (after - before).abs().max() > 1e-3, (name, at)
-    later = HeliosMemory(tuple(at + 1 for at in memory.frames), **{name: grain for name, grain, _ in memory.grains})
-    assert (ours(**given | {"memory": later}) - before).abs().max() > 1e-3
+    later = HistoryLevels(tuple(at + 1 for at in history.frames), **{name: level for name, level, _ in history.levels})
+    assert (ours(**given | {"history": later}) - before).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -149,8 +149,8 @@ def test_each_row_of_a_batch_equals_its_run_alone():
     given = inputs()
     both = ours(**given)
     for row in range(2):
-        one = {key: value[row : row + 1] for key, value in given.items() if key != "memory"}
-        alone = ours(**one, memory=given["memory"].each(lambda clip, row=row: clip[row : row + 1]))
+        one = {key: value[row : row + 1] for key, value in given.items() if key != "history"}
+        alone = ours(**one, history=given["history"].each(lambda clip, row=row: clip[row : row + 1]))
         torch.testing.assert_close(both[row : row + 1], alone, atol=2e-5, rtol=1e-4)
 
 
@@ -160,12 +160,12 @@ def test_half_precision_keeps_float32_where_it_matters():
     _, ours = pair(is_amplify_history=True)
     given = inputs()
     exact = ours(**given)
-    half = HeliosTransformer(ours.config, ops=bare_layers, dtype=torch.bfloat16)
+    half = HeliosTransformer(ours.config, ops=skip_init, dtype=torch.bfloat16)
     half.load_state_dict(ours.state_dict())
     kept = {name for name, parameter in half.named_parameters() if parameter.dtype == torch.float32}
     parts = HeliosTransformer.KEEPS_FLOAT32
     assert kept == {name for name, _ in half.named_parameters() if any(part in name for part in parts)}
-    rounded = half(given["x"].bfloat16(), given["timestep"], given["text"].bfloat16(), given["memory"])
+    rounded = half(given["x"].bfloat16(), given["timestep"], given["text"].bfloat16(), given["history"])
     assert rounded.dtype == torch.bfloat16
     assert (rounded - exact).norm() < 0.03 * exact.norm()
 
@@ -174,7 +174,7 @@ def test_keys_and_shapes_of_the_full_size_are_those_of_diffusers():
     for switches in ({}, {"is_amplify_history": True}):
         with torch.device("meta"):
             theirs = helios.HeliosTransformer3DModel(**switches).state_dict()
-        ours = HeliosTransformer(HeliosConfig(**switches), ops=bare_layers, device="meta").state_dict()
+        ours = HeliosTransformer(HeliosConfig(**switches), ops=skip_init, device="meta").state_dict()
         assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
         assert 14e9 < sum(value.numel() for value in ours.values()) < 15e9
 
@@ -193,7 +193,7 @@ def test_a_config_is_read_as_diffusers_reads_it(caplog):
 def test_what_does_not_fit_is_said():
     _, ours = pair()
     given = inputs()
-    memory = given["memory"]
+    history = given["history"]
     for change, words in (
         ({"x": given["x"][:, :8]}, "takes .batch, 16"),
         ({"x": given["x"][:, :, :3]}, "9 frames was given with 3 frames"),
@@ -201,20 +201,20 @@ def test_what_does_not_fit_is_said():
         ({"text": given["text"][..., :5]}, "UMT5"),
         ({"text": given["text"][:1]}, "text features for 1 rows"),
         ({"timestep": given["timestep"][:1]}, "timesteps for 1 rows"),
-        ({"memory": memory.each(lambda clip: clip[:1])}, "batch of 1"),
+        ({"history": history.each(lambda clip: clip[:1])}, "batch of 1"),
     ):
         with pytest.raises(ValueError, match=words):
             ours(**given | change)
     with pytest.raises(ValueError, match="index for every frame"):
-        Grain(memory.long.latents, (1, 2))
+        HistoryLevel(history.long.latents, (1, 2))
     _, forgetful = pair(has_multi_term_memory_patch=False)
-    with pytest.raises(ValueError, match="no memory"):
+    with pytest.raises(ValueError, match="no history"):
         forgetful(**given)
 
 
 def test_the_rotary_table_is_the_one_of_diffusers_far_out():
     """Frame 5000 of a long film: worked out in float64, so it is at least as exact as float32 angles."""
-    table = memory_rotation((((4999, 5000), 3, 5, 1),), SMALL["rope_dim"], torch.device("cpu"))
+    table = history_rotation((((4999, 5000), 3, 5, 1),), SMALL["rope_dim"], torch.device("cpu"))
     theirs = helios.HeliosRotaryPosEmbed(SMALL["rope_dim"], 10000.0)(torch.tensor([[4999, 5000]]), 3, 5, "cpu")
     cos, sin = theirs[0].flatten(1).T.chunk(2, dim=1)
     expected = torch.complex(cos[:, ::2], sin[:, ::2])

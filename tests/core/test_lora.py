@@ -7,7 +7,7 @@ import torch
 from pyramid_video.host.standalone import layers as standalone_layers
 from pyramid_video.models import checkpoints, layers
 from pyramid_video.models.checkpoint_files import CheckpointError
-from pyramid_video.models.lora import TARGETS, LoRA, LoRASettings, load_lora, lora_state, merged, save_lora
+from pyramid_video.models.lora import TARGETS, LoRA, LoRASettings, load_lora, lora_state, merge_lora, save_lora
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from safetensors.torch import load_file, save_file
@@ -84,7 +84,7 @@ def test_in_the_weights_it_does_what_it_does_beside_them(kind):
     parts = lora.parts(lora.state_dict())
     lora.detach()
     assert torch.equal(ask(network), plain) and (beside - plain).abs().max() > 0.01
-    torch.testing.assert_close(ask(merged(network, parts, 1.0)), beside, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ask(merge_lora(network, parts, 1.0)), beside, rtol=1e-4, atol=1e-5)
     assert torch.equal(ask(network), plain), "the model that is given stays as it is"
 
 
@@ -106,7 +106,7 @@ def test_strength_scales_what_is_added_and_0_adds_nothing():
     parts = lora.parts(lora.state_dict())
     lora.detach()
     weights = network.state_dict()
-    none, half, whole = (merged(network, parts, strength).state_dict() for strength in (0.0, 0.5, 1.0))
+    none, half, whole = (merge_lora(network, parts, strength).state_dict() for strength in (0.0, 0.5, 1.0))
     assert all(torch.equal(none[key], weight) for key, weight in weights.items())
     changed = {f"{name}.weight" for name in parts}
     for key, weight in weights.items():
@@ -147,7 +147,7 @@ def test_weights_stored_in_float8_change_in_a_type_that_is_fine_enough(tmp_path)
     coarse, _ = checkpoints.load(path, ["miniflux"], standalone_layers, dtype=torch.float8_e4m3fn)
     lora = filled(network, "attention")
     parts = lora.parts(lora.state_dict())
-    changed = merged(coarse, parts, 0.01, torch.float32)
+    changed = merge_lora(coarse, parts, 0.01, torch.float32)
     for name, (down, up, scale) in parts.items():
         exact = coarse.get_submodule(name).weight.float() + 0.01 * scale * (up @ down)
         torch.testing.assert_close(changed.get_submodule(name).weight, exact.detach())
@@ -197,7 +197,7 @@ def test_what_is_no_safetensors_file_is_told(tmp_path):
 def test_a_lora_of_another_model_is_told():
     lora = filled(make("mmdit"))
     with pytest.raises(ValueError, match="this LoRA is of another model: it changes transformer_blocks"):
-        merged(make("miniflux"), lora.parts(lora.state_dict()), 1.0)
+        merge_lora(make("miniflux"), lora.parts(lora.state_dict()), 1.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyramid_video.models import attention, attention_forms, transformer
-from pyramid_video.models.kept_tokens import KeptTokens
+from pyramid_video.models.cached_tokens import CachedTokens
 from pyramid_video.models.layers import timestep_frequencies, unpatchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer, init_weights
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer, place_table
@@ -142,7 +142,7 @@ def test_two_calls_ask_for_all_frames_and_rows(kind, monkeypatch):
         calls.clear(), masked_last.clear()
         with torch.no_grad():
             network(*inputs(mask))
-        layers = network.kept_shape(1, 1)[0]
+        layers = network.cache_shape(1, 1)[0]
         assert len(calls) == 2 * layers
         assert all(masked_last[1::2]) is (mask is not None), "the last frame needs no mask where texts are alike"
 
@@ -151,16 +151,16 @@ def test_kept_tokens_change_no_number(kind, form):
     """The next unit sees the same text and old frames: their keys and values are taken over."""
     network, given = make(kind, torch.float32), inputs(MASKS["many_lengths"], torch.float32)
     old, text = 2 * 2, 5  # tokens of the two old frames, and of the text when its padding is cut
-    past = torch.full(network.kept_shape(3, text + old), torch.nan)
+    past = torch.full(network.cache_shape(3, text + old), torch.nan)
     with torch.no_grad():
         whole = network(*given)
         clips, *rest = given
         earlier = [clips[0], torch.zeros(3, 4, 1, 8, 16)]  # another frame in work, the same before it
-        network(earlier, *rest, KeptTokens(fresh=past, settled=text + old))
-        kept = KeptTokens(past, settled=text + old)
+        network(earlier, *rest, CachedTokens(fresh=past, settled=text + old))
+        kept = CachedTokens(past, settled=text + old)
         torch.testing.assert_close(network(clips, *rest, kept), whole, rtol=2e-5, atol=2e-5)
-        again = torch.full(network.kept_shape(3, FRAME_SIZES[2]), torch.nan)
-        network(clips, *rest, KeptTokens(past, again, settled=text + old))
+        again = torch.full(network.cache_shape(3, FRAME_SIZES[2]), torch.nan)
+        network(clips, *rest, CachedTokens(past, again, settled=text + old))
         assert not again.isnan().any(), "what follows the kept tokens is kept for the unit after"
 
 

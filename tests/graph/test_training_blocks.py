@@ -374,7 +374,7 @@ def test_a_stopped_vae_goes_on_to_the_same_weights(parts):
     [
         ({"frames": 7}, "pieces of 7 frames, from clips of 5.*The nearest is 5"),
         ({"frames": 4}, "takes 4k\\+1 frames.*The nearest is 1"),
-        ({"size": 16, "judge_from": 1000}, "judges frames from 32 pixels on"),
+        ({"size": 16, "judge_from": 1000}, "needs frames of at least 32 pixels"),
         ({"size": 50}, "50x50 pixels.*multiples of 8.*48x48"),
         ({"run_name": "../x"}, "points outside"),
         ({"dataset": None}, "VIDEO_DATASET is a NoneType"),

@@ -16,18 +16,18 @@ def load(door, weight_dtype="fp32"):
 
 def question(door):
     """What a sampler asks in the middle of a clip: one past, and a prompt for each of two rows."""
-    from pyramid_video.models.helios import Grain, HeliosMemory
+    from pyramid_video.models.helios import HistoryLevel, HistoryLevels
 
     torch = door.torch
     draw = lambda *shape, seed: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))  # noqa: E731
-    grains = {"long": (16, range(1, 17)), "mid": (2, (17, 18)), "short": (2, (0, 19))}
+    levels = {"long": (16, range(1, 17)), "mid": (2, (17, 18)), "short": (2, (0, 19))}
     return SimpleNamespace(
         x=draw(ROWS, 16, 9, 4, 4, seed=1),
         timestep=700.0,
         text=[draw(1, n, 24, seed=n) for n in (3, 5)],
-        memory=HeliosMemory(
+        memory=HistoryLevels(
             tuple(range(20, 29)),
-            **{name: Grain(draw(1, 16, n, 8, 8, seed=n), tuple(at)) for name, (n, at) in grains.items()},
+            **{name: HistoryLevel(draw(1, 16, n, 8, 8, seed=n), tuple(at)) for name, (n, at) in levels.items()},
         ),
     )
 
@@ -55,9 +55,9 @@ def expected(door, asked):
     network = HeliosTransformer3DModel.from_pretrained(door.official / TOP / "transformer").eval()
     text = torch.cat([torch.nn.functional.pad(tokens, (0, 0, 0, 512 - tokens.shape[1])) for tokens in asked.text])
     past = {"indices_hidden_states": torch.tensor(asked.memory.frames)[None]}
-    for name, grain, _ in asked.memory.grains:
-        past[f"latents_history_{name}"] = grain.latents.expand(ROWS, -1, -1, -1, -1)
-        past[f"indices_latents_history_{name}"] = torch.tensor(grain.frames)[None]
+    for name, level, _ in asked.memory.levels:
+        past[f"latents_history_{name}"] = level.latents.expand(ROWS, -1, -1, -1, -1)
+        past[f"indices_latents_history_{name}"] = torch.tensor(level.frames)[None]
     return network(asked.x, torch.full((ROWS,), asked.timestep), text, **past, return_dict=False)[0]
 
 

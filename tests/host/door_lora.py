@@ -52,7 +52,7 @@ def check_cores_lora_loader_gives_what_the_runner_gives(door):
 def check_cores_lora_loader_patches_every_layer_of_both_transformers(door):
     import comfy.lora
     from pyramid_video.models import checkpoints
-    from pyramid_video.models.lora import load_lora, merged
+    from pyramid_video.models.lora import load_lora, merge_lora
 
     for kind, part in OFFICIAL.items():
         path = door.official / f"pyramid-flow-{kind}" / part
@@ -63,7 +63,7 @@ def check_cores_lora_loader_patches_every_layer_of_both_transformers(door):
         lora = load_lora(door.host.find_model("loras", f"{kind}.safetensors"))
         assert patched.patches.keys() == {f"diffusion_model.{layer}.weight" for layer in lora}
         network, _ = checkpoints.load(path, ("miniflux", "mmdit"), dtype=door.torch.float32)
-        expected = merged(network, lora, 0.7)
+        expected = merge_lora(network, lora, 0.7)
         before = model.model.diffusion_model.state_dict()
         for layer in lora:
             key = f"{layer}.weight"

@@ -115,10 +115,10 @@ def check_a_trained_lora_loads_in_the_hosts_own_loader(door):
     from pyramid_video.host.standalone import sampling as standalone_sampling
     from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
-    from pyramid_video.models.lora import merged
+    from pyramid_video.models.lora import merge_lora
 
     network, info = checkpoints.load(door.path["diffusion_models"], ("miniflux",), dtype=door.torch.float32)
-    changed = merged(network, run.parts(), 1.0)
+    changed = merge_lora(network, run.parts(), 1.0)
     model = standalone_wires.Model(changed, info, door.torch.device("cpu"), door.torch.float32)
     guider = standalone_sampling.Guider(model, door.positive, door.negative, door.guidance)
     sampler = standalone_sampling.PyramidSampler(door.sampler.stages, door.sampler.history)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class KeptTokens:
+class CachedTokens:
     """What one forward takes over from an earlier unit, and what it leaves to the next; text comes first."""
 
     past: Tensor | None = None  # (layers, 2, b, tokens, heads, d), rotated keys and values of the first tokens

@@ -10,7 +10,7 @@ from pyramid_video.host.standalone import sampling as standalone_sampling
 from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sample
 from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models import attention, checkpoints
-from pyramid_video.models.token_keeper import TokenKeeper
+from pyramid_video.models.kv_cache import KVCache
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.history import PyramidHistory
@@ -62,8 +62,8 @@ def test_a_clip_is_the_same_to_the_last_bit_in_less_work(model, monkeypatch):
     kept, tokens = make_clip(model, monkeypatch, 2**30)
     assert torch.equal(kept, plain)
     assert tokens < 0.9 * all_tokens
-    one_place = TokenKeeper(10**9)
-    one_place.take(0, lambda count: model.network.kept_shape(2, count), torch.empty(0), 5, 5 + 3 * 2)
+    one_place = KVCache(10**9)
+    one_place.take(0, lambda count: model.network.cache_shape(2, count), torch.empty(0), 5, 5 + 3 * 2)
     partly, some = make_clip(model, monkeypatch, 10**9 - one_place.room)
     assert torch.equal(partly, plain)
     assert tokens < some < all_tokens, "where memory is short, as much is kept as fits"
@@ -87,16 +87,16 @@ def test_what_later_units_see_alike():
 
 
 def test_what_turned_out_untrue_is_dropped_and_its_room_is_free_again():
-    keeper = TokenKeeper(1000)
+    cache = KVCache(1000)
 
     def take(place):
-        return keeper.take(place, lambda tokens: (1, 2, 1, tokens, 1, 4), torch.empty(0), 4, 10)
+        return cache.take(place, lambda tokens: (1, 2, 1, tokens, 1, 4), torch.empty(0), 4, 10)
 
     for place in ("a", "b"):
         kept = take(place)
         kept.fresh.zero_()
-        keeper.put(place, kept)
-    assert take("a").tokens == 4 and keeper.room == 1000 - 2 * 320
+        cache.put(place, kept)
+    assert take("a").tokens == 4 and cache.room == 1000 - 2 * 320
     assert take("c").past is None and take("d").fresh is None, "no room for a fourth"
-    keeper.forget(lambda place: place == "a")
+    cache.forget(lambda place: place == "a")
     assert take("a").past is None and take("b").tokens == 4

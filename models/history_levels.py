@@ -1,6 +1,6 @@
-"""What Helios remembers: the past in three grains, and where every frame of it is in time (arXiv 2603.04379).
+"""The past that Helios sees: three levels, and the time of every frame in them (arXiv 2603.04379).
 
-Near frames are remembered in small patches, far ones in large patches, so that a long past costs few tokens.
+Near frames are cut into small patches, far ones into large patches, so that a long past costs few tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Place = tuple[tuple[int, ...], int, int, int]  # time indices, rows and columns 
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
-class Grain:
+class HistoryLevel:
     """Latent frames `(b, c, t, h, w)`, normalised and of full size, and the time index of each of the t frames."""
 
     latents: Tensor
@@ -31,31 +31,31 @@ class Grain:
     def __post_init__(self) -> None:
         if self.latents.ndim != 5 or self.latents.shape[2] != len(self.frames) or not self.frames:
             raise ValueError(
-                f"remembered latents have the shape {tuple(self.latents.shape)} and {len(self.frames)} time indices; "
+                f"latents of the past have the shape {tuple(self.latents.shape)} and {len(self.frames)} time indices; "
                 "expected (batch, channels, frames, rows, columns) with an index for every frame, and at least one"
             )
 
 
 @dataclass(frozen=True, eq=False)
-class HeliosMemory:
+class HistoryLevels:
     """The time indices of the frames that are made, and the past: `short` in patches of 1x2x2 latent pixels, `mid` in
     2x4x4 and `long` in 4x8x8."""
 
     frames: tuple[int, ...]
-    short: Grain | None = None
-    mid: Grain | None = None
-    long: Grain | None = None
+    short: HistoryLevel | None = None
+    mid: HistoryLevel | None = None
+    long: HistoryLevel | None = None
 
     @property
-    def grains(self) -> tuple[tuple[str, Grain, int], ...]:
-        """Name, content and coarseness (1, 2, 4) of the grains there are, in the order of their tokens."""
+    def levels(self) -> tuple[tuple[str, HistoryLevel, int], ...]:
+        """Name, content and coarseness (1, 2, 4) of the levels there are, in the order of their tokens."""
         named = (("long", self.long, 4), ("mid", self.mid, 2), ("short", self.short, 1))
-        return tuple((name, grain, size) for name, grain, size in named if grain is not None)
+        return tuple((name, level, size) for name, level, size in named if level is not None)
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> HeliosMemory:
-        """The same memory with `change` applied to the latents of every grain."""
-        changed = {name: Grain(change(grain.latents), grain.frames) for name, grain, _ in self.grains}
-        return HeliosMemory(self.frames, **changed)
+    def each(self, change: Callable[[Tensor], Tensor]) -> HistoryLevels:
+        """The same history with `change` applied to the latents of every level."""
+        changed = {name: HistoryLevel(change(level.latents), level.frames) for name, level, _ in self.levels}
+        return HistoryLevels(self.frames, **changed)
 
 
 def whole_patches(latents: Tensor, size: int) -> Tensor:
@@ -65,9 +65,9 @@ def whole_patches(latents: Tensor, size: int) -> Tensor:
     return F.pad(latents, (0, fill[0], 0, fill[1], 0, fill[2]), mode="replicate") if any(fill) else latents
 
 
-# All steps of a stage ask for the same table, positive and negative prompts alike.
+# All steps of a stage use the same table, positive and negative prompts alike.
 @lru_cache(maxsize=2)
-def memory_rotation(places: tuple[Place, ...], sizes: tuple[int, int, int], device: torch.device) -> Tensor:
+def history_rotation(places: tuple[Place, ...], sizes: tuple[int, int, int], device: torch.device) -> Tensor:
     """Return the table (see `rotary`) that turns neighbouring pairs of features of tokens at `places`.
 
     Worked out in float64 on the CPU and rounded to float32. `sizes` are the features of a head that go to time, row

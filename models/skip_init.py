@@ -8,36 +8,36 @@ from __future__ import annotations
 from torch import nn
 
 
-class Bare:
+class SkipInit:
     """Put in front of a layer, leaves its parameters as they were allocated."""
 
     def reset_parameters(self) -> None:
         pass
 
 
-class Linear(Bare, nn.Linear):
+class Linear(SkipInit, nn.Linear):
     pass
 
 
-class Conv2d(Bare, nn.Conv2d):
+class Conv2d(SkipInit, nn.Conv2d):
     pass
 
 
-class Conv3d(Bare, nn.Conv3d):
+class Conv3d(SkipInit, nn.Conv3d):
     pass
 
 
-class GroupNorm(Bare, nn.GroupNorm):
+class GroupNorm(SkipInit, nn.GroupNorm):
     pass
 
 
-class LayerNorm(Bare, nn.LayerNorm):
+class LayerNorm(SkipInit, nn.LayerNorm):
     pass
 
 
-class RMSNorm(Bare, nn.RMSNorm):
+class RMSNorm(SkipInit, nn.RMSNorm):
     pass
 
 
-class Embedding(Bare, nn.Embedding):
+class Embedding(SkipInit, nn.Embedding):
     pass

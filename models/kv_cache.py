@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .kept_tokens import KeptTokens
+from .cached_tokens import CachedTokens
 from .layers import patch_grid
 
 
@@ -22,7 +22,7 @@ class Entry:
     tokens: int = 0
 
 
-class TokenKeeper:
+class KVCache:
     """Keeps keys and values during one run, for as many places of it as `room` bytes hold.
 
     A place is whatever makes forwards of two units alike: stage, step, timestep, prompts.
@@ -33,65 +33,65 @@ class TokenKeeper:
         self.entries: dict[Hashable, Entry] = {}
 
     def take(
-        self, place: Hashable, shape: Callable[[int], tuple[int, ...]], like: Tensor, tokens: int, most: int
-    ) -> KeptTokens:
+        self, key: Hashable, shape: Callable[[int], tuple[int, ...]], like: Tensor, tokens: int, most: int
+    ) -> CachedTokens:
         """What a forward at `place` takes over and leaves behind; nothing where there is nothing to gain or no room.
 
         tokens: of the text and the frames that stay as they are. most: how many of them a later unit will take over, 0
         in the last unit. shape: of a buffer for so many tokens. like: has its device and type.
         """
-        entry = self.entries.get(place)
+        entry = self.entries.get(key)
         if entry is None:
             size = math.prod(shape(most)) * like.element_size()
             if not most or size > self.room:
-                return KeptTokens(settled=tokens)
+                return CachedTokens(settled=tokens)
             self.room -= size
-            entry = self.entries[place] = Entry(like.new_empty(shape(most)))
+            entry = self.entries[key] = Entry(like.new_empty(shape(most)))
         past = entry.buffer[:, :, :, : entry.tokens] if entry.tokens else None
         missing = tokens - entry.tokens  # in the last unit too, for nobody: compilers want every unit alike
-        return KeptTokens(past, like.new_empty(shape(missing)) if missing > 0 else None, tokens)
+        return CachedTokens(past, like.new_empty(shape(missing)) if missing > 0 else None, tokens)
 
-    def put(self, place: Hashable, kept: KeptTokens | None) -> None:
+    def put(self, key: Hashable, kept: CachedTokens | None) -> None:
         """Keep what a forward at `place` left behind."""
         if kept is None or kept.fresh is None:
             return
-        entry, count = self.entries[place], kept.fresh.shape[3]
+        entry, count = self.entries[key], kept.fresh.shape[3]
         if entry.tokens + count > entry.buffer.shape[3]:
             return
         entry.buffer[:, :, :, entry.tokens : entry.tokens + count].copy_(kept.fresh)
         entry.tokens += count
 
-    def forget(self, places: Callable[[Hashable], bool]) -> None:
+    def forget(self, chosen: Callable[[Hashable], bool]) -> None:
         """Drop what is kept at these places: it has turned out untrue."""
-        for place in [place for place in self.entries if places(place)]:
-            entry = self.entries.pop(place)
+        for key in [key for key in self.entries if chosen(key)]:
+            entry = self.entries.pop(key)
             self.room += entry.buffer.numel() * entry.buffer.element_size()
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CacheSlot:
     """One forward at a place of the run: how many of its oldest frames are settled, now and before the last unit."""
 
-    keeper: TokenKeeper
-    place: Hashable
+    cache: KVCache
+    key: Hashable
     settled: int
     settled_later: int
 
     @contextmanager
     def of(
         self, network: Any, clips: Sequence[Tensor], text: Tensor, mask: Tensor | None
-    ) -> Iterator[KeptTokens | None]:
+    ) -> Iterator[CachedTokens | None]:
         """What a forward of a Pyramid Flow `network` with these inputs takes over; what it leaves is put away after."""
-        words = text.shape[1] if mask is None or not network.config.use_t5_mask else int(mask.sum(dim=1).max())
+        text_tokens = text.shape[1] if mask is None or not network.config.use_t5_mask else int(mask.sum(dim=1).max())
         kept = None
         if network.config.use_temporal_causal:
             _, rows, columns = patch_grid(clips[0])
             frame = rows * columns
-            most = words + frame * self.settled_later if self.settled_later else 0
+            most = text_tokens + frame * self.settled_later if self.settled_later else 0
 
             def shape(tokens: int) -> tuple[int, ...]:
-                return network.kept_shape(len(text), tokens)
+                return network.cache_shape(len(text), tokens)
 
-            kept = self.keeper.take(self.place, shape, clips[-1], words + frame * self.settled, most)
+            kept = self.cache.take(self.key, shape, clips[-1], text_tokens + frame * self.settled, most)
         yield kept
-        self.keeper.put(self.place, kept)
+        self.cache.put(self.key, kept)
