@@ -12,6 +12,7 @@ from conftest import ROOT
 from PIL import Image
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.runner.specs import spec_of_info
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages
@@ -73,12 +74,12 @@ def test_every_block_is_there(comfy):
 
 
 def test_bundled_models_are_in_the_lists_of_our_loaders_and_of_no_other(comfy):
-    (names, *_) = comfy.get("/object_info")["PyramidVideoLoadModel"]["input"]["required"]["model_name"]
+    known = comfy.get("/object_info")
+    names = spec_of_info("", known["PyramidVideoLoadModel"], is_closed=True).inputs["model_name"].choices
     official = {"pyramid-flow-miniflux/diffusion_transformer_384p", "pyramid-flow-sd3/diffusion_transformer_768p"}
     assert {MODEL, *official} <= set(names)
     bundled = {path.name for path in (ROOT / "models" / "pretrained" / "diffusion_models").glob("*.safetensors")}
     assert bundled <= set(names) and not bundled & set(comfy.get("/models/diffusion_models"))
-    known = comfy.get("/object_info")
     for loader, widget, kind in (("UNETLoader", "unet_name", "diffusion_models"), ("VAELoader", "vae_name", "vae")):
         choices = known[loader]["input"]["required"][widget][0]
         assert not any("pyramid_video_small" in name for name in choices), kind
