@@ -35,8 +35,8 @@ class AnyStages(Block):
     ID, NAME = "PyramidVideoAnyStages", "Pyramid stages (any model)"
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
-        "Draft small, jump, finish: the first steps of any model on a small picture, because noise hides fine detail "
-        "until late. No training. With model, latent and sigmas wired it draws the climb and the work that is left."
+        "Runs the first steps of any model on a small picture, because noise hides fine detail until late. No "
+        "training is needed. Connect model, latent and sigmas to draw the stages and the work that is left."
     )
     ALIASES = (
         "spectral progressive diffusion, speed up, faster wan, progressive resolution, coarse to fine, multi "
@@ -44,30 +44,30 @@ class AnyStages(Block):
     )
     REQUIRED = (
         Choice("scales", [*SCALES, OWN], "1/2").tip(
-            "How small the first steps are. 1/2 is usual; 2/3 is gentle and saves less; 1/4 + 1/2 climbs in three "
-            "stages, for large pictures."
+            "How small the first steps are. 1/2 is usual; 2/3 is gentle and saves less; 1/4 + 1/2 has three stages, "
+            "for large pictures."
         ),
         CARE.tip(
             "How much detail may be lost where the picture grows (delta). 0.01 is careful and grows early; 0.05 is "
-            "fast and grows late, with fine texture a little softer."
+            "fast and grows late, and fine texture is a little softer."
         ),
     )
     OPTIONAL = (
         Text("own_scales", "0.5, 1").tip(
-            "With 'own scales': parts of the full size that rise to 1, such as 0.4, 0.7, 1."
+            "With 'own scales': parts of the full size, rising to 1, such as 0.4, 0.7, 1."
         ),
         Text("levels").tip(
-            "Shares of noise (1 to 0) at which each size but the full one ends, such as 0.85. Empty: from the "
-            "spectrum and 'care'. High grows early and saves little; low blurs."
+            "The shares of noise (1 to 0) at which each size except the full one ends, such as 0.85. Empty: computed "
+            "from the spectrum and 'care'. High values grow early and save little; low values blur."
         ),
         SPECTRUM,
-        Wire("model", "MODEL").tip("Only to draw: the model that will be sampled."),
-        Wire("latent_image", "LATENT").tip("Only to draw: the size that will be sampled."),
-        Wire("sigmas", "SIGMAS").tip("Only to draw: the schedule, such as from BasicScheduler."),
+        Wire("model", "MODEL").tip("Only for the drawing: the model that will be sampled."),
+        Wire("latent_image", "LATENT").tip("Only for the drawing: the size that will be sampled."),
+        Wire("sigmas", "SIGMAS").tip("Only for the drawing: the schedule, for example from BasicScheduler."),
     )
     OUTPUTS = (
         Output("SPECTRAL_STAGES", "For the samplers and drafts of any model.", "stages"),
-        Output("IMAGE", "The climb as a picture.", "drawing"),
+        Output("IMAGE", "A drawing of the stages.", "drawing"),
     )
     FUNCTION = "build"
 
@@ -106,10 +106,10 @@ class AnySamplerObject(Block):
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
         "The pyramid as a SAMPLER around any core SAMPLER, for SamplerCustomAdvanced and SamplerCustom. With two "
-        "samplers and split sigmas, as for Wan 2.2, wire it into both."
+        "samplers and split sigmas, as for Wan 2.2, connect it to both."
     )
     ALIASES = "spectral sampler, sampler custom advanced, ksampler select, faster wan, wan 2.2"
-    REQUIRED = (Wire("sampler", "SAMPLER").tip("The solver inside each stage, such as from KSamplerSelect."),)
+    REQUIRED = (Wire("sampler", "SAMPLER").tip("The solver inside each stage, for example from KSamplerSelect."),)
     OPTIONAL = (STAGES,)
     OUTPUTS = (Output("SAMPLER", "For the sampler input of core blocks; noise, guider and sigmas stay as they are."),)
     FUNCTION = "make"
@@ -122,16 +122,16 @@ class AnySampler(Block):
     ID, NAME = "PyramidVideoAnySampler", "Sample with a pyramid"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
-        "KSampler with a pyramid: the first steps on a small picture, the rest at full size. The same model, prompts "
-        "and seed, less than half the time for large videos."
+        "KSampler with a pyramid: the first steps run on a small picture, the rest at full size. The same model, "
+        "prompts and seed take less than half the time for large videos."
     )
     ALIASES = "ksampler, spectral, faster wan, speed up, text to video, image to video, generate"
     REQUIRED = (
         *KSAMPLER,
-        Wire("latent_image", "LATENT").tip("Empty, for a new picture or video, or one to change."),
+        Wire("latent_image", "LATENT").tip("An empty latent for something new, or a picture or video to change."),
         Float("denoise", 1.0, 0.01, 1.0, 0.01).tip(
-            "1 begins at noise. Less begins inside, from the picture in latent_image; sizes that would be done by "
-            "then are left out."
+            "1 starts from noise. Less starts from the picture in latent_image; sizes that would be done by then are "
+            "left out."
         ),
     )
     OPTIONAL = (STAGES,)

@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 MODEL = Wire("model", "MODEL").tip("Any model that the plain sampler runs, with its LoRAs and patches.")
 STEPS = Int("steps", 20, 1, 1000).tip(
-    "Steps in all, as without a pyramid; the first of them are small and cheap. With few steps the picture grows early "
-    "or not at all; with many more of them are cheap."
+    "Steps in all, as without a pyramid; the first ones are small and fast. With few steps the picture grows early "
+    "or not at all; with many steps, more of them are fast."
 )
 CFG = Float("cfg", 5.0, 0.0, 100.0, 0.1).tip(
-    "How strongly the prompt pulls, as in the plain sampler. 1 is the prompt alone and twice as fast; high values burn "
-    "colours."
+    "How strongly the prompt is followed, as in the plain sampler. 1 is the prompt alone and twice as fast; high "
+    "values burn colours."
 )
 SAMPLER_NAME = Choice("sampler_name", lambda: get_host().sampler_names, "euler").tip(
-    "The solver inside each stage. Solvers with a memory begin anew after a jump."
+    "The solver inside each stage. Solvers with a memory start again after a jump."
 )
 SCHEDULER = Choice("scheduler", lambda: get_host().scheduler_names, "simple").tip(
-    "Where the noise levels sit, as in the plain sampler."
+    "Where the noise levels are, as in the plain sampler."
 )
 POSITIVE = Wire("positive", "CONDITIONING").tip(
-    "What to show, as the plain sampler takes it: start images and controls too."
+    "What to show, as for the plain sampler; start images and controls work too."
 )
-NEGATIVE = Wire("negative", "CONDITIONING").tip("What to steer away from, as the plain sampler takes it.")
+NEGATIVE = Wire("negative", "CONDITIONING").tip("What to steer away from, as for the plain sampler.")
 PROMPTS = (POSITIVE, NEGATIVE)
 KSAMPLER = (MODEL, SEED, STEPS, CFG, SAMPLER_NAME, SCHEDULER, *PROMPTS)
 STAGES = Wire("stages", "SPECTRAL_STAGES").tip(
-    "From 'Pyramid stages (any model)'. Left open: half size first, careful, for models of known latents."
+    "From 'Pyramid stages (any model)'. Not connected: half size first, careful, for models whose latents are known."
 )
 SPECTRUM = Wire("spectrum", "PYRAMID_SPECTRUM").tip(
-    "From 'Fit spectrum'. Left open: what is known of Wan 2.1 and FLUX latents."
+    "From 'Fit spectrum'. Not connected: the known spectra of Wan 2.1 and FLUX latents."
 )
 CARE = Float("care", 0.01, 0.001, 0.2, 0.001, exact=True)
 

@@ -24,7 +24,9 @@ QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code append
 class EncodePrompt(Block):
     ID, NAME = "PyramidVideoEncodePrompt", "Encode prompt"
     CATEGORY = "pyramid video/condition"
-    DESCRIPTION = "Turns your words into what the model reads. Use one for what you want and one for what you do not."
+    DESCRIPTION = (
+        "Turns a prompt into what the model reads. Use one block for what you want and one for what you do not want."
+    )
     ALIASES = (
         "clip text encode, prompt, text encode, positive, negative, pyramidflow text encode, conditioning, describe, "
         "文生视频, 提示词, プロンプト"
@@ -32,17 +34,17 @@ class EncodePrompt(Block):
     REQUIRED = (
         Wire("clip", "CLIP").tip("From 'Load text encoder'."),
         Text("text", multiline=True, dynamicPrompts=True).tip(
-            "Empty lets the model choose. Pyramid Flow reads about 90 words (128 tokens), Helios 350 (512 tokens), "
-            "the small model a sentence or two (48 tokens); the rest is cut."
+            "Leave it empty to let the model choose. Pyramid Flow reads about 90 words (128 tokens), Helios about "
+            "350 (512 tokens), the small model a sentence or two (48 tokens); the rest is cut."
         ),
     )
     OPTIONAL = (
         Bool("add_quality_words", False).tip(
-            'On appends ", hyper quality, Ultra HD, 8K", as official Pyramid Flow prompts do. Off for negative '
+            f'Appends "{QUALITY_WORDS}", as official Pyramid Flow prompts do. Keep it off for negative '
             "prompts and for the small model, which never saw these words."
         ),
     )
-    OUTPUTS = (Output("CONDITIONING", "For positive or negative of the sampler."),)
+    OUTPUTS = (Output("CONDITIONING", "For the positive or negative input of the sampler."),)
     FUNCTION = "encode"
 
     def encode(self, clip, text, add_quality_words):
@@ -67,8 +69,8 @@ class History(Block):
     ID, NAME = "PyramidVideoHistory", "Temporal conditioning"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
-        "Temporal conditioning: how much of the past each new piece of video sees, and a start image or clip that is "
-        "taken as the past. The clip can only be continued forward; an end image cannot be set."
+        "How much of the past each new part of the video sees, and an optional start image or clip. The model only "
+        "works forward in time; an end image cannot be set."
     )
     ALIASES = (
         "image to video, i2v, img2vid, animate image, start image, first frame, history, extend video, continue "
@@ -76,21 +78,21 @@ class History(Block):
     )
     REQUIRED = (
         Int("depth", 0, 0, 64).tip(
-            "How many newest latent frames are remembered. 0 is all, as official; 1 is the fastest and forgets at "
-            "once what went out of sight; large values cost time."
+            "How many of the newest latent frames the model sees. 0 is all of them, as in the official code; 1 is "
+            "the fastest, but what leaves the picture is forgotten; large values take more time."
         ),
         Float("noise", 0.0, 0.0, 0.33, 0.01).tip(
-            "Noise added to the past. 0 trusts it fully, as official; a little hides small faults that would add up "
-            "in long clips; 0.33, the most seen in training, lets things drift."
+            "Noise added to the past. 0 trusts it fully, as in the official code; a little hides small faults that "
+            "would add up in long clips; 0.33, the most used in training, lets things drift."
         ),
     )
     OPTIONAL = (
         Wire("vae", "VAE").tip("The video VAE; needed with a start image."),
         Wire("start_image", "IMAGE").tip(
-            "One picture to begin with, or a clip to continue. It becomes the first frames."
+            "One picture to start from, or a clip to continue. It becomes the first frames."
         ),
         Wire("latent_image", "LATENT").tip(
-            "The same 'Empty video latent' as for the sampler: it tells size and length."
+            "The same 'Empty video latent' as for the sampler; it sets the size and the length."
         ),
     )
     OUTPUTS = (Output("PYRAMID_HISTORY", "For the sampler.", "history"),)

@@ -21,37 +21,39 @@ class Animations(Block):
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
         "Turns a folder of transparent animations into captioned training clips: every subject on eight plain "
-        "colours, standing still or moving, small, plain or large. Files named by a Unicode code point (1f405.webp) "
-        "are called what Unicode calls them (tiger), others by their file name."
+        "colours, still or moving, small, medium or large. A file named by a Unicode code point (1f405.webp) is "
+        "called what Unicode calls it (tiger); others are called by their file name."
     )
     ALIASES = "dataset, training data, sprites, emoji, webp, gif, apng, transparent, synthetic data, training"
     REQUIRED = (
         Text("folder", "animations").tip(
-            "A folder below the input folder, with webp, gif or apng files that have alpha."
+            "A folder inside the input folder, with webp, gif or apng files that have transparency."
         ),
         Text("subjects", multiline=True).tip(
-            "Names divided by commas or lines, such as: tiger, baby chick. Empty takes every animation of the "
-            "folder: hundreds take minutes to decode and 2 MB each at 64 pixels."
+            "Names separated by commas or lines, such as: tiger, baby chick. Empty takes every animation of the "
+            "folder; hundreds take minutes to decode and 2 MB each at 64 pixels."
         ),
         Int("size", 64, 16, 1024, 16).tip(
-            "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the size costs four times "
-            "the work, and more than the files' own size adds no detail."
+            "Width and height in pixels. 16 shows a few specks; 64 trains on a CPU; twice the size takes four times "
+            "the work. More than the size of the files adds no detail."
         ),
         Int("frames", 17, 1, 241).tip(
-            "Length of a clip; a multiple of the VAE's time compression plus 1. 1 gives images; longer clips move "
-            "slower (the way across the frame stays the same) and cost more."
+            "Length of a clip: a multiple of the VAE's time compression, plus 1. 1 gives images; longer clips move "
+            "more slowly (the distance stays the same) and take more work."
         ),
         Float("fps", 8.0, 1.0, 60.0).tip(
-            "Frames per second. Low values show more of the animation in a clip, with larger steps; high values "
-            "less, and smoother."
+            "Frames per second. Low values show more of the animation in a clip, in larger steps; high values show "
+            "less, more smoothly."
         ),
         Choice("split", ["train", "test", "all"], "train").tip(
-            "train: nine tenths of the combinations of subject, background, motion and size. test: the tenth never "
-            "trained on. all: both."
+            "train: nine tenths of the combinations of subject, background, motion and size. test: the tenth that is "
+            "never trained on. all: both."
         ),
     )
     OUTPUTS = (
-        Output("VIDEO_DATASET", "For the trainers ('Train flow' and so on) and 'Preview video dataset'.", "dataset"),
+        Output(
+            "VIDEO_DATASET", "For the trainers ('Train flow' and the others) and 'Preview video dataset'.", "dataset"
+        ),
     )
     FUNCTION = "open"
 
@@ -76,9 +78,9 @@ class VideoFolderDataset(Block):
     ID, NAME = "PyramidVideoFolderDataset", "Video folder dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Turns a folder of your own videos and animated pictures into captioned training clips: cut to a common "
-        "length and speed, and to the nearest of a few aspects. A table says which files are used, what is done to "
-        "them, and why others are left out."
+        "Turns a folder of your own videos and animated pictures into captioned training clips, cut to a common "
+        "length and speed and to the nearest of a few aspect ratios. A table lists which files are used, what is "
+        "done to them, and why others are left out."
     )
     ALIASES = (
         "dataset, training data, clips, load videos, video folder, captions, buckets, load video path, directory, "
@@ -86,30 +88,32 @@ class VideoFolderDataset(Block):
     )
     REQUIRED = (
         Text("folder", "clips").tip(
-            "A folder below the input folder, with videos (mp4, mov, mkv, webm, avi, ...), gif or animated webp and "
-            "png files, here or in folders of it. Each has its caption in a text file of the same name, or all have "
-            "theirs in a list (jsonl, json or csv)."
+            "A folder inside the input folder, with videos (mp4, mov, mkv, webm, avi, ...), gif or animated webp and "
+            "png files, directly or in subfolders. Captions are in a text file of the same name for each, or in a "
+            "list (jsonl, json or csv) for all."
         ),
         Int("size", 64, 16, 2048, 16).tip(
-            "Clips get about size x size pixels, wide or tall as they are. 64 trains on a CPU; twice the size costs "
-            "four times the work."
+            "Clips have about size x size pixels, wide or tall as the files are. 64 trains on a CPU; twice the size "
+            "takes four times the work."
         ),
         Int("frames", 17, 1, 241).tip(
-            "Length of a clip; a multiple of the VAE's time compression plus 1. 1 learns images; a long clip leaves "
-            "out the files that are shorter."
+            "Length of a clip: a multiple of the VAE's time compression, plus 1. 1 trains on images; files that are "
+            "shorter are left out."
         ),
         Float("fps", 8.0, 1.0, 60.0).tip(
             "Frames per second of the clips. Low values take every third or fourth frame of a file and show more of "
-            "it; values above the file's own repeat frames."
+            "it; values above the file's own rate repeat frames."
         ),
         Int("multiple", 64, 8, 256, 8).tip(
-            "Sides of the clips divide by this. Pyramid models need 64 (with 3 stages); lower values cut less off "
-            "the edges, where the model allows them."
+            "The sides of the clips are multiples of this. Pyramid models need 64 (with 3 stages); lower values cut "
+            "less off the edges, where the model allows them."
         ),
     )
     OUTPUTS = (
-        Output("VIDEO_DATASET", "For the trainers ('Train flow' and so on) and 'Preview video dataset'.", "dataset"),
-        Output("STRING", "One line a file: kept or dropped, and why.", "table"),
+        Output(
+            "VIDEO_DATASET", "For the trainers ('Train flow' and the others) and 'Preview video dataset'.", "dataset"
+        ),
+        Output("STRING", "One line per file: used or left out, and why.", "table"),
     )
     FUNCTION = "open"
 
@@ -136,18 +140,18 @@ class VideoFolderDataset(Block):
 class PreviewDataset(Block):
     ID, NAME = "PyramidVideoDatasetPreview", "Preview video dataset"
     CATEGORY = "pyramid video/training"
-    DESCRIPTION = "Draws a few clips of a dataset, with their captions: look at what is learned before it is learned."
+    DESCRIPTION = "Draws a few clips of a dataset with their captions, so that you see the data before you train on it."
     ALIASES = "show dataset, dataset samples, check captions, inspect data, training"
     REQUIRED = (
         Wire("dataset", "VIDEO_DATASET").tip("From a dataset block."),
         Int("count", 4, 1, 64).tip("How many clips: 1 is quick, more show the variety."),
         Int("seed", 0, 0, LARGEST_SEED, control_after_generate=True).tip(
-            "Which clips: the same seed draws the same ones."
+            "Which clips; the same seed draws the same ones."
         ),
     )
     OUTPUTS = (
-        Output("IMAGE", "The frames; the clips follow each other.", "images"),
-        Output("STRING", "One caption a line, in the same order.", "captions"),
+        Output("IMAGE", "The frames, one clip after the other.", "images"),
+        Output("STRING", "One caption per line, in the same order.", "captions"),
     )
     FUNCTION = "preview"
 

@@ -17,7 +17,7 @@ class Draft(Block):
     ID, NAME = "PyramidVideoDraft", "Draft"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
-        "Makes small drafts that stop before the picture grows: look at them, keep the good ones, and finish those "
+        "Makes small drafts that stop before the picture grows. Look at them, keep the good ones, and finish those "
         "with 'Finish draft'. SaveLatent and LoadLatent carry a draft to another day or server."
     )
     ALIASES = "draft, preview, low resolution, small first, seeds, variations, batch"
@@ -25,22 +25,22 @@ class Draft(Block):
         *KSAMPLER,
         Wire("latent_image", "LATENT").tip("The full size and length, as for the finished video."),
         Int("drafts", 4, 1, MOST_DRAFTS).tip(
-            "How many, one after the other; draft i uses seed + i. Memory holds a few full-size latents for each."
+            "How many, one after the other; draft i uses seed + i. Each needs memory for a few full-size latents."
         ),
     )
     OPTIONAL = (
         STAGES,
         Int("jump", 1, 1, 5).tip(
-            "Before which jump to stop. 1 is the smallest and fastest; with three stages 2 shows more."
+            "The jump to stop before. 1 is the smallest and fastest; with three stages, 2 shows more."
         ),
     )
     OUTPUTS = (
         Output(
             "LATENT",
-            "The drafts, one a row, for 'Finish draft', SaveLatent and LatentFromBatch. They cannot be decoded.",
+            "The drafts, one per row, for 'Finish draft', SaveLatent and LatentFromBatch. They cannot be decoded.",
             "draft",
         ),
-        Output("LATENT", "What they show, small: for VAE Decode.", "clips"),
+        Output("LATENT", "What they show, at their small size, for VAE Decode.", "clips"),
     )
     FUNCTION = "draft"
 
@@ -74,8 +74,8 @@ class FinishDraft(Block):
     ID, NAME = "PyramidVideoFinishDraft", "Finish draft"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
-        "Goes on with drafts where they stopped: to the last bit what one run would have made, with the same model, "
-        "prompts and sampler."
+        "Continues drafts where they stopped. With the same model, prompts and sampler the result is what one run "
+        "would have made, to the last bit."
     )
     ALIASES = "draft, finish, continue, resume, upscale draft"
     REQUIRED = (
@@ -83,8 +83,8 @@ class FinishDraft(Block):
         CFG,
         SAMPLER_NAME,
         *PROMPTS,
-        Wire("draft", "LATENT").tip("From 'Draft' or LoadLatent; steps, size and seed are in it."),
-        Text("which", "all").tip("Which drafts to finish: all, or their numbers from 1 on, such as 2, 5."),
+        Wire("draft", "LATENT").tip("From 'Draft' or LoadLatent; it holds the steps, the size and the seed."),
+        Text("which", "all").tip("Which drafts to finish: all, or their numbers starting from 1, such as 2, 5."),
     )
     OUTPUTS = (Output("LATENT", "The finished latents, at full size."),)
     FUNCTION = "finish"

@@ -11,21 +11,21 @@ from .widget_validation import validation_result
 
 FAMILY = Choice("family", list(FAMILIES), "flow").tip(
     "How it makes clips. flow: 5 to 20 steps; diffusion: 50 and more; gan: one pass; pyramid: one latent frame after "
-    "the other at rising resolution. Wire it into the trainer of that name."
+    "the other, at rising resolution. Connect it to the trainer of that family."
 )
 FAMILY_SETTINGS = (
     Float("shift", 1.0, 0.1, 20.0, 0.1).tip(
-        "flow only: where the noise levels of sampling sit. 1 is an even line; large clips want more."
+        "flow only: where the noise levels of sampling are. 1 spaces them evenly; large clips need more."
     ),
     Choice("schedule", SCHEDULES, "cosine").tip(
-        "diffusion only: how the 1000 levels of noise rise. cosine suits small clips."
+        "diffusion only: how the noise rises over the 1000 timesteps. cosine suits small clips."
     ),
     Choice("prediction", PREDICTIONS, "v").tip(
-        "diffusion only: what the network predicts. v, a mix of noise and clip, is even at all levels; epsilon "
+        "diffusion only: what the network predicts. v, a mix of noise and clip, works evenly at all levels; epsilon "
         "is the noise alone."
     ),
     Bool("zero_terminal_snr", True).tip(
-        "diffusion only: the last level is pure noise, as sampling begins. Needs prediction v."
+        "diffusion only: the last timestep is pure noise, which is where sampling starts. Needs prediction v."
     ),
 )
 

@@ -18,27 +18,27 @@ class FinishClip(Block):
     ID, NAME = "PyramidVideoFinishClip", "Finish a clip"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
-        "Brings any clip (a draft, an old video, a render) to a larger size with the model's own detail: as much "
-        "noise as the new detail needs, and not more."
+        "Brings any clip (a draft, an old video, a render) to a larger size with detail of the model's own. It adds "
+        "only as much noise as the new detail needs."
     )
     ALIASES = "upscale, hires fix, refine, enhance, latent upscale, super resolution"
     REQUIRED = (
         MODEL,
         SEED,
         Int("steps", 12, 1, 1000).tip(
-            "Steps from the level down, all at full size. Few are rough, 10 to 20 are usual."
+            "Steps from the starting level down, all at full size. Few are rough; 10 to 20 are usual."
         ),
         CFG,
         SAMPLER_NAME,
         SCHEDULER,
         *PROMPTS,
-        Wire("clip", "LATENT").tip("The clip to be enlarged, from VAE Encode or the clips of 'Draft'."),
-        Wire("latent_image", "LATENT").tip("Empty, of the size that the clip shall get."),
+        Wire("clip", "LATENT").tip("The clip to enlarge, from VAE Encode or the clips of 'Draft'."),
+        Wire("latent_image", "LATENT").tip("An empty latent of the size that the clip is to have."),
         Float("level", 0.0, 0.0, 0.99, 0.01).tip(
-            "Share of noise to begin at. 0 takes the least that theory allows, below which new detail stays blurred; "
-            "higher changes the clip more."
+            "The share of noise to start from. 0 takes the least that theory allows, below which new detail stays "
+            "blurred; higher values change the clip more."
         ),
-        CARE.tip("How much of the new detail may be missing: 0.01 begins noisier, 0.05 stays nearer to the clip."),
+        CARE.tip("How much of the new detail may be missing: 0.01 starts noisier, 0.05 stays closer to the clip."),
     )
     OPTIONAL = (SPECTRUM,)
     OUTPUTS = (Output("LATENT", "The clip at the larger size."),)

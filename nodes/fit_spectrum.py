@@ -25,19 +25,19 @@ class FitSpectrum(Block):
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
         "Measures how the latents of a VAE spread detail over frequencies, from clips of what you make. 'Pyramid "
-        "stages (any model)' then knows when to grow for a model whose VAE it does not know."
+        "stages (any model)' then knows when to grow for a VAE that it does not know."
     )
     ALIASES = "spectrum, power law, vae, calibrate, frequency, measure"
     REQUIRED = (
         Wire("images", "IMAGE").tip(
-            "A clip or pictures of what you make, at the size that you make: 64 frames or more."
+            "A clip or pictures of what you make, at the size that you use: 64 frames or more."
         ),
         Wire("vae", "VAE").tip("The VAE of the model."),
     )
     OPTIONAL = (
         Wire("model", "MODEL").tip(
-            "The model: its own scale of latents is used then. Left open: every channel is brought to variance 1, "
-            "which is near to it for most."
+            "The model, whose own scale of latents is then used. Not connected: every channel is scaled to variance "
+            "1, which is close for most."
         ),
         Wire("more_images", "IMAGE").tip("A second clip, of any size."),
     )

@@ -14,32 +14,33 @@ if TYPE_CHECKING:
 class Guidance(Block):
     ID, NAME = "PyramidVideoGuidance", "Pyramid guidance"
     CATEGORY = "pyramid video/schedule"
-    DESCRIPTION = "How strongly the prompt pulls: once for the first frame, once for the motion that follows."
+    DESCRIPTION = "How strongly the prompt is followed: one strength for the first frame, one for the motion after it."
     ALIASES = (
         "cfg, classifier-free guidance, guidance scale, prompt strength, video linear cfg, first frame, "
         "引导, ガイダンス"
     )
     REQUIRED = (
         Float("first_frame_scale", 7.0, 0.0, 30.0, 0.1).tip(
-            "Pull on the first frame. 0 turns guidance off for the whole clip (twice as fast); 7 to 9 is official; "
-            "high values burn colours."
+            "Strength for the first frame. 0 turns guidance off for the whole clip (twice as fast); 7 to 9 is "
+            "official; high values burn colours."
         ),
         Float("video_scale", 5.0, 0.0, 30.0, 0.1).tip(
-            "Pull on all later frames. 0 follows the negative prompt alone, 1 the prompt alone; low moves freely and "
-            "may wander off; 5 is official (4 from a start image); high is stiff and flickers."
+            "Strength for all later frames. 0 follows the negative prompt alone, 1 the prompt alone; low values move "
+            "freely and may drift; 5 is official (4 with a start image); high values are stiff and flicker."
         ),
     )
     OPTIONAL = (
         Bool("linear", False).tip(
-            "Off: the two strengths above. On: start at first_frame_scale and drop a little with each latent frame; "
-            "video_scale is then not read."
+            "Off: the two strengths above are used. On: the strength starts at first_frame_scale and drops a little "
+            "with each latent frame; video_scale is ignored."
         ),
         Float("linear_drop", 0.5, 0.0, 5.0, 0.05).tip(
-            "With linear on: the drop per latent frame. 0 keeps the strength, 5 is at the minimum after a frame or two."
+            "With linear on: how much the strength drops per latent frame. 0 keeps the strength; 5 reaches the "
+            "minimum after a frame or two."
         ),
         Float("linear_minimum", 2.0, 0.0, 30.0, 0.1).tip(
-            "With linear on: the drop ends here. 0 lets the end of a long clip follow the negative prompt alone, low "
-            "frees it, as high as first_frame_scale means no drop."
+            "With linear on: where the drop ends. 0 lets the end of a long clip follow the negative prompt alone; "
+            "low values give it freedom; a value as high as first_frame_scale means no drop."
         ),
     )
     OUTPUTS = (Output("PYRAMID_GUIDANCE", "For the sampler or the guider.", "guidance"),)
@@ -55,15 +56,15 @@ class GuidanceZero(Block):
     ID, NAME = "PyramidVideoGuidanceZero", "CFG-Zero* guidance"
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
-        "CFG-Zero*: guidance that corrects the length of the negative answer, and lets the first steps of each frame "
-        "rest. It helps where guidance burns colours or the first steps go astray."
+        "CFG-Zero*: guidance that rescales the negative prediction and skips the first steps of each frame. It helps "
+        "where guidance burns colours or the first steps go wrong."
     )
     ALIASES = "cfg zero star, cfgzerostar, zero init, guidance, burned colors, oversaturated, cfg rescale"
     REQUIRED = (
-        Wire("guidance", "PYRAMID_GUIDANCE").tip("From 'Pyramid guidance': its strengths are kept."),
+        Wire("guidance", "PYRAMID_GUIDANCE").tip("From 'Pyramid guidance'; its strengths are kept."),
         Int("zero_steps", 1, 0, 100).tip(
-            "Steps at the start of each frame that stand still. 0 only corrects the length; 1 or 2 of 20 are usual; "
-            "as many as there are steps leaves the first stage at pure noise."
+            "How many steps at the start of each frame are skipped. 0 only rescales; 1 or 2 of 20 are usual; as many "
+            "as there are steps leaves the first stage at pure noise."
         ),
     )
     OUTPUTS = (Output("PYRAMID_GUIDANCE", "The same strengths, combined in another way.", "guidance"),)

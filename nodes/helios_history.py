@@ -22,8 +22,8 @@ class HeliosMemory(Block):
     ID, NAME = "PyramidVideoHeliosMemory", "Temporal conditioning (Helios)"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
-        "Temporal conditioning of Helios: what comes before the clip. A picture to begin from, a clip to go on from, "
-        "or the latent of a clip made before. What is made goes on from there and does not contain it."
+        "What comes before a Helios clip: a picture to start from, a clip to continue, or the latent of an earlier "
+        "clip. The new clip continues it and does not contain it."
     )
     ALIASES = (
         "helios, image to video, video to video, i2v, v2v, start image, extend video, continue video, long video, "
@@ -31,18 +31,18 @@ class HeliosMemory(Block):
     )
     OPTIONAL = (
         Wire("vae", "VAE").tip("The video VAE; needed with a start image."),
-        Wire("start_image", "IMAGE").tip("One picture to begin from, or at least 33 frames of a clip to go on from."),
-        Wire("latent_image", "LATENT").tip("The same 'Empty video latent' as for the sampler: it tells the size."),
+        Wire("start_image", "IMAGE").tip("One picture to start from, or at least 33 frames of a clip to continue."),
+        Wire("latent_image", "LATENT").tip("The same 'Empty video latent' as for the sampler; it sets the size."),
         Wire("previous", "LATENT").tip(
-            "In place of a start image: a clip that 'Sample pyramid' made, remembered as it is, without noise. Chain "
-            "several samplers to watch the first part while the next is made."
+            "Instead of a start image: a clip made by 'Sample pyramid', used as it is, without noise. Chain several "
+            "samplers to watch the first part while the next one is made."
         ),
         Float("least_noise", 0.111, 0.0, 0.9, 0.001, exact=True).tip(
-            "The start is seen with this much noise at least; each frame draws its share. 0 trusts it fully and "
-            "moves little; 0.111 is official; high values let it go."
+            "The least noise that is added to the start; each frame draws its own amount. 0 trusts the start fully "
+            "and moves little; 0.111 is official; high values drift away from it."
         ),
         Float("most_noise", 0.135, 0.0, 0.9, 0.001, exact=True).tip(
-            "And this much at most. 0.135 is official; not below least_noise."
+            "The most noise that is added to the start. 0.135 is official; it must not be below least_noise."
         ),
     )
     OUTPUTS = (Output("PYRAMID_HISTORY", "For the sampler.", "history"),)

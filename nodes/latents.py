@@ -17,38 +17,41 @@ class EmptyLatent(Block):
     ID, NAME = "PyramidVideoEmptyLatent", "Empty video latent"
     CATEGORY = "pyramid video/latent"
     DESCRIPTION = (
-        "Size and length of the video. Both are moved to the nearest ones that the VAE and the stages allow, and the "
-        "node says so."
+        "The size and length of the video. Both are moved to the nearest values that the VAE and the stages allow, "
+        "and the block says so."
     )
     ALIASES = (
         "empty latent video, latent size, size, resolution, width height, aspect, length, duration, seconds, frames, "
         "fps, batch size"
     )
     REQUIRED = (
-        Wire("vae", "VAE").tip("The video VAE of the model: it decides which sizes and lengths exist."),
+        Wire("vae", "VAE").tip("The video VAE of the model; it decides which sizes and lengths are possible."),
         Int("width", 64, 16, 4096, 16).tip(
-            "Pixels. The small model knows 64 only; official ones 640 or 1280. Other sizes run, but look worse the "
-            "farther they are; larger ones need memory and time."
+            "Pixels. The small model knows only 64; official ones 640 or 1280. Other sizes work, but look worse the "
+            "further they are from these; larger ones need more memory and time."
         ),
         Int("height", 64, 16, 4096, 16).tip(
-            "Pixels. The small model knows 64 only; official ones 384 or 768. Small is fast and coarse, large slow."
+            "Pixels. The small model knows only 64; official ones 384 or 768. Small is fast and coarse, large is slow."
         ),
-        Choice("length_unit", ["seconds", "frames"], "seconds").tip("Which of the next two widgets tells the length."),
+        Choice("length_unit", ["seconds", "frames"], "seconds").tip("Which of the next two widgets sets the length."),
         Float("seconds", 2.0, 0.0, 60.0, 0.1).tip(
-            "From the first frame to the last, with length_unit 'seconds'. 0 is a single frame; the small model "
-            "learned 2, official ones up to 5 (384p) or 10 (768p). Longer drifts."
+            "From the first frame to the last, when length_unit is 'seconds'. 0 is a single frame; the small model "
+            "learned 2, official ones up to 5 (384p) or 10 (768p). Longer clips drift."
         ),
         Int("frames", 17, 1, 1441).tip(
-            "Length in frames, with length_unit 'frames'. 1 is an image; the small model learned 17, official ones "
-            "up to 121 (384p) or 241 (768p)."
+            "Length in frames, when length_unit is 'frames'. 1 is an image; the small model learned 17, official "
+            "ones up to 121 (384p) or 241 (768p)."
         ),
         Float("fps", 8.0, 1.0, 60.0, 1.0).tip(
-            "Frames per second of the finished file: 8 for the small model, 24 for official ones. With length_unit "
-            "'seconds' low makes fewer frames and high more; with 'frames' low only plays slower and high faster."
+            "Frames per second of the finished file: 8 for the small model, 24 for official ones. When length_unit "
+            "is 'seconds', low values make fewer frames and high values more; when it is 'frames', the clip only "
+            "plays slower or faster."
         ),
     )
     OPTIONAL = (
-        Int("batch_size", 1, 1, 64).tip("Clips made side by side, each with its own seed. More need more memory."),
+        Int("batch_size", 1, 1, 64).tip(
+            "How many clips are made together, each with its own seed. More need more memory."
+        ),
         Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'; only needed when its stage count is not 3."),
     )
     OUTPUTS = (
@@ -102,13 +105,15 @@ class Decode(Block):
             "pictures are the same. Helios is always decoded 9 at a time."
         ),
         Int("tile_size", 0, 0, 4096, 64).tip(
-            "0 decodes whole frames. Otherwise tiles of this many pixels (256 or 512): small tiles need little "
-            "memory, take longer and may leave faint seams."
+            "0 decodes whole frames. Otherwise frames are decoded in tiles of this many pixels (256 or 512): small "
+            "tiles need little memory, take longer and may leave faint seams."
         ),
     )
     OUTPUTS = (
         Output(
-            "IMAGE", "The frames. The clips of a batch are a list: what follows is done for each, so each is saved."
+            "IMAGE",
+            "The frames. A batch becomes a list of clips: the blocks after this one run once for each, so that "
+            "each is saved.",
         ),
     )
     OUTPUT_IS_LIST = (True,)

@@ -12,8 +12,8 @@ class LoadModel(Block):
     ID, NAME = "PyramidVideoLoadModel", "Load video model"
     CATEGORY = "pyramid video/load"
     DESCRIPTION = (
-        "Opens the network that makes the video. The small model comes with the pack; official weights of Pyramid "
-        "Flow (miniFLUX or SD3) and Helios, a folder or a single file, are found in the models folders."
+        "Loads the video model. The small model comes with the pack; official weights of Pyramid Flow (miniFLUX or "
+        "SD3) and Helios are found in the models folders, as a folder or a single file."
     )
     ALIASES = (
         "pyramid flow, pyramidflow model loader, helios, checkpoint, load checkpoint, diffusion model, unet loader, "
@@ -22,9 +22,9 @@ class LoadModel(Block):
     REQUIRED = (
         ModelFile("model_name", "diffusion_models").tip(MODEL_FILE_TEXT),
         Choice("weight_dtype", list(WEIGHT_DTYPES), "default").tip(
-            "How weights are stored. default: as the file and your device suggest; fp32 needs the most memory and is "
-            "the most exact, fp8 needs the least and costs some detail. Of the two fp8 types e4m3fn is the finer; "
-            "e5m2 reaches to smaller and larger numbers."
+            "How the weights are stored. default follows the file and your device; fp32 is the most exact and needs "
+            "the most memory; fp8 needs the least and loses some detail. Of the two fp8 types, e4m3fn is finer and "
+            "e5m2 has the larger range."
         ),
     )
     OUTPUTS = (Output("MODEL", "The video model. LoRA, compile and merge nodes may follow."),)
@@ -38,15 +38,14 @@ class LoadModel(Block):
 class LoadVAE(Block):
     ID, NAME = "PyramidVideoLoadVAE", "Load video VAE"
     CATEGORY = "pyramid video/load"
-    DESCRIPTION = "Opens the causal video VAE that turns pictures into latents and back. It belongs to its model."
+    DESCRIPTION = "Loads the causal video VAE, which turns pictures into latents and back. Each model needs its own."
     ALIASES = "pyramid flow vae, pyramidflow vae loader, vae loader, causal vae, video vae, wan vae, helios"
     REQUIRED = (
         ModelFile("vae_name", "vae").tip(
-            "Take the one that belongs to the model: the pack's own, causal_video_vae of Pyramid Flow, or vae of "
-            "Helios."
+            "The VAE that belongs to the model: the pack's own, causal_video_vae for Pyramid Flow, or vae for Helios."
         ),
     )
-    OUTPUTS = (Output("VAE", "The video VAE. The core VAE nodes accept it too."),)
+    OUTPUTS = (Output("VAE", "The video VAE. Core VAE nodes accept it too."),)
     FUNCTION = "load"
 
     def load(self, vae_name):
@@ -57,11 +56,11 @@ class LoadVAE(Block):
 class LoadTextEncoder(Block):
     ID, NAME = "PyramidVideoLoadTextEncoder", "Load text encoder"
     CATEGORY = "pyramid video/load"
-    DESCRIPTION = "Opens what reads your prompt. It belongs to its model: another one speaks another language."
+    DESCRIPTION = "Loads the text encoder, which reads your prompt. Each model needs the one that it was trained with."
     ALIASES = "clip loader, dual clip loader, t5, umt5, clip l, text encoder, pyramid flow text, helios"
     REQUIRED = (
         ModelFile("text_encoder_name", "text_encoders").tip(
-            "The pack's own file for the small model; for official weights the folder that holds text_encoder, "
+            "The pack's own file for the small model; for official weights, the folder that holds text_encoder, "
             "text_encoder_2 and their tokenizers (Helios has one of each)."
         ),
     )

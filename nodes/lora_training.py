@@ -32,36 +32,36 @@ def objective_of(family: ModelFamily) -> Any:
 class TrainLoRA(Trainer):
     ID, NAME = "PyramidVideoTrainLoRA", "Train LoRA"
     DESCRIPTION = (
-        "Trains a LoRA: a small file that teaches a model new subjects or a look, from few clips. The model itself "
-        "stays as it is. For the pack's flow, diffusion and pyramid models and for the official ones."
+        "Trains a LoRA: a small file that teaches a model new subjects or a style from a few clips. The model itself "
+        "does not change. It works for the pack's flow, diffusion and pyramid models and for the official ones."
     )
     ALIASES = "lora, train, training, trainer, fine-tune, finetune, dreambooth, style, character, subject, low rank"
     REQUIRED = (
         Wire("trainee", "VIDEO_TRAINEE").tip(
-            "The model that the LoRA is for, from 'Load for training' with family 'as it is'."
+            "The model for the LoRA, from 'Load for training' with family 'as it is'."
         ),
-        Wire("dataset", "VIDEO_DATASET").tip("Captioned clips, from a dataset block; 10 to 50 will do."),
+        Wire("dataset", "VIDEO_DATASET").tip("Captioned clips, from a dataset block; 10 to 50 are enough."),
         Wire("vae", "VAE").tip("The VAE that belongs to the model."),
         Wire("clip", "CLIP").tip("The text encoder that belongs to the model."),
         RunName("my_lora"),
         Int("clips", 200, 1, 1000000).tip(
-            "Clips that are drawn from the dataset once and kept as latents: more than there are files gives each "
-            "file several beginnings."
+            "How many clips are drawn from the dataset once and kept as latents; with more than there are files, "
+            "each file gives several excerpts."
         ),
         Int("rank", 8, 1, 1024).tip(
-            "How much the LoRA can hold. 4 for a look, 8 to 32 for subjects; more is a larger file that learns by "
+            "How much the LoRA can hold: 4 for a style, 8 to 32 for subjects; more is a larger file that learns by "
             "heart sooner."
         ),
         Float("alpha", 8.0, 0.01, 1024.0, 0.01).tip(
-            "Alpha divided by rank is the strength of what is learned. Keep it at the rank, or at a number of yours "
-            "when you try other ranks."
+            "The strength of the LoRA is alpha divided by rank. Keep it equal to rank, or at a fixed number while "
+            "you try other ranks."
         ),
         Choice("targets", ["attention", "mlp", "all"], "attention").tip(
-            "Which layers get additions. attention is usual; all holds more and is larger."
+            "Which layers are adapted. attention is usual; all holds more and is larger."
         ),
     )
     OPTIONAL = (
-        SETTINGS.tip("From 'Training settings'. Left open: 500 steps of 4 clips, learning rate 1e-3."),
+        SETTINGS.tip("From 'Training settings'. Not connected: 500 steps of 4 clips, learning rate 1e-3."),
         VALIDATION,
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
@@ -87,10 +87,10 @@ class TrainLoRA(Trainer):
 class SaveTrainedLoRA(Saver):
     KIND, WHAT = "loras", "LoRA"
     ID, NAME = "PyramidVideoSaveTrainedLoRA", "Save trained LoRA"
-    DESCRIPTION = "Saves the trained LoRA with its averaged weights, where LoRA loaders find it, and hands it on."
+    DESCRIPTION = "Saves the trained LoRA with its averaged weights where LoRA loaders find it, and outputs it."
     ALIASES = "save lora, export lora, safetensors, train, training"
     REQUIRED = saver_inputs("'Train LoRA'", "loras", "my_video_lora")
-    OUTPUTS = (Output("LORA_MODEL", "The LoRA, for core's 'Load LoRA Model'; from its file any LoRA loader takes it."),)
+    OUTPUTS = (Output("LORA_MODEL", "The LoRA, for core's 'Load LoRA Model'; any LoRA loader can load its file."),)
 
     def save(self, run: TrainedLoRA, name):
         from ..models.lora import lora_state

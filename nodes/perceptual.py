@@ -13,23 +13,23 @@ class LoadPerceptual(Block):
     ID, NAME = "PyramidVideoLoadPerceptual", "Load perceptual loss"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Opens a VGG16 that judges whether two pictures look alike (LPIPS), as an additional loss for 'Train VAE'. "
-        "The file is yours, in models/classifiers."
+        "Loads a VGG16 that measures how alike two pictures look (LPIPS), as an additional loss for 'Train VAE'. You "
+        "provide the file, in models/classifiers."
     )
     ALIASES = "lpips, vgg, vgg16, perceptual loss, feature loss, train, training"
     REQUIRED = (
         ModelFile("vgg_name", "classifiers").tip(
-            "A VGG16 as safetensors with the names of torchvision or timm, in models/classifiers."
+            "A VGG16 as safetensors, with the names of torchvision or timm, in models/classifiers."
         ),
         Float("weight", 0.1, 0.0, 100.0, 0.01).tip(
-            "How much it counts beside the errors of the pixels. 0.1 is gentle; with linear weights the numbers are "
-            "about ten times smaller, and 1 is usual."
+            "Its weight beside the errors of the pixels. 0.1 is gentle; with linear weights the values are about ten "
+            "times smaller, and 1 is usual."
         ),
     )
     OPTIONAL = (
         ModelFile("linear_name", "classifiers", OWN_LINEAR).tip(
-            "A safetensors file with the linear weights of LPIPS, if they are in another file. Where there are none, "
-            "all features count alike."
+            "A safetensors file with the linear weights of LPIPS, if they are in another file. Without any, all "
+            "features count alike."
         ),
     )
     OUTPUTS = (Output("PERCEPTUAL_LOSS", "For 'Train VAE'.", "perceptual"),)

@@ -18,23 +18,24 @@ class FitPreviewColours(Block):
     ID, NAME = "PyramidVideoFitPreviewColours", "Fit preview colours"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
-        "Previews of official models have false colours, because their files do not say what the latents look like. "
-        "This block finds the true ones from a few videos and keeps them, so that previews have them from now on."
+        "Previews of official models have false colours, because their files do not describe the latents. This block "
+        "finds the true colours from a few videos and keeps them for all later previews."
     )
     ALIASES = (
         "latent rgb factors, latent2rgb, preview colors, preview colours, false colours, wrong preview, live preview"
     )
     REQUIRED = (
-        Wire("model", "MODEL").tip("The official model whose previews are to have true colours."),
-        Wire("vae", "VAE").tip("The VAE that belongs to it: another one would teach wrong colours."),
+        Wire("model", "MODEL").tip("The official model whose previews need true colours."),
+        Wire("vae", "VAE").tip("The VAE that belongs to it; another one gives wrong colours."),
         Wire("dataset", "VIDEO_DATASET").tip(
-            "Colourful videos, from a dataset block. Ten are plenty; captions are not read."
+            "Colourful videos, from a dataset block. Ten are enough; captions are not used."
         ),
         Int("clips", 16, 4, 1000).tip(
-            "How many clips are drawn; one in four only judges. 4 is quick, above 50 little changes."
+            "How many clips are drawn; one in four is only used to measure the result. 4 is quick; above 50 little "
+            "changes."
         ),
     )
-    OUTPUTS = (Output("IMAGE", "A clip that was not learned from, and its preview beside it.", "comparison"),)
+    OUTPUTS = (Output("IMAGE", "A clip that was not used for the fit, and its preview beside it.", "comparison"),)
     FUNCTION = "fit"
     OUTPUT_NODE = True
 

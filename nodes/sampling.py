@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 MODEL = Wire("model", "MODEL").tip("From 'Load video model', with or without LoRAs.")
 STAGES = Wire("stages", "PYRAMID_STAGES").tip(
-    "From 'Pyramid stages'. Left open: what the model was released with, for Pyramid Flow 3 stages of 20 steps, "
+    "From 'Pyramid stages'. Not connected: what the model was released with; for Pyramid Flow 3 stages of 20 steps, "
     "then 10."
 )
 HISTORY = Wire("history", "PYRAMID_HISTORY").tip(
-    "From 'Temporal conditioning', or the one for Helios. Left open: all of the past, no start image."
+    "From 'Temporal conditioning', or the one for Helios. Not connected: the whole past, no start image."
 )
 GUIDANCE = Wire("guidance", "PYRAMID_GUIDANCE").tip(
-    "From 'Pyramid guidance'. Left open: what the model was released with, for Pyramid Flow 7 for the first frame, "
-    "then 5."
+    "From 'Pyramid guidance'. Not connected: what the model was released with; for Pyramid Flow 7 for the first "
+    "frame, then 5."
 )
 
 
@@ -50,10 +50,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
 class Sampler(Block):
     ID, NAME = "PyramidVideoSampler", "Sample pyramid"
     CATEGORY = "pyramid video/sample"
-    DESCRIPTION = (
-        "Makes the video, one piece of time after the other, each from coarse to fine. What is finished is "
-        "remembered by what follows."
-    )
+    DESCRIPTION = "Makes the video part by part, each from coarse to fine. Each part sees the finished ones before it."
     ALIASES = (
         "ksampler, pyramid flow sampler, pyramidflow sampler, text to video, t2v, image to video, i2v, generate, "
         "autoregressive, 文生视频, 图生视频, テキストから動画, 画像から動画"
@@ -89,8 +86,8 @@ class SamplerObject(Block):
     ID, NAME = "PyramidVideoSamplerObject", "Pyramid sampler (part)"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
-        "The pyramid as a SAMPLER for SamplerCustomAdvanced or SamplerCustom. It makes its own noise levels, so the "
-        "SIGMAS wired there are not read."
+        "The pyramid as a SAMPLER for SamplerCustomAdvanced or SamplerCustom. It makes its own noise levels and "
+        "ignores the SIGMAS that are connected there."
     )
     ALIASES = "sampler custom advanced, sampler custom, pyramid flow sampler, ksampler select, sampler object"
     OPTIONAL = (STAGES, HISTORY)

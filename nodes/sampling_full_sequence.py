@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PLAIN, CFG_ZERO = "plain", "CFG-Zero*"
 CFG = Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
-    "How strongly the prompt pulls. 1 is the prompt alone (twice as fast); 2 to 5 follow it more closely; high values "
-    "burn colours. 0 follows the negative prompt. Not read without a negative prompt."
+    "How strongly the prompt is followed. 1 is the prompt alone (twice as fast); 2 to 5 follow it more closely; high "
+    "values burn colours; 0 follows the negative prompt. Without a negative prompt it is ignored."
 )
 
 
@@ -64,7 +64,7 @@ class FlowSampler(FullSequence):
     REQUIRED = (
         *wires("flow"),
         Int("steps", 10, 1, 1000).tip(
-            "Steps along the path. 1 gives the blurred mean of what fits the prompt, 5 to 20 are usual, above 50 "
+            "Steps along the path. 1 gives the blurred average of what fits the prompt; 5 to 20 are usual; above 50 "
             "little changes."
         ),
         CFG,
@@ -72,19 +72,20 @@ class FlowSampler(FullSequence):
     OPTIONAL = (
         NEGATIVE,
         Choice("solver", SOLVER_NAMES, "euler").tip(
-            "euler asks the model once a step; heun and midpoint ask twice and follow bends more closely."
+            "euler evaluates the model once per step; heun and midpoint evaluate it twice and follow curves more "
+            "closely."
         ),
         Float("shift", 0.0, 0.0, 20.0, 0.1).tip(
-            "Where the noise levels sit. 0 takes the model's own shift, 1 an even line; above 1 stays noisy longer "
-            "(layout), below 1 hurries to detail."
+            "Where the noise levels are. 0 takes the model's own shift, 1 spaces them evenly; above 1 stays noisy "
+            "longer (layout), below 1 moves to detail sooner."
         ),
         Choice("guidance_rule", (PLAIN, CFG_ZERO), PLAIN).tip(
-            "How cfg combines the two answers. CFG-Zero* first corrects the length of the negative one: it helps "
-            "where cfg burns colours."
+            "How cfg combines the two predictions. CFG-Zero* rescales the negative one first; it helps where cfg "
+            "burns colours."
         ),
         Int("zero_steps", 0, 0, 100).tip(
-            "With CFG-Zero*: steps at the start that stand still. 0 only corrects the length, 1 of 10 is usual; more "
-            "leaves less of the way to go."
+            "With CFG-Zero*: how many steps at the start are skipped. 0 only rescales; 1 of 10 is usual; more leaves "
+            "less of the way to go."
         ),
     )
 
@@ -99,21 +100,23 @@ class FlowSampler(FullSequence):
 class DDIMSampler(FullSequence):
     FAMILY = "diffusion"
     ID, NAME = "PyramidVideoDDIMSampler", "Sample DDIM"
-    DESCRIPTION = "Makes the video with a diffusion model: all frames at once, down the levels of noise it was taught."
+    DESCRIPTION = (
+        "Makes the video with a diffusion model: all frames at once, through the noise levels that it was trained on."
+    )
     ALIASES = (
         "ksampler, ddim, ancestral, ddpm, diffusion, denoise, text to video, t2v, generate, 文生视频, テキストから動画"
     )
     REQUIRED = (
         *wires("diffusion"),
         Int("steps", 50, 1, 1000).tip(
-            "How many of the 1000 levels are visited. Below 10 is rough, 50 is usual, above 250 little changes."
+            "How many of the 1000 timesteps are visited. Below 10 is rough, 50 is usual, above 250 little changes."
         ),
         CFG,
     )
     OPTIONAL = (
         NEGATIVE,
         Float("eta", 0.0, 0.0, 1.0, 0.05).tip(
-            "Fresh noise in every step. 0 is DDIM, where the seed's noise alone decides; 1 is ancestral sampling, "
+            "Fresh noise in every step. 0 is DDIM, where only the seed's noise matters; 1 is ancestral sampling, "
             "which needs more steps."
         ),
     )
@@ -128,7 +131,7 @@ class DDIMSampler(FullSequence):
 class GANSampler(FullSequence):
     FAMILY = "gan"
     ID, NAME = "PyramidVideoGANSampler", "Sample GAN"
-    DESCRIPTION = "Makes the video with the generator of a GAN: one pass of the model, and done."
+    DESCRIPTION = "Makes the video with the generator of a GAN, in one pass of the model."
     ALIASES = "gan, generator, one step, single step, fast, text to video, t2v, generate, 文生视频, テキストから動画"
     REQUIRED = wires("gan")
 

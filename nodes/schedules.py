@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 STEPS = (
     Int("first_steps", 20, 1, 200).tip(
-        "Steps per stage for the first frame, on which all others build (Helios: the first chunk). 1 is a rough "
-        "sketch; 20 is the official choice (Helios Distilled 4); far above it little changes."
+        "Steps per stage for the first frame, on which all others build (for Helios, the first chunk). 1 is a rough "
+        "sketch; 20 is official (4 for Helios Distilled); more changes little."
     ),
     Int("video_steps", 10, 1, 200).tip(
-        "Steps per stage for everything after the first frame, where most of the time goes. 1 smears motion; 10 "
-        "is the official choice (Helios Distilled 2); twice as many take twice as long. With a start image only "
-        "these count."
+        "Steps per stage for everything after the first frame, where most of the time goes. 1 smears motion; 10 is "
+        "official (2 for Helios Distilled); twice as many take twice as long. With a start image, only these are "
+        "used."
     ),
 )
 
@@ -31,8 +31,8 @@ class Stages(Block):
     ID, NAME = "PyramidVideoStages", "Pyramid stages"
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
-        "The ladder: how many resolutions to climb through, and how many steps to spend on each. The second output "
-        "is a drawing of it."
+        "How many resolutions the video passes through, and how many steps each gets. The second output is a drawing "
+        "of the stages."
     )
     ALIASES = (
         "scheduler, steps, pyramid flow stages, sigmas, basic scheduler, shift, multi resolution, coarse to fine, "
@@ -41,31 +41,32 @@ class Stages(Block):
     REQUIRED = STEPS
     OPTIONAL = (
         Int("stage_count", 3, 1, MOST_STAGES).tip(
-            "Resolutions to climb through; keep the number that the model was trained with (3). 1 works at full size "
-            "only and is slow; each more halves the first size."
+            "How many resolutions. Keep the number that the model was trained with (3). 1 works at full size only "
+            "and is slow; each further stage halves the first size."
         ),
         Float("shift", 1.0, 0.1, 20.0, 0.1).tip(
-            "Where the noise levels sit. 1 is what the models were trained with; above 1 stays noisy longer "
-            "(layout), below 1 hurries to detail."
+            "Where the noise levels are. 1 is what the models were trained with; above 1 stays noisy longer "
+            "(layout), below 1 moves to detail sooner."
         ),
         Float("gamma", 0.333, 0.01, 0.334, 0.001, exact=True).tip(
-            "How the noise added between stages is correlated. 0.333 (one third) is exact for all released models; "
-            "near 0 the fresh noise is white and the jump larger."
+            "How strongly the noise added between stages is correlated. 0.333 (one third) is exact for all released "
+            "models; near 0 the added noise is white and the jump larger."
         ),
         Choice("made_for", (PYRAMID_FLOW, HELIOS), PYRAMID_FLOW).tip(
-            "Whose noise levels these are. Models that you train here are Pyramid Flow. Helios shifts its levels by "
-            "the size of the video, so 'shift' stays at 1."
+            "Which noise levels to use. Models that you train here use Pyramid Flow. Helios shifts its levels by the "
+            "size of the video, so 'shift' stays at 1."
         ),
         Choice("solver", STAGE_SOLVER_NAMES, "euler").tip(
-            "How a stage is walked. euler is for Pyramid Flow; unipc is what Helios Base and Mid were released with, "
-            "and comes no nearer on a Pyramid Flow; dmd is for distilled models, Helios Distilled."
+            "How the steps of a stage are taken. euler is for Pyramid Flow; unipc is what Helios Base and Mid were "
+            "released with, and is no more accurate for Pyramid Flow; dmd is for distilled models such as Helios "
+            "Distilled."
         ),
     )
     OUTPUTS = (
         Output(
             "PYRAMID_STAGES", "For the sampler, and for 'Empty video latent' when the stage count is not 3.", "stages"
         ),
-        Output("IMAGE", "The ladder as a picture.", "drawing"),
+        Output("IMAGE", "A drawing of the stages.", "drawing"),
     )
     FUNCTION = "build"
 
@@ -88,18 +89,18 @@ class Stages(Block):
 class StageSteps(Block):
     ID, NAME = "PyramidVideoStageSteps", "Steps of one stage"
     CATEGORY = "pyramid video/schedule"
-    DESCRIPTION = "Gives one stage of a ladder its own number of steps. Chain several for several stages."
+    DESCRIPTION = "Gives one stage its own number of steps. Chain several blocks for several stages."
     ALIASES = "steps per stage, pyramid flow steps, per stage, scheduler"
     REQUIRED = (
         Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'."),
         Int("stage", 0, 0, MOST_STAGES - 1).tip(
-            "Which stage: 0 is the coarsest (layout, and cheap), the last is full size (detail, and most of the time)."
+            "Which stage: 0 is the coarsest (layout, and fast); the last is full size (detail, and most of the time)."
         ),
         *STEPS,
     )
     OUTPUTS = (
-        Output("PYRAMID_STAGES", "The ladder with the changed stage.", "stages"),
-        Output("IMAGE", "The new ladder as a picture.", "drawing"),
+        Output("PYRAMID_STAGES", "The stages, with the changed one.", "stages"),
+        Output("IMAGE", "A drawing of the new stages.", "drawing"),
     )
     FUNCTION = "change"
 

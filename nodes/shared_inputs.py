@@ -9,15 +9,16 @@ from .block import Choice, Input, Int, Output, Wire
 
 POSITIVE = Wire("positive", "CONDITIONING").tip("What to show, from 'Encode prompt'.")
 NEGATIVE = Wire("negative", "CONDITIONING").tip(
-    "What to steer away from; an empty prompt is fine. Left open: no guidance, twice as fast, looser."
+    "What to steer away from; an empty prompt is fine. Not connected: no guidance, twice as fast, less close to the "
+    "prompt."
 )
 LATENT = Wire("latent_image", "LATENT").tip("Size and length, from 'Empty video latent'.")
 SEED = Int("seed", 0, 0, LARGEST_SEED, control_after_generate=True).tip(
-    "Same seed, same noise on any device, and on the same kind of device the same clip; another seed is another clip. "
-    "Clip i of a batch uses seed + i."
+    "The same seed gives the same noise on any device, and the same clip on the same kind of device. Clip i of a "
+    "batch uses seed + i."
 )
 FINISHED = Output("LATENT", "The finished latent video, for 'Decode video' or VAE Decode.")
-MODEL_FILE_TEXT = "The first ones come with the pack; the others lie in your models folders."
+MODEL_FILE_TEXT = "The first entries come with the pack; the others are in your models folders."
 
 
 def ModelFile(name: str, kind: str, *others: str) -> Input:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 SETTINGS = Wire("settings", "TRAINING_SETTINGS")
 VALIDATION = Wire("validation", "TRAINING_VALIDATION").tip(
-    "From 'Validation': prompts that are made into clips while the model learns."
+    "From 'Validation': prompts that are turned into clips while the model trains."
 )
-WIRES = (SETTINGS.tip("From 'Training settings'. Left open: its defaults."), VALIDATION)
+WIRES = (SETTINGS.tip("From 'Training settings'. Not connected: its defaults."), VALIDATION)
 
 
 def trained_from(family: str) -> tuple[Input, ...]:
@@ -33,12 +33,12 @@ def trained_from(family: str) -> tuple[Input, ...]:
     return (
         Wire("trainee", "VIDEO_TRAINEE").tip(f"A {family} model, from 'New model' or 'Load for training'."),
         Wire("dataset", "VIDEO_DATASET").tip("Captioned clips, from a dataset block."),
-        Wire("vae", "VAE").tip("Makes the latents that are learned. It is not trained; belongs to the model."),
-        Wire("clip", "CLIP").tip("Reads the captions. It is not trained, and belongs to the model."),
+        Wire("vae", "VAE").tip("Makes the latents to learn from. It is not trained, and must be the VAE of the model."),
+        Wire("clip", "CLIP").tip("Reads the captions. It is not trained, and must be the text encoder of the model."),
         RunName(f"my_{family}"),
         Int("clips", 1000, 1, 1_000_000).tip(
-            "Clips that are drawn from the dataset once and kept as latents. Few are learned by heart; many take time "
-            "at the start and disk space."
+            "How many clips are drawn from the dataset once and kept as latents. Few are learned by heart; many take "
+            "time at the start and disk space."
         ),
     )
 

@@ -19,18 +19,19 @@ class TrainFlow(Trainer):
     FAMILY = "flow"
     ID, NAME = "PyramidVideoTrainFlow", "Train flow"
     DESCRIPTION = (
-        "Trains a flow matching model: what leads from a noisy clip to the clean one. Stop it when you like; run the "
-        "graph again and it goes on."
+        "Trains a flow matching model, which learns the way from a noisy clip to the clean one. You can stop it at "
+        "any time; run the graph again to continue."
     )
     ALIASES = f"{TRAINING_WORDS}, rectified flow, flow matching"
     REQUIRED = trained_from("flow")
     OPTIONAL = (
         *WIRES,
         Choice("times", ["logit_normal", "uniform"], "logit_normal").tip(
-            "Which noise levels are learned: all alike, or the middle ones, which are the hardest, more often."
+            "Which noise levels are trained: uniform, or the middle ones more often (logit_normal), which are the "
+            "hardest."
         ),
         Float("time_shift", 1.0, 0.1, 20.0, 0.1).tip(
-            "Above 1 more noise is learned: for large clips, where much noise hides little."
+            "Above 1, more noise is trained: for large clips, where much noise hides little."
         ),
     )
 
@@ -44,16 +45,16 @@ class TrainDiffusion(Trainer):
     FAMILY = "diffusion"
     ID, NAME = "PyramidVideoTrainDiffusion", "Train diffusion"
     DESCRIPTION = (
-        "Trains a diffusion model: the noise in a clip, at each of 1000 levels. Stop it when you like; run the graph "
-        "again and it goes on."
+        "Trains a diffusion model, which learns the noise in a clip at each of 1000 timesteps. You can stop it at "
+        "any time; run the graph again to continue."
     )
     ALIASES = f"{TRAINING_WORDS}, ddpm, noise prediction, v prediction"
     REQUIRED = trained_from("diffusion")
     OPTIONAL = (
         *WIRES,
         Float("min_snr", 5.0, 0.0, 100.0, 0.5).tip(
-            "Levels with little noise, where a clip is hardly changed, count less: the ratio of signal to noise "
-            "counts up to this. 5 is usual, 0 lets all levels count alike."
+            "Timesteps with little noise, where a clip hardly changes, get less weight: the signal-to-noise ratio "
+            "counts only up to this. 5 is usual; 0 weights all alike."
         ),
     )
 
@@ -68,20 +69,21 @@ class TrainGAN(Trainer):
     FAMILY = "gan"
     ID, NAME = "PyramidVideoTrainGAN", "Train GAN"
     DESCRIPTION = (
-        "Trains the generator of a GAN against a discriminator that sees space and time: clips in one pass. Begin "
-        "with a trained flow ('Load for training' with family gan); from nothing it needs far longer."
+        "Trains the generator of a GAN against a discriminator that sees space and time; the generator makes clips "
+        "in one pass. Start from a trained flow ('Load for training' with family gan); an untrained model needs far "
+        "longer."
     )
     ALIASES = f"{TRAINING_WORDS}, generator, discriminator, adversarial, distill"
     REQUIRED = trained_from("gan")
     OPTIONAL = (
         *WIRES,
         Choice("game", ["relativistic", "non_saturating", "hinge"], "relativistic").tip(
-            "What the two play for. relativistic compares each made clip with a real one and keeps all modes; "
-            "non_saturating is the classical game, hinge a common other."
+            "The adversarial loss. relativistic compares each generated clip with a real one and keeps all modes; "
+            "non_saturating is the classic loss, hinge a common alternative."
         ),
         Float("penalty", 1.0, 0.0, 1000.0, 0.1).tip(
-            "Weight of the gradient penalties (R1 and R2) that keep the discriminator gentle. 0.1 to 10 are usual; "
-            "without it the game seldom settles."
+            "Weight of the gradient penalties (R1 and R2), which keep the discriminator smooth. 0.1 to 10 are usual; "
+            "without them training rarely settles."
         ),
     )
 
@@ -95,31 +97,32 @@ class TrainPyramid(Trainer):
     FAMILY = "pyramid"
     ID, NAME = "PyramidVideoTrainPyramid", "Train pyramid"
     DESCRIPTION = (
-        "Trains a pyramidal flow as Pyramid Flow was: one latent frame after the other, at rising resolution, from a "
-        "slightly noisy memory. Stop it when you like; run the graph again and it goes on."
+        "Trains a pyramidal flow as Pyramid Flow was trained: one latent frame after the other, at rising "
+        "resolution, with a slightly noisy history. You can stop it at any time; run the graph again to continue."
     )
     ALIASES = f"{TRAINING_WORDS}, pyramid flow, autoregressive, flow matching"
     REQUIRED = trained_from("pyramid")
     OPTIONAL = (
         *WIRES,
         Text("stage_ratios", "1, 2, 1").tip(
-            "How much of a batch each stage gets, coarsest first; as many numbers as the pyramid has stages. The "
-            "batch must divide into their sum. 1, 2, 1 is official."
+            "How much of a batch each stage gets, coarsest first; one number per stage. The batch must be a multiple "
+            "of their sum. 1, 2, 1 is official."
         ),
         Bool("autoregressive", True).tip(
-            "On: one latent frame at a time, from what came before. Off: all frames at once, as for pictures and the "
-            "first phase of the official training."
+            "On: one latent frame at a time, from the frames before it. Off: all frames at once, as for pictures and "
+            "for the first phase of the official training."
         ),
         Float("history_noise", 0.333, 0.0, 1.0, 0.001).tip(
-            "Most noise that the memory gets, so that mistakes of earlier frames do no harm. A third is official."
+            "The most noise that is added to the history, so that mistakes in earlier frames do less harm. A third "
+            "is official."
         ),
         Float("first_frames", 0.0, 0.0, 1.0, 0.05).tip(
-            "Share of the steps that learn first frames only, which alone have nothing but the text to go by. 0 is "
+            "Share of the steps that train first frames only, which have nothing but the text to go by. 0 is "
             "official; small models gain from 0.4."
         ),
         Bool("balance_stages", False).tip(
-            "On: every stage counts by what it still lacks, so that the coarse ones, which decide where things are, "
-            "are not drowned out by detail. Small models need it; off is official."
+            "On: every stage is weighted by its remaining error, so that detail does not drown out the coarse "
+            "stages, which decide where things are. Small models need it; off is official."
         ),
     )
 

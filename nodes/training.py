@@ -17,13 +17,13 @@ AS_IT_IS = "as it is"
 class NewModel(Block):
     ID, NAME = "PyramidVideoNewModel", "New model"
     CATEGORY = "pyramid video/training"
-    DESCRIPTION = "A new transformer that knows nothing yet, of a family and a size."
+    DESCRIPTION = "A new, untrained transformer of a family and a size."
     ALIASES = "from scratch, untrained model, init model, empty model, create model, transformer, dit, train, training"
     REQUIRED = (
         FAMILY,
         Choice("size", ["tiny", "small", "medium", "large"], "small").tip(
-            "tiny (1.3 million parameters with the pack's VAE) to try things out; small (4.4) learns on a CPU; "
-            "medium (71) and large (484) want a GPU."
+            "tiny (1.3 million parameters with the pack's VAE) is for trying things out; small (4.4) trains on a "
+            "CPU; medium (71) and large (484) need a GPU."
         ),
     )
     OPTIONAL = FAMILY_SETTINGS
@@ -46,15 +46,15 @@ class LoadForTraining(Block):
     ID, NAME = "PyramidVideoLoadForTraining", "Load for training"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Opens a transformer to train it further, in float32. It may change its family: a flow makes a good start "
-        "for a GAN, and a pyramid for a flow."
+        "Loads a transformer to train it further, in float32. You can change its family: a flow model is a good "
+        "start for a GAN, and a pyramid for a flow."
     )
     ALIASES = "fine-tune, finetune, continue training, resume, checkpoint, base model, train, training"
     REQUIRED = (
         ModelFile("model_name", "diffusion_models").tip(MODEL_FILE_TEXT),
         Choice("family", (AS_IT_IS, *FAMILIES), AS_IT_IS).tip(
-            "What it is trained to be. 'as it is' keeps the family of the file, with its settings; another family "
-            "takes the settings below."
+            "What it is trained to be. 'as it is' keeps the family of the file and its settings; another family uses "
+            "the settings below."
         ),
     )
     OPTIONAL = FAMILY_SETTINGS
@@ -80,47 +80,50 @@ class LoadForTraining(Block):
 class TrainingSettings(Block):
     ID, NAME = "PyramidVideoTrainingSettings", "Training settings"
     CATEGORY = "pyramid video/training"
-    DESCRIPTION = "How long and how fast a run learns. Every trainer takes it; left open, its defaults count."
+    DESCRIPTION = (
+        "How long and how fast a run trains. Every trainer takes it; without it, a trainer uses its own defaults."
+    )
     ALIASES = (
         "optimizer, learning rate, adamw, ema, scheduler, warmup, batch size, gradient accumulation, "
         "hyperparameters, train, training"
     )
     REQUIRED = (
         Int("steps", 2000, 1, 10_000_000).tip(
-            "Updates of the weights. 100 shows that it works, thousands make pictures. A run that is done goes on "
-            "when this is raised."
+            "Updates of the weights. 100 shows that it works, thousands make pictures. Raise it to continue a "
+            "finished run."
         ),
         Int("batch", 32, 1, 4096).tip(
-            "Clips per update. Small batches are noisy, large ones need memory; a pyramid wants a multiple of its "
-            "columns."
+            "Clips per update. Small batches are noisy, large ones need memory; for a pyramid, use a multiple of the "
+            "sum of its stage_ratios."
         ),
         Float("learning_rate", 1e-3, 1e-7, 0.1, 1e-6, exact=True).tip(
-            "Size of the updates at their largest. 1e-3 for small new models, 1e-4 and less for large ones and for "
-            "those that know something already."
+            "Size of the updates at its largest. 1e-3 for small new models; 1e-4 and less for large ones and for "
+            "those that are already trained."
         ),
     )
     OPTIONAL = (
         Int("warmup", 100, 0, 100_000).tip(
-            "Steps in which the rate climbs to its largest; then it falls along a cosine."
+            "Steps in which the learning rate rises to its largest value; after that it falls along a cosine."
         ),
         Float("average", 0.999, 0.0, 0.99999, 0.0001, exact=True).tip(
-            "Memory of the averaged weights (EMA), which are what is saved. 0 keeps none."
+            "Decay of the averaged weights (EMA), which are what is saved. 0 keeps no average."
         ),
         Float("text_dropout", 0.1, 0.0, 1.0, 0.01).tip(
-            "Share of the texts that are left empty: guidance needs a model that can do without. A GAN sees every text."
+            "Share of the captions that are left empty; guidance needs a model that works without text. A GAN sees "
+            "every caption."
         ),
         Int("accumulate", 1, 1, 1024).tip("Batches per update, one after the other: a large batch in little memory."),
-        Float("clip_norm", 1.0, 0.01, 1000.0, 0.01).tip("Longer gradients are cut to this length."),
+        Float("clip_norm", 1.0, 0.01, 1000.0, 0.01).tip("Gradients longer than this are shortened to it."),
         Float("weight_decay", 1e-4, 0.0, 1.0, 1e-5, exact=True).tip(
-            "How fast unused weights shrink. 0 turns it off, 0.01 and more for large data."
+            "How fast unused weights shrink. 0 turns it off; 0.01 and more is for large data sets."
         ),
         Choice("precision", ["no", "bf16"], "no").tip(
             "no: float32. bf16: mixed precision, half the memory and faster on a GPU."
         ),
-        Bool("gradient_checkpointing", False).tip("Less memory, a third more time."),
+        Bool("gradient_checkpointing", False).tip("Needs less memory and a third more time."),
         Int("run_seed", 0, 0, LARGEST_SEED).tip(
-            "Weights to begin with, order of the clips, noise. Another seed is another run, and is refused under the "
-            "name of one that has begun."
+            "For the first weights, the order of the clips, and the noise. A run keeps the seed that it was started "
+            "with; another seed needs another run name."
         ),
     )
     OUTPUTS = (Output("TRAINING_SETTINGS", "For a trainer.", "settings"),)

@@ -32,8 +32,8 @@ def run_folder(name: str) -> Path:
 def RunName(default: str) -> Input:
     """The name under which a trainer keeps its run."""
     return Text("run_name", default).tip(
-        "The run is kept in output/training under this name, and goes on from there when the graph is run again. "
-        "Another name is another run."
+        "The run is kept in output/training under this name; run the graph again to continue it. Another name starts "
+        "another run."
     )
 
 
@@ -77,7 +77,9 @@ def saver_inputs(trainer: str, folder: str, name: str) -> tuple[Input, Input]:
     """What every saver takes: the run of a trainer, and a name in a folder of the output."""
     return (
         Wire("run", "TRAINING_RUN").tip(f"From {trainer}."),
-        Text("name", name).tip(f"Name of the file in output/{folder}; beside an older one it gets a number."),
+        Text("name", name).tip(
+            f"Name of the file in output/{folder}. An existing file is kept, and the new one gets a number."
+        ),
     )
 
 

@@ -17,26 +17,29 @@ class Validation(Block):
     ID, NAME = "PyramidVideoValidation", "Validation"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Prompts that are made into clips every so many steps. The trainer shows them, and keeps them as animated "
-        "webp files beside its run."
+        "Prompts that are turned into clips at regular intervals. The trainer shows them, and keeps them as animated "
+        "webp files in the folder of the run."
     )
     ALIASES = "samples, sample prompts, preview while training, eval, test prompts, train, training"
     REQUIRED = (
         Text("prompts", "a tiger moving left on a blue background", multiline=True).tip(
-            "One prompt a line, up to 16. Take some that the data do not hold."
+            "One prompt per line, up to 16. Use some that the data do not contain."
         ),
-        Int("every", 500, 1, 1000000).tip("Steps between two looks, and one more at the end. Often is slow."),
+        Int("every", 500, 1, 1000000).tip(
+            "Steps between two validations; there is one more at the end. Frequent validation is slow."
+        ),
     )
     OPTIONAL = (
         Int("steps", 0, 0, 1000).tip(
-            "Steps of sampling (of a pyramid: in each stage). 0 takes what is usual for the family: flow 10, "
-            "diffusion 50, pyramid 10."
+            "Sampling steps (for a pyramid: per stage). 0 takes the default of the family: flow 10, diffusion 50, "
+            "pyramid 10."
         ),
         Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
             "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none."
         ),
         Int("first_seed", 0, 0, 18446744073709551615).tip(
-            "Noise of the first prompt; the next ones use seed + 1, ... The same at every look."
+            "Seed of the first prompt's noise; the next ones use seed + 1, and so on. It is the same at every "
+            "validation."
         ),
     )
     OUTPUTS = (Output("TRAINING_VALIDATION", "For a trainer.", "validation"),)
@@ -88,15 +91,15 @@ class SaveTrained(Saver):
     KIND, WHAT = "diffusion_models", "model"
     ID, NAME = "PyramidVideoSaveTrained", "Save trained model"
     DESCRIPTION = (
-        "Saves the trained model with its averaged weights, where 'Load video model' finds it, and hands it on for "
+        "Saves the trained model with its averaged weights where 'Load video model' finds it, and outputs it for "
         "sampling in the same graph."
     )
     ALIASES = "save model, save checkpoint, export checkpoint, safetensors, train, training"
     REQUIRED = saver_inputs("a trainer", "diffusion_models", "my_video_model")
     OPTIONAL = (
         Choice("precision", ["fp16", "bf16", "fp32"], "fp16").tip(
-            "How numbers are stored. fp16 is half the size and loses nothing that is seen; bf16 for models with "
-            "large numbers (official ones); fp32 is exact."
+            "How numbers are stored. fp16 is half the size and loses nothing visible; bf16 is for models with large "
+            "numbers (official ones); fp32 is exact."
         ),
     )
     OUTPUTS = (Output("MODEL", "The saved model, for the sampler of its family."),)

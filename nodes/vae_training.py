@@ -24,16 +24,16 @@ NEW = ("new small", "new official")
 class VAETraineeBlock(Block):
     ID, NAME = "PyramidVideoVAETrainee", "VAE to train"
     CATEGORY = "pyramid video/training"
-    DESCRIPTION = "The VAE that is to be trained: a new one, or one from a file, whole or its decoder alone."
+    DESCRIPTION = "The VAE to train: a new one or one from a file, all of it or only its decoder."
     ALIASES = "fine-tune vae, new vae, load vae for training, decoder, autoencoder, train, training"
     REQUIRED = (
         ModelFile("vae_name", "vae", *NEW).tip(
-            "A new one that knows nothing (small: 5.9 million parameters, 24 channels, 8 times smaller in space and "
-            "4 in time; official: the large network of Pyramid Flow), or a file."
+            "A new, untrained one (small: 5.9 million parameters, 24 channels, 8 times smaller in space and 4 in "
+            "time; official: the large network of Pyramid Flow), or a file."
         ),
         Bool("decoder_only", False).tip(
-            "Keep what makes latents and train the way back only: models that know these latents go on working. For "
-            "a VAE from a file."
+            "Keep the encoder and train only the decoder, so that models that use these latents keep working. For a "
+            "VAE from a file."
         ),
     )
     OUTPUTS = (Output("VAE_TRAINEE", "For 'Train VAE'.", "trainee"),)
@@ -51,38 +51,39 @@ class TrainVAE(NamesRun):
     ID, NAME = "PyramidVideoTrainVAE", "Train VAE"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
-        "Trains a video VAE to give back clips and single pictures, if asked for with a discriminator that teaches "
-        "it to look real. Stop it when you like; run the graph again and it goes on."
+        "Trains a video VAE to reconstruct clips and single pictures, optionally with a discriminator that makes "
+        "them look real. You can stop it at any time; run the graph again to continue."
     )
     ALIASES = "train, training, trainer, autoencoder, fine-tune vae, vqgan, causal vae, reconstruction, learn"
     REQUIRED = (
         Wire("trainee", "VAE_TRAINEE").tip("From 'VAE to train'."),
-        Wire("dataset", "VIDEO_DATASET").tip("Clips, from a dataset block; their captions are not read."),
+        Wire("dataset", "VIDEO_DATASET").tip("Clips from a dataset block; their captions are not used."),
         RunName("my_vae"),
-        Int("clips", 200, 1, 100000).tip("Clips that are drawn from the dataset once and kept in memory as bytes."),
+        Int("clips", 200, 1, 100000).tip("How many clips are drawn from the dataset once and kept in memory as bytes."),
         Int("frames", 9, 1, 241).tip(
-            "Length of the pieces that are learned: the VAE's time compression times k, plus 1, and not longer than "
+            "Length of the training pieces: a multiple of the VAE's time compression, plus 1, and not longer than "
             "the clips. Short pieces are quick, long ones teach motion."
         ),
     )
     OPTIONAL = (
         SETTINGS.tip("From 'Training settings': a batch of 2 to 8 and a learning rate of 3e-4 are usual."),
         Int("pictures_every", 4, 0, 1000).tip(
-            "Every so many steps single pictures are learned, as many as the other steps have frames. 0: never. The "
-            "first frame of every clip is coded as a picture."
+            "One step in this many trains on single pictures, as many as the other steps have frames. 0: never. The "
+            "first frame of every clip is encoded as a picture."
         ),
         Float("kl", 0.0003, 0.0, 1.0, 1e-06, exact=True).tip(
-            "Pull of the latents towards a unit normal. 1e-6 hardly pulls; too much blurs."
+            "How strongly the latents are pulled towards a unit normal distribution. 1e-6 hardly pulls; too much blurs."
         ),
         Int("judge_from", -1, -1, 10000000).tip(
-            "From this step on a discriminator (PatchGAN) teaches the VAE to look real, with an adaptive weight. -1: "
-            "never. Let the VAE learn its colours and shapes first."
+            "The step from which a discriminator (PatchGAN) trains the VAE to look real, with an adaptive weight. "
+            "-1: never. Let the VAE learn colours and shapes first."
         ),
         Float("adversarial", 0.5, 0.0, 10.0, 0.05).tip(
-            "Weight of the discriminator once it has begun. High values invent detail."
+            "Weight of the discriminator once it has started. High values invent detail."
         ),
         Wire("perceptual", "PERCEPTUAL_LOSS").tip(
-            "From 'Load perceptual loss': decoded clips shall also look like the true ones."
+            "From 'Load perceptual loss': decoded clips must also look like the originals. Not connected: only the "
+            "pixels count."
         ),
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained VAE' and 'Training curves'.", "run"),)
@@ -135,7 +136,7 @@ class TrainVAE(NamesRun):
 class SaveTrainedVAE(Saver):
     KIND, WHAT = "vae", "VAE"
     ID, NAME = "PyramidVideoSaveTrainedVAE", "Save trained VAE"
-    DESCRIPTION = "Saves the trained VAE with its averaged weights, where 'Load video VAE' finds it, and hands it on."
+    DESCRIPTION = "Saves the trained VAE with its averaged weights where 'Load video VAE' finds it, and outputs it."
     ALIASES = "save vae, export vae, safetensors, train, training"
     REQUIRED = saver_inputs("'Train VAE'", "vae", "my_video_vae")
     OUTPUTS = (Output("VAE", "The saved VAE."),)

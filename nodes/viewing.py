@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from ..samplers.history import History
     from ..samplers.stages import PyramidStages
 
-SIZE = Wire("latent_image", "LATENT").tip("From 'Empty video latent': it tells the size and the length.")
+SIZE = Wire("latent_image", "LATENT").tip("From 'Empty video latent'; it sets the size and the length.")
 
 
 class StagePicture(Block):
     ID, NAME = "PyramidVideoStagePicture", "Stage picture"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
-        "Draws the ladder for the size of your video: for every stage its resolution, how many tokens a latent frame "
-        "has there, the noise it travels, the timesteps the model is told, and its steps."
+        "Draws the stages for the size of your video: the resolution of each, its tokens per latent frame, its range "
+        "of noise, the timesteps passed to the model, and its steps."
     )
     ALIASES = "show stages, ladder, tokens, sigmas, timesteps, schedule plot, visualize, preview sigmas"
     REQUIRED = (
         Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'."),
         SIZE,
     )
-    OPTIONAL = (Wire("vae", "VAE").tip("The video VAE: sizes are then told in pixels instead of latent cells."),)
+    OPTIONAL = (Wire("vae", "VAE").tip("The video VAE: sizes are then given in pixels instead of latent cells."),)
     OUTPUTS = (Output("IMAGE", "The drawing.", "picture"),)
     FUNCTION = "draw"
     OUTPUT_NODE = True
@@ -53,7 +53,7 @@ class HistoryPicture(Block):
     ID, NAME = "PyramidVideoHistoryPicture", "History picture"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
-        "Draws what each stage of each unit sees of the past, at which resolution, and how many tokens that makes: "
+        "Draws what each stage of each unit sees of the past, at which resolution, and how many tokens that takes: "
         "where the memory and the time of a long video go."
     )
     ALIASES = "show history, temporal pyramid, context, tokens, memory, visualize"
@@ -61,7 +61,7 @@ class HistoryPicture(Block):
         Wire("history", "PYRAMID_HISTORY").tip("From 'Temporal conditioning', or the one for Helios."),
         SIZE,
     )
-    OPTIONAL = (Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'. Left open: 3 stages."),)
+    OPTIONAL = (Wire("stages", "PYRAMID_STAGES").tip("From 'Pyramid stages'. Not connected: 3 stages."),)
     OUTPUTS = (Output("IMAGE", "The drawing.", "picture"),)
     FUNCTION = "draw"
     OUTPUT_NODE = True
@@ -83,20 +83,20 @@ class LatentViewer(Block):
     ID, NAME = "PyramidVideoLatentViewer", "Latent viewer"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
-        "Shows a latent video without decoding it: its frames as a contact sheet in rough colours, or every channel "
-        "by itself."
+        "Shows a latent video without decoding it: its frames as a contact sheet in rough colours, or each channel "
+        "separately."
     )
     ALIASES = "preview latent, latent preview, view latent, contact sheet, latent channels, latent to rgb, debug"
     REQUIRED = (
         Wire("samples", "LATENT").tip("From a sampler, or anything between it and 'Decode video'."),
         Choice("view", ["frames", "channels"], "frames").tip(
-            "frames: all of them in rough colours. channels: each channel as a grey picture, up to 8 frames of it, "
-            "to see what it holds, or whether it is dead."
+            "frames: all frames in rough colours. channels: each channel as a grey picture, up to 8 frames of it, to "
+            "see what it holds or whether it is dead."
         ),
     )
     OPTIONAL = (
         Wire("model", "MODEL").tip(
-            "The video model: it knows which colours its channels mean. Left open, colours are false: they show "
+            "The video model, which knows the colours of its channels. Not connected: false colours, which show "
             "shapes and motion."
         ),
     )
@@ -129,17 +129,19 @@ class CompareClips(Block):
     ID, NAME = "PyramidVideoCompareClips", "Compare clips"
     CATEGORY = "pyramid video/view"
     DESCRIPTION = (
-        "Puts two to four clips beside each other in one, to see what a change did. Sizes and lengths are brought "
-        "together, and the node says how."
+        "Puts two to four clips side by side in one clip, to see what a change did. Sizes and lengths are matched, "
+        "and the block says how."
     )
     ALIASES = "side by side, compare videos, video compare, image compare, compare seeds, grid, stitch, concat, xy plot"
     REQUIRED = (
         Wire("clip_1", "IMAGE").tip("The clip on the left, from 'Decode video'."),
-        Wire("clip_2", "IMAGE").tip("The clip to its right."),
+        Wire("clip_2", "IMAGE").tip("The clip to the right of it."),
         Text("labels", multiline=True).tip(
-            "What is written above the clips, one line for each from left to right. Empty writes nothing."
+            "What is written above the clips, one line for each, from left to right. Empty writes nothing."
         ),
-        Float("fps", 8.0, 1.0, 60.0, 1.0).tip("How fast it plays on this block; the frames that go out are the same."),
+        Float("fps", 8.0, 1.0, 60.0, 1.0).tip(
+            "How fast it plays on this block; the frames of the output are the same."
+        ),
     )
     OPTIONAL = (
         Wire("clip_3", "IMAGE").tip("The next clip, if there is one."),

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Writes what the blocks say of themselves to where else it is read: the help pages' tables, the English locale.
+
+Run it after a text of a block has changed; `tests/core/test_texts.py` says when that was forgotten.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES, ENGLISH = ROOT / "web" / "docs", ROOT / "locales" / "en"
+TABLE = re.compile(r"^\| input \|.*\n\|---.*\n(?:\|.*\n)*", re.MULTILINE)
+QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
+MOST_WRITTEN = 10_000_000  # the range of a seed tells nobody anything
+FILES = ("model_name", "vae_name", "text_encoder_name", "vgg_name", "linear_name", "sampler_name", "scheduler")
+
+
+def help_table(block: Any) -> str:
+    """The table of a help page: a row for each input, with its default and what it may be."""
+    names = {each.name for each in block.inputs()}
+    rows = [
+        f"| `{each.name}` | {values(each, each in block.REQUIRED)} | {in_markdown(each.tooltip, names)} |\n"
+        for each in block.inputs()
+    ]
+    return "".join(["| input | default | what it does |\n", "|---|---|---|\n", *rows])
+
+
+def values(each: Any, required: bool) -> str:
+    """What an input is at first, and the others that it may be."""
+    if not each.options and each.choices is None:
+        return "" if required else "optional"
+    default = each.options.get("default")
+    if each.type == "BOOLEAN":
+        return "on" if default else "off"
+    if each.choices is not None:
+        if each.name in FILES:
+            return f"*{default}*" if default else ""
+        others = [f"*{choice}*" for choice in each.choices if choice != default]
+        return f"*{default}*, or {', '.join(others)}".replace("*CFG-Zero**", r"*CFG-Zero\**")
+    if each.type == "STRING":
+        return f"`{default}`" if default else "empty"
+    low, high = each.options["min"], each.options["max"]
+    return f"{default:g}" if high > MOST_WRITTEN else f"{plain(default)} ({plain(low)} to {plain(high)})"
+
+
+def plain(number: float) -> str:
+    """A number as people write it."""
+    return str(number) if isinstance(number, int) else f"{number:.5g}".replace("e-0", "e-")
+
+
+def in_markdown(text: str, names: set[str]) -> str:
+    """A tooltip as Markdown: blocks and choices in italics, inputs as code."""
+    text = text.replace("*", r"\*").replace("|", r"\|")
+    text = QUOTED.sub(lambda found: f"`{found[1]}`" if found[1] in names else f"*{found[1]}*", text)
+    compound = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
+    return re.sub(rf"(?<![`\w/])({compound})(?![`\w])", r"`\1`", text) if compound else text
+
+
+def page(block: Any, text: str) -> str:
+    """A help page with its table as it should be; ValueError where it has none."""
+    if len(TABLE.findall(text)) != 1:
+        raise ValueError(f"the help page of {block.ID} needs one table of inputs")
+    return TABLE.sub(lambda _: help_table(block), text)
+
+
+def english(blocks: dict[str, Any]) -> dict[str, Any]:
+    """The texts of all blocks in the form of ComfyUI's locales."""
+    return {
+        id_: {
+            "display_name": block.NAME,
+            "description": block.DESCRIPTION,
+            "inputs": {each.name: {"name": each.name, "tooltip": each.tooltip} for each in block.inputs()},
+            "outputs": {
+                str(place): {"name": output.name, "tooltip": output.tooltip}
+                if output.name
+                else {"tooltip": output.tooltip}
+                for place, output in enumerate(block.OUTPUTS)
+            },
+        }
+        for id_, block in sorted(blocks.items())
+    }
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def main() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "pyramid_video", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["pyramid_video"])
+    blocks = sys.modules["pyramid_video"].NODE_CLASS_MAPPINGS
+    for id_, block in blocks.items():
+        path = PAGES / f"{id_}.md"
+        path.write_text(page(block, path.read_text("utf-8")), "utf-8")
+    (ENGLISH / "nodeDefs.json").write_text(as_json(english(blocks)), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
