@@ -15,6 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from spectral_patches import PATCHES
+
 SEED, STEPS = 5, 5
 VIDEOS_FROM_PICTURES = ("wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5")
 WITH_SOUND = ("ltx2", "minimax h3")
@@ -33,6 +35,8 @@ def open_house(comfyui: Path, root: Path) -> SimpleNamespace:
     comfy.cli_args.args.cpu = True
     import comfy.sample
     import comfy.samplers
+    import comfy.sd
+    import comfy.utils
     import folder_paths  # noqa: F401 what the pack looks for
     import torch
     import utils.extra_config  # noqa: F401 as the server does, before it puts its inner folder on the path
@@ -505,6 +509,7 @@ ALL = (
     check_a_run_that_was_stopped_in_its_second_stage_leaves_nothing,
 )
 SOME = {
+    **PATCHES,
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl"),
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
     check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux"),
@@ -526,7 +531,7 @@ SOME = {
     check_the_network_is_told_the_schedule_of_its_stage: ONE,
 }
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
-KINDS = (*KINDS, "sd3", "sdxl")
+KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace")
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
 
 

@@ -55,6 +55,7 @@ def words_mask() -> dict[str, Any]:
 KINDS = {
     "wan2.1 t2v": Kind("WAN21_T2V", {**WAN, "model_type": "t2v"}, (16, 3)),
     "wan2.1 i2v": Kind("WAN21_I2V", {**WAN, "model_type": "i2v", "in_dim": 36}, (16, 3)),
+    "wan2.1 vace": Kind("WAN21_Vace", {**WAN, "model_type": "vace", "vace_layers": 2, "vace_in_dim": 96}, (16, 3)),
     "wan2.2 i2v": Kind("WAN21_T2V", {**WAN, "model_type": "t2v", "in_dim": 36}, (16, 3)),
     "wan2.2 5B": Kind("WAN22_T2V", {**WAN, "model_type": "t2v", "in_dim": 48, "out_dim": 48}, (48, 3)),
     "ltx": Kind("LTXV", {**LTX, "image_model": "ltxv"}, (128, 3), words_mask),

@@ -1,0 +1,122 @@
+"""Checks of `spectral.py` for what an artist hangs on a model: LoRAs, compiling, ControlNets, VACE."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_a_lora_counts_at_every_size(case):
+    """The pyramid of a model with a LoRA is the pyramid of a model whose weights are those sums."""
+    name = max(
+        (key for key, value in case.model.model.diffusion_model.state_dict().items() if value.ndim == 2),
+        key=lambda key: ("attn" in key, "weight" in key, -len(key)),
+    )
+    rows, columns = case.model.model.diffusion_model.state_dict()[name].shape
+    up, down = (case.house.models.noise(*shape, seed=7) for shape in ((rows, 3), (3, columns)))
+    key = f"diffusion_model.{name.removesuffix('.weight')}"
+    lora = {f"{key}.lora_B.weight": up, f"{key}.lora_A.weight": down}
+    patched, _ = case.house.comfy.sd.load_lora_for_models(case.model, None, lora, 0.5, 0)
+    assert patched.patches, name
+    merged = case.house.models.make_model(case.kind)
+    merged.model.diffusion_model.state_dict()[name].add_(0.5 * up @ down)
+    plain = case.sample(case.pyramid(case.middle))
+    made = case.sample(case.pyramid(case.middle), guider=case.guider(patched))
+    case.same(made, case.sample(case.pyramid(case.middle), guider=case.guider(merged)))
+    assert all(not case.torch.equal(*pair) for pair in zip(case.streams(plain), case.streams(made), strict=True))
+    case.same(case.sample(case.pyramid(case.middle)), plain, 0)  # the model itself is as it was
+
+
+def check_a_compiled_model_makes_the_same(case):
+    """In as many graphs as there are sizes: the steps of a stage share one."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    case.torch._dynamo.reset()
+    compiled = case.model.clone()
+    set_torch_compile_wrapper(model=compiled, backend=backend, options=None)
+    made = case.sample(case.pyramid(case.middle), guider=case.guider(compiled))
+    first = len(graphs)
+    case.same(made, case.sample(case.pyramid(case.middle)))
+    again = case.sample(case.pyramid(case.middle), guider=case.guider(compiled))
+    assert first and len(graphs) == first, (first, len(graphs))  # a second run meets no new shape
+    case.same(again, made, 0)
+
+
+def check_a_controlnet_sees_the_stage(case):
+    """Its hint at every stage is the host's own resize, and what it adds is what a plain run of that size adds."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+
+    network = {key: value for key, value in case.house.models.SDXL.items() if not key.startswith(("out_", "legacy"))}
+    network.pop("transformer_depth_output")
+    network |= {"operations": case.house.comfy.ops.disable_weight_init}
+    control_model = comfy.cldm.cldm.ControlNet(hint_channels=3, **network)
+    generator = case.torch.Generator().manual_seed(4)
+    for parameter in control_model.parameters():
+        parameter.data = 0.1 * case.torch.randn(parameter.shape, generator=generator)
+    place = case.torch.device("cpu")
+    base = comfy.controlnet.ControlNet(control_model, load_device=place)
+    hint = case.house.models.noise(1, 3, 8 * 12, 8 * 16, seed=6).sigmoid()
+    control = base.copy().set_cond_hint(hint, 0.8, (0.0, 1.0))
+    seen, forward = [], control_model.forward
+
+    def keep(*inputs, **named):
+        seen.append((tuple(named["x"].shape[-2:]), named["hint"].clone()))
+        return forward(*inputs, **named)
+
+    control_model.forward = keep
+
+    def guider():
+        guider = case.guider()
+        given = [
+            [[text, {**rest, "control": control, "control_apply_to_uncond": False}] for text, rest in prompt]
+            for prompt in (case.positive, case.negative)
+        ]
+        guider.set_conds(*given)
+        return guider
+
+    plain = case.sample(case.pyramid(case.middle))
+    made = case.sample(case.pyramid(case.middle), guider=guider())
+    assert case.torch.isfinite(made).all() and not case.torch.equal(made, plain)
+    assert [size for size, _ in seen] == [(8, 8)] * 2 + [(12, 16)] * 3  # SDXL takes multiples of four cells
+    for size, shown in seen:
+        wanted = case.house.comfy.utils.common_upscale(hint, 8 * size[1], 8 * size[0], "nearest-exact", "center")
+        case.torch.testing.assert_close(shown[:1], wanted)
+    case.same(case.sample(case.pyramid(1.0), guider=guider()), case.sample(case.core(), guider=guider()))
+
+
+def check_vace_frames_have_the_size_of_their_stage(case):
+    """Control frames are resampled as the start picture is, masks keep their mean."""
+    frames = [case.house.models.noise(1, 32, 3, 12, 16, seed=seed) for seed in (11, 12)]
+    masks = [case.torch.zeros(1, 64, 3, 12, 16) for _ in frames]
+    masks[0][..., :5] = 1.0
+    extras = {"vace_frames": frames, "vace_mask": masks, "vace_strength": [1.0, 0.5]}
+    prompts = [case.house.models.prompt(case.kind, seed, **extras) for seed in (2, 3)]
+
+    def guider():
+        guider = case.guider()
+        guider.set_conds(*prompts)
+        return guider
+
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider()))
+    contexts = [call["vace_context"] for call in calls]
+    assert [tuple(each.shape[-2:]) for each in contexts] == [(6, 8)] * 2 + [(12, 16)] * 3
+    small, large = contexts[0][0], contexts[-1][0]
+    for one, other in zip(small, large, strict=True):
+        for channels in (slice(0, 32), slice(32, None)):
+            assert math.isclose(one[channels].mean(), other[channels].mean(), abs_tol=1e-5)
+    assert float(small[0, 32:].min()) >= 0 and float(small[0, 32:].max()) <= 1
+    case.same(case.sample(case.pyramid(1.0), guider=guider()), case.sample(case.core(), guider=guider()))
+
+
+PATCHES = {
+    check_a_lora_counts_at_every_size: ("wan2.1 t2v", "ltx2", "flux", "sdxl"),
+    check_a_compiled_model_makes_the_same: ("wan2.1 t2v",),
+    check_a_controlnet_sees_the_stage: ("sdxl",),
+    check_vace_frames_have_the_size_of_their_stage: ("wan2.1 vace",),
+}
