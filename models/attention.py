@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,13 @@ class ForwardPlan:
         from torch._dynamo import maybe_mark_dynamic  # loads the compiler
 
         kept = self.kept or CachedTokens()
-        sizes = [(past, (1,)), (self.rotation, (1,)), (self.places, (0,)), (kept.past, (3,)), (kept.fresh, (3,))]
+        sizes: list[tuple[Tensor | None, tuple[int, ...]]] = [
+            (past, (1,)),
+            (self.rotation, (1,)),
+            (self.places, (0,)),
+            (kept.past, (3,)),
+            (kept.fresh, (3,)),
+        ]
         for layout in (self.layout, self.image_layout):
             sizes += [(layout.mask, (2, 3)), (layout.padding_mask, (3,))]
         for tensor, axes in sizes:
@@ -42,12 +49,12 @@ class ForwardPlan:
                 maybe_mark_dynamic(tensor, axis)
 
 
-class SelfAttention(nn.Module):
-    """Queries, keys and values of one stream, normalised per head and rotated; has no output linear."""
+class HeadsAttention(nn.Module):
+    """Queries, keys and values of the image stream, normalised per head and rotated; what both attentions share."""
 
     layer = 0  # which of a network's attentions this is, for what is kept of it
 
-    def __init__(self, width: int, heads: int, eps: float, ops, **factory_kwargs) -> None:
+    def __init__(self, width: int, heads: int, eps: float, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.heads = heads
         self.norm_q = ops.RMSNorm(width // heads, eps=eps, **factory_kwargs)
@@ -64,10 +71,6 @@ class SelfAttention(nn.Module):
         """Return queries, keys and values `(b, n, heads, d)` of `x (b, n, width)`, not yet rotated."""
         return self.norm_q(self.split(self.to_q(x))), self.norm_k(self.split(self.to_k(x))), self.split(self.to_v(x))
 
-    def forward(self, x: Tensor, plan: ForwardPlan) -> Tensor:
-        query, key, value = self.image(x)
-        return self.attend(query, key, value, plan, plan.layout)
-
     def attend(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
         """Rotate queries and keys, put what was kept in front of keys and values, then attend."""
         if plan.rotation is not None:
@@ -79,7 +82,16 @@ class SelfAttention(nn.Module):
         return attend(query, key, value, layout, plan.attention)
 
 
-class JointAttention(SelfAttention):
+class SelfAttention(HeadsAttention):
+    """Attention over one stream; has no output linear."""
+
+    def forward(self, x: Tensor, plan: ForwardPlan) -> Tensor:
+        """Attend from and to `x (b, n, width)`."""
+        query, key, value = self.image(x)
+        return self.attend(query, key, value, plan, plan.layout)
+
+
+class JointAttention(HeadsAttention):
     """Attention over [text, image], each with weights of its own (Esser et al. 2024, arXiv 2403.03206, figure 2b).
 
     `text_norm` begins the names of the text norms, which differ between checkpoints. Without `text_output` text is only
@@ -87,7 +99,14 @@ class JointAttention(SelfAttention):
     """
 
     def __init__(
-        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory_kwargs
+        self,
+        width: int,
+        heads: int,
+        eps: float,
+        text_norm: str,
+        ops: Any,
+        text_output: bool = True,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__(width, heads, eps, ops, **factory_kwargs)
         self.text_norm_names = f"{text_norm}_q", f"{text_norm}_k"

@@ -42,11 +42,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, atten
 
     There may be fewer queries than keys: the missing ones are those of the first tokens.
     """
-    if layout.form == "varlen":
+    if layout.segments is not None:
         return attend_segments(query, key, value, layout.segments)
-    heads_first = (x.transpose(1, 2) for x in (query, key, value))
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     work = {"masked": attend_masked, "settled": attend_settled, "runs": attend_runs}[layout.form]
-    return work(*heads_first, layout, attention)
+    return work(query, key, value, layout, attention)
 
 
 def attend_masked(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
@@ -129,15 +129,17 @@ def kernel_is_right(device: torch.device, dtype: torch.dtype, head: int) -> bool
     with torch.inference_mode(False), torch.no_grad():
         generator = torch.Generator().manual_seed(0)
         lengths = ends[-1] - first, ends[-1], ends[-1]
-        given = [torch.randn(2, length, 2, head, generator=generator).to(dtype) for length in lengths]
+        query, key, value = (torch.randn(2, n, 2, head, generator=generator).to(dtype) for n in lengths)
         exact = attend_masked(
-            *(x.float().transpose(1, 2) for x in given),
+            query.float().transpose(1, 2),
+            key.float().transpose(1, 2),
+            value.float().transpose(1, 2),
             masked_layout(padding, ends, first, torch.device("cpu")),
             F.scaled_dot_product_attention,
         )
         try:
             segments = segments_of(padding, ends, first, device)
-            output = attend_segments(*(x.to(device) for x in given), segments).cpu().float()
+            output = attend_segments(query.to(device), key.to(device), value.to(device), segments).cpu().float()
             right = bool((output - exact).abs().max() < TOLERANCE)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             log.info("Pyramid Video: no varlen attention on %s (%s); another form is used", device, error)

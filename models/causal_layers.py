@@ -141,10 +141,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = CausalConv3d(inputs, outputs, ops, frames=frames, **factory_kwargs)
         self.norm2 = ops.GroupNorm(groups, outputs, eps=NORM_EPS, **factory_kwargs)
         self.conv2 = CausalConv3d(outputs, outputs, ops, frames=frames, **factory_kwargs)
-        if inputs != outputs:
-            self.conv_shortcut = CausalConv3d(inputs, outputs, ops, kernel=1, **factory_kwargs)
-        else:
-            self.conv_shortcut = None
+        self.conv_shortcut = (
+            CausalConv3d(inputs, outputs, ops, kernel=1, **factory_kwargs) if inputs != outputs else None
+        )
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = taken(x)
@@ -213,8 +212,8 @@ class SpatialUpsample(nn.Module):
         self.conv = CausalConv3d(channels, channels * self.factor, ops, frames=frames, **factory_kwargs)
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
-        x = self.conv(x, memory)
-        return unfold_frames(F.pixel_shuffle(fold_frames(x), 2), x.shape[0])
+        wide = self.conv(x, memory)
+        return unfold_frames(F.pixel_shuffle(fold_frames(wide), 2), wide.shape[0])
 
 
 class TemporalUpsample(nn.Module):

@@ -67,11 +67,6 @@ class Posterior:
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
         return self.mean + torch.exp(0.5 * self.logvar) * noise.to(self.mean)
 
-    def kl(self) -> Tensor:
-        """Divergence from a standard normal: summed over frames, rows and columns, mean over batch and channels."""
-        divergence = 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar)
-        return divergence.sum(dim=(2, 3, 4)).mean()
-
 
 class Encoder(nn.Module):
     """Pixels (or pixel patches) to moments."""
@@ -95,8 +90,8 @@ class Encoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 2 * config.encoder_out_channels, ops, **factory_kwargs)
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        x = [run_layers((self.conv_in, *self.down_blocks, self.mid_block), x, memory)]
-        return self.conv_out([norm_silu(self.conv_norm_out, x.pop())], memory)
+        inside = [run_layers((self.conv_in, *self.down_blocks, self.mid_block), x, memory)]
+        return self.conv_out([norm_silu(self.conv_norm_out, inside.pop())], memory)
 
 
 class Decoder(nn.Module):
@@ -123,8 +118,8 @@ class Decoder(nn.Module):
         )
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
-        x = [run_layers((self.conv_in, self.mid_block, *self.up_blocks), x, memory)]
-        return self.conv_out([norm_silu(self.conv_norm_out, x.pop())], memory)
+        inside = [run_layers((self.conv_in, self.mid_block, *self.up_blocks), x, memory)]
+        return self.conv_out([norm_silu(self.conv_norm_out, inside.pop())], memory)
 
 
 class CausalVideoVAE(nn.Module):
@@ -141,7 +136,7 @@ class CausalVideoVAE(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        factory_kwargs = {"device": device, "dtype": dtype}
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.encoder = Encoder(config, ops, **factory_kwargs)
         self.decoder = Decoder(config, ops, **factory_kwargs)
@@ -204,8 +199,8 @@ class CausalVideoVAE(nn.Module):
         self, work: ChunkWork, x: Tensor, chunk: int | None, plan: TilePlan | None, on_chunk: OnChunk | None
     ) -> Tensor:
         """Work through `x` tile by tile, each tile in its own chunks."""
-        tiled = plan is not None and plan.needed(x)
-        total = len(chunk_lengths(x.shape[2], chunk)) * (plan.count(x) if tiled else 1)
+        tiles = plan if plan is not None and plan.needed(x) else None
+        total = len(chunk_lengths(x.shape[2], chunk)) * (1 if tiles is None else tiles.count(x))
         done = itertools.count(1)
 
         def one_tile(part: Tensor) -> Tensor:
@@ -216,7 +211,7 @@ class CausalVideoVAE(nn.Module):
                     on_chunk(next(done), total)
             return torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0]
 
-        return plan.run(one_tile, x) if tiled else one_tile(x)
+        return one_tile(x) if tiles is None else tiles.run(one_tile, x)
 
     def _to_moments(self, video: Tensor, memory: ChunkMemory | None) -> Tensor:
         patches = unfold_frames(F.pixel_unshuffle(fold_frames(video), self.config.patch_size), video.shape[0])
@@ -263,7 +258,8 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
             noise = torch.randn(module.weight.shape, generator=generator)
             present = module.weight[0].numel() / (module.kernel_size[0] if isinstance(module, nn.Conv3d) else 1)
             module.weight.copy_(noise / math.sqrt(present))
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
             if isinstance(module, nn.Conv3d):
                 module.weight[:, :, :-1] = 0.0
         elif isinstance(module, nn.GroupNorm):
@@ -273,7 +269,9 @@ def init_weights(vae: CausalVideoVAE, generator: torch.Generator) -> None:
         if isinstance(module, ResidualBlock):
             module.conv2.conv.weight.zero_()
         elif isinstance(module, FrameAttention):
-            module.to_out[0].weight.zero_()
+            output = module.to_out[0]
+            assert isinstance(output, nn.Linear)
+            output.weight.zero_()
         elif isinstance(module, SpatialUpsample | TemporalUpsample):
             weight = module.conv.conv.weight
             weight.copy_(weight[:: module.factor].repeat_interleave(module.factor, dim=0))

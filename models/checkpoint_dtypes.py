@@ -26,4 +26,5 @@ def named_dtype(name: str) -> torch.dtype | None:
 
     if name not in WEIGHT_DTYPES:
         raise ValueError(f"weight_dtype is {name!r}; expected {', '.join(WEIGHT_DTYPES)}")
-    return getattr(torch, WEIGHT_DTYPES[name]) if WEIGHT_DTYPES[name] else None
+    in_torch = WEIGHT_DTYPES[name]
+    return None if in_torch is None else getattr(torch, in_torch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +14,21 @@ from . import skip_init
 from .checkpoint_files import COMPONENT_WEIGHTS, CheckpointError, WeightFiles, read_json, scan, weight_files
 from .checkpoint_kinds import (
     KINDS,
-    TEXT_KINDS,
-    TRANSFORMERS,
+    OFFICIAL_CLASSES,
+    TEXT_ENCODERS,
     article,
-    config_from_shapes,
     foreign_model,
+    network_classes,
     own_keys,
     recognize,
     wanted,
 )
+from .config_from_shapes import config_from_shapes
 from .families import ModelFamily
-from .helios_variant import helios_variant
-from .latent_format import LatentFormat, latent_format_for
+from .latent_format import LatentFormat
 from .network_config import shown
 
-# The official loader gives these whatever config.json says; the file for SD3 lacks some of them.
-ADDED_BY_THE_LOADER = {
-    "miniflux": {"use_flash_attn": False, "use_temporal_causal": True, "interp_condition_pos": True},
-    "mmdit": {
-        "use_flash_attn": False,
-        "use_temporal_causal": True,
-        "interp_condition_pos": True,
-        "use_t5_mask": True,
-        "add_temp_pos_embed": True,
-        "temp_pos_embed_type": "rope",
-    },
-    "causal_vae": {"interpolate": False},
-}
-MINIFLUX_AXES = [16, 24, 24]  # likewise, where they fit the head
-OFFICIAL_CLASSES = {
-    "PyramidFluxTransformer",
-    "PyramidDiffusionMMDiT",
-    "CausalVideoVAE",
-    "HeliosTransformer3DModel",
-    "AutoencoderKLWan",
-}
-NETWORKS = {  # kind: module, config class, network class
-    "miniflux": ("miniflux", "MiniFluxConfig", "MiniFluxTransformer"),
-    "mmdit": ("mmdit", "MMDiTConfig", "MMDiTTransformer"),
-    "helios": ("helios", "HeliosConfig", "HeliosTransformer"),
-    "causal_vae": ("causal_vae", "CausalVAEConfig", "CausalVideoVAE"),
-    "wan_vae": ("wan_vae", "WanVAEConfig", "WanVAE"),
-    "text_encoder": ("text_encoder", "TextEncoderConfig", "TextEncoder"),
-}
+MINIFLUX_AXES = [16, 24, 24]  # the official loader sets them, where they fit the head
 
 # What networks raise when they are made with sizes of the wrong type, negative, zero or beyond all memory.
 CONFIG_ERRORS = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
@@ -137,7 +108,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
 def inspect_top(path: Path, expected: set[str]) -> CheckpointInfo:
     """Say what a folder without weights of its own is: the top of an official model, or nothing of use."""
     takes = f"this place takes {wanted(expected)}"
-    if looks_like_official_root(path) and expected & TEXT_KINDS:
+    if looks_like_official_root(path) and expected & TEXT_ENCODERS.keys():
         from .official_text import check_folders
 
         kind = check_folders(path)
@@ -154,7 +125,9 @@ def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, 
     """The config object: from our metadata, or the official config.json, or worked out from shapes."""
     values = weights.metadata.get("config") or folder_config(path, kind)
     if values is None:
-        values = config_from_shapes(kind, {key: weights.tensors[name].shape for key, name in keys.items()})
+        values = config_from_shapes(
+            kind, str(KINDS[kind]), {key: weights.tensors[name].shape for key, name in keys.items()}
+        )
     config_class, _ = network_classes(kind)
     try:
         return config_class.from_dict(values)
@@ -170,8 +143,9 @@ def folder_config(path: Path, kind: str) -> dict[str, Any] | None:
     values = read_json(file)
     if (name := values.get("_class_name")) is not None and str(name) not in OFFICIAL_CLASSES:
         raise CheckpointError(f"{file} is of a {name!s:.60}; this place takes {wanted([kind])}")
-    config = values | ADDED_BY_THE_LOADER.get(kind, {})
-    if kind == "miniflux" and config.get("attention_head_dim", sum(MINIFLUX_AXES)) == sum(MINIFLUX_AXES):
+    config = {**values, **KINDS[kind].loader_config}
+    has_axes = "axes_dims_rope" in network_classes(kind)[0].__dataclass_fields__
+    if has_axes and config.get("attention_head_dim", sum(MINIFLUX_AXES)) == sum(MINIFLUX_AXES):
         config["axes_dims_rope"] = MINIFLUX_AXES
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
@@ -180,7 +154,7 @@ def read_latent_format(path: Path, kind: str, weights: WeightFiles) -> LatentFor
     """What the file says, or the official numbers of a transformer."""
     values = weights.metadata.get("latent_format")
     if values is None:
-        return latent_format_for(kind) if kind in TRANSFORMERS else None
+        return KINDS[kind].latent_format
     try:
         return LatentFormat.from_dict(values)
     except (ValueError, TypeError, AttributeError) as error:
@@ -190,8 +164,9 @@ def read_latent_format(path: Path, kind: str, weights: WeightFiles) -> LatentFor
 def read_family(path: Path, kind: str, weights: WeightFiles) -> ModelFamily:
     """What the file says of its training; files that say nothing hold pyramids."""
     values = weights.metadata.get("family") or {}
-    if kind == "helios" and not values:
-        values = {"variant": helios_variant(path)}
+    find_variant = KINDS[kind].variant
+    if find_variant is not None and not values:
+        values = {"variant": find_variant(path)}
     try:
         return ModelFamily.from_dict(values)
     except (ValueError, TypeError, AttributeError) as error:
@@ -207,15 +182,9 @@ def stored_dtype(weights: WeightFiles, keys: Iterable[str]) -> torch.dtype | Non
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def network_classes(kind: str) -> tuple[Any, Any]:
-    """The config class and the network class of a kind, imported when needed."""
-    module, config_class, network_class = NETWORKS[kind]
-    found = import_module(f".{module}", __package__)
-    return getattr(found, config_class), getattr(found, network_class)
-
-
 def check_fit(info: CheckpointInfo) -> None:
     """Compare keys and shapes with those of the network; CheckpointError names the first that differ."""
+    assert info.weights is not None  # as `inspect` has read them
     what = f"{info.path} looks like {article(KINDS[info.kind])}"
     _, network_class = network_classes(info.kind)
     try:

@@ -2,57 +2,107 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from .checkpoint_files import CheckpointError
+from .helios_variant import helios_variant
+from .latent_format import MINIFLUX, SD3, WAN, LatentFormat
 
-log = logging.getLogger(__name__)
 
-Shapes = Mapping[str, tuple[int, ...]]
+@dataclass(frozen=True)
+class Kind:
+    """All that depends on the kind of a network and on nothing else."""
 
-KINDS = {  # kind: what people call it
-    "miniflux": "Pyramid Flow transformer (miniFLUX)",
-    "mmdit": "Pyramid Flow transformer (SD3 MMDiT)",
-    "helios": "Helios transformer",
-    "causal_vae": "causal video VAE",
-    "wan_vae": "Wan video VAE",
-    "text_encoder": "text encoder of Pyramid Video",
-    "official_text_miniflux": "set of official text encoders (CLIP-L and T5)",
-    "official_text_sd3": "set of official text encoders (CLIP-L, CLIP-G and T5)",
-    "official_text_helios": "official text encoder of Helios (UMT5)",
-}
-TRANSFORMERS = {"miniflux", "mmdit", "helios"}
-TRAINABLE = {"miniflux", "mmdit"}
-VAES = {"causal_vae", "wan_vae"}
-TEXT_KINDS = {"text_encoder", "official_text_miniflux", "official_text_sd3", "official_text_helios"}
-WANTED = (  # kinds, and what belongs where they are taken
-    (
-        TRAINABLE,
-        "a Pyramid Flow transformer: a folder such as diffusion_transformer_768p with config.json and weights,"
-        " or one safetensors file of it",
-    ),
-    ({"helios"}, "a Helios transformer: the folder transformer with config.json and shards, or one safetensors file"),
-    ({"causal_vae"}, "a causal video VAE: the folder causal_video_vae, or one safetensors file of it"),
-    ({"wan_vae"}, "the folder vae of Helios (in ComfyUI the file wan_2.1_vae goes into core's 'Load VAE')"),
-    (
-        TEXT_KINDS,
-        "a text encoder saved by Pyramid Video, or the official top folder with text_encoder, text_encoder_2"
-        " and their tokenizers",
-    ),
+    title: str  # what people call it
+    place: str  # what belongs where it is taken
+    signature_keys: tuple[str, ...] = ()  # keys that no other model has together
+    classes: tuple[str, str, str] | None = None  # module, config class, network class; None: read by transformers
+    official_class: str = ""  # in its official config.json
+    loader_config: Mapping[str, Any] = field(default_factory=dict)  # what the official loader sets whatever that says
+    latent_format: LatentFormat | None = None  # of official transformers
+    trainable: bool = False
+    variant: Callable[[Path], str] | None = None  # finds out which of several models with one network it is
+
+    def __str__(self) -> str:
+        return self.title
+
+
+PYRAMID_FLOW_PLACE = (
+    "a Pyramid Flow transformer: a folder such as diffusion_transformer_768p with config.json and weights,"
+    " or one safetensors file of it"
 )
-SIGNATURE_KEYS = {  # kind: keys that no other model has together
-    "miniflux": ("x_embedder.weight", "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"),
-    "mmdit": ("pos_embed.proj.weight", "transformer_blocks.0.attn.norm_add_q.weight"),
-    "helios": ("patch_short.weight", "patch_long.weight", "condition_embedder.time_embedder.linear_1.weight"),
-    "wan_vae": ("encoder.conv_in.weight", "decoder.mid_block.attentions.0.norm.gamma", "post_quant_conv.weight"),
-    "causal_vae": ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight", "quant_conv.conv.weight"),
-    "text_encoder": ("tokens.weight", "positions.weight", "layers.0.qkv.weight", "pool.weight"),
+TEXT_PLACE = (
+    "a text encoder saved by Pyramid Video, or the official top folder with text_encoder, text_encoder_2"
+    " and their tokenizers"
+)
+CAUSAL = {"use_flash_attn": False, "use_temporal_causal": True, "interp_condition_pos": True}
+
+TRANSFORMERS = {
+    "miniflux": Kind(
+        "Pyramid Flow transformer (miniFLUX)",
+        PYRAMID_FLOW_PLACE,
+        ("x_embedder.weight", "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"),
+        ("miniflux", "MiniFluxConfig", "MiniFluxTransformer"),
+        "PyramidFluxTransformer",
+        CAUSAL,
+        MINIFLUX,
+        trainable=True,
+    ),
+    "mmdit": Kind(
+        "Pyramid Flow transformer (SD3 MMDiT)",
+        PYRAMID_FLOW_PLACE,
+        ("pos_embed.proj.weight", "transformer_blocks.0.attn.norm_add_q.weight"),
+        ("mmdit", "MMDiTConfig", "MMDiTTransformer"),
+        "PyramidDiffusionMMDiT",
+        {**CAUSAL, "use_t5_mask": True, "add_temp_pos_embed": True, "temp_pos_embed_type": "rope"},
+        SD3,
+        trainable=True,
+    ),
+    "helios": Kind(
+        "Helios transformer",
+        "a Helios transformer: the folder transformer with config.json and shards, or one safetensors file",
+        ("patch_short.weight", "patch_long.weight", "condition_embedder.time_embedder.linear_1.weight"),
+        ("helios", "HeliosConfig", "HeliosTransformer"),
+        "HeliosTransformer3DModel",
+        latent_format=WAN,
+        variant=helios_variant,
+    ),
 }
-HELIOS_HEAD = 128  # features of an attention head in all released models
+VAES = {
+    "wan_vae": Kind(
+        "Wan video VAE",
+        "the folder vae of Helios (in ComfyUI the file wan_2.1_vae goes into core's 'Load VAE')",
+        ("encoder.conv_in.weight", "decoder.mid_block.attentions.0.norm.gamma", "post_quant_conv.weight"),
+        ("wan_vae", "WanVAEConfig", "WanVAE"),
+        "AutoencoderKLWan",
+    ),
+    "causal_vae": Kind(
+        "causal video VAE",
+        "a causal video VAE: the folder causal_video_vae, or one safetensors file of it",
+        ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight", "quant_conv.conv.weight"),
+        ("causal_vae", "CausalVAEConfig", "CausalVideoVAE"),
+        "CausalVideoVAE",
+        {"interpolate": False},
+    ),
+}
+TEXT_ENCODERS = {
+    "text_encoder": Kind(
+        "text encoder of Pyramid Video",
+        TEXT_PLACE,
+        ("tokens.weight", "positions.weight", "layers.0.qkv.weight", "pool.weight"),
+        ("text_encoder", "TextEncoderConfig", "TextEncoder"),
+    ),
+    "official_text_miniflux": Kind("set of official text encoders (CLIP-L and T5)", TEXT_PLACE),
+    "official_text_sd3": Kind("set of official text encoders (CLIP-L, CLIP-G and T5)", TEXT_PLACE),
+    "official_text_helios": Kind("official text encoder of Helios (UMT5)", TEXT_PLACE),
+}
+KINDS: Mapping[str, Kind] = {**TRANSFORMERS, **VAES, **TEXT_ENCODERS}
+TRAINABLE = {name: kind for name, kind in KINDS.items() if kind.trainable}
+OFFICIAL_CLASSES = {kind.official_class for kind in KINDS.values() if kind.official_class}
 KNOWN_PREFIXES = {"dit", "vae", "model", "diffusion_model", "module", "_orig_mod", "transformer", "first_stage_model"}
 HOST_MARKS = ("v_pred", "ztsnr")  # empty tensors by which ComfyUI knows a diffusion model that it saved
 IGNORED_PREFIXES = (
@@ -88,23 +138,38 @@ FOREIGN_MODELS = (  # a pattern of a key, and what has such keys; the first matc
 
 def wanted(expected: Iterable[str]) -> str:
     """Say what belongs where only `expected` kinds are taken."""
-    return "; or ".join(text for kinds, text in WANTED if kinds & set(expected))
+    taken = set(expected)
+    return "; or ".join(dict.fromkeys(kind.place for name, kind in KINDS.items() if name in taken))
 
 
-def article(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+def article(kind: Kind) -> str:
+    """What people call a kind, with its article."""
+    return f"{'an' if kind.title[0] in 'aeiou' else 'a'} {kind.title}"
+
+
+def network_classes(name: str) -> tuple[Any, Any]:
+    """The config class and the network class of a kind, imported when needed."""
+    classes = KINDS[name].classes
+    if classes is None:
+        raise ValueError(f"a {KINDS[name]} is no network of this pack; `load_official_text` reads it")
+    module, config_class, network_class = classes
+    found = import_module(f".{module}", __package__)
+    return getattr(found, config_class), getattr(found, network_class)
 
 
 def recognize(keys: Iterable[str]) -> dict[str, str]:
     """Return `{kind: prefix}` for every model of ours among the keys, transformers first."""
     keys = set(keys)
-    found = {}
-    for kind, (first, *others) in SIGNATURE_KEYS.items():
+    found: dict[str, str] = {}
+    for name, kind in KINDS.items():
+        if not kind.signature_keys:
+            continue
+        first, *others = kind.signature_keys
         prefixes = sorted((key[: -len(first)] for key in keys if key.endswith(first)), key=len)
         for prefix in prefixes:
             known = not prefix or (prefix.endswith(".") and set(prefix[:-1].split(".")) <= KNOWN_PREFIXES)
             if known and all(prefix + other in keys for other in others):
-                found.setdefault(kind, prefix)
+                found.setdefault(name, prefix)
     if any(re.search(pattern, key) for pattern, _ in FOREIGN_MODELS[:5] for key in keys):
         return {}  # additions to a model, or a relative of ours with parts that ours has not
     return found
@@ -128,142 +193,3 @@ def own_keys(keys: Iterable[str], prefix: str) -> dict[str, str]:
     outside = {key: key for key in keys if not key.startswith(prefix)}
     kept = inside if prefix else {key: name for key, name in inside.items() if not key.startswith(IGNORED_PREFIXES)}
     return kept | {key: name for key, name in outside.items() if not key.startswith(IGNORED_PREFIXES)}
-
-
-def config_from_shapes(kind: str, shapes: Shapes) -> dict[str, Any]:
-    """Work out a network's sizes from the shapes of its tensors, keys without prefix.
-
-    What shapes cannot tell has the official value (rotary axes, position scale) or a logged guess (norm groups).
-    CheckpointError when a tensor that tells a size is missing or has too few axes.
-    """
-    try:
-        return READERS[kind](shapes)
-    except CheckpointError:
-        raise
-    except KeyError as error:
-        raise CheckpointError(f"the sizes of this {KINDS[kind]} cannot be known without the tensor {error}") from error
-    except (IndexError, TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"the tensors of this {KINDS[kind]} have shapes that make no sense") from error
-
-
-def count(shapes: Shapes, prefix: str) -> int:
-    """Count the numbered parts below a prefix."""
-    return len({key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)})
-
-
-def rotary_axes(head: int) -> list[int]:
-    """Share a head among time, rows and columns as the official [16, 24, 24] of 64 does."""
-    space = 2 * round(head * 3 / 16)
-    return [head - 2 * space, space, space]
-
-
-def read_transformer(shapes: Shapes) -> dict[str, Any]:
-    width, text = shapes["context_embedder.weight"][:2]
-    head = shapes["transformer_blocks.0.attn.norm_q.weight"][0]
-    return {
-        "num_layers": count(shapes, "transformer_blocks."),
-        "attention_head_dim": head,
-        "num_attention_heads": width // head,
-        "joint_attention_dim": text,
-        "pooled_projection_dim": shapes["time_text_embed.text_embedder.linear_1.weight"][1],
-        "use_temporal_causal": True,
-        "interp_condition_pos": True,
-    }
-
-
-def read_miniflux(shapes: Shapes) -> dict[str, Any]:
-    common = read_transformer(shapes)
-    return common | {
-        "patch_size": 1,
-        "in_channels": shapes["x_embedder.weight"][1],
-        "num_single_layers": count(shapes, "single_transformer_blocks."),
-        "axes_dims_rope": rotary_axes(common["attention_head_dim"]),
-    }
-
-
-def read_helios(shapes: Shapes) -> dict[str, Any]:
-    width, channels = shapes["patch_embedding.weight"][:2]
-    scales = shapes.get("blocks.0.attn1.history_key_scale", (0,))[0]
-    if width % HELIOS_HEAD:
-        raise CheckpointError(f"a Helios transformer {width} wide needs its config.json, which tells the heads")
-    return {
-        "num_layers": count(shapes, "blocks."),
-        "num_attention_heads": width // HELIOS_HEAD,
-        "attention_head_dim": HELIOS_HEAD,
-        "in_channels": channels,
-        "out_channels": channels,
-        "text_dim": shapes["condition_embedder.text_embedder.linear_1.weight"][1],
-        "ffn_dim": shapes["blocks.0.ffn.net.0.proj.weight"][0],
-        "is_amplify_history": scales > 0,
-        "history_scale_mode": "scalar" if scales == 1 < width // HELIOS_HEAD else "per_head",
-    }
-
-
-def read_mmdit(shapes: Shapes) -> dict[str, Any]:
-    width, channels, patch, _ = shapes["pos_embed.proj.weight"]
-    return read_transformer(shapes) | {
-        "patch_size": patch,
-        "in_channels": channels,
-        "caption_projection_dim": width,
-        "pos_embed_max_size": math.isqrt(shapes["pos_embed.pos_embed"][1]),
-        "sample_size": 128,  # only the position table depends on it, and that comes with the checkpoint
-        "max_num_frames": 200,
-        "pos_embed_type": "sincos",
-        "temp_pos_embed_type": "rope",
-        "qk_norm": "rms_norm",
-        "add_temp_pos_embed": True,
-        "use_t5_mask": True,
-    }
-
-
-def read_wan_vae(shapes: Shapes) -> dict[str, Any]:
-    return {"base_dim": shapes["encoder.conv_in.weight"][0], "z_dim": shapes["post_quant_conv.weight"][0]}
-
-
-def read_vae(shapes: Shapes) -> dict[str, Any]:
-    down, up = "encoder.down_blocks.", "decoder.up_blocks."
-    downs, ups = count(shapes, down), count(shapes, up)
-    narrow = [shapes[f"{down}{i}.resnets.0.conv1.conv.weight"][0] for i in range(downs)]
-    wide = [shapes[f"{up}{i}.resnets.0.conv1.conv.weight"][0] for i in reversed(range(ups))]
-    patch = math.isqrt(shapes["encoder.conv_in.conv.weight"][1] // 3)  # pixels unshuffled into channels
-    return {
-        "encoder_in_channels": 3,
-        "encoder_out_channels": shapes["encoder.conv_out.conv.weight"][0] // 2,
-        "encoder_block_out_channels": narrow,
-        "encoder_layers_per_block": [count(shapes, f"{down}{i}.resnets.") for i in range(downs)],
-        "encoder_spatial_down_sample": [f"{down}{i}.downsamplers.0.conv.conv.weight" in shapes for i in range(downs)],
-        "encoder_temporal_down_sample": [
-            f"{down}{i}.temporal_downsamplers.0.conv.conv.weight" in shapes for i in range(downs)
-        ],
-        "encoder_norm_num_groups": norm_groups(narrow),
-        "decoder_in_channels": shapes["decoder.conv_in.conv.weight"][1],
-        "decoder_out_channels": 3,
-        "decoder_block_out_channels": wide,
-        "decoder_layers_per_block": [count(shapes, f"{up}{i}.resnets.") for i in range(ups)],
-        "decoder_spatial_up_sample": [f"{up}{i}.upsamplers.0.conv.conv.weight" in shapes for i in range(ups)],
-        "decoder_temporal_up_sample": [f"{up}{i}.temporal_upsamplers.0.conv.conv.weight" in shapes for i in range(ups)],
-        "decoder_norm_num_groups": norm_groups(wide),
-        "block_shortcut": "encoder_shortcut.rest.weight" in shapes,
-    } | ({"patch_size": patch} if patch > 1 else {})
-
-
-def norm_groups(widths: list[int]) -> int:
-    """The official 32 groups, or the most that divide all widths: tensors do not show groups."""
-    groups = math.gcd(32, *widths)
-    if groups != 32:
-        log.warning("a VAE of widths %s without its config.json: %d norm groups are a guess", widths, groups)
-    return groups
-
-
-def read_text_encoder(shapes: Shapes) -> dict[str, Any]:
-    raise CheckpointError("a text encoder without the description that Pyramid Video saves with it has no tokenizer")
-
-
-READERS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
-    "miniflux": read_miniflux,
-    "mmdit": read_mmdit,
-    "helios": read_helios,
-    "wan_vae": read_wan_vae,
-    "causal_vae": read_vae,
-    "text_encoder": read_text_encoder,
-}

@@ -21,9 +21,8 @@ from .checkpoint_info import (
     inspect,
     looks_like_component_folder,
     looks_like_official_root,
-    network_classes,
 )
-from .checkpoint_kinds import KINDS, TEXT_KINDS, TRAINABLE, TRANSFORMERS, VAES
+from .checkpoint_kinds import KINDS, TEXT_ENCODERS, TRAINABLE, TRANSFORMERS, VAES, network_classes
 from .files import write_beside, write_new
 from .knowledge import knowledge_of
 from .text_encoder import Tokenizer
@@ -31,7 +30,7 @@ from .text_encoder import Tokenizer
 __all__ = [
     "KINDS",
     "METADATA_KEY",
-    "TEXT_KINDS",
+    "TEXT_ENCODERS",
     "TRAINABLE",
     "TRANSFORMERS",
     "VAES",
@@ -49,7 +48,7 @@ __all__ = [
 ]
 
 SMALL = 1_000_000_000  # bytes; smaller checkpoints are copied out of the file and searched for NaN
-SAVED = tuple(kind for kind in KINDS if not kind.startswith("official"))
+SAVED = tuple(name for name, kind in KINDS.items() if kind.classes is not None)
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -74,6 +73,8 @@ def load_state_dict(
     let go. Checkpoints below 1 GB are copied out, so that the file may change later, and searched for NaN and infinity;
     in larger ones the sampler finds those.
     """
+    if info.weights is None:
+        raise ValueError(f"{info.path} holds official text encoders; those are loaded by `load_official_text`")
     small = sum(file.stat().st_size for file in info.files) < SMALL
     own = {name: key for key, name in info.keys.items()}
     exact = getattr(network_classes(info.kind)[1], "KEEPS_FLOAT32", ())
@@ -118,8 +119,6 @@ def build(
 
     dtype: None for that of `compute_dtype`; float8 only stores, so it needs `ops` that cast at use.
     """
-    if info.weights is None:
-        raise ValueError(f"{info.path} holds official text encoders; those are loaded by `load_official_text`")
     dtype = dtype or compute_dtype(info)
     if dtype in FLOAT8 and ops in (nn, skip_init):
         raise ValueError(f"plain layers cannot compute in {dtype}; take bfloat16 or float32, or layers that cast")

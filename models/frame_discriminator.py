@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -16,17 +14,15 @@ class FrameDiscriminator(nn.Module):
     `widths` are the channels after each halving. Frames must be at least 4 * 2^len(widths) pixels high and wide.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (64, 128, 256), ops: Any = nn, **factory_kwargs: Any) -> None:
+    def __init__(self, widths: tuple[int, ...] = (64, 128, 256)) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(zip((3, *widths), (*widths, widths[-1]), strict=True)):
-            layers.append(
-                ops.Conv2d(inputs, outputs, 4, stride=2 if number < len(widths) else 1, padding=1, **factory_kwargs)
-            )
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=2 if number < len(widths) else 1, padding=1))
             if number > 0:
                 layers.append(nn.InstanceNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-        layers.append(ops.Conv2d(widths[-1], 1, 4, padding=1, **factory_kwargs))
+        layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))
         self.layers = nn.Sequential(*layers)
         self.smallest = 4 * 2 ** len(widths)
 
@@ -50,4 +46,5 @@ def init_weights(network: FrameDiscriminator, generator: torch.Generator) -> Non
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.copy_(START_DEVIATION * torch.randn(module.weight.shape, generator=generator))
+            assert module.bias is not None  # as all are made above
             module.bias.zero_()

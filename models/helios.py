@@ -19,7 +19,7 @@ from .families import HELIOS
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
 from .history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels, history_rotation, whole_patches
 from .kv_cache import CacheSlot
-from .layers import PATCH, TIMESTEP_FEATURES, init_weights, patch_grid, unpatchify
+from .layers import PATCH, TIMESTEP_FEATURES, Device, Dtype, init_weights, patch_grid, unpatchify
 from .network_config import NetworkConfig
 from .rotary import BASE
 from .transformer import check_clips, rows_like
@@ -141,9 +141,9 @@ class HeliosTransformer(nn.Module):
     name = "Helios"
     KEEPS_FLOAT32: ClassVar[tuple[str, ...]] = ("time_embedder", "scale_shift_table", "norm2", "history_key_scale")
 
-    def __init__(self, config: HeliosConfig, ops=nn, device=None, dtype=None) -> None:
+    def __init__(self, config: HeliosConfig, ops: Any = nn, device: Device = None, dtype: Dtype = None) -> None:
         super().__init__()
-        factory_kwargs = {"device": device, "dtype": dtype}
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.attention: Attention = F.scaled_dot_product_attention
         self.patch_embedding = self.patches(1, ops, factory_kwargs)
@@ -158,7 +158,7 @@ class HeliosTransformer(nn.Module):
         self.norm_out = HeliosOutputNorm(config.width, config.eps, device)
         self.proj_out = ops.Linear(config.width, config.latent_channels * PATCH**2, **factory_kwargs)
 
-    def patches(self, size: int, ops, factory_kwargs: dict[str, Any]) -> nn.Module:
+    def patches(self, size: int, ops: Any, factory_kwargs: dict[str, Any]) -> nn.Module:
         """The convolution that makes tokens of patches, `size` times the finest 1x2x2."""
         shape = (size, PATCH * size, PATCH * size)
         return ops.Conv3d(self.config.in_channels, self.config.width, kernel_size=shape, stride=shape, **factory_kwargs)

@@ -7,13 +7,14 @@ the official weights only what is made reads the text. Modulation, its tables an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_forms import Attention
-from .layers import TIMESTEP_FEATURES, FeedForward, MLPEmbedder, timestep_features
+from .layers import TIMESTEP_FEATURES, Device, Dtype, FeedForward, MLPEmbedder, timestep_features
 from .rotary import rotate
 
 LARGEST_KEY_SCALE = 10.0  # the largest factor that keys of the past can have
@@ -37,9 +38,10 @@ class BlockRules:
 class HeliosAttention(nn.Module):
     """Attention whose queries and keys are normalised over all heads together; `key_scales` numbers scale past keys."""
 
-    def __init__(self, rules: BlockRules, key_scales: int | None, ops, device, dtype) -> None:
+    def __init__(self, rules: BlockRules, key_scales: int | None, ops: Any, device: Device, dtype: Dtype) -> None:
         super().__init__()
-        width, factory_kwargs = rules.width, {"device": device, "dtype": dtype}
+        width = rules.width
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self.heads = rules.heads
         self.to_q = ops.Linear(width, width, **factory_kwargs)
         self.to_k = ops.Linear(width, width, **factory_kwargs)
@@ -70,9 +72,9 @@ class HeliosAttention(nn.Module):
 class HeliosBlock(nn.Module):
     """Attention between past and present, attention to the text, an MLP."""
 
-    def __init__(self, rules: BlockRules, ops, device, dtype) -> None:
+    def __init__(self, rules: BlockRules, ops: Any, device: Device, dtype: Dtype) -> None:
         super().__init__()
-        factory_kwargs = {"device": device, "dtype": dtype}
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self.eps, self.past_reads_text = rules.eps, rules.past_reads_text
         self.attn1 = HeliosAttention(rules, rules.history_key_scale, ops, **factory_kwargs)
         self.attn2 = HeliosAttention(rules, None, ops, **factory_kwargs)
@@ -88,7 +90,7 @@ class HeliosBlock(nn.Module):
         adaln = [(self.scale_shift_table.to(temb.device) + temb.float()).chunk(6, dim=1) for temb in block_tembs]
 
         both = torch.cat(
-            [modulated(x, *vectors[:2], self.eps) for x, vectors in zip(streams, adaln, strict=True)], dim=1
+            [modulated(x, shift, scale, self.eps) for x, (shift, scale, *_) in zip(streams, adaln, strict=True)], dim=1
         )
         attended = self.attn1(both, both, attention, rotation, past=lengths[0]).split(lengths, dim=1)
         past, made = (
@@ -98,10 +100,11 @@ class HeliosBlock(nn.Module):
         made = self.read(made, text, attention)
         past = self.read(past, text, attention) if self.past_reads_text else past
 
-        return tuple(
+        past, made = (
             gated(x, self.ffn(modulated(x, shift, scale, self.eps)), gate)
             for x, (_, _, _, shift, scale, gate) in zip((past, made), adaln, strict=True)
         )
+        return past, made
 
     def read(self, x: Tensor, text: Tensor, attention: Attention) -> Tensor:
         """Add what the tokens `x` attend to in the text."""
@@ -111,9 +114,9 @@ class HeliosBlock(nn.Module):
 class HeliosConditioning(nn.Module):
     """The embeddings of timestep and text that all blocks read."""
 
-    def __init__(self, text_width: int, width: int, ops, device, dtype) -> None:
+    def __init__(self, text_width: int, width: int, ops: Any, device: Device, dtype: Dtype) -> None:
         super().__init__()
-        factory_kwargs = {"device": device, "dtype": dtype}
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         self.time_embedder = MLPEmbedder(TIMESTEP_FEATURES, width, ops, device=device, dtype=FLOAT32)
         self.time_proj = ops.Linear(width, 6 * width, **factory_kwargs)
         self.text_embedder = MLPEmbedder(text_width, width, ops, gelu=True, **factory_kwargs)
@@ -127,14 +130,15 @@ class HeliosConditioning(nn.Module):
 class HeliosOutputNorm(nn.Module):
     """The modulated norm before the output."""
 
-    def __init__(self, width: int, eps: float, device) -> None:
+    def __init__(self, width: int, eps: float, device: Device) -> None:
         super().__init__()
         self.eps = eps
         self.scale_shift_table = nn.Parameter(torch.empty(1, 2, width, device=device, dtype=FLOAT32))
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         """`temb (b, 1, width)`, as `HeliosConditioning` gives it."""
-        return modulated(x, *(self.scale_shift_table.to(x.device) + temb.float()).chunk(2, dim=1), self.eps)
+        shift, scale = (self.scale_shift_table.to(x.device) + temb.float()).chunk(2, dim=1)
+        return modulated(x, shift, scale, self.eps)
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

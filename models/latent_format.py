@@ -96,7 +96,7 @@ class LatentFormat:
 
     def colours(self, channels: int) -> tuple[Factors, tuple[float, float, float]]:
         """An RGB triple per channel and a bias: the fitted ones, or a hue for every channel where none are known."""
-        if self.rgb_factors is None:
+        if self.rgb_factors is None or self.rgb_bias is None:
             return false_colours(channels), (0.5, 0.5, 0.5)
         return self.rgb_factors, self.rgb_bias
 
@@ -145,24 +145,15 @@ WAN_DEVIATION = (
 )
 WAN_SCALE = tuple(1 / deviation for deviation in WAN_DEVIATION)
 WAN = LatentFormat("wan", shift=WAN_MEAN, scale=WAN_SCALE, first_shift=WAN_MEAN, first_scale=WAN_SCALE)
-_BY_KIND = {
-    "miniflux": MINIFLUX,
-    "mmdit": SD3,
-    "helios": WAN,
-}  # the official numbers for each kind of transformer checkpoint
-
-
-def latent_format_for(kind: str) -> LatentFormat:
-    """The format for a kind of official transformer checkpoint ("miniflux", "helios")."""
-    if kind not in _BY_KIND:
-        raise ValueError(f"no latent format is known for {kind!r}; known kinds are {', '.join(sorted(_BY_KIND))}")
-    return _BY_KIND[kind]
 
 
 def false_colours(channels: int) -> Factors:
     """A hue for every channel, which shows shapes and motion where the true colours are not known."""
-    turns = [[channel / channels + primary / 3 for primary in range(3)] for channel in range(channels)]
-    return tuple(tuple(0.3 / math.sqrt(channels) * math.cos(2 * math.pi * turn) for turn in row) for row in turns)
+
+    def part(channel: int, primary: int) -> float:
+        return 0.3 / math.sqrt(channels) * math.cos(2 * math.pi * (channel / channels + primary / 3))
+
+    return tuple((part(channel, 0), part(channel, 1), part(channel, 2)) for channel in range(channels))
 
 
 def fit_rgb(latents: Tensor, frames: Tensor) -> tuple[Factors, tuple[float, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from .attention import ForwardPlan, JointAttention
 from .rotary import Grid
+
+Device = torch.device | str | None
+Dtype = torch.dtype | None
 
 PATCH = 2
 LAYER_NORM_EPS = 1e-6
@@ -52,7 +56,7 @@ def timestep_features(timestep: Tensor, frequencies: Tensor | None = None) -> Te
 class MLPEmbedder(nn.Module):
     """Linear, SiLU (or GELU in its tanh form), Linear."""
 
-    def __init__(self, inputs: int, width: int, ops, gelu: bool = False, **factory_kwargs) -> None:
+    def __init__(self, inputs: int, width: int, ops: Any, gelu: bool = False, **factory_kwargs: Any) -> None:
         super().__init__()
         self.gelu = gelu
         self.linear_1 = ops.Linear(inputs, width, **factory_kwargs)
@@ -66,7 +70,7 @@ class MLPEmbedder(nn.Module):
 class Conditioning(nn.Module):
     """The conditioning vector of all blocks: `temb = MLP(features(t)) + MLP(pooled text)`."""
 
-    def __init__(self, pooled_width: int, width: int, ops, **factory_kwargs) -> None:
+    def __init__(self, pooled_width: int, width: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.timestep_embedder = MLPEmbedder(TIMESTEP_FEATURES, width, ops, **factory_kwargs)
         self.text_embedder = MLPEmbedder(pooled_width, width, ops, **factory_kwargs)
@@ -79,7 +83,7 @@ class Conditioning(nn.Module):
 class AdaLayerNorm(nn.Module):
     """A weightless LayerNorm and the linear that makes its `parts` vectors (adaLN, Peebles 2022, arXiv 2212.09748)."""
 
-    def __init__(self, width: int, parts: int, ops, **factory_kwargs) -> None:
+    def __init__(self, width: int, parts: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.parts = parts
         self.linear = ops.Linear(width, parts * width, **factory_kwargs)
@@ -97,7 +101,7 @@ class AdaLayerNorm(nn.Module):
 class FinalNorm(AdaLayerNorm):
     """The norm before an output; its linear gives scale first, then shift."""
 
-    def __init__(self, width: int, ops, **factory_kwargs) -> None:
+    def __init__(self, width: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__(width, 2, ops, **factory_kwargs)
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
@@ -108,7 +112,7 @@ class FinalNorm(AdaLayerNorm):
 class GELULinear(nn.Module):
     """A linear, then GELU (tanh form)."""
 
-    def __init__(self, inputs: int, outputs: int, ops, **factory_kwargs) -> None:
+    def __init__(self, inputs: int, outputs: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.proj = ops.Linear(inputs, outputs, **factory_kwargs)
 
@@ -119,7 +123,7 @@ class GELULinear(nn.Module):
 class FeedForward(nn.Module):
     """The MLP of a block, `inner` wide inside."""
 
-    def __init__(self, width: int, inner: int, ops, **factory_kwargs) -> None:
+    def __init__(self, width: int, inner: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         # Named as in the checkpoints, where entry 1 is a dropout.
         self.net = nn.ModuleDict(
@@ -134,7 +138,14 @@ class DoubleBlock(nn.Module):
     """Image and text with weights of their own, meeting in one attention. Without `text_output` text ends here."""
 
     def __init__(
-        self, width: int, heads: int, eps: float, text_norm: str, ops, text_output: bool = True, **factory_kwargs
+        self,
+        width: int,
+        heads: int,
+        eps: float,
+        text_norm: str,
+        ops: Any,
+        text_output: bool = True,
+        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
         self.norm1 = AdaLayerNorm(width, 6, ops, **factory_kwargs)

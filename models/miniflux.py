@@ -7,14 +7,14 @@ those of the official checkpoints. Small models of the same kind differ only in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import ForwardPlan, SelfAttention
-from .layers import AdaLayerNorm, DoubleBlock, init_weights
+from .layers import AdaLayerNorm, Device, DoubleBlock, Dtype, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
 __all__ = ["MiniFluxConfig", "MiniFluxTransformer", "init_weights"]
@@ -31,12 +31,7 @@ class MiniFluxConfig(TransformerConfig):
     num_single_layers: int = 16
     attention_head_dim: int = 64
     num_attention_heads: int = 30
-    joint_attention_dim: int = 4096  # width of the text features
-    pooled_projection_dim: int = 768
     axes_dims_rope: tuple[int, ...] = (16, 24, 24)  # features of a head that turn with time, row, column
-    use_temporal_causal: bool = True  # frames see only earlier frames
-    use_t5_mask: bool = True  # text padding is left out
-    interp_condition_pos: bool = True  # history clips span the grid of the last clip
 
     MODEL: ClassVar[str] = "miniFLUX"
     HARMLESS: ClassVar[frozenset[str]] = TransformerConfig.HARMLESS | {"patch_size"}  # says 1, means nothing
@@ -64,7 +59,7 @@ class MiniFluxConfig(TransformerConfig):
 class SingleBlock(nn.Module):
     """Attention and MLP side by side on the stream [text, image], joined by one linear."""
 
-    def __init__(self, width: int, heads: int, ops, **factory_kwargs) -> None:
+    def __init__(self, width: int, heads: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
         self.norm = AdaLayerNorm(width, 3, ops, **factory_kwargs)
         self.proj_mlp = ops.Linear(width, 4 * width, **factory_kwargs)
@@ -93,9 +88,10 @@ class MiniFluxTransformer(PyramidTransformer):
     """Predict velocities as `PyramidFluxTransformer` does; `init_weights` prepares it for training from nothing."""
 
     name = "miniFLUX"
+    config: MiniFluxConfig
 
-    def __init__(self, config: MiniFluxConfig, ops=nn, device=None, dtype=None) -> None:
-        factory_kwargs = {"device": device, "dtype": dtype}
+    def __init__(self, config: MiniFluxConfig, ops: Any = nn, device: Device = None, dtype: Dtype = None) -> None:
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(config, config.axes_dims_rope, ops, **factory_kwargs)
         width, heads = config.width, config.num_attention_heads
         self.x_embedder = ops.Linear(config.in_channels, width, **factory_kwargs)

@@ -8,7 +8,7 @@ checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import ForwardPlan
-from .layers import PATCH, DoubleBlock, init_weights
+from .layers import PATCH, Device, DoubleBlock, Dtype, init_weights
 from .rotary import Grid, wavelengths
 from .transformer import PyramidTransformer, TransformerConfig
 
@@ -34,7 +34,6 @@ class MMDiTConfig(TransformerConfig):
     attention_head_dim: int = 64
     num_attention_heads: int = 24
     caption_projection_dim: int = 1536  # the width again
-    joint_attention_dim: int = 4096  # width of the text features
     pooled_projection_dim: int = 2048
     sample_size: int = 128  # with pos_embed_max_size: how far apart neighbouring places are
     pos_embed_max_size: int = 192  # edge of the table of places, in patches
@@ -43,9 +42,6 @@ class MMDiTConfig(TransformerConfig):
     pos_embed_type: str = "sincos"
     temp_pos_embed_type: str = "rope"
     add_temp_pos_embed: bool = True  # rotation in time
-    use_temporal_causal: bool = True  # frames see only earlier frames
-    use_t5_mask: bool = True  # text padding is left out
-    interp_condition_pos: bool = True  # history clips span the grid of the last clip
 
     live_widths: ClassVar[float] = 15.0
 
@@ -86,7 +82,9 @@ def place_table(size: int, step: float, width: int) -> Tensor:
 class PatchEmbedding(nn.Module):
     """Patches by convolution, plus where each one is: the centre of a fixed table, stretched for smaller clips."""
 
-    def __init__(self, config: MMDiTConfig, ops, device, dtype) -> None:
+    pos_embed: Tensor
+
+    def __init__(self, config: MMDiTConfig, ops: Any, device: Device, dtype: Dtype) -> None:
         super().__init__()
         self.size, self.stretch = config.pos_embed_max_size, config.interp_condition_pos
         self.proj = ops.Conv2d(
@@ -98,7 +96,7 @@ class PatchEmbedding(nn.Module):
             step = config.sample_size / PATCH / config.pos_embed_max_size
             table = place_table(self.size, step, config.width).to(device, dtype)
         self.register_buffer("pos_embed", table)
-        self.last_places: tuple[object, Tensor | None] = None, None
+        self.last_places: tuple[object, Tensor] = None, torch.empty(0)
 
     def places(self, rows: int, columns: int) -> Tensor:
         """Return the centre `(1, width, rows, columns)` of the table."""
@@ -140,9 +138,10 @@ class MMDiTTransformer(PyramidTransformer):
     """Predict velocities as `PyramidDiffusionMMDiT` does; `init_weights` prepares it for training from nothing."""
 
     name = "SD3"
+    config: MMDiTConfig
 
-    def __init__(self, config: MMDiTConfig, ops=nn, device=None, dtype=None) -> None:
-        factory_kwargs = {"device": device, "dtype": dtype}
+    def __init__(self, config: MMDiTConfig, ops: Any = nn, device: Device = None, dtype: Dtype = None) -> None:
+        factory_kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
         # Time alone turns a head, and all of it.
         super().__init__(config, (config.attention_head_dim,), ops, **factory_kwargs)
         self.pos_embed = PatchEmbedding(config, ops, **factory_kwargs)

@@ -104,12 +104,12 @@ class VAEInfo:
 
     def latent_frames_of(self, frames: int) -> int:
         """How many latent frames the first of `frames` frames make, as many as fit."""
-        units, rest = divmod(frames, self.unit_frames) if self.unit else (0, frames)
+        units, rest = divmod(frames, self.unit_frames) if self.unit_frames else (0, frames)
         return units * (self.unit or 0) + ((rest - 1) // self.time_compression + 1 if rest else 0)
 
     def nearest_length(self, frames: int) -> int:
         """The nearest length that a video can have; half way goes up."""
-        first, step = (self.unit_frames, self.unit_frames) if self.unit else (1, self.time_compression)
+        first, step = self.unit_frames or 1, self.unit_frames or self.time_compression
         return max(0, (2 * (frames - first) + step) // (2 * step)) * step + first
 
     @property

@@ -32,6 +32,9 @@ class NetworkConfig:
     MODEL: ClassVar[str] = ""  # what people call such a network
     OPTIONAL: ClassVar[frozenset[str]] = frozenset()  # counts of layers that may be 0, where others are left
 
+    num_attention_heads: int = 1
+    attention_head_dim: int = 64
+
     def __post_init__(self) -> None:
         check_sizes(self)
         for key, value in self.FIXED.items():
@@ -49,7 +52,8 @@ class NetworkConfig:
             near = get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{cls.__name__} does not know the config key {key!r}{hint}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
+        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
+        return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON knows it; `from_dict` reads it back."""

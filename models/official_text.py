@@ -7,6 +7,7 @@ the tokens of UMT5 alone. Nothing is downloaded, no pickle is opened and no code
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,22 +24,37 @@ UMT5_TOKENS = 512  # likewise of Helios
 CLIP_TOKENS = 77
 LONGEST_TEXT = 50_000  # characters; both encoders have stopped reading long before
 VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.json")  # without any of them transformers makes one up
-PARTS = {  # kind: tokenizer, encoder and class of each; T5 is the last
-    "official_text_miniflux": (
-        ("tokenizer", "text_encoder", "CLIPTextModel"),
-        ("tokenizer_2", "text_encoder_2", "T5EncoderModel"),
+
+
+@dataclass(frozen=True)
+class EncoderSet:
+    """What the encoders of one official model are, and how texts are read with them."""
+
+    model: str  # what people call it
+    parts: tuple[tuple[str, str, str], ...]  # tokenizer, encoder and class of each; T5 is the last
+    tokens: int = T5_TOKENS
+    pooled: str = ""  # attribute of CLIP's output
+    joins_lines: bool = False  # HTML entities are resolved, and all white space becomes single spaces
+
+
+ENCODER_SETS = {
+    "official_text_miniflux": EncoderSet(
+        "Pyramid Flow miniFLUX",
+        (("tokenizer", "text_encoder", "CLIPTextModel"), ("tokenizer_2", "text_encoder_2", "T5EncoderModel")),
+        pooled="pooler_output",
     ),
-    "official_text_sd3": (
-        ("tokenizer", "text_encoder", "CLIPTextModelWithProjection"),
-        ("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection"),
-        ("tokenizer_3", "text_encoder_3", "T5EncoderModel"),
+    "official_text_sd3": EncoderSet(
+        "Pyramid Flow SD3",
+        (
+            ("tokenizer", "text_encoder", "CLIPTextModelWithProjection"),
+            ("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection"),
+            ("tokenizer_3", "text_encoder_3", "T5EncoderModel"),
+        ),
+        pooled="text_embeds",
     ),
-    "official_text_helios": (("tokenizer", "text_encoder", "UMT5EncoderModel"),),
-}
-MODELS = {  # kind: what people call the model that reads such texts
-    "official_text_miniflux": "Pyramid Flow miniFLUX",
-    "official_text_sd3": "Pyramid Flow SD3",
-    "official_text_helios": "Helios",
+    "official_text_helios": EncoderSet(
+        "Helios", (("tokenizer", "text_encoder", "UMT5EncoderModel"),), UMT5_TOKENS, joins_lines=True
+    ),
 }
 
 
@@ -72,9 +88,10 @@ class OfficialText:
         what it makes of padding is left out. CLIP gets no mask.
         """
         text = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
-        if self.kind == "official_text_helios":
+        rules = ENCODER_SETS[self.kind]
+        if rules.joins_lines:
             text = " ".join(html.unescape(html.unescape(text)).split())
-        ids, mask = self.t5.ids(text, UMT5_TOKENS if self.kind == "official_text_helios" else T5_TOKENS)
+        ids, mask = self.t5.ids(text, rules.tokens)
         tokens = self.t5.network(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()][None]
         if not self.clips:
             return tokens, None
@@ -94,7 +111,9 @@ class OfficialText:
         return [encoder.network for encoder in (*self.clips, self.t5)]
 
     def pool(self, output: Any) -> Tensor:
-        return output.pooler_output if self.kind == "official_text_miniflux" else output.text_embeds
+        """The vector of a text in the output of a CLIP."""
+        vector: Tensor = getattr(output, ENCODER_SETS[self.kind].pooled)
+        return vector
 
     def to(self, device: torch.device | str) -> OfficialText:
         """Move all encoders in place."""
@@ -110,17 +129,17 @@ def check_folders(folder: Path) -> str:
     kind = "official_text_sd3" if second.startswith("clip") or third else "official_text_miniflux"
     if first == "umt5":
         kind = "official_text_helios"
-    needed = [name for tokenizer, encoder, _ in PARTS[kind] for name in (tokenizer, encoder)]
+    needed = [name for tokenizer, encoder, _ in ENCODER_SETS[kind].parts for name in (tokenizer, encoder)]
     if missing := [name for name in needed if not (folder / name).is_dir()]:
         raise CheckpointError(
-            f"{folder} lacks {', '.join(missing)}; the text of {MODELS[kind]} needs {', '.join(needed)}"
+            f"{folder} lacks {', '.join(missing)}; the text of {ENCODER_SETS[kind].model} needs {', '.join(needed)}"
         )
-    for _, encoder, class_name in PARTS[kind]:
+    for _, encoder, class_name in ENCODER_SETS[kind].parts:
         config = folder / encoder / "config.json"
         given, wanted = model_type(config), class_name[:2].lower()
         if not given.startswith(wanted):
             raise CheckpointError(f"{config} is of a {given[:60] or 'unnamed'} model; a {class_name} belongs here")
-    for tokenizer, encoder, _ in PARTS[kind]:
+    for tokenizer, encoder, _ in ENCODER_SETS[kind].parts:
         check_tokenizer(folder / tokenizer)
         check_encoder(folder / encoder)
     return kind
@@ -148,8 +167,9 @@ def load_official_text(
             "the official text encoders need the package transformers: pip install transformers sentencepiece"
         ) from error
     encoders = []
-    for tokenizer, encoder, class_name in PARTS[kind]:
-        tokenizer_class = transformers.CLIPTokenizer if class_name.startswith("CLIP") else transformers.T5TokenizerFast
+    for tokenizer, encoder, class_name in ENCODER_SETS[kind].parts:
+        reads = "CLIPTokenizer" if class_name.startswith("CLIP") else "T5TokenizerFast"
+        tokenizer_class: Any = getattr(transformers, reads)
         if not any((folder / tokenizer / name).is_file() for name in VOCABULARIES):
             raise CheckpointError(f"{folder / tokenizer} holds no vocabulary ({', '.join(VOCABULARIES)})")
         with readable(folder / tokenizer):
@@ -183,7 +203,7 @@ def load_network(folder: Path, network_class: Any, dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def readable(folder: Path):
+def readable(folder: Path) -> Iterator[None]:
     """Turn whatever libraries say about a damaged folder into one sentence."""
     try:
         yield

@@ -28,6 +28,9 @@ LINEAR = re.compile(r"lin([0-4])\.model\.1\.weight")
 class PerceptualDistance(nn.Module):
     """Squared differences of unit-length features after each block of convolutions; the same clip is at distance 0."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         widths = [3, *(width for block in BLOCKS for width in block)]
@@ -55,7 +58,7 @@ class PerceptualDistance(nn.Module):
         x, found = (video.transpose(1, 2).flatten(0, 1) - self.mean) / self.deviation, []
         for number, block in enumerate(self.blocks):
             x = F.max_pool2d(x, 2) if number else x
-            for convolution in block:
+            for convolution in block.children():
                 x = F.relu(convolution(x))
             length = x.float().square().sum(1, keepdim=True).sqrt()
             found.append(x.float() / (length + EPSILON))
@@ -68,7 +71,7 @@ def load_perceptual(path: Path, linear: Path | None = None) -> PerceptualDistanc
     CheckpointError says what another file is or lacks.
     """
     network = PerceptualDistance()
-    layers = dict(zip(layer_numbers(), (layer for block in network.blocks for layer in block), strict=True))
+    layers = dict(zip(layer_numbers(), (layer for block in network.blocks for layer in block.children()), strict=True))
     wanted = {(place, name): value for place, layer in layers.items() for name, value in layer.named_parameters()}
     files = scan_plain(path)
     names = {(int(match[1]), match[2]): key for key in files.tensors if (match := CONVOLUTION.fullmatch(key))}
@@ -92,7 +95,8 @@ def load_perceptual(path: Path, linear: Path | None = None) -> PerceptualDistanc
 
 def layer_numbers() -> list[int]:
     """Places of the convolutions in torchvision's list, where a ReLU follows each and a pooling each block."""
-    numbers, place = [], 0
+    numbers: list[int] = []
+    place = 0
     for block in BLOCKS:
         numbers += range(place, place + 2 * len(block), 2)
         place += 2 * len(block) + 1

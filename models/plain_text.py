@@ -38,6 +38,6 @@ def make_harmless(error: BaseException) -> None:
         seen.add(id(link))
         if harmless(str(link)) != str(link):
             link.args = tuple(harmless(part) if isinstance(part, str) else part for part in link.args)
-            if isinstance(getattr(link, "filename", None), str):  # what an OSError prints is not in its args
+            if isinstance(link, OSError | SyntaxError) and isinstance(link.filename, str):  # printed, not in args
                 link.filename = harmless(link.filename)
         link = link.__cause__ or link.__context__

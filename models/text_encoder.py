@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))  # (b, n, width)
         keep = None if mask is None else mask.bool()
         count = self.config.summary
-        if count:
+        if self.summary is not None:
             readers = self.summary(torch.arange(count, device=ids.device))
             x = torch.cat((readers.expand(len(x), -1, -1), x), dim=1)
             keep = None if keep is None else torch.cat((keep.new_ones(len(x), count), keep), dim=1)

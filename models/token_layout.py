@@ -93,7 +93,7 @@ def settled_layout(padding: tuple[int, ...], ends: tuple[int, ...], first: int, 
     """The layout of a call for each time up to token `first`, and of one mask for all after it."""
     real = padding_mask(padding, ends[-1], device)
     mask = mask_of(tuple(end for end in ends if end > first), first, device)
-    if real is not None:
+    if mask is not None and real is not None:
         mask = mask & real
     return TokenLayout("settled", ends=tuple(end for end in ends if end <= first), mask=mask, padding_mask=real)
 
@@ -118,16 +118,23 @@ def segments_of(padding: tuple[int, ...], ends: tuple[int, ...], first: int, dev
     """Every time of every row as a sequence; queries of padding go along with the first and are read by nobody."""
     total, starts = ends[-1], (first, *ends[:-1])
     count = total - first
-    queries, keys, lengths = [], [], []
+    queries: list[int] = []
+    keys: list[int] = []
+    lengths: list[int] = []
     for row, hidden in enumerate(padding):
         queries += [row * count + start - first for start in starts]
         keys += [row * total + hidden] * len(ends)
         lengths += [end - hidden for end in ends]
-    numbers = (
-        torch.tensor(values, dtype=torch.int32).to(device)
-        for values in ([*queries, len(padding) * count], [*keys, len(padding) * total], lengths)
+
+    def numbers(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int32).to(device)
+
+    return Segments(
+        numbers([*queries, len(padding) * count]),
+        numbers([*keys, len(padding) * total]),
+        numbers(lengths),
+        longest=max(end - start for start, end in zip(starts, ends, strict=True)),
     )
-    return Segments(*numbers, longest=max(end - start for start, end in zip(starts, ends, strict=True)))
 
 
 @lru_cache(maxsize=8)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import ForwardPlan, SelfAttention
+from .attention import ForwardPlan, HeadsAttention
 from .attention_forms import Attention, choose_form
 from .cached_tokens import CachedTokens
 from .kv_cache import CacheSlot
@@ -30,11 +30,21 @@ class TransformerConfig(NetworkConfig):
     the text temb. A narrow network then need not carry the noise through all blocks only to give it back.
     """
 
+    joint_attention_dim: int = 4096  # width of the text features
+    pooled_projection_dim: int = 768
+    use_temporal_causal: bool = True  # frames see only earlier frames
+    use_t5_mask: bool = True  # text padding is left out
+    interp_condition_pos: bool = True  # history clips span the grid of the last clip
     input_skip: bool = field(default=False, kw_only=True)
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
         {"use_flash_attn", "use_gradient_checkpointing", "gradient_checkpointing_ratio", "max_num_frames"}
     )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that go in and come out."""
+        raise NotImplementedError
 
     @staticmethod
     def frames_at_once(frames: int) -> float:
@@ -63,7 +73,9 @@ class PyramidTransformer(nn.Module):
 
     name: ClassVar[str]
 
-    def __init__(self, config: TransformerConfig, rotary_sizes: tuple[int, ...], ops, **factory_kwargs) -> None:
+    def __init__(
+        self, config: TransformerConfig, rotary_sizes: tuple[int, ...], ops: Any, **factory_kwargs: Any
+    ) -> None:
         super().__init__()
         self.config = config
         self.rotary_sizes = rotary_sizes
@@ -83,13 +95,13 @@ class PyramidTransformer(nn.Module):
 
     def number_attentions(self) -> None:
         """Number the attention of all blocks, once they are made, for what is kept of each."""
-        attentions = [module for module in self.modules() if isinstance(module, SelfAttention)]
+        attentions = [module for module in self.modules() if isinstance(module, HeadsAttention)]
         for number, module in enumerate(attentions):
             module.layer = number
 
     def cache_shape(self, rows: int, tokens: int) -> tuple[int, ...]:
         """The shape of `CachedTokens.past` for so many tokens."""
-        layers = sum(isinstance(module, SelfAttention) for module in self.modules())
+        layers = sum(isinstance(module, HeadsAttention) for module in self.modules())
         return layers, 2, rows, tokens, self.config.num_attention_heads, self.config.attention_head_dim
 
     def forward(
@@ -108,8 +120,9 @@ class PyramidTransformer(nn.Module):
         pooled: `(b, p)`. kept: keys and values of the text and the first frames, from a forward that had the same
         text, timestep and frames. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit.
         """
-        config, last = self.config, clips[-1] if len(clips) else None
+        config = self.config
         check_clips(self.name, clips, config.latent_channels)
+        last = clips[-1]
         check_conditioning(self.name, last.shape[0], timestep, text, text_mask, pooled, config)
         grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
         plan = self.plan(grids, real_tokens(text, text_mask if config.use_t5_mask else None), last, kept)
@@ -217,7 +230,7 @@ class PyramidTransformer(nn.Module):
         """Return `(tokens, width)` in the type of `like` that tells where patches are, None where rotation does."""
         return None
 
-    def run(self, block: nn.Module, *inputs):
+    def run(self, block: nn.Module, *inputs: Any) -> Any:
         """Run one block, keeping only its inputs when gradient checkpointing is on. Nothing in a block is random."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +17,12 @@ class ResidualBlock(nn.Module):
     No normalisation: with gradient penalties it does harm (Huang et al. 2024, arXiv 2501.05441, section 4.2).
     """
 
-    def __init__(self, inputs: int, outputs: int, halve: bool, ops: Any, **factory_kwargs: Any) -> None:
+    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
         self.halve = halve
-        self.first = ops.Conv3d(inputs, outputs, 3, padding=1, **factory_kwargs)
-        self.second = ops.Conv3d(outputs, outputs, 3, padding=1, **factory_kwargs)
-        self.shortcut = ops.Conv3d(inputs, outputs, 1, **factory_kwargs)
+        self.first = nn.Conv3d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         inside = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
@@ -43,19 +42,16 @@ class VideoDiscriminator(nn.Module):
         channels: int,
         pooled_width: int,
         widths: tuple[int, ...] = (64, 128, 128),
-        ops: Any = nn,
-        **factory_kwargs: Any,
     ) -> None:
         super().__init__()
         self.smallest = 2 ** (len(widths) - 1)
-        self.stem = ops.Conv3d(channels, widths[0], 1, **factory_kwargs)
+        self.stem = nn.Conv3d(channels, widths[0], 1)
         pairs = zip((widths[0], *widths), widths, strict=False)
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs, outputs, number < len(widths) - 1, ops, **factory_kwargs)
-            for number, (inputs, outputs) in enumerate(pairs)
+            ResidualBlock(inputs, outputs, number < len(widths) - 1) for number, (inputs, outputs) in enumerate(pairs)
         )
-        self.score = ops.Linear(widths[-1], 1, **factory_kwargs)
-        self.text = ops.Linear(pooled_width, widths[-1], bias=False, **factory_kwargs)
+        self.score = nn.Linear(widths[-1], 1)
+        self.text = nn.Linear(pooled_width, widths[-1], bias=False)
 
     def forward(self, clip: Tensor, pooled: Tensor) -> Tensor:
         """Scores `(b,)` of normalised latents `(b, c, t, h, w)` that belong to `pooled (b, p)`; high means real."""

@@ -5,7 +5,7 @@ The network is diffusers' `AutoencoderKLWan`; this file gives it the methods and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -52,7 +52,8 @@ class WanVAEConfig:
             raise ValueError("this is the VAE of Wan 2.2; Helios needs that of Wan 2.1")
         known = {field.name for field in fields(cls)}
         kept = {key: value for key, value in values.items() if key in known}
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
+        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
+        return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -104,16 +105,17 @@ class WanVAE(nn.Module):
             raise ImportError("the Wan VAE needs diffusers 0.33 or newer: pip install -U diffusers") from error
         self.config = config
         with torch.device(device or torch.get_default_device()):
-            self.network = AutoencoderKLWan(**config.to_dict())
+            make: Any = AutoencoderKLWan  # diffusers has no types
+            self.network: Any = make(**config.to_dict())
         nn.Module.to(self.network, dtype)  # diffusers' own `to` warns of layers that this network has not
 
-    def state_dict(self, *args, **kw) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kw: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Under the official keys."""
         return self.network.state_dict(*args, **kw)
 
-    def load_state_dict(self, state: dict[str, Tensor], strict: bool = True, assign: bool = False):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Under the official keys."""
-        return self.network.load_state_dict(state, strict=strict, assign=assign)
+        return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def encode(
         self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
@@ -138,7 +140,9 @@ class WanVAE(nn.Module):
         return self._run(self._to_video, latent, UNIT_FRAMES, None, None)
 
     @staticmethod
-    def _run(work, x: Tensor, length: int, plan: TilePlan | None, on_chunk: OnChunk | None) -> Iterator[Tensor]:
+    def _run(
+        work: Callable[[Tensor], Tensor], x: Tensor, length: int, plan: TilePlan | None, on_chunk: OnChunk | None
+    ) -> Iterator[Tensor]:
         """`work` on each `length` frames of `x`, tile by tile where there is a plan."""
         units = x.split(length, dim=2)
         for number, unit in enumerate(units, 1):

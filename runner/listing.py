@@ -57,4 +57,4 @@ def describe(path: Path, kind: str) -> str:
     except Exception as error:  # a file that breaks the reader in a way nobody thought of must not hide the others
         return f"unusable, {type(error).__name__}: {' '.join(str(error).split())}"
     family = "" if info.kind not in TRANSFORMERS or info.family.name == "pyramid" else f", {info.family}"
-    return MEANINGS[info.kind] + family + (f", {size / 1e6:,.1f} MB" if size else "")
+    return MEANINGS[info.kind].title + family + (f", {size / 1e6:,.1f} MB" if size else "")

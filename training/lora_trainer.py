@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..models import checkpoints
-from ..models.checkpoint_info import network_classes
+from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from ..models.lora import LoRA, LoRASettings, Part, lora_state, merge_lora, save_lora

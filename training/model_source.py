@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..models import checkpoints, layers
-from ..models.checkpoint_info import network_classes
+from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from ..models.miniflux import MiniFluxConfig

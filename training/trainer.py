@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import checkpoints
-from ..models.checkpoint_info import network_classes
+from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from .model_source import Trainee, prepare

@@ -21,7 +21,7 @@ from comfy.sd1_clip import SDClipModel, SDTokenizer
 from torch import Tensor
 
 from ...models.checkpoint_files import CheckpointError, read_json, weight_files
-from ...models.official_text import CLIP_TOKENS, LONGEST_TEXT, PARTS, T5_TOKENS
+from ...models.official_text import CLIP_TOKENS, ENCODER_SETS, LONGEST_TEXT, T5_TOKENS
 
 HOST_NAMES = {"official_text_miniflux": ("l", "t5xxl"), "official_text_sd3": ("l", "g", "t5xxl")}
 HOST_GELU = {"gelu_new": "gelu_pytorch_tanh"}  # the same function under the host's name
@@ -36,7 +36,7 @@ UNUSED = {"official_text_miniflux": {PROJECTION}, "official_text_sd3": set()}  #
 
 def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
     """Read the encoders below an official top folder; CheckpointError when a tensor is missing."""
-    folders = {name: part for name, part in zip(HOST_NAMES[kind], PARTS[kind], strict=True)}
+    folders = {name: part for name, part in zip(HOST_NAMES[kind], ENCODER_SETS[kind].parts, strict=True)}
     configs = {name: read_json(top / encoder / "config.json") for name, (_, encoder, _) in folders.items()}
     states = {name: read_weights(top / encoder) for name, (_, encoder, _) in folders.items()}
 

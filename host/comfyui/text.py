@@ -29,7 +29,7 @@ ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of 
 
 def load_text_encoder(path: Path) -> comfy.sd.CLIP:
     """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ..."""
-    info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
+    info = checkpoints.inspect(path, checkpoints.TEXT_ENCODERS)
     if info.kind == "text_encoder":
         return load_own(info)
     return load_umt5(path) if info.kind == "official_text_helios" else load_official(path, info.kind)

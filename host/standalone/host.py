@@ -139,7 +139,7 @@ class StandaloneHost:
         from ...models import checkpoints, skip_init
         from .wires import official_text_model, own_text_model
 
-        info = checkpoints.inspect(path, checkpoints.TEXT_KINDS)
+        info = checkpoints.inspect(path, checkpoints.TEXT_ENCODERS)
         if info.kind != "text_encoder":
             dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
             return official_text_model(path, self.device, dtype)

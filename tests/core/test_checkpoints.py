@@ -9,9 +9,10 @@ import pytest
 import torch
 from official_folders import CONFIGS, WEIGHTS, network, state_of, write_component
 from pyramid_video.models import checkpoints
-from pyramid_video.models.checkpoint_info import network_classes
-from pyramid_video.models.checkpoint_kinds import SIGNATURE_KEYS, config_from_shapes, recognize
+from pyramid_video.models.checkpoint_kinds import KINDS as ALL_KINDS
+from pyramid_video.models.checkpoint_kinds import network_classes, recognize
 from pyramid_video.models.checkpoints import CheckpointError, inspect, load, load_state_dict, save
+from pyramid_video.models.config_from_shapes import config_from_shapes
 from pyramid_video.models.latent_format import MINIFLUX, SD3, LatentFormat
 from pyramid_video.models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer, init_weights
 from safetensors.torch import save_file
@@ -113,7 +114,7 @@ def test_full_size_configs_follow_from_shapes(kind, reference):
     manifest = json.loads((reference / f"manifest_{MANIFESTS[kind]}.json").read_text())
     shapes = {key: tuple(shape) for key, shape in manifest["keys"].items()}
     config_class, network_class = network_classes(kind)
-    config = config_class.from_dict(config_from_shapes(kind, shapes))
+    config = config_class.from_dict(config_from_shapes(kind, kind, shapes))
     assert config == config_class.from_dict(manifest["config_on_disk"] | manifest["added_by_the_loader"])
     assert recognize(shapes) == {kind: ""}
     state = network_class(config, device="meta").state_dict()
@@ -426,7 +427,7 @@ def test_shapes_that_no_network_has_are_refused(kind, tmp_path):
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
-    for key in SIGNATURE_KEYS[kind]:
+    for key in ALL_KINDS[kind].signature_keys:
         for shape in ([], [2, 3], [-1] * 5, [10**30], [1, 2, 3, 4, 5, 6]):
             text = json.dumps(header | {key: header[key] | {"shape": shape}}).encode()
             path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])

@@ -11,8 +11,9 @@ import torch
 from official_helios import TRANSFORMER, transformer, write_descriptions, write_transformer
 from pyramid_video.host.standalone import layers as standalone_layers
 from pyramid_video.models import checkpoints
-from pyramid_video.models.checkpoint_kinds import config_from_shapes, recognize
+from pyramid_video.models.checkpoint_kinds import recognize
 from pyramid_video.models.checkpoints import CheckpointError, inspect, load
+from pyramid_video.models.config_from_shapes import config_from_shapes
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.latent_format import WAN
@@ -83,7 +84,7 @@ def test_full_size_config_follows_from_shapes():
         state = HeliosTransformer(config, device="meta").state_dict()
         shapes = {key: tuple(value.shape) for key, value in state.items()}
         assert recognize(shapes) == {"helios": ""}
-        assert HeliosConfig.from_dict(config_from_shapes("helios", shapes)) == config
+        assert HeliosConfig.from_dict(config_from_shapes("helios", "Helios", shapes)) == config
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])

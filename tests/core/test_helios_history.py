@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyramid_video.models.checkpoint_info import CheckpointInfo, network_classes
-from pyramid_video.models.checkpoint_kinds import TRANSFORMERS
+from pyramid_video.models.checkpoint_info import CheckpointInfo
+from pyramid_video.models.checkpoint_kinds import TRANSFORMERS, network_classes
 from pyramid_video.models.families import HELIOS, ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.model_info import ModelInfo

@@ -121,7 +121,9 @@ def models(tmp_path_factory):
     tokenizer = text_encoder.Tokenizer.train(["a ball moving left", "a brick on a red background"], 300, max_tokens=16)
     configs = {
         "text_encoders": text_encoder.TextEncoderConfig(tokenizer.vocab_size, 16, 1, 2, 16),
-        "diffusion_models": miniflux.MiniFluxConfig(16, 1, 1, 8, 2, 16, 16, (4, 2, 2)),
+        "diffusion_models": miniflux.MiniFluxConfig(
+            2, 8, 16, 16, in_channels=16, num_layers=1, num_single_layers=1, axes_dims_rope=(4, 2, 2)
+        ),
         "vae": causal_vae.CausalVAEConfig.from_dict(
             {
                 "patch_size": 4,

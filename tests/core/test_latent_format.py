@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
+from pyramid_video.models.checkpoint_kinds import TRANSFORMERS
 from pyramid_video.models.latent_format import (
     MINIFLUX,
     SD3,
     LatentFormat,
     fit_rgb,
-    latent_format_for,
 )
 
 PER_CHANNEL = LatentFormat(
@@ -51,7 +51,7 @@ def test_official_numbers():
     for form, first in ((MINIFLUX, (1 + 0.04) / 1.8726), (SD3, (1 - 0.1490) / 1.8415)):
         expected = torch.tensor([first, rest], dtype=torch.float64)
         torch.testing.assert_close(form.normalize(one)[0, 0, :, 0, 0], expected)
-    assert latent_format_for("miniflux") is MINIFLUX and latent_format_for("mmdit") is SD3
+    assert TRANSFORMERS["miniflux"].latent_format is MINIFLUX and TRANSFORMERS["mmdit"].latent_format is SD3
 
 
 def test_each_channel_has_its_numbers():
@@ -81,9 +81,7 @@ def test_impossible_formats_are_refused(change, words):
         LatentFormat.from_dict({**PER_CHANNEL.to_dict(), **change})
 
 
-def test_unknown_kinds_and_shapes_are_refused():
-    with pytest.raises(ValueError, match="known kinds are helios, miniflux, mmdit"):
-        latent_format_for("causal_vae")
+def test_unknown_shapes_are_refused():
     with pytest.raises(ValueError, match="missing keys \\['first_scale'"):
         LatentFormat.from_dict({"name": "x", "shift": 0.0})
     with pytest.raises(ValueError, match="expected \\(batch, channels, frames"):

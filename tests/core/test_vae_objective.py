@@ -123,7 +123,7 @@ def test_deceiving_is_what_raises_the_score(networks):
 
 
 def test_small_frames_are_refused_with_the_least_size():
-    with pytest.raises(ValueError, match="from 32 pixels on"):
+    with pytest.raises(ValueError, match="at least 32 pixels"):
         FrameDiscriminator()(torch.zeros(1, 3, 1, 16, 16))
 
 
