@@ -1,7 +1,6 @@
-"""The only door to ComfyUI, and its stand-in when ComfyUI is not there.
+"""The only part that imports ComfyUI, and its stand-in when ComfyUI is not there; both are a `protocol.Host`.
 
-`get_host()` answers with one object of the same small surface in both places. Neither torch nor ComfyUI is
-imported here: that happens when a host is asked to do something.
+Neither torch nor ComfyUI is imported here: that happens when a host is first used.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .standalone.host import StandaloneHost
+    from .protocol import Host
 
-_current: StandaloneHost | None = None
+_current: Host | None = None
 
 
 def inside_comfyui() -> bool:
@@ -20,21 +19,25 @@ def inside_comfyui() -> bool:
     return "folder_paths" in sys.modules and "comfy.model_management" in sys.modules
 
 
-def get_host() -> StandaloneHost:
-    """Answer with the host of this process: ComfyUI where it runs, else the stand-in."""
+def get_host() -> Host:
+    """Return the host of this process: ComfyUI where it runs, else the stand-in."""
+    global _current
     if _current is None:
-        if inside_comfyui():
-            from .comfyui.host import ComfyHost
-
-            use_host(ComfyHost())
-        else:
-            from .standalone.host import StandaloneHost
-
-            use_host(StandaloneHost())
+        _current = make_host()
     return _current
 
 
-def use_host(host: StandaloneHost | None) -> None:
-    """Make `host` the answer of `get_host` in this process; None forgets it, so that it is chosen anew."""
+def use_host(host: Host | None) -> None:
+    """Let `get_host` return this one in this process; None forgets it, so that it is chosen anew."""
     global _current
     _current = host
+
+
+def make_host() -> Host:
+    if inside_comfyui():
+        from .comfyui.host import ComfyHost
+
+        return ComfyHost()
+    from .standalone.host import StandaloneHost
+
+    return StandaloneHost()

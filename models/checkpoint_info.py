@@ -54,6 +54,11 @@ class CheckpointInfo:
         return self.weights.files if self.weights else ()
 
     @property
+    def parameters(self) -> int:
+        """How many numbers its tensors hold; 0 for official text encoders."""
+        return sum(tensor.size for tensor in self.weights.tensors.values()) if self.weights else 0
+
+    @property
     def name(self) -> str:
         return self.path.stem if self.path.is_file() else self.path.name
 

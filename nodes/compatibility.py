@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..host.checks import check_conditioning, check_latent, check_video
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,12 +20,7 @@ def video_samples(latent: dict[str, Any]) -> Tensor:
     Raises `ValueError` for the four axes of an image latent.
     """
     samples = latent["samples"]
-    if samples.ndim != 5:
-        raise ValueError(
-            f"this latent has the shape {tuple(samples.shape)}; a video latent has five axes "
-            "(batch, channel, frame, row, column). Make one with 'Empty video latent'; latents of pictures come from "
-            "other models and do not fit"
-        )
+    check_video(samples)
     return samples
 
 
@@ -37,23 +34,9 @@ def check_start_is_complete(vae: Any, latent_image: Any) -> None:
         )
 
 
-def check_family(info: ModelInfo, family: str) -> None:
-    """Refuse a model that was trained for another way of sampling."""
-    if info.family.name != family:
-        raise ValueError(
-            f"this block cannot sample the model {info.name}, which is a {info.family}: "
-            f"use '{info.family.rules.sampler}'"
-        )
-
-
 def check_latent_fits_model(info: ModelInfo, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the model does not make."""
-    channels = video_samples(latent).shape[1]
-    if channels != info.latent_channels:
-        raise ValueError(
-            f"the latent has {channels} channels, which does not fit the model {info}: "
-            "wire the VAE that belongs to this model into 'Empty video latent'"
-        )
+    check_latent(info, latent["samples"])
 
 
 def stages_and_history(
@@ -67,12 +50,7 @@ def stages_and_history(
 
 def check_latent_fits_vae(info: VAEInfo, latent: dict[str, Any]) -> None:
     """Refuse a latent whose channels the VAE cannot read."""
-    channels = video_samples(latent).shape[1]
-    if channels != info.latent_channels:
-        raise ValueError(
-            f"the latent has {channels} channels, which does not fit the VAE {info}: "
-            "wire the VAE of the model that made it"
-        )
+    check_latent(info, latent["samples"])
 
 
 def check_vae_fits_model(info: ModelInfo, vae: VAEInfo) -> None:
@@ -112,25 +90,6 @@ def check_start_fits(latent: dict[str, Any], history: History) -> None:
 
 def check_texts_fit_model(info: ModelInfo, positive: list, negative: list | None) -> None:
     """Refuse prompts that the model cannot read; without a negative one there is no guidance."""
-    check_text_fits_model(info, positive, "positive")
+    check_conditioning(info, positive, "positive")
     if negative is not None:
-        check_text_fits_model(info, negative, "negative")
-
-
-def check_text_fits_model(info: ModelInfo, conditioning: list, socket: str) -> None:
-    """Refuse what is no prompt, and text features whose widths are not those the model was trained with."""
-    is_pairs = isinstance(conditioning, list) and all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in conditioning
-    )
-    if not is_pairs or not all(
-        hasattr(tokens, "shape") and isinstance(extras, dict) for tokens, extras in conditioning
-    ):
-        raise ValueError(f"'{socket}' is a {type(conditioning).__name__}, not a prompt: wire 'Encode prompt' here")
-    for tokens, extras in conditioning:
-        pooled = extras.get("pooled_output")
-        if not info.reads(tokens, pooled):
-            vector = "no pooled text" if pooled is None else f"pooled text {pooled.shape[-1]} wide"
-            raise ValueError(
-                f"'{socket}' holds text {tokens.shape[-1]} wide and {vector}, which does not fit the model {info}: "
-                "load the text encoder that belongs to this model and encode the prompt with 'Encode prompt'"
-            )
+        check_conditioning(info, negative, "negative")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
+from ..host.checks import check_family
 from .block import Block, Output, Wire
 from .compatibility import (
-    check_family,
     check_latent_fits_model,
     check_latent_fits_stages,
     check_start_fits,

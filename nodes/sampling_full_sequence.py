@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..host.checks import check_family
 from ..models.families import FAMILIES
 from ..samplers.names import SOLVER_NAMES
 from .block import Block, Choice, Float, Input, Int, Wire
-from .compatibility import check_family, check_latent_fits_model, check_texts_fit_model
+from .compatibility import check_latent_fits_model, check_texts_fit_model
 from .sampling_notes import show_notes, with_notes
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 

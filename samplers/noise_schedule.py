@@ -20,6 +20,7 @@ NUM_TRAIN_TIMESTEPS = 1000
 LINEAR_BETAS = (1e-4, 0.02)
 LARGEST_BETA = 0.999
 COSINE_OFFSET = 0.008
+LEAST_SIGNAL = 4.9e-8  # of the data at a timestep without any: its sigma would be infinite
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ class NoiseSchedule:
                 "a schedule of zero terminal SNR cannot predict epsilon: at the last timestep the input is the noise, "
                 "and nothing of the data could be learned there. Choose prediction v, or a schedule without it"
             )
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The deviation of the noise at each timestep where the data keeps its size, (1000,): `sqrt((1 - a) / a)`.
+
+        In this scaling k-diffusion and ComfyUI hold a state, as `data + sigma * noise`.
+        """
+        alphas = torch.tensor(self.alphas_cumprod, dtype=torch.float64).clamp_min(LEAST_SIGNAL)
+        return ((1 - alphas) / alphas).sqrt()
 
     def alpha_cumprod(self, timesteps: Tensor, like: Tensor) -> Tensor:
         """`alphas_cumprod` at `timesteps` (n,), to multiply `like` (n, ...) with, in its type and place."""

@@ -1,4 +1,4 @@
-"""The pyramid for any model of the host, as blocks ask for it: whole runs, drafts and what finishes them."""
+"""The pyramid for any model of the host, as blocks call it: whole runs, drafts and what finishes them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ...samplers.drafts import Draft, pack_draft, unpack_draft
 from ...samplers.noise import seed_generator
 from ...samplers.spectral import PictureInfo, resample_picture, size_of
 from ...samplers.spectral_stages import SpectralStages
+from ..protocol import Latent, Prompts
 from .drafts import DraftSampler, FinishSampler
 from .spectral import SpectralSampler, patch_of, scaling_of
 
-Latent = dict[str, Any]
+Callback = Callable[[int, Any, Any, int], None]  # (step, clean estimate, state, total steps)
 
 
 class AnyModel:
-    """What the host's models of all kinds are asked for."""
+    """The pyramid for the host's models of all kinds: `protocol.AnyModel`."""
 
     def info(self, model: Any) -> PictureInfo:
-        """What a pyramid has to know of a MODEL."""
         network = model.model
         latents = network.latent_format
         return PictureInfo(
@@ -38,47 +38,37 @@ class AnyModel:
         )
 
     def sigmas(self, model: Any, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
-        """The schedule that KSampler would walk."""
-        return self.ksampler(model, "euler", steps, scheduler, denoise).sigmas
-
-    def ksampler(self, model: Any, name: str, steps: int, scheduler: str, denoise: float) -> Any:
-        return comfy.samplers.KSampler(
-            model, steps, model.load_device, name, scheduler, denoise, model_options=model.model_options
-        )
+        return ksampler(model, "euler", steps, scheduler, denoise).sigmas
 
     def free_memory(self) -> int:
-        """Bytes of the computer's memory that are free."""
         return int(comfy.model_management.get_free_memory(torch.device("cpu")))
 
     def picture(self, latent: Latent) -> Tensor:
-        """The picture of a LATENT, without its sound."""
         samples = latent["samples"]
         return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
 
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> SpectralSampler:
-        """SAMPLER that plays `stages` with a core SAMPLER."""
         return SpectralSampler(stages, sampler)
 
     def sample(
         self,
         model: Any,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         stages: SpectralStages,
         sigmas: Tensor,
         latent: Latent,
         seed: int,
     ) -> Latent:
-        """Make the clip that KSampler would make, climbing `stages`; `prompts` are positive, negative and cfg."""
         sampler = SpectralSampler(stages, comfy.samplers.sampler_object(sampler_name))
-        samples = self.fit_empty(model, latent)
+        samples = fit_empty(model, latent)
         made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, latent.get("noise_mask"), seed)
         return handed_on(latent, made)
 
     def draft(
         self,
         model: Any,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         stages: SpectralStages,
         sigmas: Tensor,
@@ -86,8 +76,7 @@ class AnyModel:
         seeds: list[int],
         jump: int,
     ) -> tuple[Latent, Latent]:
-        """One draft for each seed that stops before jump 1, 2, ..., and what they show at their size."""
-        samples, mask = first_row(self.fit_empty(model, latent)), latent.get("noise_mask")
+        samples, mask = first_row(fit_empty(model, latent)), latent.get("noise_mask")
         mask = None if mask is None else first_row(mask)
         rows, clips, total = [], [], len(seeds) * (len(sigmas) - 1)
         report = latent_preview.prepare_callback(model, total)
@@ -100,7 +89,7 @@ class AnyModel:
                 lambda step, x0, x, _, first=first: report(first + step, x0, x, total),
             )
             draft = Draft(
-                network_word(model),
+                network_digest(model),
                 seed,
                 stages.scales,
                 sampler.levels,
@@ -115,11 +104,10 @@ class AnyModel:
         joined = [torch.cat(streams) for streams in zip(*clips, strict=True)]
         return {"samples": torch.cat(rows)}, {"samples": nested(joined)}
 
-    def finish_draft(self, model: Any, prompts: tuple[list, list, float], sampler_name: str, latent: Latent) -> Latent:
-        """Go on with every draft of a LATENT where it stopped."""
+    def finish_draft(self, model: Any, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
         drafts = [unpack_draft(row) for row in latent["samples"].split(1)]
         for draft in drafts:
-            draft.check_model(network_word(model))
+            draft.check_model(network_digest(model))
         made, total = [], sum(len(draft.sigmas) - 1 for draft in drafts)
         report, first = latent_preview.prepare_callback(model, total), 0
         for draft in drafts:
@@ -140,44 +128,50 @@ class AnyModel:
     def finish_clip(
         self,
         model: Any,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         sigmas: Tensor,
         clip: Latent,
         latent: Latent,
         seed: int,
     ) -> Latent:
-        """Bring a clean clip to the size of `latent`, with the model's own detail from the first of `sigmas` on."""
-        large, *others = streams_of(self.fit_empty(model, latent))
+        large, *others = streams_of(fit_empty(model, latent))
         small, *sound = streams_of(clip["samples"])
         samples = nested([resample_picture(small, size_of(large)), *(sound or others)])
         sampler = comfy.samplers.sampler_object(sampler_name)
         made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
         return handed_on({}, made)
 
-    def fit_empty(self, model: Any, latent: Latent) -> Any:
-        """The samples of a LATENT as this model wants them; the host knows how, each version with other words."""
-        known = len(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters) - 2
-        ratios = [latent.get(name) for name in ("downscale_ratio_spacial", "downscale_ratio_temporal")]
-        return comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios[:known])
-
     def encode(self, vae: Any, images: Tensor, model: Any = None) -> Tensor:
-        """Latents (n, c, [t,] h, w) of pictures (frames, h, w, 3), in the model's scale where there is one."""
         samples = vae.encode(images[..., :3])
         samples = streams_of(samples)[0].float().cpu()
         return samples if model is None else model.model.process_latent_in(samples)
 
 
+def ksampler(model: Any, name: str, steps: int, scheduler: str, denoise: float) -> Any:
+    """The host's KSampler, which knows the schedules."""
+    return comfy.samplers.KSampler(
+        model, steps, model.load_device, name, scheduler, denoise, model_options=model.model_options
+    )
+
+
+def fit_empty(model: Any, latent: Latent) -> Any:
+    """The samples of a LATENT as this model wants them; the host knows how, each version with other arguments."""
+    known = len(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters) - 2
+    ratios = [latent.get(name) for name in ("downscale_ratio_spacial", "downscale_ratio_temporal")]
+    return comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios[:known])
+
+
 def run(
     model: Any,
-    prompts: tuple[list, list, float],
+    prompts: Prompts,
     sampler: Any,
     sigmas: Tensor,
     noise: Any,
     samples: Any,
     mask: Any,
     seed: int,
-    callback: Callable | None = None,
+    callback: Callback | None = None,
 ) -> Any:
     """Play a sampler in the host's usual guider."""
     positive, negative, cfg = prompts
@@ -224,8 +218,8 @@ def handed_on(latent: Latent, samples: Any) -> Latent:
     return {**{key: value for key, value in latent.items() if key not in ratios}, "samples": samples}
 
 
-def network_word(model: Any) -> str:
-    """A word for the kind and the shapes of a network, the same for all weights of it."""
+def network_digest(model: Any) -> str:
+    """The kind of a network and a digest of its shapes, the same for all weights of it."""
     import hashlib
 
     network = model.model

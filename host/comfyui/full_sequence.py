@@ -19,25 +19,17 @@ from ...samplers.flow import TIMESTEPS
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
 from ...samplers.guidance import apply_cfg
 from ...samplers.noise import row_generators
-from ...samplers.noise_schedule import NoiseSchedule, schedule_of
+from ...samplers.noise_schedule import schedule_of
 from ...samplers.time_left import TimeEstimator, time_left
 from .progress import say
 
-LEAST_SHARE = 4.9e-8  # of the data at a level without any: its sigma would be infinite, and this is all noise as well
-
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
-
-
-def level_sigmas(schedule: NoiseSchedule) -> Tensor:
-    """The host's sigma of each level, (1000,) float64: deviation of the noise where the data keeps its size."""
-    alphas_cumprod = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64).clamp_min(LEAST_SHARE)
-    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
 def sampled_sigmas(model: Any, sampler: FullSequenceSampler) -> Tensor:
     """The host's sigmas at the steps of `sampler`, and 0; patches read them."""
     if sampler.family == "diffusion":
-        sigmas = level_sigmas(schedule_of(model.model.info.family)).float()
+        sigmas = schedule_of(model.model.info.family).sigmas.float()
         return torch.cat([sigmas[[int(level) for level in sampler.timesteps]], torch.zeros(1)])
     return torch.tensor([*(timestep / TIMESTEPS for timestep in sampler.timesteps), 0.0])
 

@@ -1,4 +1,4 @@
-"""The host inside ComfyUI. The pieces live beside this file as `comfy_*.py`; this one is the surface that nodes see."""
+"""The host inside ComfyUI; the work is done by the files beside this one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import draw_noise
 from ...samplers.stages import PyramidStages
+from ..checks import expect
 from ..folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
+from ..protocol import Conditioning, Latent
 from . import model as comfy_model
 from . import text as comfy_text
 from .any_model import AnyModel
@@ -37,8 +39,6 @@ OWN_KIND = "pyramid_video"
 
 class ComfyHost:
     """ComfyUI's folders, devices, memory, progress bar and wires."""
-
-    name = "comfy"
 
     def __init__(self) -> None:
         """Add a kind of folder for official models to the host's; the bundled weights stay in our own lists.
@@ -57,7 +57,6 @@ class ComfyHost:
 
     @property
     def preview_colours(self) -> Path:
-        """Where the fitted colours of previews are kept."""
         return self.output_dir / "preview_colours"
 
     @property
@@ -72,83 +71,65 @@ class ComfyHost:
 
     @property
     def device(self) -> torch.device:
-        """Where models are run."""
         return comfy.model_management.get_torch_device()
 
     def list_models(self, kind: str) -> list[str]:
-        """Names of the models of a kind, one of `folders.KINDS`."""
         return self.folders.list(kind)
 
     def find_model(self, kind: str, name: str) -> Path:
-        """The path of a listed model; FileNotFoundError names the nearest."""
         return self.folders.find(kind, name)
 
     def list_inputs(self, extensions: Sequence[str]) -> list[str]:
-        """Names of the input files with one of the extensions."""
         return list_files([Path(folder_paths.get_input_directory())], extensions)
 
     def input_file(self, name: str) -> Path:
-        """The path of an input file; ValueError when the name leaves the folder, FileNotFoundError without one."""
         return find_file([Path(folder_paths.get_input_directory())], name, "input file")
 
     def input_folder(self, name: str) -> Path:
-        """The path of a folder below the input folder; errors as for `input_file`."""
         return find_folder([Path(folder_paths.get_input_directory())], name, "input folder")
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Any:
-        """A transformer as MODEL."""
         return comfy_model.load_model(path, weight_dtype)
 
     def load_vae(self, path: Path) -> PyramidVAE:
-        """A video VAE as VAE."""
         return PyramidVAE(path)
 
     def load_text_encoder(self, path: Path) -> Any:
-        """A text encoder, ours or an official folder, as CLIP."""
         return comfy_text.load_text_encoder(path)
 
-    def encode_prompt(self, clip: Any, text: str) -> list[list[Any]]:
-        """CONDITIONING of a text of any length, as the model that belongs to `clip` was trained with."""
+    def encode_prompt(self, clip: Any, text: str) -> Conditioning:
         return comfy_text.encode(clip, text)
 
     def most_tokens(self, clip: Any) -> int | None:
-        """How many tokens of a text our own text encoder reads; None for others, whose features tell."""
         ours = getattr(getattr(clip, "tokenizer", None), "ours", None)
         return None if ours is None else ours.max_tokens
 
     def vocabulary(self, clip: Any) -> Vocabulary | None:
-        """What the text encoder that comes with the pack can be asked for; None for all others."""
         return getattr(getattr(getattr(clip, "tokenizer", None), "ours", None), "vocabulary", None)
 
     def model_info(self, model: Any) -> ModelInfo:
-        """The numbers of a MODEL; ValueError when something else is wired there."""
-        info = getattr(getattr(model, "model", None), "info", None)
-        return expect(info, ModelInfo, getattr(model, "model", model), "MODEL", "Load video model")
+        network = getattr(model, "model", model)
+        hint = "; models of other kinds run in KSampler"
+        return expect(getattr(network, "info", None), ModelInfo, "MODEL", "Load video model", network, hint)
 
     def shift_of(self, model: Any) -> float:
-        """How far a flow shifts its noise levels as a rule; a block between may have changed it."""
+        """As every host; a block between may have changed it."""
         family = self.model_info(model).family
         return float(getattr(model.get_model_object("model_sampling"), "shift", family.shift))
 
     def vae_info(self, vae: Any) -> VAEInfo:
-        """The numbers of a VAE; ValueError when something else is wired there."""
         info = getattr(vae, "info", None) or wan_info(vae)
-        return expect(info, VAEInfo, getattr(vae, "first_stage_model", None) or vae, "VAE", "Load video VAE")
+        return expect(info, VAEInfo, "VAE", "Load video VAE", getattr(vae, "first_stage_model", None) or vae)
 
     def make_sampler(self, stages: PyramidStages | None, history: History | None) -> PyramidSampler:
-        """SAMPLER that plays `stages`."""
         return PyramidSampler(stages, history)
 
     def make_guider(
-        self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, guidance: PyramidGuidance
     ) -> PyramidGuider:
-        """GUIDER that asks `model`; without a negative prompt there is no guidance."""
         return PyramidGuider(model, positive, negative, guidance)
 
-    def sample(
-        self, guider: PyramidGuider, sampler: PyramidSampler, latent: dict[str, Any], seed: int
-    ) -> dict[str, Any]:
-        """Make the clip whose size and length `latent` says; its samples are in the VAE's scale."""
+    def sample(self, guider: PyramidGuider, sampler: PyramidSampler, latent: Latent, seed: int) -> Latent:
         patcher = guider.model_patcher
         empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
         samples = guider.sample(
@@ -165,13 +146,12 @@ class ComfyHost:
         self,
         model: Any,
         sampler: FullSequenceSampler,
-        positive: list,
-        negative: list | None,
+        positive: Conditioning,
+        negative: Conditioning | None,
         scale: float,
-        latent: dict[str, Any],
+        latent: Latent,
         seed: int,
-    ) -> dict[str, Any]:
-        """Make all frames of the clip at once; guidance `scale` 1 is the positive prompt alone."""
+    ) -> Latent:
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
         samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
             draw_noise(empty.shape, seed),
@@ -185,55 +165,40 @@ class ComfyHost:
 
     @property
     def sampler_names(self) -> list[str]:
-        """The host's samplers, for widgets."""
         return list(comfy.samplers.KSampler.SAMPLERS)
 
     @property
     def scheduler_names(self) -> list[str]:
-        """The host's schedules, for widgets."""
         return list(comfy.samplers.KSampler.SCHEDULERS)
 
     @property
     def any_model(self) -> AnyModel:
-        """The pyramid for models of all kinds."""
         return AnyModel()
 
     def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
-        """Pictures `(frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the clips of a batch follow each other."""
         self.vae_info(vae)
         ours = isinstance(vae, PyramidVAE)
         video = vae.decode(samples, chunk=chunk, tile=tile) if ours else decode_units(vae, samples, tile)
         return video.flatten(0, 1)
 
     def encode(self, vae: Any, images: Tensor) -> Tensor:
-        """Latents `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
         self.vae_info(vae)
         return vae.encode(images) if isinstance(vae, PyramidVAE) else encode_units(vae, images)
 
     def fingerprint(self, wire: Any) -> str:
-        """A word that tells the weights of a VAE or CLIP from others."""
         network = getattr(wire, "first_stage_model", None)
         return fingerprint(wire.cond_stage_model if network is None else network)
 
     def free_memory(self) -> None:
-        """Take all models off the device: what follows needs it for itself."""
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
 
     def show_note(self, text: str) -> None:
-        """Put a text on the running node at once; its answer says it again for those that read only that."""
+        """As every host; the node's output says it again for those that read only that."""
         show_on_node({"text": [text]})
 
     def progress(self, total: int) -> Bar:
-        """A bar on the running node for a piece of work of `total` steps."""
         return Bar(total)
 
-
-def expect(info: Any, kind: type, value: Any, wire: str, source: str) -> Any:
-    """Give back the info of what a wire carries, or say what was wired instead."""
-    if not isinstance(info, kind):
-        other = "; models of other kinds run in KSampler" if wire == "MODEL" else ""
-        raise ValueError(
-            f"this {wire} is a {type(value).__name__}, not one that '{source}' makes: wire that block here{other}"
-        )
-    return info
+    def end_progress(self) -> None:
+        """Nothing: ComfyUI takes the bar away with the node."""

@@ -26,7 +26,6 @@ from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
 from .conds import PaddedText, TextLengths, without_padding
 from .forward import attention_for, prepared
-from .full_sequence import level_sigmas
 from .networks import NETWORKS, HostNetwork
 from .noise_levels import check_noise_levels
 
@@ -56,7 +55,7 @@ class VideoModel(comfy.model_base.BaseModel):
         super().__init__(config, kind, device=torch.device("meta"), unet_model=network)
         self.info = info
         if schedule is not None:
-            self.model_sampling.set_sigmas(level_sigmas(schedule))
+            self.model_sampling.set_sigmas(schedule.sigmas)
         self.trained_sampling = (self.model_sampling,)  # a tuple: another may take its place among the modules
 
     def apply_model(self, x: Tensor, t: Tensor, *args, transformer_options: dict | None = None, **kw) -> Tensor:

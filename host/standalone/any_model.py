@@ -32,18 +32,18 @@ from ...samplers.spectral import (
     size_of,
 )
 from ...samplers.spectral_stages import SpectralStages, check_jump
-from .sampling import check_channels, guided_model
+from ..checks import check_latent
+from ..protocol import Latent, Prompts
+from .sampling import guided_model
 from .wires import VAE, Model, resident
 
 Clean = Callable[[Tensor, float], Tensor]  # (state, sigma) -> clean estimate
 Callback = Callable[[int], None]  # steps done
-Latent = dict[str, Any]
-LEAST_SHARE = 4.9e-8  # of the data at a level without any: its sigma would be infinite
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One clip of a batch of one or more: what is asked for every part of the schedule."""
+    """One run over a batch: what every part of the schedule needs."""
 
     clean: Clean
     solver: str
@@ -83,13 +83,12 @@ class Run:
 
 
 class AnyModel:
-    """What our models of one size are asked for."""
+    """The pyramid for our models of one size: `protocol.AnyModel`."""
 
     def __init__(self, progress: Callable[[int], Any]) -> None:
-        self.progress = progress
+        self._progress = progress
 
     def info(self, model: Model) -> PictureInfo:
-        """What a pyramid has to know of a MODEL."""
         family = model.info.family
         if family.name not in ("flow", "diffusion"):
             raise ValueError(
@@ -110,20 +109,18 @@ class AnyModel:
         return torch.tensor([*levels[-steps:], 0.0])
 
     def free_memory(self) -> int:
-        """Bytes of the computer's memory that are free; where the system does not say, as many as it likes."""
+        """As everywhere; where the system does not say, more than anybody needs."""
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             return sys.maxsize
 
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
-        """Latents (1, c, t, h, w) of pictures (frames, h, w, 3), in the model's scale where there is one."""
         frames = vae.info.frames_of(vae.info.latent_frames_of(len(images)))  # as many as fit
         samples = vae.encode(images[:frames], 2 * vae.info.time_compression)
         return samples if model is None else model.latent_format.normalize(samples)
 
     def picture(self, latent: Latent) -> Tensor:
-        """The samples of a LATENT."""
         return latent["samples"]
 
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> Any:
@@ -136,24 +133,32 @@ class AnyModel:
     def sample(
         self,
         model: Model,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         stages: SpectralStages,
         sigmas: Tensor,
         latent: Latent,
         seed: int,
     ) -> Latent:
-        """Make the clips of a batch, climbing `stages`; `prompts` are positive, negative and cfg."""
-        check_channels(model, latent["samples"], "latent")
+        check_latent(model.info, latent["samples"])
         clean = model.latent_format.normalize(latent["samples"]) if latent["samples"].any() else latent["samples"]
-        made = self.run(model, prompts, sampler_name, stages, sigmas, clean, seed)
+        made = self._run(model, prompts, sampler_name, stages, sigmas, clean, seed)
         return {**latent, "samples": model.latent_format.denormalize(made).float().cpu()}
 
-    def run(self, model, prompts, sampler_name, stages, sigmas, latent: Tensor, seed: int) -> Tensor:
+    def _run(
+        self,
+        model: Model,
+        prompts: Prompts,
+        sampler_name: str,
+        stages: SpectralStages,
+        sigmas: Tensor,
+        latent: Tensor,
+        seed: int,
+    ) -> Tensor:
         """A whole run, from a normalised `latent`, zeros for one from noise; normalised."""
         info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
         segments = stages.plan(size_of(latent), info.patch, levels, info.scaling, info.latents)
-        bar = self.progress(len(levels) - 1)
+        bar = self._progress(len(levels) - 1)
         try:
             with resident(model.network, model.device):
                 run = Run(
@@ -171,7 +176,7 @@ class AnyModel:
     def draft(
         self,
         model: Model,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         stages: SpectralStages,
         sigmas: Tensor,
@@ -179,8 +184,7 @@ class AnyModel:
         seeds: list[int],
         jump: int,
     ) -> tuple[Latent, Latent]:
-        """One draft for each seed that stops before jump 1, 2, ..., and what they show at their size."""
-        check_channels(model, latent["samples"], "latent")
+        check_latent(model.info, latent["samples"])
         info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
         shape = latent["samples"].shape
         segments = stages.plan(size_of(latent["samples"]), info.patch, levels, info.scaling, info.latents)
@@ -188,7 +192,7 @@ class AnyModel:
         samples = latent["samples"][:1]
         start = model.latent_format.normalize(samples) if samples.any() else samples
         rows, clips = [], []
-        bar = self.progress(len(seeds) * segments[jump].first_step)
+        bar = self._progress(len(seeds) * segments[jump].first_step)
         try:
             with resident(model.network, model.device):
                 clean = clean_estimate(model, prompts, 1)
@@ -201,19 +205,18 @@ class AnyModel:
                     clips.append(model.latent_format.denormalize(shown).float().cpu())
                     tensors = {"state": [state.cpu()], "noise": [noise.cpu()], "latent": [start]}
                     shares = stages.shares(size_of(noise), info.latents)
-                    rows.append(pack_draft(Draft(word_of(model), seed, stages.scales, shares, levels, jump, tensors)))
+                    rows.append(
+                        pack_draft(Draft(model_digest(model), seed, stages.scales, shares, levels, jump, tensors))
+                    )
         finally:
             bar.close()
         return {"samples": torch.cat(rows)}, {"samples": torch.cat(clips)}
 
-    def finish_draft(
-        self, model: Model, prompts: tuple[list, list, float], sampler_name: str, latent: Latent
-    ) -> Latent:
-        """Go on with every draft of a LATENT where it stopped."""
+    def finish_draft(self, model: Model, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
         drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
         for draft in drafts:
-            draft.check_model(word_of(model))
-        made, bar = [], self.progress(sum(len(draft.sigmas) - 1 for draft in drafts))
+            draft.check_model(model_digest(model))
+        made, bar = [], self._progress(sum(len(draft.sigmas) - 1 for draft in drafts))
         try:
             with resident(model.network, model.device):
                 clean, done = clean_estimate(model, prompts, 1), 0
@@ -232,22 +235,21 @@ class AnyModel:
     def finish_clip(
         self,
         model: Model,
-        prompts: tuple[list, list, float],
+        prompts: Prompts,
         sampler_name: str,
         sigmas: Tensor,
         clip: Latent,
         latent: Latent,
         seed: int,
     ) -> Latent:
-        """Bring a clean clip to the size of `latent`, with the model's own detail from the first of `sigmas` on."""
-        check_channels(model, clip["samples"], "clip")
+        check_latent(model.info, clip["samples"], "clip")
         large = resample_picture(model.latent_format.normalize(clip["samples"]), size_of(latent["samples"]))
-        made = self.run(model, prompts, sampler_name, SpectralStages((1.0,)), sigmas, large, seed)
+        made = self._run(model, prompts, sampler_name, SpectralStages((1.0,)), sigmas, large, seed)
         return {"samples": model.latent_format.denormalize(made).float().cpu()}
 
 
-def clean_estimate(model: Model, prompts: tuple[list, list, float], batch: int) -> Clean:
-    """The guided model as ComfyUI asks it: for the clean clip, of a state at a level of its own scaling."""
+def clean_estimate(model: Model, prompts: Prompts, batch: int) -> Clean:
+    """The guided model as ComfyUI calls it: the clean clip, from a state at a level of its own scaling."""
     guided = guided_model(model, *prompts, batch)
     if model.info.family.name == "flow":
         return lambda x, sigma: x - sigma * guided(x, TIMESTEPS * sigma)
@@ -269,10 +271,9 @@ def level_table(model: Model) -> list[float]:
     if family.name == "flow":
         even = [(step + 1) / NUM_TRAIN_TIMESTEPS for step in range(NUM_TRAIN_TIMESTEPS)]
         return [shift_sigma(level, family.shift) for level in even]
-    alphas = [max(share, LEAST_SHARE) for share in schedule_of(family).alphas_cumprod]
-    return [math.sqrt((1 - share) / share) for share in alphas]
+    return schedule_of(family).sigmas.tolist()
 
 
-def word_of(model: Model) -> str:
-    """A word for a network with its weights."""
+def model_digest(model: Model) -> str:
+    """The kind of a network and a digest of its weights."""
     return f"{model.info.kind} {fingerprint(model.network)[:12]}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from ...models.checkpoint_info import CheckpointInfo
+
 
 def choose_device(name: str | None) -> torch.device:
     """The device called `name`, or the best there is; ValueError names what there is instead."""
@@ -44,3 +46,12 @@ def free_memory(device: torch.device) -> int:
         return psutil.virtual_memory().available
     held = backend.memory_reserved(device) - backend.memory_allocated(device)  # torch's own, but not in use
     return backend.mem_get_info(device)[0] + held
+
+
+def suited_dtype(info: CheckpointInfo, device: torch.device) -> torch.dtype:
+    """bfloat16 for what is large on an accelerator, else float32: small models and CPUs gain nothing from less."""
+    import torch
+
+    from ...models.checkpoint_dtypes import LARGE
+
+    return torch.bfloat16 if info.parameters >= LARGE and device.type != "cpu" else torch.float32

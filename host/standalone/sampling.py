@@ -1,9 +1,8 @@
-"""SAMPLER, GUIDER and NOISE where there is no ComfyUI: the pyramid sampler asking the network directly."""
+"""SAMPLER, GUIDER and NOISE where there is no ComfyUI: the pyramid sampler calling the network directly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,10 @@ from ...samplers.noise import draw_noise, row_generators
 from ...samplers.presets import resolve_defaults, units_of
 from ...samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
 from ...samplers.stages import PyramidStages
+from ..checks import check_latent, check_text
+from ..protocol import Conditioning, Latent
 from .devices import free_memory
-from .wires import Conditioning, Model, Text, resident
+from .wires import Model, Text, resident
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class Guider:
     def velocity(self, batch: int) -> Velocity:
         """The guided velocity; negative rows share a forward with the positive ones and come first."""
         model, guided = self.model, self.negative is not None and self.guidance.enabled
-        prompts = [self.negative, self.positive] if guided else [self.positive]
-        text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+        text = text_of(model, batch, self.positive, self.negative if guided else None)
         cache: KVCache | None = None
 
         def velocity(x: Tensor, info: StepInfo) -> Tensor:
@@ -58,28 +58,29 @@ class Guider:
                 return torch.zeros_like(x)
             cache = cache or KVCache(free_memory(x.device) // 2)  # the rest is for what forwards need
             timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
-            rows = x.repeat(len(prompts), 1, 1, 1, 1)
+            rows = x.repeat(len(text.tokens) // batch, 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
             output = model.velocity(rows, timestep, info.history, text, keep)
-            return self.guidance.combine(*output.chunk(2), info.unit) if guided else output
+            if not guided:
+                return output
+            negative, positive = output.chunk(2)
+            return self.guidance.combine(negative, positive, info.unit)
 
         return velocity
 
 
-def sample(
-    guider: Guider, sampler: PyramidSampler, latent: dict[str, Any], seed: int, callback: Callback | None
-) -> dict[str, Any]:
+def sample(guider: Guider, sampler: PyramidSampler, latent: Latent, seed: int, callback: Callback | None) -> Latent:
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
-    check_channels(model, latent["samples"], "latent")
+    check_latent(model.info, latent["samples"])
     info = model.info
     stages, history = resolve_defaults(info, sampler.stages, sampler.history)
     plan_units(latent["samples"], stages, history, units_of(info))  # before anything is moved to the device
     noise = draw_noise(shape, seed).to(model.device)
 
     def normalize(start: Tensor) -> Tensor:
-        check_channels(model, start, "start image's latent")
+        check_latent(model.info, start, "start image's latent")
         return model.latent_format.normalize(start.to(noise))
 
     with resident(model.network, model.device):
@@ -101,13 +102,13 @@ def sample_full_sequence(
     model: Model,
     sampler: FullSequenceSampler,
     prompts: tuple[Conditioning, Conditioning | None, float],
-    latent: dict[str, Any],
+    latent: Latent,
     seed: int,
     callback: StepCallback,
-) -> dict[str, Any]:
+) -> Latent:
     """Play `sampler` for a LATENT whose samples say size and length; `prompts` are positive, negative, guidance."""
     shape = latent["samples"].shape
-    check_channels(model, latent["samples"], "latent")
+    check_latent(model.info, latent["samples"])
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
         guided = guided_model(model, *prompts, shape[0], sampler.zero_star)
@@ -125,27 +126,26 @@ def guided_model(
 ) -> ModelCall:
     """The guided model; without a negative prompt, or at scale 1, it evaluates one row a clip, not two."""
     guided = negative is not None and scale != 1
-    prompts = [negative, positive] if guided else [positive]
-    text = join_texts([rows_of(prompt, batch, model) for prompt in prompts], model)
+    text = text_of(model, batch, positive, negative if guided else None)
 
     def evaluate(x: Tensor, timestep: float) -> Tensor:
         timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
-        output = model.velocity(x.repeat(len(prompts), 1, 1, 1, 1), timesteps, (), text)
-        return apply_cfg(*output.chunk(2), scale, zero_star) if guided else output
+        output = model.velocity(x.repeat(len(text.tokens) // batch, 1, 1, 1, 1), timesteps, (), text)
+        if not guided:
+            return output
+        of_negative, of_positive = output.chunk(2)
+        return apply_cfg(of_negative, of_positive, scale, zero_star)
 
     return evaluate
 
 
-def check_channels(model: Model, latent: Tensor, what: str) -> None:
-    """Refuse a latent that another VAE made."""
-    if latent.ndim != 5:
-        raise ValueError(
-            f"the {what} has shape {tuple(latent.shape)}; a video latent has (batch, channel, frame, row, column)"
-        )
-    if latent.shape[1] != model.info.latent_channels:
-        raise ValueError(
-            f"the {what} has {latent.shape[1]} channels, but the model is {model.info}: use the VAE that belongs to it"
-        )
+def text_of(model: Model, batch: int, positive: Conditioning, negative: Conditioning | None) -> Text:
+    """The prompts as the network reads them, each for all clips of the batch; negative rows come first."""
+    rows = [rows_of(prompt, batch, model) for prompt in (negative, positive) if prompt is not None]
+    tokens, mask = model.network.join_texts([tokens for tokens, _ in rows])
+    vectors = [pooled for _, pooled in rows if pooled is not None]
+    pooled = torch.cat(vectors).to(model.device, model.dtype) if vectors else None
+    return Text(tokens.to(model.device, model.dtype), mask, pooled)
 
 
 def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor | None]:
@@ -159,21 +159,8 @@ def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tenso
         )
     tokens, extras = conditioning[0]
     pooled = extras.get("pooled_output")
-    if not model.info.reads(tokens, pooled):
-        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
-        raise ValueError(
-            f"the prompt is {tokens.shape[-1]} wide with {vector}, but the model is {model.info}: "
-            "use the text encoder that belongs to it"
-        )
+    check_text(model.info, tokens, pooled)
     if batch % len(tokens):
         raise ValueError(f"{len(tokens)} prompts do not divide over a batch of {batch} clips")
     repeats = batch // len(tokens)
     return tokens.repeat(repeats, 1, 1), pooled.repeat(repeats, 1) if model.info.pooled_width else None
-
-
-def join_texts(prompts: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
-    """Stack the prompts as the network reads them."""
-    tokens, mask = model.network.join_texts([tokens for tokens, _ in prompts])
-    pooled = torch.cat([pooled for _, pooled in prompts]) if model.info.pooled_width else None
-    place = {"device": model.device, "dtype": model.dtype}
-    return Text(tokens.to(**place), mask, None if pooled is None else pooled.to(**place))

@@ -17,12 +17,13 @@ from ...models.checkpoints import CheckpointInfo
 from ...models.knowledge import Vocabulary
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
+from ..checks import expect
+from ..protocol import Conditioning
 from .devices import free_memory
 
 log = logging.getLogger(__name__)
 
 OnChunk = Callable[[int, int], None]
-Conditioning = list[list[Any]]
 
 
 @contextmanager
@@ -59,24 +60,24 @@ class Model:
     """A transformer with the numbers that belong to it."""
 
     def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device, dtype: torch.dtype) -> None:
-        self.network = network
-        self.latent_format = info.latent_format
+        self.network: Any = network
+        self.info = ModelInfo.of(info)
+        self.latent_format = self.info.latent_format
         self.device = device
         self.dtype = dtype  # to compute in; float8 weights are stored in less
-        self.info = ModelInfo.of(info)
 
     def velocity(
         self, x: Tensor, timestep: Tensor, history: Any, text: Text, cache_slot: CacheSlot | None = None
     ) -> Tensor:
-        """What the network answers for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
+        """What the network predicts for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
 
         `history`: clips, oldest first, or `HistoryLevels`; its rows are repeated to `b`.
         `cache_slot` spares Pyramid Flow what an earlier unit has worked out.
         """
-        answer = self.network.predict(
+        output = self.network.predict(
             x.to(self.dtype), timestep, history, text.tokens, text.mask, text.pooled, cache_slot
         )
-        return answer.to(x.dtype)
+        return output.to(x.dtype)
 
     def with_network(self, network: nn.Module) -> Model:
         """The same model with another network in place of its own."""
@@ -89,7 +90,7 @@ class VAE:
     """A video VAE: pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` on the other."""
 
     def __init__(self, network: nn.Module, info: CheckpointInfo, device: torch.device) -> None:
-        self.network = network
+        self.network: Any = network
         self.networks = (network,)
         self.device = device
         self.info = VAEInfo.of(info)
@@ -121,7 +122,7 @@ class VAE:
         raise AssertionError("unreachable: the last plan returns or raises")
 
     def _plans(self, latent: Tensor, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
-        """What was asked for and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
+        """What was wanted and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
         space, size = self.info.space_compression, next(self.network.parameters()).element_size()
         fewer = [(pieces, tile) for pieces in (8, 4, 2, 1) if chunk is None or pieces < chunk]
         plans = [(chunk, tile), *fewer, *((1, edge) for edge in (512, 256) if tile is None or edge < tile)]
@@ -192,3 +193,12 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
             release_memory(device)
 
     return TextModel(encode if device.type != "cpu" else official.encode, official.networks)
+
+
+def apply_lora(model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:
+    """A MODEL with a LoRA, a file or its tensors, in its weights; the one that is given stays as it is."""
+    from ...models.lora import load_lora, lora_parts, merge_lora
+
+    expect(model, Model, "MODEL", "Load video model")
+    parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, "this LORA_MODEL")
+    return model.with_network(merge_lora(model.network, parts, strength, model.dtype))

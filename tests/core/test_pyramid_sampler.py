@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, join_texts, sample
+from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sample, text_of
 from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models.model_info import ModelInfo
 from pyramid_video.models.transformer import PyramidTransformer
@@ -295,7 +295,8 @@ def test_without_guidance_the_network_is_asked_for_one_row(first, rows):
 
 def test_only_the_mask_of_the_text_stays_on_the_cpu():
     """The network makes its own mask there; from another place each forward would wait to fetch it."""
-    text = join_texts([(torch.ones(1, n, 4), torch.ones(1, 3)) for n in (2, 5)], small_model(device="meta"))
+    short, long = ([[torch.ones(1, n, 4), {"pooled_output": torch.ones(1, 3)}]] for n in (2, 5))
+    text = text_of(small_model(device="meta"), 1, long, short)
     assert {text.tokens.device.type, text.pooled.device.type} == {"meta"}
     assert text.mask.tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
 

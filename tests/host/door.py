@@ -60,7 +60,7 @@ def open_door(comfyui: Path, root: Path, base: Path) -> SimpleNamespace:
     from pyramid_video.samplers.stages import make_stages
 
     host = get_host()
-    assert host.name == "comfy"
+    assert type(host).__name__ == "ComfyHost"
     path = {kind: host.find_model(kind, name) for kind, name in zip(TINY_KINDS, TINY_NAMES, strict=True)}
     clip = host.load_text_encoder(path["text_encoders"])
     door = SimpleNamespace(host=host, core=core, torch=torch, path=path, clip=clip, guidance=PyramidGuidance(7.0, 7.0))

@@ -104,6 +104,7 @@ def check_masks_that_change_inside_a_chunk_give_each_frame_its_prompt(door):
 
 
 def check_cores_lora_on_helios_is_the_one_without_the_host(door):
+    from pyramid_video.host.standalone.wires import apply_lora
     from pyramid_video.models.lora import save_lora
 
     torch, alone = door.torch, without_host(door)
@@ -118,7 +119,7 @@ def check_cores_lora_on_helios_is_the_one_without_the_host(door):
             state[f"{name}.alpha"] = torch.tensor(1.0)
     path = save_lora(door.path["diffusion_models"].parents[1] / "loras" / "helios.safetensors", state, {})
     patched = door.core.LoraLoaderModelOnly().load_lora_model_only(load(door), path.name, 0.7)[0]
-    merged = alone.apply_lora(alone.load_model(door.official / TOP / "transformer", "fp32"), path, 0.7)
+    merged = apply_lora(alone.load_model(door.official / TOP / "transformer", "fp32"), path, 0.7)
     made = clip(door, patched)
     close(door, made, clip(door, merged, host=alone))
     assert differs(made, clip(door, load(door)))

@@ -40,9 +40,10 @@ def check_cores_lora_loader_takes_our_files(door):
 
 def check_cores_lora_loader_gives_what_the_runner_gives(door):
     from pyramid_video.host.standalone.host import StandaloneHost
+    from pyramid_video.host.standalone.wires import apply_lora
 
     alone = StandaloneHost(door.path["diffusion_models"].parents[1], silent=True, device="cpu")
-    model = alone.apply_lora(alone.load_model(door.path["diffusion_models"]), alone.find_model("loras", LORA), 0.7)
+    model = apply_lora(alone.load_model(door.path["diffusion_models"]), alone.find_model("loras", LORA), 0.7)
     guider = alone.make_guider(model, door.positive, door.negative, door.guidance)
     sampler = alone.make_sampler(door.sampler.stages, door.sampler.history)
     there = alone.sample(guider, sampler, door.latent(), 5)["samples"]

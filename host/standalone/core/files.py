@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ....media.clips import read_picture
 from ....media.video_reader import VIDEOS
@@ -14,12 +14,15 @@ from ...folders import resolve_inside
 from ..video import Clip, named, read_clip, to_floats, write_mp4
 from .saving import expand, graph_metadata, save_as
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLIP_EXTENSIONS = (*VIDEOS, ".gif", ".webp")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 
 
-def open_pictures(path: Path):
+def open_pictures(path: Path) -> tuple[Tensor, Tensor]:
     """All frames of a picture file as `(n, h, w, 3)` in 0..1, and what is transparent as `(n, h, w)`."""
     with named(path):
         frames = read_picture(path)
@@ -33,14 +36,14 @@ class LoadImage:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"image": (get_host().list_inputs(IMAGE_EXTENSIONS), {"image_upload": True})}}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, image: Any = None):
+    def VALIDATE_INPUTS(cls, image: Any = None) -> bool | str:
         return missing_input(image)
 
-    def load(self, image: str):
+    def load(self, image: str) -> tuple[Any, ...]:
         return open_pictures(get_host().input_file(image))
 
 
@@ -50,14 +53,14 @@ class LoadVideo:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"file": (get_host().list_inputs(CLIP_EXTENSIONS), {"video_upload": True})}}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, file: Any = None):
+    def VALIDATE_INPUTS(cls, file: Any = None) -> bool | str:
         return missing_input(file)
 
-    def load(self, file: str):
+    def load(self, file: str) -> tuple[Any, ...]:
         return (read_clip(get_host().input_file(file)),)
 
 
@@ -77,10 +80,10 @@ class GetVideoComponents:
     FUNCTION = "take_apart"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"video": ("VIDEO",)}}
 
-    def take_apart(self, video: Clip):
+    def take_apart(self, video: Clip) -> tuple[Any, ...]:
         return video.images, None, float(video.frame_rate)
 
 
@@ -90,11 +93,11 @@ class CreateVideo:
     FUNCTION = "create"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         fps = {"default": 30.0, "min": 1.0, "max": 120.0, "step": 1.0}
         return {"required": {"images": ("IMAGE",), "fps": ("FLOAT", fps)}, "optional": {"audio": ("AUDIO",)}}
 
-    def create(self, images, fps: float, audio=None):
+    def create(self, images: Tensor, fps: float, audio: Any = None) -> tuple[Any, ...]:
         return (Clip(images, Fraction(round(fps * 1000), 1000)),)
 
 
@@ -105,7 +108,7 @@ class SaveVideo:
     FUNCTION = "save"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "video": ("VIDEO",),
@@ -117,10 +120,12 @@ class SaveVideo:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, filename_prefix: Any = None):
+    def VALIDATE_INPUTS(cls, filename_prefix: Any = None) -> bool | str:
         return bad_prefix(filename_prefix)
 
-    def save(self, video: Clip, filename_prefix: str, format: str, codec: str, prompt=None, extra_pnginfo=None):
+    def save(
+        self, video: Clip, filename_prefix: str, format: str, codec: str, prompt: Any = None, extra_pnginfo: Any = None
+    ) -> dict[str, Any]:
         prefix = expand(filename_prefix, *video.get_dimensions())
         metadata = graph_metadata(prompt, extra_pnginfo)
         saved = save_as(get_host().output_dir, prefix, "mp4", lambda path: write_mp4(path, video, metadata))
@@ -134,17 +139,19 @@ class SaveImage:
     FUNCTION = "save"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
             "hidden": HIDDEN,
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, filename_prefix: Any = None):
+    def VALIDATE_INPUTS(cls, filename_prefix: Any = None) -> bool | str:
         return bad_prefix(filename_prefix)
 
-    def save(self, images, filename_prefix: str = "ComfyUI", prompt=None, extra_pnginfo=None):
+    def save(
+        self, images: Tensor, filename_prefix: str = "ComfyUI", prompt: Any = None, extra_pnginfo: Any = None
+    ) -> dict[str, Any]:
         prefix = expand(filename_prefix, images.shape[2], images.shape[1])
         metadata = graph_metadata(prompt, extra_pnginfo)
         saved = [save_as(get_host().output_dir, prefix, "png", png_writer(image, metadata)) for image in images]
@@ -162,7 +169,7 @@ def bad_prefix(prefix: Any) -> bool | str:
     return True
 
 
-def png_writer(image, metadata: Mapping[str, str]) -> Callable[[Path], None]:
+def png_writer(image: Tensor, metadata: Mapping[str, str]) -> Callable[[Path], None]:
     """A function that writes one picture `(h, w, c)` as PNG."""
 
     def write(path: Path) -> None:
@@ -185,10 +192,10 @@ class PreviewImage:
     FUNCTION = "show"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"images": ("IMAGE",)}, "hidden": HIDDEN}
 
-    def show(self, images, prompt=None, extra_pnginfo=None):
+    def show(self, images: Tensor, prompt: Any = None, extra_pnginfo: Any = None) -> dict[str, Any]:
         return {}
 
 

@@ -16,10 +16,10 @@ class VAEDecode:
     FUNCTION = "decode"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"samples": ("LATENT",), "vae": ("VAE",)}}
 
-    def decode(self, samples: dict[str, Any], vae):
+    def decode(self, samples: dict[str, Any], vae: Any) -> tuple[Any, ...]:
         return (get_host().decode(vae, samples["samples"], CHUNK),)
 
 
@@ -29,7 +29,7 @@ class VAEDecodeTiled:
     FUNCTION = "decode"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "samples": ("LATENT",),
@@ -44,12 +44,12 @@ class VAEDecodeTiled:
     def decode(
         self,
         samples: dict[str, Any],
-        vae,
+        vae: Any,
         tile_size: int,
         overlap: int = 64,
         temporal_size: int = 64,
         temporal_overlap: int = 8,
-    ):
+    ) -> tuple[Any, ...]:
         # Our VAE blends tiles and joins chunks by rules of its own, so the overlaps have nothing to say.
         chunk = max(2, temporal_size // get_host().vae_info(vae).time_compression)
         return (get_host().decode(vae, samples["samples"], chunk, tile_size),)
@@ -61,10 +61,10 @@ class VAEEncode:
     FUNCTION = "encode"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
-    def encode(self, pixels, vae):
+    def encode(self, pixels: Any, vae: Any) -> tuple[Any, ...]:
         return ({"samples": get_host().encode(vae, pixels)},)
 
 
@@ -74,7 +74,7 @@ class ImageScale:
     FUNCTION = "scale"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         side = {"default": 512, "min": 0, "max": LARGEST_SIDE, "step": 1}
         return {
             "required": {
@@ -86,7 +86,7 @@ class ImageScale:
             }
         }
 
-    def scale(self, image, upscale_method: str, width: int, height: int, crop: str):
+    def scale(self, image: Any, upscale_method: str, width: int, height: int, crop: str) -> tuple[Any, ...]:
         from torch.nn.functional import interpolate
 
         h, w = image.shape[1:3]

@@ -16,7 +16,7 @@ class CLIPLoader:
     FUNCTION = "load_clip"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "clip_name": (get_host().list_models("text_encoders"),),
@@ -25,7 +25,7 @@ class CLIPLoader:
             "optional": {"device": (["default", "cpu"], {"default": "default"})},
         }
 
-    def load_clip(self, clip_name: str, type: str = "wan", device: str = "default"):
+    def load_clip(self, clip_name: str, type: str = "wan", device: str = "default") -> tuple[Any, ...]:
         host = get_host()
         return (host.load_text_encoder(host.find_model("text_encoders", clip_name)),)
 
@@ -36,10 +36,10 @@ class VAELoader:
     FUNCTION = "load_vae"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"vae_name": (get_host().list_models("vae"),)}}
 
-    def load_vae(self, vae_name: str):
+    def load_vae(self, vae_name: str) -> tuple[Any, ...]:
         host = get_host()
         return (host.load_vae(host.find_model("vae", vae_name)),)
 
@@ -50,7 +50,7 @@ class LoraLoaderModelOnly:
     FUNCTION = "load_lora_model_only"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "model": ("MODEL",),
@@ -59,9 +59,10 @@ class LoraLoaderModelOnly:
             }
         }
 
-    def load_lora_model_only(self, model, lora_name: str, strength_model: float):
-        host = get_host()
-        return (host.apply_lora(model, host.find_model("loras", lora_name), strength_model),)
+    def load_lora_model_only(self, model: Any, lora_name: str, strength_model: float) -> tuple[Any, ...]:
+        from ..wires import apply_lora
+
+        return (apply_lora(model, get_host().find_model("loras", lora_name), strength_model),)
 
 
 class LoraModelLoader:
@@ -70,7 +71,7 @@ class LoraModelLoader:
     FUNCTION = "load_lora_model"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "model": ("MODEL",),
@@ -79,8 +80,10 @@ class LoraModelLoader:
             }
         }
 
-    def load_lora_model(self, model, lora: dict[str, Any], strength_model: float):
-        return (get_host().apply_lora(model, lora, strength_model),)
+    def load_lora_model(self, model: Any, lora: dict[str, Any], strength_model: float) -> tuple[Any, ...]:
+        from ..wires import apply_lora
+
+        return (apply_lora(model, lora, strength_model),)
 
 
 NODES = {node.__name__: node for node in (CLIPLoader, VAELoader, LoraLoaderModelOnly, LoraModelLoader)}

@@ -27,10 +27,10 @@ class CLIPTextEncode:
     FUNCTION = "encode"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"text": ("STRING", {"multiline": True, "dynamicPrompts": True}), "clip": ("CLIP",)}}
 
-    def encode(self, text: str, clip):
+    def encode(self, text: str, clip: Any) -> tuple[Any, ...]:
         return (get_host().encode_prompt(clip, without_weights(text)[0]),)
 
 
@@ -40,11 +40,11 @@ class RandomNoise:
     FUNCTION = "make"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         seed = {"default": 0, "min": 0, "max": LARGEST_SEED, "control_after_generate": True}
         return {"required": {"noise_seed": ("INT", seed)}}
 
-    def make(self, noise_seed: int):
+    def make(self, noise_seed: int) -> tuple[Any, ...]:
         from ..sampling import Noise
 
         return (Noise(noise_seed),)
@@ -56,7 +56,7 @@ class BasicScheduler:
     FUNCTION = "make"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "model": ("MODEL",),
@@ -66,7 +66,7 @@ class BasicScheduler:
             }
         }
 
-    def make(self, model, scheduler: str, steps: int, denoise: float):
+    def make(self, model: Any, scheduler: str, steps: int, denoise: float) -> tuple[Any, ...]:
         import torch
 
         return (torch.linspace(1, 0, steps + 1) * denoise,)
@@ -79,7 +79,7 @@ class SamplerCustomAdvanced:
     FUNCTION = "sample"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         wires = {
             "noise": "NOISE",
             "guider": "GUIDER",
@@ -89,7 +89,9 @@ class SamplerCustomAdvanced:
         }
         return {"required": {name: (kind,) for name, kind in wires.items()}}
 
-    def sample(self, noise, guider, sampler, sigmas, latent_image: dict[str, Any]):
+    def sample(
+        self, noise: Any, guider: Any, sampler: Any, sigmas: Any, latent_image: dict[str, Any]
+    ) -> tuple[Any, ...]:
         made = get_host().sample(guider, sampler, latent_image, noise.seed)
         return made, made
 

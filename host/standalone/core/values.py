@@ -12,7 +12,7 @@ class Primitive:
     DESCRIPTION = "A value that several inputs can share"
     FUNCTION = "give"
 
-    def give(self, value: Any):
+    def give(self, value: Any) -> tuple[Any, ...]:
         return (value,)
 
 
@@ -20,7 +20,7 @@ class PrimitiveInt(Primitive):
     RETURN_TYPES = ("INT",)
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"value": ("INT", {"min": -sys.maxsize, "max": sys.maxsize, "control_after_generate": True})}
         }
@@ -30,7 +30,7 @@ class PrimitiveFloat(Primitive):
     RETURN_TYPES = ("FLOAT",)
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"value": ("FLOAT", {"min": -sys.maxsize, "max": sys.maxsize})}}
 
 
@@ -38,7 +38,7 @@ class PrimitiveString(Primitive):
     RETURN_TYPES = ("STRING",)
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"value": ("STRING", {"default": ""})}}
 
 
@@ -46,7 +46,7 @@ class PrimitiveStringMultiline(Primitive):
     RETURN_TYPES = ("STRING",)
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"value": ("STRING", {"default": "", "multiline": True})}}
 
 
@@ -54,7 +54,7 @@ class PrimitiveBoolean(Primitive):
     RETURN_TYPES = ("BOOLEAN",)
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"value": ("BOOLEAN", {"default": False})}}
 
 
