@@ -140,8 +140,12 @@ def guided_model(
 
 
 def text_of(model: Model, batch: int, positive: Conditioning, negative: Conditioning | None) -> Text:
-    """The prompts as the network reads them, each for all clips of the batch; negative rows come first."""
-    rows = [rows_of(prompt, batch, model) for prompt in (negative, positive) if prompt is not None]
+    """The prompts of a batch of clips; negative rows come first."""
+    return join_texts([rows_of(prompt, batch, model) for prompt in (negative, positive) if prompt is not None], model)
+
+
+def join_texts(rows: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
+    """Stack tokens and pooled vectors as the network reads them."""
     tokens, mask = model.network.join_texts([tokens for tokens, _ in rows])
     vectors = [pooled for _, pooled in rows if pooled is not None]
     pooled = torch.cat(vectors).to(model.device, model.dtype) if vectors else None
