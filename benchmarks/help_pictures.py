@@ -25,7 +25,7 @@ from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
-from pyramid_video.nodes.comparison import beside_each_other, paper
+from pyramid_video.nodes.comparison import paper, side_by_side
 from pyramid_video.nodes.contact_sheet import standardised
 from pyramid_video.nodes.drawing import as_image
 from pyramid_video.training.run.validation import contact_sheet
@@ -39,7 +39,7 @@ QUALITIES = range(85, 24, -10)
 
 def shown(*clips: Tensor, labels: Sequence[str]) -> Tensor:
     """Clips as 'Compare clips' puts them beside each other, two in a row: the help panel is narrow."""
-    rows = [beside_each_other(clips[at : at + 2], labels[at : at + 2])[0] for at in range(0, len(clips), 2)]
+    rows = [side_by_side(clips[at : at + 2], labels[at : at + 2])[0] for at in range(0, len(clips), 2)]
     width = max(row.shape[2] for row in rows)
     empty = [paper(len(row), row.shape[1], width - row.shape[2], row) for row in rows]
     return torch.cat([torch.cat(row, dim=2) for row in zip(rows, empty, strict=True)], dim=1)

@@ -10,7 +10,7 @@ from .any_model_drawing import draw_plan, draw_scales
 from .any_model_inputs import CARE, KSAMPLER, SPECTRUM, STAGES, size_of_latent, stages_or_default
 from .block import Block, Choice, Float, Output, Text, Wire
 from .drawing import as_image, on_node
-from .messages import show_message
+from .messages import show_message, with_message
 
 if TYPE_CHECKING:
     from ..samplers.spectral_stages import SpectralStages
@@ -143,9 +143,9 @@ class AnySampler(Block):
     ):
         stages, host = stages_or_default(stages), get_host().any_model
         sigmas = host.sigmas(model, steps, scheduler, denoise)
-        notice = show_message(*run_summary(stages, model, latent_image, sigmas))
+        summary = run_summary(stages, model, latent_image, sigmas)
         made = host.sample(model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seed)
-        return {"ui": notice, "result": (made,)}
+        return with_message(made, summary)
 
 
 BLOCKS = (AnyStages, AnySamplerObject, AnySampler)

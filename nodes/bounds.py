@@ -37,7 +37,7 @@ def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) ->
         options = rest[0] if rest else {}
         low, high = options.get("min", -math.inf), options.get("max", math.inf)
         if isinstance(value, float) and not math.isfinite(value):  # an int may be too large to be looked at as a float
-            yield f"input {name!r} is {value}, which is no number"
+            yield f"input {name!r} is {value}, which is not a number"
         elif value < low:
             yield f"input {name!r} is {value}; the least is {low}"
         elif value > high:

@@ -1,4 +1,4 @@
-"""Clips beside each other, brought to one height and one length."""
+"""Clips side by side, brought to one height and one length."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ STRIP = 28  # height of the labels
 SMALLEST_LABELLED = 192  # height of a clip, so that there is room for words above it
 
 
-def beside_each_other(clips: Sequence[Tensor], labels: Sequence[str]) -> tuple[Tensor, list[str]]:
+def side_by_side(clips: Sequence[Tensor], labels: Sequence[str]) -> tuple[Tensor, list[str]]:
     """Join clips `(frames, h, w, c)` in 0..1 from left to right; labels may be fewer, or none.
 
     Lower clips are enlarged to the height of the highest, all to twice that or more where they are too small for
-    labels, and shorter ones stand still at their end. Returns the clip, of even width and height as video files want
+    labels, and shorter ones repeat their last frame. Returns the clip, of even width and height as video files want
     it, and a sentence for everything that was changed.
     """
     import torch
@@ -63,7 +63,7 @@ def fit(clip: Tensor, height: int, length: int) -> tuple[Tensor, str]:
         done.append(f"enlarged from {w}x{h} to {width}x{height}")
     if frames != length:
         clip = torch.cat([clip, clip[-1:].expand(length - frames, -1, -1, -1)])
-        done.append(f"ends after {frames} of {length} frames and then stands still")
+        done.append(f"ends after {frames} of {length} frames and repeats its last one")
     return clip, ", ".join(done)
 
 

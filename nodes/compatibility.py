@@ -30,7 +30,7 @@ def check_start_is_complete(vae: Any, latent_image: Any) -> None:
     if missing:
         raise ValueError(
             f"a start image also needs {' and '.join(missing)}: wire the video VAE into 'vae' and the sampler's "
-            "'Empty video latent' into 'latent_image', which tells the size to fit to"
+            "'Empty video latent' into 'latent_image', which sets the size to fit to"
         )
 
 
@@ -93,3 +93,9 @@ def check_texts_fit_model(info: ModelInfo, positive: list, negative: list | None
     check_conditioning(info, positive, "positive")
     if negative is not None:
         check_conditioning(info, negative, "negative")
+
+
+def check_dataset(dataset: Any, method: str) -> None:
+    """Refuse what is not a dataset of ours: one that has no such method."""
+    if not callable(getattr(dataset, method, None)):
+        raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")

@@ -1,4 +1,4 @@
-"""Blocks that say what the video shows: the prompt, and what of the past is remembered."""
+"""Blocks for what the video shows: the prompt, and the history with its start image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..host import get_host
 from ..models.prompt_weights import without_weights
 from .block import Block, Bool, Float, Int, Output, Text, Wire
 from .compatibility import check_latent_fits_vae, check_start_is_complete
-from .messages import show_message
+from .messages import with_message
 from .pictures import fill
 from .sampling_notes import PROMPT_NOTES
 
@@ -48,10 +48,10 @@ class EncodePrompt(Block):
     FUNCTION = "encode"
 
     def encode(self, clip, text, add_quality_words):
-        host, notices = get_host(), []
+        host, sentences = get_host(), []
         read, weighted = without_weights(text)
         if weighted:
-            notices.append(f"These models use no weights of words; the prompt is read as: {read}")
+            sentences.append(f"These models do not use weights of words; the prompt is read as: {read}")
         full_text = read + QUALITY_WORDS if add_quality_words else read
         conditioning = host.encode_prompt(clip, full_text)
         vocabulary = host.vocabulary(clip)
@@ -61,8 +61,8 @@ class EncodePrompt(Block):
             ]
         words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
         if words > tokens:  # every word is at least one token, so something was cut
-            notices.append(f"The prompt has {words} words; only its first {tokens} tokens are read, the rest is cut.")
-        return {"ui": show_message(*notices), "result": (conditioning,)} if notices else (conditioning,)
+            sentences.append(f"The prompt has {words} words; only its first {tokens} tokens are read; the rest is cut.")
+        return with_message(conditioning, sentences)
 
 
 class History(Block):
@@ -104,9 +104,9 @@ class History(Block):
         if start_image is None:
             return (PyramidHistory(depth or None, noise),)
         check_start_is_complete(vae, latent_image)
-        images, notices = fit_start(start_image, get_host().vae_info(vae), latent_image)
+        images, sentences = fit_start(start_image, get_host().vae_info(vae), latent_image)
         history = PyramidHistory(depth or None, noise, get_host().encode(vae, images))
-        return {"ui": show_message(*notices), "result": (history,)} if notices else (history,)
+        return with_message(history, sentences)
 
 
 def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Tensor, list[str]]:
@@ -121,29 +121,29 @@ def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
         info.space_compression * latent["samples"].shape[3],
         info.space_compression * latent["samples"].shape[4],
     )
-    notices = []
+    sentences = []
     count = info.frames_of(info.latent_frames_of(len(images)))
     if count != len(images):
-        notices.append(
+        sentences.append(
             f"The start clip has {len(images)} frames; the first {count} are used, because the VAE takes "
             f"{info.time_compression}k+1 frames{f' and {info.unit_frames} at a time' if info.unit else ''}."
         )
     if count >= frames:
         raise ValueError(
-            f"the start clip has {count} frames and the video only {frames}, so nothing is left to make: "
+            f"the start clip has {count} frames and the video only {frames}, so there is nothing left to make: "
             "make the video longer in 'Empty video latent', or the start clip shorter"
         )
     if tuple(images.shape[1:3]) != (height, width):
         start = "image" if len(images) == 1 else "clip"
-        notices.append(
+        sentences.append(
             f"The start {start} is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
             f"cut out to fill {width}x{height}."
         )
     if info.start is not None and not has_plain_border(images[0]):
-        notices.append(
-            f"The small model knows pictures of {info.start}; it leaves another one behind after the first frame."
+        sentences.append(
+            f"The small model knows pictures of {info.start}; it does not keep any other after the first frame."
         )
-    return fill(images[:count, ..., :3], width, height), notices
+    return fill(images[:count, ..., :3], width, height), sentences
 
 
 def has_plain_border(picture: Tensor) -> bool:

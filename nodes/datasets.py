@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
 from .block import Block, Choice, Float, Int, Output, Text, Wire
+from .compatibility import check_dataset
 from .messages import counting, show_message
 from .widget_validation import validation_result
 
@@ -158,8 +159,7 @@ class PreviewDataset(Block):
     def preview(self, dataset: VideoDataset, count, seed):
         from ..samplers.noise import seed_generator
 
-        if not callable(getattr(dataset, "sample", None)):
-            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        check_dataset(dataset, "sample")
         videos, captions, _ = dataset.sample(seed_generator(seed), count)  # (count, 3, t, h, w)
         images = (videos.permute(0, 2, 3, 4, 1).flatten(0, 1) + 1) / 2
         return {"ui": show_message(*captions), "result": (images, "\n".join(captions))}

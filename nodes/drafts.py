@@ -55,18 +55,18 @@ class Draft(Block):
             model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seeds, jump
         )
         rows, columns = host.picture(clips).shape[-2:]
-        notice = show_message(f"{drafts} drafts of {columns} x {rows} latent cells, seeds {seeds[0]} to {seeds[-1]}.")
-        return {"ui": notice, "result": (draft, clips)}
+        ui = show_message(f"{drafts} drafts of {columns} x {rows} latent cells, seeds {seeds[0]} to {seeds[-1]}.")
+        return {"ui": ui, "result": (draft, clips)}
 
 
 def check_memory(latent: dict[str, Any], drafts: int) -> None:
-    """Refuse more drafts than memory holds: each keeps its noise and the latent that it began with."""
+    """Refuse more drafts than memory holds: each keeps its noise and the latent that it started from."""
     each = 3 * 4 * get_host().any_model.picture(latent)[:1].numel()
     free = get_host().any_model.free_memory()
     if drafts * each > free // 2:
         raise ValueError(
             f"{drafts} drafts of this size need {drafts * each / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
-            f"free: ask for {max(1, free // 2 // each)} or fewer"
+            f"free: set drafts to {max(1, free // 2 // each)} or fewer"
         )
 
 

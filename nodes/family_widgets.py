@@ -1,4 +1,4 @@
-"""The widgets that say how a new model will make clips."""
+"""The widgets for how a new model will make clips."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..host import get_host
 from .any_model_inputs import CARE, CFG, MODEL, PROMPTS, SAMPLER_NAME, SCHEDULER, SPECTRUM, size_of_latent
 from .block import Block, Float, Int, Output, Wire
-from .messages import show_message
+from .messages import with_message
 from .shared_inputs import SEED
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ class FinishClip(Block):
         host = get_host().any_model
         info, small, large = host.info(model), size_of_latent(clip), size_of_latent(latent_image)
         check_larger(host.picture(clip).shape, host.picture(latent_image).shape)
-        begin, said = begin_of(level, info.latents, small, large, care, spectrum)
-        top = info.scaling.from_share(begin)
+        start, said = start_level(level, info.latents, small, large, care, spectrum)
+        top = info.scaling.from_share(start)
         sigmas = torch.tensor([top, *below(lambda n: host.sigmas(model, n, scheduler), top, steps)])
-        notice = show_message(f"{steps} steps from a share of noise of {begin:.3f}.", *said)
         made = host.finish_clip(model, (positive, negative, cfg), sampler_name, sigmas, clip, latent_image, seed)
-        return {"ui": notice, "result": (made,)}
+        return with_message(made, [f"{steps} steps from a share of noise of {start:.3f}.", *said])
 
 
 def check_larger(small, large) -> None:
@@ -87,18 +86,18 @@ def check_larger(small, large) -> None:
         )
 
 
-def begin_of(
+def start_level(
     level: float, latents: str, small, large, care: float, spectrum: Spectrum | None
 ) -> tuple[float, list[str]]:
-    """The share of noise to begin at, and what to say where it is not as asked or nobody knows whether it is enough."""
+    """The share of noise to start from, and what to say where it was raised or may not be enough."""
     try:
         least = least_level(latents, small, large, care, spectrum)
     except ValueError:
         if not level:
             raise
-        return level, ["Nothing is known of this VAE's spectrum, so detail may stay blurred: wire 'Fit spectrum'."]
+        return level, ["The spectrum of this VAE is not known, so detail may stay blurred: wire 'Fit spectrum'."]
     if 0 < level < least:
-        return least, [f"Asked for {level:.3f}, where theory says that new detail stays blurred."]
+        return least, [f"The level {level:.3f} was raised, because new detail stays blurred below {least:.3f}."]
     return max(level, least), []
 
 
@@ -118,7 +117,7 @@ def below(schedule, top: float, steps: int) -> list[float]:
         levels = [float(sigma) for sigma in schedule(total) if float(sigma) < top]
         if len(levels) >= steps:
             return levels[-steps:]
-    raise ValueError(f"this scheduler has no {steps} levels below {top:.3g}: take another, or fewer steps")
+    raise ValueError(f"this scheduler does not have {steps} levels below {top:.3g}: use another one, or fewer steps")
 
 
 BLOCKS = (FinishClip,)

@@ -1,4 +1,4 @@
-"""Blocks that say how strongly the prompt pulls."""
+"""Blocks for how strongly the prompt is followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block that says what Helios remembers: how a clip begins from a picture, from a clip, or from a latent."""
+"""The block for the history of Helios: a clip begins from a picture, from a clip, or from a latent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from .block import Block, Float, Output, Wire
 from .compatibility import check_latent_fits_vae, check_start_is_complete, video_samples
-from .messages import show_message
+from .messages import with_message
 from .pictures import fill
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class HeliosMemory(Block):
         if start_image is None:
             return (HeliosHistory(noise=noise),)
         check_start_is_complete(vae, latent_image)
-        first, units, notices = fit_units(start_image, get_host().vae_info(vae), latent_image)
+        first, units, sentences = fit_units(start_image, get_host().vae_info(vae), latent_image)
         history = HeliosHistory(*encode_start(vae, first, units, still=len(start_image) == 1), noise)
-        return {"ui": show_message(*notices), "result": (history,)} if notices else (history,)
+        return with_message(history, sentences)
 
 
 def encode_start(vae, first: Tensor, units: list[Tensor], still: bool) -> tuple[Tensor, Tensor]:
@@ -96,20 +96,20 @@ def fit_units(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
             "begins from a single picture"
         )
     height, width = (info.space_compression * side for side in latent["samples"].shape[3:])
-    notices = []
+    sentences = []
     if tuple(images.shape[1:3]) != (height, width):
-        notices.append(
+        sentences.append(
             f"The start image is {images.shape[2]}x{images.shape[1]}; it was resized and its centre "
             f"cut out to fill {width}x{height}."
         )
     first = fill(images[:1, ..., :3], width, height)
     if len(images) == 1:
-        return first, [first.expand(length, -1, -1, -1)], notices
+        return first, [first.expand(length, -1, -1, -1)], sentences
     count = min(SEEN_UNITS, len(images) // length)
     if count * length < len(images):
-        notices.append(f"Of {len(images)} frames the last {count * length} are remembered, and the very first.")
+        sentences.append(f"Of the {len(images)} frames, the last {count * length} and the very first are used.")
     newest = images[len(images) - count * length :]
-    return first, [fill(unit[..., :3], width, height) for unit in newest.split(length)], notices
+    return first, [fill(unit[..., :3], width, height) for unit in newest.split(length)], sentences
 
 
 BLOCKS = (HeliosMemory,)

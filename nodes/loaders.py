@@ -1,4 +1,4 @@
-"""Blocks that open files: the video model, its VAE and its text encoder."""
+"""Blocks that load files: the video model, its VAE and its text encoder."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def objective_of(family: ModelFamily) -> Any:
-    """What a model of this family learned from, with its usual settings."""
+    """The loss that a model of this family was trained with, with its usual settings."""
     from ..samplers.noise_schedule import schedule_of
     from ..samplers.stages import make_stages
     from ..training.objectives.diffusion import DiffusionObjective
@@ -78,10 +78,10 @@ class TrainLoRA(Trainer):
     def objective(self, trainee: Trainee, rank, alpha, targets):
         return objective_of(trainee.family)
 
-    def start(self, trainee, material, folder, plan, rank, alpha, targets):
+    def start(self, trainee, encoded, folder, plan, rank, alpha, targets):
         from ..training.lora_trainer import LoRASettings, start_lora_run
 
-        return start_lora_run(trainee, LoRASettings(rank, alpha, targets), material, folder, plan.settings)
+        return start_lora_run(trainee, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings)
 
 
 class SaveTrainedLoRA(Saver):
@@ -97,8 +97,8 @@ class SaveTrainedLoRA(Saver):
         from ..training.lora_trainer import TrainedLoRA
 
         self.check(run, TrainedLoRA)
-        asked = self.file(name)
-        return saved(run.save(asked, replace=False), asked, lora_state(run.parts()))
+        wanted = self.file(name)
+        return saved(run.save(wanted, replace=False), wanted, lora_state(run.parts()))
 
 
 BLOCKS = (TrainLoRA, SaveTrainedLoRA)

@@ -1,10 +1,11 @@
-"""How a block tells the artist what it did with a value that was not taken as given, and how far it is."""
+"""What a block writes on its node and in the log: what it changed of the inputs, and how far it is."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ..host import get_host
 from ..models.plain_text import harmless
@@ -13,12 +14,17 @@ from ..models.plain_text import harmless
 def show_message(*sentences: str) -> dict[str, list[str]]:
     """Write the sentences, which may quote strangers, on the node and in the log.
 
-    Returns the `ui` part of a node's answer, so that the API and the runner get the text too.
+    Returns the `ui` part of a block's result, so that the API and the runner get the text too.
     """
     text = harmless(" ".join(sentences))
     logging.info("Pyramid Video: %s", text)
     get_host().show_note(text)
     return {"text": [text]}
+
+
+def with_message(output: Any, sentences: Sequence[str]) -> tuple | dict[str, Any]:
+    """The result of a block with one output, and what it has to say, if anything."""
+    return {"ui": show_message(*sentences), "result": (output,)} if sentences else (output,)
 
 
 @contextmanager

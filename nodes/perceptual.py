@@ -1,4 +1,4 @@
-"""The block that opens a perceptual loss for training the VAE."""
+"""The block that loads a perceptual loss for training the VAE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block that teaches previews the colours of a model that does not bring them."""
+"""The block that fits the colours of previews for a model whose file does not hold them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FitPreviewColours(Block):
     def fit(self, model, vae, dataset: VideoDataset, clips):
         from ..models.preview_colours import save_colours
         from ..training.data.preview_colours import fit_preview
-        from .comparison import beside_each_other
+        from .comparison import side_by_side
         from .compatibility import check_vae_fits_model
         from .drawing import playing_on_node
 
@@ -50,7 +50,7 @@ class FitPreviewColours(Block):
         info = host.model_info(model)
         check_vae_fits_model(info, host.vae_info(vae))
         if info.latent_format.rgb_factors is not None:
-            raise ValueError(f"previews of {info.name} have true colours already; nothing is to fit")
+            raise ValueError(f"previews of {info.name} already have true colours, so there is nothing to fit")
 
         def encode(video: Tensor) -> Tensor:
             return host.encode(vae, (video[0].permute(1, 2, 3, 0) + 1) / 2)
@@ -58,10 +58,11 @@ class FitPreviewColours(Block):
         with counting("encoding clips") as on_clip:
             fitted = fit_preview(dataset, encode, info.latent_format, clips, on_clip)
         save_colours(host.preview_colours, fitted.latent_format)
-        pair, _ = beside_each_other([fitted.pictures, fitted.previews], ["clip", "preview"])
+        pair, _ = side_by_side([fitted.pictures, fitted.previews], ["clip", "preview"])
         said = show_message(
             f"Previews of {info.latent_format.name} models now have true colours: they show "
-            f"{max(0.0, fitted.explained):.0%} of what differs from place to place in clips that were not learned from."
+            f"{max(0.0, fitted.explained):.0%} of the differences between places in clips that were not "
+            "used for the fit."
         )
         return {"ui": {**said, **playing_on_node(pair, 4.0, name="colours")}, "result": (pair,)}
 

@@ -14,7 +14,8 @@ from .compatibility import (
     check_texts_fit_model,
     stages_and_history,
 )
-from .sampling_notes import show_notes, with_notes
+from .messages import with_message
+from .sampling_notes import sampling_notes
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Sampler(Block):
         check_latent_fits_stages(latent_image, stages)
         check_start_fits(latent_image, history)
         guider = guider_for(model, positive, negative, guidance)
-        notes = show_notes(info, latent_image, positive, stages)
-        return with_notes(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), notes)
+        notes = sampling_notes(info, latent_image, positive, stages)
+        return with_message(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), notes)
 
 
 class SamplerObject(Block):

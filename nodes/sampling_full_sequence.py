@@ -10,7 +10,8 @@ from ..models.families import FAMILIES
 from ..samplers.names import SOLVER_NAMES
 from .block import Block, Choice, Float, Input, Int, Wire
 from .compatibility import check_latent_fits_model, check_texts_fit_model
-from .sampling_notes import show_notes, with_notes
+from .messages import with_message
+from .sampling_notes import sampling_notes
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class FullSequence(Block):
         check_latent_fits_model(info, latent_image)
         check_texts_fit_model(info, positive, negative)
         sampler = self.sampler(model, info, negative is not None and cfg != 1, **settings)
-        notes = show_notes(info, latent_image, positive)
+        notes = sampling_notes(info, latent_image, positive)
         made = host.sample_full_sequence(model, sampler, positive, negative, cfg, latent_image, seed)
-        return with_notes(made, notes)
+        return with_message(made, notes)
 
 
 class FlowSampler(FullSequence):

@@ -1,4 +1,4 @@
-"""Blocks that plan the climb: the ladder of resolutions and its steps."""
+"""Blocks for the stages: the resolutions that a video passes through, and the steps of each."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class StageSteps(Block):
     def change(self, stages: PyramidStages, stage, first_steps, video_steps):
         count = len(stages.stages)
         if not 0 <= stage < count:
-            raise ValueError(f"there is no stage {stage}: this ladder has the stages 0 to {count - 1}")
+            raise ValueError(f"there is no stage {stage}; the stages are 0 to {count - 1}")
         return show(
             replace(
                 stages,
@@ -127,7 +127,7 @@ def with_item(items: tuple[int, ...], index: int, value: int) -> tuple[int, ...]
 
 
 def show(stages: PyramidStages) -> tuple:
-    """Answer with the ladder and its drawing; the page puts the same on the block by itself, before any run."""
+    """The stages and their drawing; the page puts the same drawing on the block by itself, before any run."""
     return stages, as_image(draw_stages(stages))
 
 

@@ -1,4 +1,4 @@
-"""Draws the ladder of a pyramid: noise downwards, one column per stage, a dot per step."""
+"""Draws the stages of a pyramid: noise downwards, one column per stage, a dot per step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def draw_stages(stages: PyramidStages, table: Table | None = None) -> Image:
 
 
 def plain_table(stages: PyramidStages) -> Table:
-    """What is known of a ladder alone: sizes as parts of the full one, and steps."""
+    """What is known of stages alone: sizes as parts of the full one, and steps."""
     sizes = ["full size" if stage.downscale == 1 else f"1/{stage.downscale} size" for stage in stages.stages]
     return {"": sizes, "steps": step_counts(stages)}
 

@@ -1,4 +1,4 @@
-"""The drawing of a ladder for a page that knows only the widgets of 'Pyramid stages' and of blocks behind it."""
+"""The drawing of stages for a page that knows only the widgets of 'Pyramid stages' and of the blocks after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BLOCKS = 16
 
 
 def stages_png(plan: str) -> bytes:
-    """PNG of the ladder that a JSON list of widgets makes: of 'Pyramid stages', then of each 'Steps of one stage'.
+    """PNG of the stages that a JSON list of widgets makes: of 'Pyramid stages', then of each 'Steps of one stage'.
 
     ValueError or TypeError where the blocks would refuse them.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .block import Input, Int, Output, Wire
+from .compatibility import check_dataset
 from .messages import counting
 from .training_files import CACHE, NamesRun, RunName, run_folder
 from .training_progress import ProgressReporter, ValidationSampler
@@ -57,12 +58,12 @@ class Trainer(NamesRun):
         raise NotImplementedError
 
     def start(
-        self, trainee: Trainee, material: DatasetMaterial, folder: Path, plan: TrainingPlan, **settings: Any
+        self, trainee: Trainee, encoded: DatasetMaterial, folder: Path, plan: TrainingPlan, **settings: Any
     ) -> TrainedModel:
-        """The run in `folder`, begun or gone on with."""
+        """The run in `folder`, started or continued."""
         from ..training.trainer import start_run
 
-        return start_run(trainee, material, folder, plan.settings)
+        return start_run(trainee, encoded, folder, plan.settings)
 
     def plan(self) -> TrainingPlan:
         """The settings where none are wired."""
@@ -90,7 +91,7 @@ class Trainer(NamesRun):
         validation: ValidationPlan | None,
         **own: Any,
     ) -> dict[str, Any]:
-        """Train, or go on, until the steps of the settings are done; the result of the block holds the run."""
+        """Train, or continue, until the steps of the settings are done; the result of the block holds the run."""
         import torch
 
         from ..training.run.run_lock import run_lock
@@ -98,21 +99,20 @@ class Trainer(NamesRun):
 
         self.check(trainee)
         objective = self.objective(trainee, **own)
-        if not callable(getattr(dataset, "take", None)):
-            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
+        check_dataset(dataset, "take")
         stay_with_host()
         host, plan, folder = get_host(), settings or self.plan(), run_folder(run_name)
         check_clips(objective, plan.batch, dataset, host.vae_info(vae).space_compression)
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder):
-            material = prepare_material(trainee, dataset, vae, clip, folder, clips, plan)
+            encoded = encode_dataset(trainee, dataset, vae, clip, folder, clips, plan)
             host.free_memory()
             with torch.enable_grad():
-                trained = self.start(trainee, material, folder, plan, **own)
+                trained = self.start(trainee, encoded, folder, plan, **own)
                 sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)
                 reporter = ProgressReporter(trained.run, sampler)
                 with reporter.reporting_what_is_kept():
-                    train(trained, objective, material, plan.text_dropout, on_step=reporter)
+                    train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
         return reporter.result(trained)
 
 
@@ -133,18 +133,18 @@ def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) ->
         if any(side // cell % stages.size_multiple(1) or side < multiple for side in (height, width)):
             near = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
             raise ValueError(
-                f"clips of {width}x{height} pixels do not fit this model, whose sides are multiples of {multiple}: "
+                f"clips of {width}x{height} pixels do not fit this model, whose sizes are multiples of {multiple}: "
                 f"choose another size in the dataset; the nearest is {near[0]}x{near[1]}"
             )
 
 
 def stay_with_host() -> None:
-    """Keep training on the CPU where the host was told to stay there; accelerate would look for a card itself."""
+    """Keep training on the CPU where the host stays there; accelerate would look for a GPU itself."""
     if get_host().device.type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # its own switch, read when the first run of this process begins
 
 
-def prepare_material(
+def encode_dataset(
     trainee: Trainee, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
 ) -> DatasetMaterial:
     """Latents and text features, from the cache beside the runs where it has them.
@@ -176,8 +176,8 @@ def prepare_material(
         pooled = extras.get("pooled_output")
         if pooled is None:
             raise ValueError(
-                "the text encoder wired here gives no vector that sums up a text (Helios's does not), and the models "
-                "that are trained here read one: wire the one that belongs to the model, for a new model the pack's own"
+                "the text encoder wired here gives no pooled text vector (that of Helios does not), and the models "
+                "that are trained here need one: wire the one that belongs to the model, for a new model the pack's own"
             )
         return tokens[0].float(), pooled[0].float()
 

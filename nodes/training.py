@@ -1,4 +1,4 @@
-"""Blocks that say what is trained and how: a new model, one from a file, and the settings of a run."""
+"""Blocks for what is trained and how: a new model, one from a file, and the settings of a run."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class LoadForTraining(Block):
 
         path = get_host().find_model("diffusion_models", model_name)
         own = checkpoints.inspect(path, checkpoints.TRAINABLE).family
-        asked = family_of(family, shift, schedule, prediction, zero_terminal_snr) if family in FAMILIES else own
-        return (Trainee(asked, weights=path),)
+        wanted = family_of(family, shift, schedule, prediction, zero_terminal_snr) if family in FAMILIES else own
+        return (Trainee(wanted, weights=path),)
 
 
 class TrainingSettings(Block):

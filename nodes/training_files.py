@@ -23,8 +23,8 @@ def run_folder(name: str) -> Path:
         (root / CACHE).resolve()
     ):
         raise ValueError(
-            f"a training run cannot be called {name!r}: the folder {CACHE!r} beside the runs keeps what all of them "
-            "share, and may be emptied at any time. Give the run a name of its own"
+            f"a training run cannot be called {name!r}: the folder {CACHE!r} beside the runs holds what all of them "
+            "share, and may be emptied at any time. Choose another name"
         )
     return folder
 
@@ -83,11 +83,11 @@ def saver_inputs(trainer: str, folder: str, name: str) -> tuple[Input, Input]:
     )
 
 
-def saved(path: Path, asked: Path, result: Any) -> dict[str, Any]:
-    """The result of a block that has saved `path` where `asked` was the name given."""
+def saved(path: Path, wanted: Path, result: Any) -> dict[str, Any]:
+    """The result of a block that has saved `path` where `wanted` is the name that was given."""
     output = get_host().output_dir
     place = Path(output.name) / path.relative_to(output)
     sentences = [f"Saved as {place}, {path.stat().st_size / 1e6:.2f} MB."]
-    if path != asked:
-        sentences.append(f"{asked.name} is older and stays as it was.")
+    if path != wanted:
+        sentences.append(f"{wanted.name} was there before and stays as it was.")
     return {"ui": show_message(*sentences), "result": (result,)}

@@ -1,4 +1,4 @@
-"""What is seen of a run while it learns: its pace, its losses, and clips that it makes."""
+"""What is shown of a run while it trains: its speed, its losses, and clips that it makes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_POINTS = 4000  # of a loss that are kept for it
 
 
 class ProgressReporter:
-    """Called after every step: moves the bar, says how it goes, draws the losses, makes clips when they are due."""
+    """Called after every step: moves the bar, shows the loss, draws the losses, makes clips when they are due."""
 
     def __init__(self, run: TrainingRun, validation: ValidationSampler | None = None) -> None:
         self.run, self.validation = run, validation
@@ -56,7 +56,7 @@ class ProgressReporter:
                 raise  # which says it itself: see `TrainingRun`
             name, run = self.run.folder.name, self.run
             show_message(
-                f"{name}: stopped after {run.step} of {self.total} steps, which are kept. Run it again and it goes on."
+                f"{name}: stopped after {run.step} of {self.total} steps, which are kept. Run it again to continue."
             )
             raise
 

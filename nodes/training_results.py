@@ -1,4 +1,4 @@
-"""Blocks around a training run: prompts that are watched while it learns, its curves, and its model as a file."""
+"""Blocks around a training run: validation while it trains, its curves, and its model as a file."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TrainingCurves(Block):
 
         curves = read_losses(run.run.folder)
         if not curves:
-            raise ValueError(f"the run in {run.run.folder} has no losses yet; let it take a step")
+            raise ValueError(f"the run in {run.run.folder} has no losses yet; let it run for a step first")
         pixels = torch.from_numpy(np.array(draw_curves(curves))).float() / 255
         return (pixels.unsqueeze(0), {"loss": [value for _, value in curves.get("loss", ())]})
 
@@ -111,9 +111,9 @@ class SaveTrained(Saver):
 
         self.check(run, TrainedModel)
         types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-        asked = self.file(name)
-        path = run.save(asked, types[precision], replace=False)
-        return saved(path, asked, get_host().load_model(path))
+        wanted = self.file(name)
+        path = run.save(wanted, types[precision], replace=False)
+        return saved(path, wanted, get_host().load_model(path))
 
 
 BLOCKS = (Validation, TrainingCurves, SaveTrained)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..host import get_host
 from .block import Block, Bool, Float, Int, Output, Wire
+from .compatibility import check_dataset
 from .messages import counting
 from .shared_inputs import ModelFile
 from .trainer import SETTINGS, stay_with_host
@@ -59,7 +60,9 @@ class TrainVAE(NamesRun):
         Wire("trainee", "VAE_TRAINEE").tip("From 'VAE to train'."),
         Wire("dataset", "VIDEO_DATASET").tip("Clips from a dataset block; their captions are not used."),
         RunName("my_vae"),
-        Int("clips", 200, 1, 100000).tip("How many clips are drawn from the dataset once and kept in memory as bytes."),
+        Int("clips", 200, 1, 100_000).tip(
+            "How many clips are drawn from the dataset once and kept in memory as bytes."
+        ),
         Int("frames", 9, 1, 241).tip(
             "Length of the training pieces: a multiple of the VAE's time compression, plus 1, and not longer than "
             "the clips. Short pieces are quick, long ones teach motion."
@@ -74,7 +77,7 @@ class TrainVAE(NamesRun):
         Float("kl", 0.0003, 0.0, 1.0, 1e-06, exact=True).tip(
             "How strongly the latents are pulled towards a unit normal distribution. 1e-6 hardly pulls; too much blurs."
         ),
-        Int("judge_from", -1, -1, 10000000).tip(
+        Int("judge_from", -1, -1, 10_000_000).tip(
             "The step from which a discriminator (PatchGAN) trains the VAE to look real, with an adaptive weight. "
             "-1: never. Let the VAE learn colours and shapes first."
         ),
@@ -114,22 +117,21 @@ class TrainVAE(NamesRun):
         from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
 
         plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch=2)
+        check_dataset(dataset, "sample")
         stay_with_host()
         host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
-        if not callable(getattr(dataset, "sample", None)):
-            raise ValueError(f"this VIDEO_DATASET is a {type(dataset).__name__}; wire a dataset block here")
-        judged = judge_from >= 0
-        key = f"{dataset.fingerprint()}-{clips}-{judged}"
-        earlier_description(folder, {"seed": plan.settings.seed, "discriminator": judged, "data": key})
+        has_discriminator = judge_from >= 0
+        key = f"{dataset.fingerprint()}-{clips}-{has_discriminator}"
+        earlier_description(folder, {"seed": plan.settings.seed, "discriminator": has_discriminator, "data": key})
         with torch.inference_mode(False), torch.enable_grad(), run_lock(folder):
             with counting("drawing clips") as on_clip:
                 pool = draw_pool(dataset, clips, plan.settings.seed, on_clip)
             host.free_memory()
-            trained = start_vae_run(trainee, pool, pieces, folder, plan, judged, key)
+            trained = start_vae_run(trainee, pool, pieces, folder, plan, has_discriminator, key)
             reporter = ProgressReporter(trained.run)
             loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
             with reporter.reporting_what_is_kept():
-                train_vae(trained, pool, pieces, loss, judge_from if judged else None, reporter)
+                train_vae(trained, pool, pieces, loss, judge_from if has_discriminator else None, reporter)
         return reporter.result(trained)
 
 
@@ -145,9 +147,9 @@ class SaveTrainedVAE(Saver):
         from ..training.vae_trainer import TrainedVAE
 
         self.check(run, TrainedVAE)
-        asked = self.file(name)
-        path = run.save(asked, replace=False)
-        return saved(path, asked, get_host().load_vae(path))
+        wanted = self.file(name)
+        path = run.save(wanted, replace=False)
+        return saved(path, wanted, get_host().load_vae(path))
 
 
 BLOCKS = (VAETraineeBlock, TrainVAE, SaveTrainedVAE)

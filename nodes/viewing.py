@@ -1,4 +1,4 @@
-"""Blocks that show what is inside: the ladder for a size, what is remembered, latents, and clips beside each other."""
+"""Blocks that show what is inside: the stages for a size, the history, latents, and clips side by side."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class HistoryPicture(Block):
         from ..samplers.presets import default_for
         from .history_drawing import draw_contexts
 
-        usual, units = default_for(history)
-        stages = stages or usual
+        default, units = default_for(history)
+        stages = stages or default
         check_latent_fits_stages(latent_image, stages)
         contexts = plan_contexts(stages, history, units, *video_samples(latent_image).shape[-3:])
         picture = draw_contexts(len(stages), contexts)
@@ -152,11 +152,11 @@ class CompareClips(Block):
     OUTPUT_NODE = True
 
     def join(self, clip_1: Tensor, clip_2: Tensor, labels, fps, clip_3: Tensor | None, clip_4: Tensor | None):
-        from .comparison import beside_each_other
+        from .comparison import side_by_side
         from .drawing import playing_on_node
 
         clips = [clip for clip in (clip_1, clip_2, clip_3, clip_4) if clip is not None]
-        joined, sentences = beside_each_other(clips, [line.strip() for line in labels.splitlines()])
+        joined, sentences = side_by_side(clips, [line.strip() for line in labels.splitlines()])
         frames, height, width = joined.shape[:3]
         said = show_message(f"{len(clips)} clips, {width}x{height}, {frames} frames.", *sentences)
         return {"ui": {**said, **playing_on_node(joined, fps, name="compared")}, "result": (joined,)}

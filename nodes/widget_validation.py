@@ -1,4 +1,4 @@
-"""What a block can say of its widgets before anything runs: the host asks for it when a graph is queued."""
+"""Checks of widgets before anything runs: the host calls them when a graph is queued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..models.plain_text import harmless
 
 
 def validation_result(check: Callable[..., Any], *values: Any) -> bool | str:
-    """The answer of a VALIDATE_INPUTS: True, or what `check` says against the values.
+    """The result of a VALIDATE_INPUTS: True, or what `check` says against the values.
 
     A value that is None comes over a wire and is checked when the block runs.
     """

@@ -17,7 +17,7 @@ from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.nodes.any_model import numbers
 from pyramid_video.nodes.drafts import rows_of
-from pyramid_video.nodes.finish_clip import begin_of, below, least_level
+from pyramid_video.nodes.finish_clip import below, least_level, start_level
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
 from pyramid_video.samplers.full_sequence import FlowSampler
 from pyramid_video.samplers.spectral_stages import SpectralStages, left_out, work_share
@@ -254,10 +254,10 @@ def test_a_finish_never_begins_where_detail_stays_blurred():
     sizes = (30, 52), (60, 104)
     least = least_level("", *sizes, 0.01, WAN)
     for asked in (0.0, 0.5):
-        begin, said = begin_of(asked, "", *sizes, 0.01, WAN)
+        begin, said = start_level(asked, "", *sizes, 0.01, WAN)
         assert begin == least and bool(said) == bool(asked)
-    assert begin_of(0.95, "", *sizes, 0.01, WAN) == (0.95, [])
-    begin, said = begin_of(0.7, "LTXV", *sizes, 0.01, None)
+    assert start_level(0.95, "", *sizes, 0.01, WAN) == (0.95, [])
+    begin, said = start_level(0.7, "LTXV", *sizes, 0.01, None)
     assert begin == 0.7 and "Fit spectrum" in said[0]
     with pytest.raises(ValueError, match="Fit spectrum"):
-        begin_of(0.0, "LTXV", *sizes, 0.01, None)
+        start_level(0.0, "LTXV", *sizes, 0.01, None)

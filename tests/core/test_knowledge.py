@@ -12,7 +12,7 @@ from pyramid_video.host.folders import BUNDLED
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.knowledge import knowledge_of, read_table
 from pyramid_video.nodes.conditioning import EncodePrompt, has_plain_border
-from pyramid_video.nodes.sampling_notes import show_notes
+from pyramid_video.nodes.sampling_notes import sampling_notes
 
 TEXT = BUNDLED / "text_encoders" / "pyramid_video_small_text.safetensors"
 MODEL = BUNDLED / "diffusion_models" / "pyramid_video_small.safetensors"
@@ -74,9 +74,9 @@ def host(tmp_path):
 def test_the_words_of_a_prompt_reach_the_sampler_of_a_bundled_model_only(host):
     answer = EncodePrompt().encode(host.load_text_encoder(TEXT), "a dog")
     latent = {"samples": torch.zeros(1, 24, 5, 8, 8)}
-    (said,) = show_notes(SimpleNamespace(clips=CLIPS, name="small"), latent, answer[0])["text"]
+    said = " ".join(sampling_notes(SimpleNamespace(clips=CLIPS, name="small"), latent, answer[0]))
     assert said.startswith("small learned few words") and "tiger" in said
-    assert show_notes(SimpleNamespace(clips=None, name="mine"), latent, answer[0]) == {}
+    assert sampling_notes(SimpleNamespace(clips=None, name="mine"), latent, answer[0]) == []
 
 
 def test_a_plain_edge_is_told_from_a_photo():

@@ -301,7 +301,7 @@ def test_one_stage_gets_its_own_steps_and_the_given_ladder_stays(host):
     (changed, _), _ = run("PyramidVideoStageSteps", stages=given, stage=1, first_steps=7, video_steps=3)
     assert changed.first_steps == (20, 7, 20) and changed.video_steps == (10, 3, 10)
     assert given.first_steps == (20, 20, 20) and changed.stages == given.stages
-    with pytest.raises(ValueError, match="stages 0 to 2"):
+    with pytest.raises(ValueError, match="stages are 0 to 2"):
         run("PyramidVideoStageSteps", stages=given, stage=3, first_steps=1, video_steps=1)
 
 
@@ -360,7 +360,7 @@ def test_prompt_is_encoded_as_written(host):
 def test_weights_in_brackets_are_taken_off_and_named(host):
     _, ui = run("PyramidVideoEncodePrompt", clip=None, text="a (tiger:1.4) on a ((blue)) (plain) \\(ball\\)")
     assert host.asked == ["a tiger on a blue (plain) (ball)"]
-    assert "no weights of words" in ui["text"][0] and host.asked[0] in ui["text"][0]
+    assert "do not use weights of words" in ui["text"][0] and host.asked[0] in ui["text"][0]
 
 
 def test_a_prompt_that_is_cut_says_so(host):
@@ -382,7 +382,7 @@ def test_a_start_clip_is_fitted_in_size_and_length(host):
     (history,), ui = run("PyramidVideoHistory", depth=2, noise=0.0, vae="vae", start_image=clip, latent_image=latent)
     assert host.asked[0].shape == (5, 64, 128, 3) and history.start.shape == (1, 16, 2, 8, 16)
     assert "first 5" in ui["text"][0] and "40x50" in ui["text"][0] and "128x64" in ui["text"][0]
-    with pytest.raises(ValueError, match="nothing is left to make"):
+    with pytest.raises(ValueError, match="nothing left to make"):
         run(
             "PyramidVideoHistory",
             depth=0,

@@ -121,5 +121,5 @@ def test_the_block_refuses_another_vae_and_a_model_with_colours(block, tmp_path)
     with pytest.raises(ValueError, match="does not belong to the model"):
         block(Host(tmp_path, channels=24)).fit(None, None, Colours(), 8)
     own = replace(MINIFLUX, rgb_factors=[(1.0, 0.0, 0.0)] * 16)
-    with pytest.raises(ValueError, match="nothing is to fit"):
+    with pytest.raises(ValueError, match="there is nothing to fit"):
         block(Host(tmp_path, own)).fit(None, None, Colours(), 8)

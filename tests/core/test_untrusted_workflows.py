@@ -178,8 +178,8 @@ class Free:
     [
         (10**9, "is 1000000000; the most is 100"),
         (-1, "is -1; the least is 0"),
-        (float("nan"), "is nan, which is no number"),
-        (float("inf"), "is inf, which is no number"),
+        (float("nan"), "is nan, which is not a number"),
+        (float("inf"), "is inf, which is not a number"),
         (100, None),
     ],
 )

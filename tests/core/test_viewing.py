@@ -9,7 +9,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.nodes.comparison import GAP, SMALLEST_LABELLED, STRIP, beside_each_other
+from pyramid_video.nodes.comparison import GAP, SMALLEST_LABELLED, STRIP, side_by_side
 from pyramid_video.nodes.contact_sheet import channel_sheet, frame_sheet, standardised
 from pyramid_video.nodes.drawing import stage_colour
 from pyramid_video.nodes.history_drawing import HEAD, MARGIN, draw_contexts
@@ -111,7 +111,7 @@ def test_the_latent_viewer_refuses_pictures(host):
 
 def test_equal_clips_are_joined_as_they_are():
     clips = [torch.rand(4, 6, 8, 3, generator=RANDOM) for _ in range(3)]
-    joined, sentences = beside_each_other(clips, [])
+    joined, sentences = side_by_side(clips, [])
     assert joined.shape == (4, 6, 3 * 8 + 2 * GAP, 3) and not sentences
     for number, clip in enumerate(clips):
         left = number * (8 + GAP)
@@ -120,22 +120,22 @@ def test_equal_clips_are_joined_as_they_are():
 
 def test_other_sizes_and_lengths_are_brought_together_and_told():
     clips = [torch.rand(5, 10, 10, 3, generator=RANDOM), torch.rand(2, 5, 7, 4, generator=RANDOM)]
-    joined, sentences = beside_each_other(clips, [])
+    joined, sentences = side_by_side(clips, [])
     assert torch.equal(joined[:, :10, :10], clips[0])
     second = joined[:, :, 10 + GAP : 10 + GAP + 14]
-    assert all(torch.equal(second[1], frame) for frame in second[2:]), "it stands still at its end"
-    assert sentences == ["Clip 2: enlarged from 7x5 to 14x10, ends after 2 of 5 frames and then stands still."]
+    assert all(torch.equal(second[1], frame) for frame in second[2:]), "its last frame is repeated"
+    assert sentences == ["Clip 2: enlarged from 7x5 to 14x10, ends after 2 of 5 frames and repeats its last one."]
 
 
 def test_what_happens_to_several_clips_is_said_once():
     small, large = torch.rand(3, 5, 7, 3), torch.rand(3, 10, 14, 3)
-    assert beside_each_other([small, large, small], [])[1] == ["Clips 1, 3: enlarged from 7x5 to 14x10."]
-    assert beside_each_other([large, large], ["one", "other"])[1] == ["All clips: enlarged from 14x10 to 280x200."]
+    assert side_by_side([small, large, small], [])[1] == ["Clips 1, 3: enlarged from 7x5 to 14x10."]
+    assert side_by_side([large, large], ["one", "other"])[1] == ["All clips: enlarged from 14x10 to 280x200."]
 
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 9), (64, 64)])
 def test_a_joined_clip_has_even_sides_and_room_for_labels(size):
-    joined, _ = beside_each_other([torch.zeros(1, *size, 3)] * 2, ["first"])
+    joined, _ = side_by_side([torch.zeros(1, *size, 3)] * 2, ["first"])
     assert joined.shape[1] >= SMALLEST_LABELLED + STRIP and not joined.shape[1] % 2 and not joined.shape[2] % 2
     strip = joined[0, : STRIP - 4]
     half = strip.shape[1] // 2

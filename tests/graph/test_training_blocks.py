@@ -194,7 +194,7 @@ def test_bad_input_is_told_before_anything_is_learned(host, parts, values, words
     [
         ("text", "reads latents of 8 channels and texts 24 wide .* give 8, 32 and 32"),
         ("vae", "reads latents of 8 channels .* give 4, 24 and 24"),
-        ("no vector", "gives no vector that sums up a text .Helios's does not.*wire the one that belongs"),
+        ("no vector", "gives no pooled text vector .that of Helios does not.*wire the one that belongs"),
     ],
 )
 def test_wires_of_another_model_are_told_before_clips_are_encoded(host, parts, models, monkeypatch, wire, words):
