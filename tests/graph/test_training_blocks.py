@@ -230,7 +230,7 @@ def test_a_run_that_the_host_stops_says_what_it_keeps(host, parts, monkeypatch, 
     with caplog.at_level("INFO"), pytest.raises(HostStops):
         start[kind]()
     (folder,) = [path for path in (host.output_dir / "training").iterdir() if path.name != "cache"]
-    said = f"{folder.name}: stopped after 2 of 4 steps, which are kept. Run it again and it goes on."
+    said = f"{folder.name}: stopped after 2 of 4 steps, which are kept. Run it again to continue."
     assert f"Pyramid Video: {said}" in caplog.messages
     assert torch.load(folder / "state.pt", weights_only=True)["step"] == 2
 
