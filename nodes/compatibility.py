@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..host.checks import check_conditioning, check_latent, check_video
+from ..host.checks import check_conditioning, check_video
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,11 +34,6 @@ def check_start_is_complete(vae: Any, latent_image: Any) -> None:
         )
 
 
-def check_latent_fits_model(info: ModelInfo, latent: dict[str, Any]) -> None:
-    """Refuse a latent whose channels the model does not make."""
-    check_latent(info, latent["samples"])
-
-
 def stages_and_history(
     info: ModelInfo, stages: PyramidStages | None, history: History | None
 ) -> tuple[PyramidStages, History]:
@@ -46,11 +41,6 @@ def stages_and_history(
     from ..samplers.presets import resolve_defaults
 
     return resolve_defaults(info, stages, history)
-
-
-def check_latent_fits_vae(info: VAEInfo, latent: dict[str, Any]) -> None:
-    """Refuse a latent whose channels the VAE cannot read."""
-    check_latent(info, latent["samples"])
 
 
 def check_vae_fits_model(info: ModelInfo, vae: VAEInfo) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..host.checks import check_latent
 from ..models.prompt_weights import without_weights
 from .block import Block, Bool, Float, Int, Output, Text, Wire
-from .compatibility import check_latent_fits_vae, check_start_is_complete
+from .compatibility import check_start_is_complete
 from .messages import with_message
 from .pictures import fill
 from .sampling_notes import PROMPT_NOTES
@@ -115,7 +116,7 @@ def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
     Returns the pictures `(n', height, width, 3)` and a sentence for everything that was changed.
     Raises ValueError when the pictures leave nothing of the video to make.
     """
-    check_latent_fits_vae(info, latent)
+    check_latent(info, latent["samples"])
     frames, height, width = (
         info.frames_of(latent["samples"].shape[2]),
         info.space_compression * latent["samples"].shape[3],

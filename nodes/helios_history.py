@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..host.checks import check_latent
 from .block import Block, Float, Output, Wire
-from .compatibility import check_latent_fits_vae, check_start_is_complete, video_samples
+from .compatibility import check_start_is_complete, video_samples
 from .messages import with_message
 from .pictures import fill
 
@@ -83,7 +84,7 @@ def fit_units(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
     A single picture becomes one still unit, of a clip the newest units are used. Returns the very first picture, the
     units, and a sentence for all that was changed.
     """
-    check_latent_fits_vae(info, latent)
+    check_latent(info, latent["samples"])
     length = info.unit_frames
     if length is None:
         raise ValueError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
+from ..host.checks import check_latent
 from .block import Block, Choice, Float, Int, Output, Wire
-from .compatibility import check_latent_fits_vae
 from .messages import show_message
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Decode(Block):
 
     def decode(self, vae, samples, chunk_frames, tile_size):
         host = get_host()
-        check_latent_fits_vae(host.vae_info(vae), samples)
+        check_latent(host.vae_info(vae), samples["samples"])
         pictures = host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None)
         return (list(pictures.chunk(samples["samples"].shape[0])),)
 

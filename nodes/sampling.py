@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
-from ..host.checks import check_family
+from ..host.checks import check_family, check_latent
 from .block import Block, Output, Wire
 from .compatibility import (
-    check_latent_fits_model,
     check_latent_fits_stages,
     check_start_fits,
     check_texts_fit_model,
@@ -74,7 +73,7 @@ class Sampler(Block):
     ):
         host = get_host()
         info = host.model_info(model)
-        check_latent_fits_model(info, latent_image)
+        check_latent(info, latent_image["samples"])
         stages, history = stages_and_history(info, stages, history)
         check_latent_fits_stages(latent_image, stages)
         check_start_fits(latent_image, history)

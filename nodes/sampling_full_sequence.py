@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from ..host.checks import check_family
+from ..host.checks import check_family, check_latent
 from ..models.families import FAMILIES
 from ..samplers.names import SOLVER_NAMES
 from .block import Block, Choice, Float, Input, Int, Wire
-from .compatibility import check_latent_fits_model, check_texts_fit_model
+from .compatibility import check_texts_fit_model
 from .messages import with_message
 from .sampling_notes import sampling_notes
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
@@ -47,7 +47,7 @@ class FullSequence(Block):
         host = get_host()
         info = host.model_info(model)
         check_family(info, self.FAMILY)
-        check_latent_fits_model(info, latent_image)
+        check_latent(info, latent_image["samples"])
         check_texts_fit_model(info, positive, negative)
         sampler = self.sampler(model, info, negative is not None and cfg != 1, **settings)
         notes = sampling_notes(info, latent_image, positive)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..host import get_host
+from ..host.checks import check_latent
 from .block import Block, Choice, Float, Output, Text, Wire
-from .compatibility import check_latent_fits_model, check_latent_fits_stages, check_latent_fits_vae, video_samples
+from .compatibility import check_latent_fits_stages, video_samples
 from .drawing import as_image, on_node
 from .messages import show_message
 
@@ -42,7 +43,7 @@ class StagePicture(Block):
         rows, columns = video_samples(latent_image).shape[-2:]
         cell = 1
         if vae is not None:
-            check_latent_fits_vae(get_host().vae_info(vae), latent_image)
+            check_latent(get_host().vae_info(vae), latent_image["samples"])
             cell = get_host().vae_info(vae).space_compression
         check_latent_fits_stages(latent_image, stages)
         picture = draw_stages(stages, full_table(stages, rows, columns, cell))
@@ -119,7 +120,7 @@ class LatentViewer(Block):
             sheets = [frame_sheet(clip, plain) for clip in standardised(latent)]
         else:
             info = get_host().model_info(model)
-            check_latent_fits_model(info, samples)
+            check_latent(info, samples["samples"])
             coloured = known_colours(get_host().preview_colours, info.latent_format)
             sheets = [frame_sheet(clip, coloured) for clip in coloured.normalize(latent)]
         return {"ui": on_node(*sheets, name="latent"), "result": (torch.cat([as_image(sheet) for sheet in sheets]),)}
