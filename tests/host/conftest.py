@@ -60,6 +60,7 @@ def base(models) -> Path:
         (folder / name).mkdir()
     (folder / "custom_nodes" / "pyramid_video").symlink_to(ROOT, target_is_directory=True)
     add_probe(folder)
+    (folder / "custom_nodes" / "tiny_core_parts.py").symlink_to(Path(__file__).with_name("tiny_core_parts.py"))
     (folder / "input" / "start.png").write_bytes(
         (ROOT / "workflows" / "input" / "pyramid_video_start.png").read_bytes()
     )
