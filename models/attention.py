@@ -13,6 +13,9 @@ from .cached_tokens import CachedTokens
 from .rotary import rotate
 from .token_layout import TokenLayout
 
+FEW_ROWS = 4  # of a batch, for which a copy of six tensors a row is still one kernel and few views
+Heads = tuple[Tensor, Tensor, Tensor]  # queries, keys and values (b, n, heads, d)
+
 
 @dataclass(frozen=True, eq=False)
 class ForwardPlan:
@@ -77,6 +80,12 @@ class HeadsAttention(nn.Module):
             total = plan.rotation.shape[1]
             query = rotate(query, plan.rotation[:, total - query.shape[1] :])
             key = rotate(key, plan.rotation[:, total - key.shape[1] :])
+        return self.attend_turned(query, key, value, plan, layout)
+
+    def attend_turned(
+        self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout
+    ) -> Tensor:
+        """The same with queries and keys that are already rotated."""
         if plan.kept is not None:
             key, value = plan.kept.join(self.layer, key, value)
         return attend(query, key, value, layout, plan.attention)
@@ -130,11 +139,33 @@ class JointAttention(HeadsAttention):
         if text is None:
             return self.to_out[0](self.attend(query, key, value, plan, plan.layout)), None
         norm_q, norm_k = (getattr(self, name) for name in self.text_norm_names)
-        key = torch.cat((norm_k(self.split(self.add_k_proj(text))), key), dim=1)
-        value = torch.cat((self.split(self.add_v_proj(text)), value), dim=1)
+        text_key, text_value = norm_k(self.split(self.add_k_proj(text))), self.split(self.add_v_proj(text))
         if not self.text_output:
+            key, value = torch.cat((text_key, key), dim=1), torch.cat((text_value, value), dim=1)
             return self.to_out[0](self.attend(query, key, value, plan, plan.image_layout)), None
-        query = torch.cat((norm_q(self.split(self.add_q_proj(text))), query), dim=1)
-        joint = self.attend(query, key, value, plan, plan.layout)
-        count = text.shape[1]
-        return self.to_out[0](joint[:, count:].contiguous()), self.to_add_out(joint[:, :count].contiguous())
+        text_query = norm_q(self.split(self.add_q_proj(text)))
+        joint = self.attend_joined((text_query, text_key, text_value), (query, key, value), plan)
+        text_part, image_part = apart(joint, text.shape[1])
+        return self.to_out[0](image_part), self.to_add_out(text_part)
+
+    def attend_joined(self, text: Heads, image: Heads, plan: ForwardPlan) -> Tensor:
+        """Attend from and to text and image: of few rows with one copy of all, queries and keys turned at once."""
+        rows = len(image[0])
+        if rows > FEW_ROWS or torch.compiler.is_compiling():
+            query, key, value = (torch.cat(pair, dim=1) for pair in zip(text, image, strict=True))
+            return self.attend(query, key, value, plan, plan.layout)
+        pairs = zip(text, image, strict=True)
+        joined = torch.cat([part[row] for pair in pairs for row in range(rows) for part in pair])
+        joined = joined.unflatten(0, (3, rows, -1))  # (3, b, n, heads, d)
+        turned = joined[:2] if plan.rotation is None else rotate(joined[:2], plan.rotation)
+        return self.attend_turned(turned[0], turned[1], joined[2], plan, plan.layout)
+
+
+def apart(joint: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Split `(b, n, width)` after `count` tokens into two that linears take as they are: of few rows in one copy."""
+    rows, tokens = joint.shape[:2]
+    if not 1 < rows <= FEW_ROWS or torch.compiler.is_compiling():
+        return joint[:, :count].contiguous(), joint[:, count:].contiguous()
+    parts = torch.cat([*(row[:count] for row in joint), *(row[count:] for row in joint)])
+    text, image = parts.split((rows * count, rows * (tokens - count)))
+    return text.unflatten(0, (rows, -1)), image.unflatten(0, (rows, -1))

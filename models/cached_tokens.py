@@ -1,12 +1,13 @@
-"""Keys and values that stay the same from unit to unit: those of the text and of the old frames of the history.
+"""What stays the same from unit to unit: keys and values of the text and of old frames, and what modulates all tokens.
 
 Attention is causal over frames and the timesteps of a stage repeat, so at the same stage and step the next unit would
-work out the same numbers again, to the last bit. They are kept instead.
+work out the same numbers again, to the last bit. They are kept instead. The vectors of adaptive norms depend on the
+timestep and the prompt alone; their linears hold a quarter to a third of a network's weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class CachedTokens:
     past: Tensor | None = None  # (layers, 2, b, tokens, heads, d), rotated keys and values of the first tokens
     fresh: Tensor | None = None  # to be filled with those of the tokens that follow
     settled: int = 0  # how many of the first tokens are worth keeping, or would be if there was room
+    modulation: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)  # vectors of adaptive norms, by number
 
     @property
     def tokens(self) -> int:

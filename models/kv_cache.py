@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,10 +16,17 @@ from .layers import patch_grid
 
 @dataclass(eq=False)
 class Entry:
-    """Keys and values of one place in the run, and how many tokens of them are there."""
+    """Keys and values of one place in the run, how many tokens of them are there, and the vectors of its norms."""
 
     buffer: Tensor
     tokens: int = 0
+    modulation: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is kept."""
+        vectors = [vector for part in self.modulation.values() for vector in part]
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.buffer, *vectors))
 
 
 class KVCache:
@@ -45,11 +52,12 @@ class KVCache:
             size = math.prod(shape(most)) * like.element_size()
             if not most or size > self.room:
                 return CachedTokens(settled=tokens)
-            self.room -= size
             entry = self.entries[key] = Entry(like.new_empty(shape(most)))
+            self.room -= entry.size
         past = entry.buffer[:, :, :, : entry.tokens] if entry.tokens else None
         missing = tokens - entry.tokens  # in the last unit too, for nobody: compilers want every unit alike
-        return CachedTokens(past, like.new_empty(shape(missing)) if missing > 0 else None, tokens)
+        fresh = like.new_empty(shape(missing)) if missing > 0 else None
+        return CachedTokens(past, fresh, tokens, entry.modulation)
 
     def put(self, key: Hashable, kept: CachedTokens | None) -> None:
         """Keep what a forward at `place` left behind."""
@@ -59,13 +67,14 @@ class KVCache:
         if entry.tokens + count > entry.buffer.shape[3]:
             return
         entry.buffer[:, :, :, entry.tokens : entry.tokens + count].copy_(kept.fresh)
+        if not entry.tokens:
+            self.room += entry.buffer.numel() * entry.buffer.element_size() - entry.size  # for the vectors
         entry.tokens += count
 
     def forget(self, chosen: Callable[[Hashable], bool]) -> None:
         """Drop what is kept at these places: it has turned out untrue."""
         for key in [key for key in self.entries if chosen(key)]:
-            entry = self.entries.pop(key)
-            self.room += entry.buffer.numel() * entry.buffer.element_size()
+            self.room += self.entries.pop(key).size
 
 
 @dataclass(frozen=True)

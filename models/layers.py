@@ -81,7 +81,12 @@ class Conditioning(nn.Module):
 
 
 class AdaLayerNorm(nn.Module):
-    """A weightless LayerNorm and the linear that makes its `parts` vectors (adaLN, Peebles 2022, arXiv 2212.09748)."""
+    """A weightless LayerNorm and the linear that makes its `parts` vectors (adaLN, Peebles 2022, arXiv 2212.09748).
+
+    The vectors are shift, scale and gate, once or twice, or a scale and a shift.
+    """
+
+    number = 0  # which of a network's adaptive norms this is, for what is kept of it
 
     def __init__(self, width: int, parts: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__()
@@ -89,13 +94,27 @@ class AdaLayerNorm(nn.Module):
         self.linear = ops.Linear(width, parts * width, **factory_kwargs)
         self.norm = ops.LayerNorm(width, eps=LAYER_NORM_EPS, elementwise_affine=False, **factory_kwargs)
 
-    def vectors(self, temb: Tensor) -> tuple[Tensor, ...]:
-        """Return `parts` vectors `(b, 1, width)` from the activated conditioning `temb (b, width)`."""
-        return self.linear(temb).unsqueeze(1).chunk(self.parts, dim=-1)
+    def vectors(self, temb: Tensor, plan: ForwardPlan) -> tuple[Tensor, ...]:
+        """Return `parts` vectors `(b, 1, width)` from the activated conditioning `temb (b, width)`, 1 added to scales.
+
+        They are kept with the keys of `plan`: at the same timestep and prompt they are the same.
+        """
+        kept = {} if plan.kept is None else plan.kept.modulation
+        if self.number not in kept:
+            kept[self.number] = self.make_vectors(temb)
+        return kept[self.number]
+
+    def make_vectors(self, temb: Tensor) -> tuple[Tensor, ...]:
+        first = 1 if self.parts > 2 else 0
+        made = self.linear(temb).unflatten(-1, (self.parts, -1)).unsqueeze(2)  # (b, parts, 1, width)
+        if not torch.is_grad_enabled():
+            made[:, first::3].add_(1)
+            return made.unbind(1)
+        return tuple(part + 1 if number % 3 == first else part for number, part in enumerate(made.unbind(1)))
 
     def modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """Return `norm(x) * (1 + scale) + shift`."""
-        return torch.addcmul(shift, self.norm(x), 1 + scale)
+        """Return `norm(x) * scale + shift`."""
+        return torch.addcmul(shift, self.norm(x), scale)
 
 
 class FinalNorm(AdaLayerNorm):
@@ -104,8 +123,8 @@ class FinalNorm(AdaLayerNorm):
     def __init__(self, width: int, ops: Any, **factory_kwargs: Any) -> None:
         super().__init__(width, 2, ops, **factory_kwargs)
 
-    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
-        scale, shift = self.vectors(temb)
+    def forward(self, x: Tensor, temb: Tensor, plan: ForwardPlan) -> Tensor:
+        scale, shift = self.vectors(temb, plan)
         return self.modulate(x, shift, scale)
 
 
@@ -159,20 +178,20 @@ class DoubleBlock(nn.Module):
             self.ff_context = FeedForward(width, 4 * width, ops, **factory_kwargs)
 
     def forward(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
-        shift, scale, gate, *mlp = self.norm1.vectors(temb)
+        shift, scale, gate, *mlp = self.norm1.vectors(temb, plan)
         image_in = self.norm1.modulate(x, shift, scale)
         if text is None or not self.attn.text_output:
-            text_in = None if text is None else self.norm1_context(text, temb)
+            text_in = None if text is None else self.norm1_context(text, temb, plan)
             attended, _ = self.attn(image_in, text_in, plan)
             return self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp), None
-        shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(temb)
+        shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(temb, plan)
         attended, text_attended = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), plan)
         x = self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp)
         return x, self.feed(torch.addcmul(text, text_gate, text_attended), self.ff_context, *text_mlp)
 
     def feed(self, x: Tensor, mlp: FeedForward, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
         """Add the gated MLP of a stream."""
-        return torch.addcmul(x, gate, mlp(torch.addcmul(shift, self.norm2(x), 1 + scale)))
+        return torch.addcmul(x, gate, mlp(torch.addcmul(shift, self.norm2(x), scale)))
 
 
 @torch.no_grad()

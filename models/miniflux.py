@@ -67,7 +67,7 @@ class SingleBlock(nn.Module):
         self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory_kwargs)
 
     def forward(self, x: Tensor, temb: Tensor, plan: ForwardPlan) -> Tensor:
-        shift, scale, gate = self.norm.vectors(temb)
+        shift, scale, gate = self.norm.vectors(temb, plan)
         inside = self.norm.modulate(x, shift, scale)
         return torch.addcmul(x, gate, self.proj_out(self.beside(self.attn(inside, plan), self.proj_mlp(inside))))
 
@@ -102,7 +102,7 @@ class MiniFluxTransformer(PyramidTransformer):
         self.single_transformer_blocks = nn.ModuleList(
             SingleBlock(width, heads, ops, **factory_kwargs) for _ in range(config.num_single_layers)
         )
-        self.number_attentions()
+        self.number_layers()
 
     def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
         return self.x_embedder(tokens)

@@ -157,7 +157,7 @@ class MMDiTTransformer(PyramidTransformer):
             )
             for number in range(config.num_layers)
         )
-        self.number_attentions()
+        self.number_layers()
 
     def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
         return self.pos_embed(tokens, places)

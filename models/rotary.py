@@ -75,7 +75,7 @@ def wavelengths(size: int) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn the pairs (2k, 2k+1) of `x (b, tokens, heads, head)`: `(a, b) -> (a cos - b sin, a sin + b cos)`.
+    """Turn the pairs (2k, 2k+1) of `x (..., tokens, heads, head)`: `(a, b) -> (a cos - b sin, a sin + b cos)`.
 
     Products are worked out in float32 whatever `x` is. On a device they are written in the type of `x` at once, two
     kernels and no wide copy; a compiler fuses the sum by itself; a CPU is several times faster with complex numbers.

@@ -16,10 +16,12 @@ from .attention import ForwardPlan, HeadsAttention
 from .attention_forms import Attention, choose_form
 from .cached_tokens import CachedTokens
 from .kv_cache import CacheSlot
-from .layers import PATCH, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
+from .layers import PATCH, AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
 from .token_layout import frame_ends, text_order, token_layout
+
+CONDITIONING = -1  # where the conditioning is kept among the vectors of adaptive norms, which are numbered from 0
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class PyramidTransformer(nn.Module):
         """Trade time for memory in training: keep only what goes into each block, and work the rest out again."""
         self.gradient_checkpointing = enabled
 
-    def number_attentions(self) -> None:
-        """Number the attention of all blocks, once they are made, for what is kept of each."""
-        attentions = [module for module in self.modules() if isinstance(module, HeadsAttention)]
-        for number, module in enumerate(attentions):
-            module.layer = number
+    def number_layers(self) -> None:
+        """Number the attentions and adaptive norms of all blocks, once they are made, for what is kept of each."""
+        for number, attention in enumerate(part for part in self.modules() if isinstance(part, HeadsAttention)):
+            attention.layer = number
+        for number, norm in enumerate(part for part in self.modules() if isinstance(part, AdaLayerNorm)):
+            norm.number = number
 
     def cache_shape(self, rows: int, tokens: int) -> tuple[int, ...]:
         """The shape of `CachedTokens.past` for so many tokens."""
@@ -198,7 +201,7 @@ class PyramidTransformer(nn.Module):
         self, tokens: Tensor, grid: Grid, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
     ) -> Tensor:
         """Return the velocity `(b, c, *grid)` from patches `tokens (b, n, 4c)` of all clips and a `plan` for them."""
-        temb = F.silu(self.time_text_embed(timestep, pooled, plan.frequencies))
+        temb = self.embed_conditioning(timestep, pooled, plan)
         if plan.text_order is not None:
             text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
         known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
@@ -206,10 +209,17 @@ class PyramidTransformer(nn.Module):
         with_text = plan.kept is None or not plan.kept.tokens
         x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
         last = grid[0] * grid[1] * grid[2]
-        velocity = self.proj_out(self.norm_out(x[:, -last:], temb))
+        velocity = self.proj_out(self.norm_out(x[:, -last:], temb, plan))
         if self.skip is not None:
             velocity = torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -last:])
         return unpatchify(velocity, grid)
+
+    def embed_conditioning(self, timestep: Tensor, pooled: Tensor, plan: ForwardPlan) -> Tensor:
+        """Return `temb (b, width)`, activated; kept as the vectors of adaptive norms are."""
+        kept = {} if plan.kept is None else plan.kept.modulation
+        if CONDITIONING not in kept:
+            kept[CONDITIONING] = (F.silu(self.time_text_embed(timestep, pooled, plan.frequencies)),)
+        return kept[CONDITIONING][0]
 
     def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
         """Turn patches `(b, n, 4c)` of all clips into tokens `(b, n, width)`."""

@@ -11,6 +11,7 @@ from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sampl
 from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models import attention, checkpoints
 from pyramid_video.models.kv_cache import KVCache
+from pyramid_video.models.layers import AdaLayerNorm
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.history import PyramidHistory
@@ -67,6 +68,28 @@ def test_a_clip_is_the_same_to_the_last_bit_in_less_work(model, monkeypatch):
     partly, some = make_clip(model, monkeypatch, 10**9 - one_place.room)
     assert torch.equal(partly, plain)
     assert tokens < some < all_tokens, "where memory is short, as much is kept as fits"
+
+
+def test_what_modulates_is_made_once_for_each_stage_and_step(model, monkeypatch):
+    calls, linear = [], AdaLayerNorm.make_vectors
+    monkeypatch.setattr(AdaLayerNorm, "make_vectors", lambda norm, temb: calls.append(norm) or linear(norm, temb))
+    make_clip(model, monkeypatch, 0)
+    plain = len(calls)
+    calls.clear()
+    make_clip(model, monkeypatch, 2**30)
+    # Of all units but the first, only the first that keeps anything makes them.
+    assert len(calls) < plain * 0.7
+
+
+def test_vectors_of_norms_count_as_memory():
+    cache = KVCache(1000)
+    kept = cache.take("a", lambda tokens: (1, 2, 1, tokens, 1, 4), torch.empty(0), 4, 10)
+    kept.fresh.zero_()
+    kept.modulation[0] = (torch.zeros(1, 1, 8), torch.zeros(1, 1, 8))
+    cache.put("a", kept)
+    assert cache.room == 1000 - 320 - 64
+    cache.forget(lambda place: True)
+    assert cache.room == 1000
 
 
 @pytest.mark.parametrize("history", [PyramidHistory(depth=2), PyramidHistory(noise=0.2)], ids=["window", "noise"])
