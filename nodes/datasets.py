@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from ..samplers.seeds import LARGEST_SEED
+from ..training.presets import SPLITS
 from .block import Block, Choice, Float, Int, Output, Text, Wire
 from .compatibility import check_dataset
 from .messages import counting, show_message
@@ -46,7 +47,7 @@ class Animations(Block):
             "Frames per second. Low values show more of the animation in a clip, in larger steps; high values show "
             "less, more smoothly."
         ),
-        Choice("split", ["train", "test", "all"], "train").tip(
+        Choice("split", SPLITS, "train").tip(
             "train: nine tenths of the combinations of subject, background, motion and size. test: the tenth that is "
             "never trained on. all: both."
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..samplers.names import MOST_STAGES
+from ..training.presets import GAMES, TIMES
 from .block import Bool, Choice, Float, Text
 from .trainer import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
@@ -26,7 +27,7 @@ class TrainFlow(Trainer):
     REQUIRED = trained_from("flow")
     OPTIONAL = (
         *WIRES,
-        Choice("times", ["logit_normal", "uniform"], "logit_normal").tip(
+        Choice("times", TIMES, "logit_normal").tip(
             "Which noise levels are trained: uniform, or the middle ones more often (logit_normal), which are the "
             "hardest."
         ),
@@ -77,7 +78,7 @@ class TrainGAN(Trainer):
     REQUIRED = trained_from("gan")
     OPTIONAL = (
         *WIRES,
-        Choice("game", ["relativistic", "non_saturating", "hinge"], "relativistic").tip(
+        Choice("game", GAMES, "relativistic").tip(
             "The adversarial loss. relativistic compares each generated clip with a real one and keeps all modes; "
             "non_saturating is the classic loss, hinge a common alternative."
         ),

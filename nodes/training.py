@@ -7,6 +7,7 @@ from typing import Any
 from ..host import get_host
 from ..models.families import FAMILIES
 from ..samplers.seeds import LARGEST_SEED
+from ..training.presets import NETWORK_SIZES, PRECISIONS
 from .block import Block, Bool, Choice, Float, Int, Output
 from .family_widgets import FAMILY, FAMILY_SETTINGS, family_of, validate_family
 from .shared_inputs import MODEL_FILE_TEXT, ModelFile
@@ -21,7 +22,7 @@ class NewModel(Block):
     ALIASES = "from scratch, untrained model, init model, empty model, create model, transformer, dit, train, training"
     REQUIRED = (
         FAMILY,
-        Choice("size", ["tiny", "small", "medium", "large"], "small").tip(
+        Choice("size", list(NETWORK_SIZES), "small").tip(
             "tiny (1.3 million parameters with the pack's VAE) is for trying things out; small (4.4) trains on a "
             "CPU; medium (71) and large (484) need a GPU."
         ),
@@ -117,7 +118,7 @@ class TrainingSettings(Block):
         Float("weight_decay", 1e-4, 0.0, 1.0, 1e-5, exact=True).tip(
             "How fast unused weights shrink. 0 turns it off; 0.01 and more is for large data sets."
         ),
-        Choice("precision", ["no", "bf16"], "no").tip(
+        Choice("precision", PRECISIONS, "no").tip(
             "no: float32. bf16: mixed precision, half the memory and faster on a GPU."
         ),
         Bool("gradient_checkpointing", False).tip("Needs less memory and a third more time."),

@@ -12,6 +12,8 @@ from .widget_validation import validation_result
 if TYPE_CHECKING:
     from ..training.trainer import TrainedModel
 
+TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # of saved weights, as torch calls them
+
 
 class Validation(Block):
     ID, NAME = "PyramidVideoValidation", "Validation"
@@ -97,7 +99,7 @@ class SaveTrained(Saver):
     ALIASES = "save model, save checkpoint, export checkpoint, safetensors, train, training"
     REQUIRED = saver_inputs("a trainer", "diffusion_models", "my_video_model")
     OPTIONAL = (
-        Choice("precision", ["fp16", "bf16", "fp32"], "fp16").tip(
+        Choice("precision", list(TYPES), "fp16").tip(
             "How numbers are stored. fp16 is half the size and loses nothing visible; bf16 is for models with large "
             "numbers (official ones); fp32 is exact."
         ),
@@ -110,9 +112,8 @@ class SaveTrained(Saver):
         from ..training.trainer import TrainedModel
 
         self.check(run, TrainedModel)
-        types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
         wanted = self.file(name)
-        path = run.save(wanted, types[precision], replace=False)
+        path = run.save(wanted, getattr(torch, TYPES[precision]), replace=False)
         return saved(path, wanted, get_host().load_model(path))
 
 

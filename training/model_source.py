@@ -16,13 +16,8 @@ from ..models.latent_format import LatentFormat
 from ..models.miniflux import MiniFluxConfig
 from ..models.video_discriminator import VideoDiscriminator
 from ..models.video_discriminator import init_weights as init_discriminator
+from .presets import NETWORK_SIZES
 
-SIZES = {  # name: double blocks, single blocks, heads, features of a head
-    "tiny": (1, 2, 4, 32),
-    "small": (2, 6, 5, 32),
-    "medium": (4, 8, 8, 64),
-    "large": (6, 16, 16, 64),
-}
 ROTARY_PARTS = (2, 3, 3)  # of eight: time, rows, columns
 DISCRIMINATOR_WIDTHS = (48, 96, 96)
 
@@ -39,8 +34,8 @@ class Trainee:
     weights: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.weights is None and self.size not in SIZES:
-            raise ValueError(f"unknown size {self.size!r}; expected one of {', '.join(SIZES)}")
+        if self.weights is None and self.size not in NETWORK_SIZES:
+            raise ValueError(f"unknown size {self.size!r}; expected one of {', '.join(NETWORK_SIZES)}")
 
     @property
     def name(self) -> str:
@@ -89,7 +84,7 @@ def prepare(trainee: Trainee, channels: int, text_width: int, pooled_width: int,
 
 def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: int) -> MiniFluxConfig:
     """The configuration of a new transformer; only a pyramid hides later frames from earlier ones."""
-    double, single, heads, head = SIZES[trainee.size]
+    double, single, heads, head = NETWORK_SIZES[trainee.size]
     return MiniFluxConfig(
         in_channels=4 * channels,
         num_layers=double,

@@ -1,6 +1,17 @@
-"""Numbers of training that the blocks and the recipes share."""
+"""Numbers and choices of training that blocks and recipes share. Loads nothing, so that widgets can list them."""
 
 from __future__ import annotations
+
+NETWORK_SIZES = {  # name: double blocks, single blocks, heads, features of a head
+    "tiny": (1, 2, 4, 32),
+    "small": (2, 6, 5, 32),
+    "medium": (4, 8, 8, 64),
+    "large": (6, 16, 16, 64),
+}
+TIMES = ("logit_normal", "uniform")  # how the noise levels of a flow are drawn
+GAMES = ("relativistic", "non_saturating", "hinge")  # adversarial losses
+PRECISIONS = ("no", "bf16")
+SPLITS = ("train", "test", "all")  # of a dataset of animations
 
 SMALL_VAE_CONFIG = {
     "patch_size": 4,

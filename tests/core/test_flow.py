@@ -100,7 +100,7 @@ def test_shifting_twice_is_shifting_by_the_product():
         (lambda: sample_flow(bent, NOISE, (1.0,)), "expected them to fall"),
         (lambda: sample_flow(bent, NOISE, (1.0, 0.0), "rk4"), "expected one of euler, heun, midpoint"),
         (lambda: sample_flow(lambda x, call: x / 0, NOISE, (1.0, 0.0)), "NaN or infinity"),
-        (lambda: FlowObjective("normal"), "expected one of uniform, logit_normal"),
+        (lambda: FlowObjective("normal"), "expected one of logit_normal, uniform"),
         (lambda: FlowObjective(deviation=0.0), "above 0"),
     ],
 )

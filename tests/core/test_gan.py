@@ -9,7 +9,8 @@ import torch
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow
-from pyramid_video.training.objectives.gan import GAMES, GANObjective, generate, squared_gradient
+from pyramid_video.training.objectives.gan import GANObjective, generate, squared_gradient
+from pyramid_video.training.presets import GAMES
 from torch import nn
 
 CLIP = (3, 4, 3, 8, 8)

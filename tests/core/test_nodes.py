@@ -15,6 +15,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.checkpoint_dtypes import WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
+from pyramid_video.models.lora import TARGETS
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
@@ -24,6 +25,7 @@ from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.training.vae_trainer import SIZES
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = {  # these live in saved workflows: add, never rename or remove
@@ -209,10 +211,17 @@ def test_every_seed_that_a_generator_takes_can_be_typed(host):
     assert widgets and all((widget["min"], widget["max"]) == (0, LARGEST_SEED) for widget in widgets)
 
 
-@pytest.mark.parametrize(("node_id", "known"), [("Stages", STAGE_SOLVERS), ("FlowSampler", SOLVERS)])
-def test_every_solver_can_be_chosen(node_id, known, host):
-    inputs = NODE_CLASS_MAPPINGS[f"PyramidVideo{node_id}"].INPUT_TYPES()
-    assert inputs["optional"]["solver"][0] == list(known)
+@pytest.mark.parametrize(
+    ("node_id", "name", "known"),
+    [("Stages", "solver", STAGE_SOLVERS), ("FlowSampler", "solver", SOLVERS), ("TrainLoRA", "targets", TARGETS)],
+)
+def test_everything_that_is_known_can_be_chosen(node_id, name, known, host):
+    assert inputs_of(NODE_CLASS_MAPPINGS[f"PyramidVideo{node_id}"])[name][0] == list(known)
+
+
+def test_every_size_of_a_new_vae_can_be_chosen(host):
+    choices = inputs_of(NODE_CLASS_MAPPINGS["PyramidVideoVAETrainee"])["vae_name"][0]
+    assert choices[: len(SIZES)] == [f"new {size}" for size in SIZES]
 
 
 def test_importing_the_blocks_imports_nothing_heavy():

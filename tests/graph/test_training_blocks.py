@@ -301,7 +301,9 @@ def test_a_saved_file_stays_when_another_is_saved_under_its_name(host, parts, ki
 
     said = [save(learn(steps)) for steps in (1, 1, 2)]
     assert "mine.safetensors," in said[0] and said[1] == said[0]
-    assert "mine_00002_.safetensors," in said[2] and said[2].endswith("mine.safetensors is older and stays as it was.")
+    assert "mine_00002_.safetensors," in said[2] and said[2].endswith(
+        "mine.safetensors was there before and stays as it was."
+    )
     own = sorted(path.name for path in (host.output_dir / kind).iterdir())
     assert own == ["mine.safetensors", "mine_00002_.safetensors"]
     assert set(own) <= set(host.list_models(kind))

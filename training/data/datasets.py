@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..presets import SPLITS
 from .animations import Sprite, draw, find_animations, load_sprite
 from .cache_files import digest
 from .captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption, subject_name
 
 OnLoad = Callable[[int, int], None]  # (done, total), after each animation
-SPLITS = ("train", "test", "all")
 HELD_OUT = 10  # one combination in this many is never trained on
 
 TRAVEL = 0.36  # of the frame, from the first picture to the last

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...samplers.flow import TIMESTEPS, shift_sigma
+from ..presets import TIMES
 from .pyramid import Draw, GeneratorDraw
-
-TIMES = ("uniform", "logit_normal")
 
 
 @dataclass(frozen=True)

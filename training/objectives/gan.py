@@ -15,9 +15,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ...samplers.flow import TIMESTEPS
+from ..presets import GAMES
 from .pyramid import GeneratorDraw
 
-GAMES = ("relativistic", "non_saturating", "hinge")
 BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...models.files import write_beside
 from ...models.json_file import NotReadable, read_object
+from ..presets import PRECISIONS
 from .loss_log import pass_over
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class TrainSettings:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected between 0 and 1, 1e-4 to 1e-3 are usual")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; expected 0 (no average) up to less than 1, usually 0.999")
-        if self.precision not in ("no", "bf16"):
+        if self.precision not in PRECISIONS:
             raise ValueError(
                 f'precision is {self.precision!r}; expected "no" (float32) or "bf16": these models overflow in float16'
             )
