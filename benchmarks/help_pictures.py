@@ -200,6 +200,13 @@ def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) 
     return as_image(draw_plan(stages, segments, (rows, columns), info))
 
 
+def stage_picture(small: SmallModels) -> Tensor:
+    from pyramid_video.nodes.stages_drawing import draw_stages, full_table
+
+    stages = block("Stages")[0]
+    return as_image(draw_stages(stages, full_table(stages, 48, 80, 8), (48, 80)))
+
+
 def any_stages(small: SmallModels) -> Tensor:
     return plan_picture(90, 160, 20, 5.0)
 
@@ -275,6 +282,7 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
         vae_roundtrip,
         dataset,
         preview_colours,
+        stage_picture,
         any_stages,
         any_stages_three,
         any_sampler,

@@ -13,11 +13,11 @@ from .stages_drawing import (
     HEIGHT,
     LEFT,
     ROW,
-    SQUARE,
     WIDTH,
     column_edges,
     draw_jump,
     draw_scale,
+    draw_size,
     height_of,
 )
 
@@ -35,7 +35,7 @@ def draw_scales(stages: SpectralStages) -> Image:
     pen.text(LEFT, 90, "Wire model, latent and sigmas to see where they change, in how", FAINT, 17, "lm")
     pen.text(LEFT, 116, "many steps, and how much of the work is left.", FAINT, 17, "lm")
     for index, (left, right) in enumerate(column_edges(len(stages.scales))):
-        draw_square(pen, (left + right) / 2, stages.scales[index], index, len(stages.scales))
+        draw_size(pen, (left + right) / 2, stages.scales[index], (1, 1), stage_colour(index, len(stages.scales)))
         pen.text((left + right) / 2, FLOOR + 18, f"{stages.scales[index]:.3g} of full size", INK, 15)
     return pen.finished()
 
@@ -56,7 +56,7 @@ def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, i
         pen.box(left, height_of(shares[0]), right, height_of(shares[-1]), mix(PAPER, colour, 0.45), colour)
         for share in shares[:-1]:
             pen.dot((left + right) / 2, height_of(share), FIRST_DOT, 2.6)
-        draw_square(pen, (left + right) / 2, segment.size[0] / size[0], segment.stage, len(stages.scales))
+        draw_size(pen, (left + right) / 2, segment.size[0] / size[0], size, colour)
     for (below, above), ((_, foot), (head, _)) in zip(pairwise(segments), pairwise(columns), strict=True):
         low = share_of_noise(below.sigmas[-1], info.scaling)
         draw_jump(pen, (foot, height_of(low)), (head, height_of(share_of_noise(above.sigmas[0], info.scaling))))
@@ -77,8 +77,3 @@ def table_of(segments: Sequence[Segment], size: Size, info: PictureInfo) -> dict
         "steps": [str(segment.steps) for segment in segments],
         "sigma": [f"{segment.sigmas[0]:.3g} to {segment.sigmas[-1]:.3g}" for segment in segments],
     }
-
-
-def draw_square(pen: Pen, centre: float, scale: float, index: int, count: int) -> None:
-    side = SQUARE * scale
-    pen.box(centre - side / 2, FLOOR - side, centre + side / 2, FLOOR, stage_colour(index, count), round_by=3)

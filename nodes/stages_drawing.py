@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 768, 512
 LEFT, RIGHT, TOP, BOTTOM = 96, 744, 64, 356  # where noise 1 (top) to 0 (bottom) is drawn
 FLOOR, ROW = 456, 24  # below the squares, and from one line of text to the next
-SQUARE = 84  # side of full resolution
+SQUARE = 84  # longer side of full resolution
 FIRST_DOT, VIDEO_DOT = (255, 255, 255), (255, 205, 96)
 Table = Mapping[str, Sequence[str]]  # heading of a row -> an entry for every stage
 
 
-def draw_stages(stages: PyramidStages, table: Table | None = None) -> Image:
+def draw_stages(stages: PyramidStages, table: Table | None = None, shape: tuple[int, int] = (1, 1)) -> Image:
     """Draw which noise each stage travels, at which size and in how many steps; `WIDTH` pixels wide, RGB.
 
-    `table` is written below instead of size and steps.
+    `table` is written below instead of size and steps; `shape` is the height and width of the picture, in any unit.
     """
     table = plain_table(stages) if table is None else table
     pen = Pen(WIDTH, HEIGHT + ROW * (len(table) - 2))
@@ -31,7 +31,7 @@ def draw_stages(stages: PyramidStages, table: Table | None = None) -> Image:
     draw_scale(pen)
     columns = list(column_edges(len(stages)))
     for index in range(len(stages)):
-        draw_stage(pen, stages, index, columns[index])
+        draw_stage(pen, stages, index, columns[index], shape)
     for index in range(1, len(stages)):
         foot = columns[index - 1][1], height_of(stages.stages[index - 1].sigma_end)
         head = columns[index][0], height_of(stages.stages[index].sigma_start)
@@ -96,8 +96,10 @@ def draw_scale(pen: Pen) -> None:
         pen.text(LEFT - 12, y, words or f"{tenth / 10:.1f}", INK if words else FAINT, 17 if words else 15, "rm")
 
 
-def draw_stage(pen: Pen, stages: PyramidStages, index: int, column: tuple[float, float]) -> None:
-    """The window of noise as a box, its steps as dots, and below it the resolution as a square."""
+def draw_stage(
+    pen: Pen, stages: PyramidStages, index: int, column: tuple[float, float], shape: tuple[int, int]
+) -> None:
+    """The window of noise as a box, its steps as dots, and below it the picture at its size."""
     stage, (left, right) = stages.stages[index], column
     colour = stage_colour(index, len(stages))
     top, bottom = height_of(stage.sigma_start), height_of(stage.sigma_end)
@@ -107,8 +109,13 @@ def draw_stage(pen: Pen, stages: PyramidStages, index: int, column: tuple[float,
         x = left + (right - left) * share
         for sigma in stages.sigmas(index, steps)[:-1]:
             pen.dot(x, height_of(stage.noise_share(sigma)), dot, 2.6)
-    centre, side = (left + right) / 2, SQUARE / stage.downscale
-    pen.box(centre - side / 2, FLOOR - side, centre + side / 2, FLOOR, colour, round_by=3)
+    draw_size(pen, (left + right) / 2, 1 / stage.downscale, shape, colour)
+
+
+def draw_size(pen: Pen, centre: float, scale: float, shape: tuple[int, int], colour: tuple[int, ...]) -> None:
+    """A picture of height and width `shape`, at a part of its full size; its longer side is `SQUARE` at most."""
+    height, width = (SQUARE * scale * side / max(shape) for side in shape)
+    pen.box(centre - width / 2, FLOOR - height, centre + width / 2, FLOOR, colour, round_by=3)
 
 
 def draw_jump(pen: Pen, start: tuple[float, float], end: tuple[float, float], dashes: int = 9) -> None:

@@ -46,7 +46,7 @@ class StagePicture(Block):
             check_latent(get_host().vae_info(vae), latent_image["samples"])
             cell = get_host().vae_info(vae).space_compression
         check_latent_fits_stages(latent_image, stages)
-        picture = draw_stages(stages, full_table(stages, rows, columns, cell))
+        picture = draw_stages(stages, full_table(stages, rows, columns, cell), (rows, columns))
         return {"ui": on_node(picture, name="stages"), "result": (as_image(picture),)}
 
 

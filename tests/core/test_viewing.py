@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,7 +14,7 @@ from pyramid_video.nodes.comparison import GAP, SMALLEST_LABELLED, STRIP, side_b
 from pyramid_video.nodes.contact_sheet import channel_sheet, frame_sheet, standardised
 from pyramid_video.nodes.drawing import stage_colour
 from pyramid_video.nodes.history_drawing import HEAD, MARGIN, draw_contexts
-from pyramid_video.nodes.stages_drawing import full_table
+from pyramid_video.nodes.stages_drawing import BOTTOM, SQUARE, draw_stages, full_table
 from pyramid_video.samplers.context import plan_contexts
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages
@@ -52,6 +53,15 @@ def test_the_table_of_a_ladder_adds_up():
     assert table["pixels"] == ["160x96", "320x192", "640x384"] and table["tokens"] == ["60", "240", "960"]
     assert table["noise"][0].startswith("1.00") and table["noise"][-1].endswith("0.00")
     assert table["timestep"][0].startswith("1000 to") and table["steps"] == ["20 / 10"] * 3
+
+
+@pytest.mark.parametrize("shape", [(9, 16), (16, 9), (1, 1)])
+def test_the_size_of_a_stage_is_drawn_in_the_shape_of_the_picture(shape):
+    drawn = np.asarray(draw_stages(make_stages(1), shape=shape)).astype(int)
+    rows, columns = np.nonzero(abs(drawn - stage_colour(0, 1)).sum(-1) == 0)
+    below = rows > BOTTOM + 2
+    sides = [np.ptp(rows[below]) + 1, np.ptp(columns[below]) + 1]
+    assert sides == pytest.approx([SQUARE * side / max(shape) for side in shape], abs=5)  # the edge is drawn smooth
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
