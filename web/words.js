@@ -3,34 +3,38 @@
 import { app } from '../../scripts/app.js'
 
 const LANGUAGES = ['zh', 'zh-TW', 'ja']
+const NONE = { titles: {}, notes: {}, templates: {} }
 
-async function wordsOf(language) {
+/** The tables of the language of the page; empty ones where it is English or not known here. */
+export async function words() {
+  const language = app.extensionManager?.setting?.get?.('Comfy.Locale')
+  if (!LANGUAGES.includes(language)) return NONE
   const answer = await fetch(new URL(`words/${language}.json`, import.meta.url))
-  return answer.ok ? answer.json() : { titles: {}, notes: {} }
+  return answer.ok ? answer.json() : NONE
 }
 
 const lookUp = (table, text) => (Object.hasOwn(table, text) ? table[text] : text)
 
 function title(text, { titles }) {
-  const [, number, words] = /^(\d  )?(.*)$/.exec(text ?? '') ?? []
-  return Object.hasOwn(titles, words) ? (number ?? '') + titles[words] : text
+  const [, number, plain] = /^(\d  )?(.*)$/.exec(text ?? '') ?? []
+  return Object.hasOwn(titles, plain) ? (number ?? '') + titles[plain] : text
 }
 
 app.registerExtension({
   name: 'PyramidVideo.Words',
   async afterConfigureGraph() {
-    const language = app.extensionManager?.setting?.get?.('Comfy.Locale')
     const graph = app.graph
     const nodes = graph.nodes ?? graph._nodes
-    if (!LANGUAGES.includes(language) || !nodes.some(node => node.comfyClass?.startsWith('PyramidVideo'))) return
-    const words = await wordsOf(language)
-    for (const group of graph.groups ?? graph._groups) group.title = title(group.title, words)
+    if (!nodes.some(node => node.comfyClass?.startsWith('PyramidVideo'))) return
+    const tables = await words()
+    if (tables === NONE) return
+    for (const group of graph.groups ?? graph._groups) group.title = title(group.title, tables)
     for (const node of nodes) {
       if (node.type !== 'MarkdownNote') continue
-      node.title = title(node.title, words)
+      node.title = title(node.title, tables)
       for (const widget of node.widgets ?? [])
         if (typeof widget.value === 'string')
-          widget.value = widget.value.split('\n').map(line => lookUp(words.notes, line)).join('\n')
+          widget.value = widget.value.split('\n').map(line => lookUp(tables.notes, line)).join('\n')
     }
     graph.setDirtyCanvas?.(true, true)
   }

@@ -16,10 +16,28 @@ ROOT = Path(__file__).resolve().parents[2]
 WEB = {path.name: path.read_text("utf-8") for path in (ROOT / "web").glob("*.js")}
 
 
-def test_every_workflow_has_its_place_and_the_first_runs_at_once():
-    order = re.findall(r"'(\w+)'", WEB["templates.js"].split("ORDER = [")[1].split("]")[0])
-    assert sorted(order) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-    assert order[0] == "text_to_video" and len(set(order)) == len(order)
+def titles() -> dict[str, str]:
+    """Title of each workflow in the template browser."""
+    return dict(re.findall(r"^  (\w+): '([^']+)'", WEB["templates.js"], re.MULTILINE))
+
+
+def test_every_workflow_has_its_place_its_title_and_its_picture_and_the_first_runs_at_once():
+    names = [path.stem for path in (ROOT / "workflows").glob("*.json")]
+    assert sorted(titles()) == sorted(names) and next(iter(titles())) == "text_to_video"
+    assert len(set(titles().values())) == len(names) and not set(names) & set(titles().values())
+    for name in names:
+        with Image.open(ROOT / "workflows" / f"{name}.webp") as moving:
+            assert moving.format == "WEBP" and (moving.is_animated or "download" in titles()[name])
+            assert Image.open(ROOT / "workflows" / f"{name}.jpg").size == moving.size
+    ready = ["download" not in title for title in titles().values()]
+    assert ready == sorted(ready, reverse=True), "what needs weights comes last"
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-TW", "ja"])
+def test_every_title_of_a_template_is_translated_once(language):
+    words = json.loads((ROOT / "web" / "words" / f"{language}.json").read_text("utf-8"))["templates"]
+    assert list(words) == list(titles().values()) and len(set(words.values())) == len(words)
+    assert not any(re.search(r'[/\\:*?"<>|]', title) for title in [*words, *words.values()]), "they become file names"
 
 
 def test_inactive_widgets_are_those_of_their_blocks():
