@@ -195,6 +195,10 @@ class Host(Protocol):
         """Show a text on the running node at once, where there is one."""
         ...
 
+    def playing_clip(self) -> dict[str, Any]:
+        """Return what the running node shows of its clip, as its `ui` says it; empty where nothing plays."""
+        ...
+
     def progress(self, total: int) -> ProgressBar:
         """Return a bar on the running node for a piece of work of `total` steps."""
         ...

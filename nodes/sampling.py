@@ -13,8 +13,8 @@ from .compatibility import (
     check_texts_fit_model,
     stages_and_history,
 )
-from .messages import with_message
-from .sampling_notes import sampling_notes
+from .messages import show_message
+from .sampling_notes import sampling_notes, with_clip
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Sampler(Block):
         check_start_fits(latent_image, history)
         guider = guider_for(model, positive, negative, guidance)
         notes = sampling_notes(info, latent_image, positive, stages)
-        return with_message(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), notes)
+        ui = show_message(*notes) if notes else {}
+        return with_clip(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), ui)
 
 
 class SamplerObject(Block):

@@ -10,8 +10,8 @@ from ..models.families import FAMILIES
 from ..samplers.names import SOLVER_NAMES
 from .block import Block, Choice, Float, Input, Int, Wire
 from .compatibility import check_texts_fit_model
-from .messages import with_message
-from .sampling_notes import sampling_notes
+from .messages import show_message
+from .sampling_notes import sampling_notes, with_clip
 from .shared_inputs import FINISHED, LATENT, NEGATIVE, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ class FullSequence(Block):
         check_texts_fit_model(info, positive, negative)
         sampler = self.sampler(model, info, negative is not None and cfg != 1, **settings)
         notes = sampling_notes(info, latent_image, positive)
+        ui = show_message(*notes) if notes else {}
         made = host.sample_full_sequence(model, sampler, positive, negative, cfg, latent_image, seed)
-        return with_message(made, notes)
+        return with_clip(made, ui)
 
 
 class FlowSampler(FullSequence):

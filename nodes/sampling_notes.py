@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..host import get_host
+
 if TYPE_CHECKING:
     from ..models.model_info import ModelInfo
     from ..samplers.stages import PyramidStages
@@ -28,3 +30,9 @@ def sampling_notes(
         if words:
             sentences.append(f"{info.name} learned few words: {'; '.join(words)}.")
     return sentences
+
+
+def with_clip(made: dict[str, Any], ui: dict[str, Any]) -> tuple | dict[str, Any]:
+    """The result of a sampler, and the clip that plays on it, which the host then keeps with the result."""
+    ui = {**get_host().playing_clip(), **ui}
+    return {"ui": ui, "result": (made,)} if ui else (made,)

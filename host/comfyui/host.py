@@ -28,7 +28,7 @@ from . import model as comfy_model
 from . import text as comfy_text
 from .any_model import AnyModel
 from .full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
-from .preview import show_on_node
+from .preview import playing_clip, show_on_node
 from .progress import Bar, SamplingProgress
 from .sampling import PyramidGuider, PyramidSampler
 from .vae import PyramidVAE
@@ -196,6 +196,9 @@ class ComfyHost:
     def show_note(self, text: str) -> None:
         """As every host; the node's output says it again for those that read only that."""
         show_on_node({"text": [text]})
+
+    def playing_clip(self) -> dict[str, Any]:
+        return playing_clip()
 
     def progress(self, total: int) -> Bar:
         return Bar(total)

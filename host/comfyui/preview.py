@@ -32,6 +32,8 @@ from .. import get_host
 PAUSE = 2.0  # seconds between two clips, so that one can be watched
 FRAME_MS = 250  # a latent frame is 4 or 8 pictures: about real time
 SMALLEST_CLIP, SMALLEST_STILL = 256, 128  # pixels of the longer edge; the small model's latents have 8
+Place = tuple[str, str]  # a run and a node
+_playing: dict[Place, dict[str, Any]] = {}  # the newest clip that plays on a node, and where
 KEPT = 2  # files: the one that is seen, and the one before, which a page may still be fetching
 
 
@@ -79,8 +81,11 @@ class Preview:
             frames[0].save(
                 file, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=80, method=0
             )
-        shown = {"filename": Path(name).name, "subfolder": "", "type": "temp"}
-        show_on_node({"images": [shown], "animated": (True,)})
+        clip_file = {"filename": Path(name).name, "subfolder": "", "type": "temp"}
+        shown = {"images": [clip_file], "animated": (True,)}
+        show_on_node(shown)
+        _playing.clear()
+        _playing[place()] = shown
         while len(self.files) > KEPT:
             self.files.popleft().unlink(missing_ok=True)
 
@@ -98,6 +103,17 @@ def plays_clips() -> bool:
     running, _ = server.prompt_queue.get_current_queue_volatile()
     workflows = [extra.get("extra_pnginfo") for _, prompt, _, extra, *_ in running if prompt == context.prompt_id]
     return any(workflows) and supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
+
+
+def place() -> Place:
+    """Which node runs, and in which run; it needs a running node."""
+    context = get_executing_context()
+    return context.prompt_id, context.node_id
+
+
+def playing_clip() -> dict[str, Any]:
+    """What plays on the node that runs."""
+    return {} if get_executing_context() is None else _playing.get(place(), {})
 
 
 def show_on_node(output: dict[str, Any]) -> None:

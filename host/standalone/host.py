@@ -240,6 +240,9 @@ class StandaloneHost:
     def show_note(self, text: str) -> None:
         """Nothing: the runner prints what a node has said when it has run."""
 
+    def playing_clip(self) -> dict[str, Any]:
+        return {}  # there is no page
+
     def progress(self, total: int) -> Bar:
         """A bar on stderr; silent where this is a part of work that has a bar."""
         bar = Bar(total, self.silent or any(other.is_drawn for other in self._bars))

@@ -31,6 +31,9 @@ class WanHost:
         means = [group.mean(dim=(0, 3)).view(1, 1, 1, *group.shape[1:3]) for group in groups]
         return torch.cat(means, dim=2)[..., ::8, ::8].expand(1, 16, -1, -1, -1)
 
+    def playing_clip(self):
+        return {}
+
     def show_note(self, text):
         self.said.append(text)
 

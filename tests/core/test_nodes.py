@@ -105,6 +105,9 @@ class RecordingHost:
     def list_inputs(self, extensions):
         return []
 
+    def playing_clip(self):
+        return {}
+
     def show_note(self, text):
         pass
 

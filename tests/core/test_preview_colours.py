@@ -81,6 +81,9 @@ class Host:
         self.temp_dir, self.preview_colours = folder / "temp", folder / "colours"
         self.latent_format, self.channels = latent_format, channels
 
+    def playing_clip(self):
+        return {}
+
     def show_note(self, text):
         pass
 

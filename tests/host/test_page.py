@@ -116,9 +116,35 @@ def test_the_ladder_is_there_before_the_first_run_and_follows_the_numbers(open_p
     assert saved[0] == 4 and len(saved) == 7, "the drawing is no value of the workflow"
 
 
-def test_the_workflow_that_runs_at_once_is_the_first_of_our_templates(open_page):
-    names = open_page({}).evaluate("async () => (await app.api.getWorkflowTemplates()).pyramid_video")
-    assert names[0] == "text_to_video" and names.index("official_sd3") < names.index("helios_text_to_video")
+OUR_TEMPLATES = """() => {
+    const leaves = [...document.querySelectorAll('.p-dialog *, [role=dialog] *')].filter(it => !it.children.length)
+    const ours = leaves.filter(it => it.textContent.trim() === 'pyramid_video').at(-1)
+    ours?.click()
+    return Boolean(ours)
+}"""
+PICTURES = "[...document.querySelectorAll('img')].filter(it => it.src.includes('/workflow_templates/pyramid_video/'))"
+
+
+def test_templates_have_titles_and_moving_pictures_and_the_one_that_runs_at_once_is_first(open_page):
+    page = open_page({})
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.wait_for_function(OUR_TEMPLATES)
+    page.wait_for_function(f"() => {PICTURES}.some(it => it.src.includes('text_to_video.webp') && it.naturalWidth)")
+    page.get_by_text("Image to video", exact=True).first.click()
+    page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'PyramidVideoHistory')")
+    answers = page.evaluate(
+        """async () => {
+            const titles = (await app.api.getWorkflowTemplates()).pyramid_video
+            const get = (title, ending) => fetch(app.api.apiURL(`/workflow_templates/pyramid_video/${title}`) + ending)
+            const graphs = await Promise.all(titles.map(async title => fetch(
+                app.api.apiURL(`/workflow_templates/pyramid_video/${title}.json`))))
+            const pictures = await Promise.all(titles.map(title => get(title, '.jpg')))
+            return [titles, graphs.map(it => it.status), pictures.map(it => it.headers.get('content-type'))]
+        }"""
+    )
+    titles, statuses, kinds = answers
+    assert titles[0] == "Text to video" and "Helios" in titles[-1]
+    assert set(statuses) == {200} and set(kinds) == {"image/webp"} and len(titles) == len(statuses) > 20
 
 
 FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
@@ -153,6 +179,38 @@ def test_a_text_that_comes_last_leaves_the_clip_on_the_node(open_page):
         }"""
     )
     assert shown[0]["images"][0]["filename"] == "clip.webp" and shown[1] == "a red rabbit"
+
+
+RUN = """() => new Promise(done => {
+    for (const name of ['execution_success', 'execution_error'])
+        app.api.addEventListener(name, () => setTimeout(() => done(name), 500))
+    app.queuePrompt(0)
+})"""
+SHOWN = """() => Object.fromEntries(app.graph._nodes.map(node => [node.type, {
+    clip: app.nodeOutputs[node.id]?.images?.[0].filename, note: node.pyramidVideoNote?.textContent,
+    ladder: node.pyramidVideoLadder?.naturalWidth }]))"""
+
+
+def test_a_page_that_was_loaded_since_shows_what_cached_blocks_have_to_show(open_page):
+    pages = [open_page({}) for _ in range(2)]
+    shown = []
+    for page in pages:
+        page.evaluate(
+            """async () => {
+                const graph = await (await fetch('/api/workflow_templates/pyramid_video/text_to_video.json')).json()
+                await app.loadGraphData(graph)
+                for (const node of app.graph._nodes)
+                    for (const widget of node.widgets ?? [])
+                        if (widget.name.startsWith('control')) widget.value = 'fixed'
+            }"""
+        )
+        assert page.evaluate(RUN) == "execution_success"
+        page.wait_for_function(f"() => {{ const it = ({SHOWN})(); return it.PyramidVideoEmptyLatent.note }}")
+        page.wait_for_function(f"() => {{ const it = ({SHOWN})(); return it.PyramidVideoStages.ladder }}")
+        page.wait_for_function(f"() => {{ const it = ({SHOWN})(); return it.PyramidVideoSampler.clip }}")
+        shown.append(page.evaluate(SHOWN))
+    for block in ("PyramidVideoSampler", "PyramidVideoEmptyLatent", "PyramidVideoStages", "SaveVideo"):
+        assert shown[0][block] == shown[1][block], block
 
 
 def test_a_note_is_in_the_language_of_the_page(open_page):

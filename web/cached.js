@@ -1,0 +1,59 @@
+// What a block said and showed when it ran is shown where it need not run again, too: a page that was loaded since has
+// not heard it, and the server repeats it for blocks that end a graph only.
+import { app } from '../../scripts/app.js'
+import { api } from '../../scripts/api.js'
+
+const NEWEST = 32 // runs that are looked through
+const TRIES = 20, PAUSE = 100 // milliseconds; a run is in the history a moment after it ended
+
+const heard = new Set() // blocks that have said something since the graph was loaded
+let silent = [] // blocks of the run at hand that do not run again, and were not heard
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other)
+
+// Whether a block and all before it are the same in two graphs.
+function sameWork(one, other, id, known = new Set()) {
+  if (known.has(id)) return true
+  known.add(id)
+  const [a, b] = [one[id], other[id]]
+  if (!a || !b || a.class_type !== b.class_type || !same(a.inputs, b.inputs)) return false
+  return Object.values(a.inputs).filter(Array.isArray).every(([from]) => sameWork(one, other, from, known))
+}
+
+async function newestRuns(id) {
+  for (let number = 0; number < TRIES; number++) {
+    const answer = await api.fetchApi(`/history?max_items=${NEWEST}`)
+    const runs = answer.ok ? await answer.json() : {}
+    if (runs[id]) return runs
+    await new Promise(done => setTimeout(done, PAUSE))
+  }
+  return {}
+}
+
+async function repeat(id, blocks) {
+  const { [id]: now, ...others } = await newestRuns(id)
+  const [, , graph] = now?.prompt ?? []
+  for (const node of blocks) {
+    if (!graph?.[node]?.class_type.startsWith('PyramidVideo') || now.outputs[node]) continue
+    const before = Object.values(others).findLast(run => run.outputs?.[node] && sameWork(graph, run.prompt[2], node))
+    if (before)
+      api.dispatchCustomEvent('executed', {
+        node, display_node: node, prompt_id: id, output: before.outputs[node]
+      })
+  }
+}
+
+app.registerExtension({
+  name: 'PyramidVideo.Cached',
+  setup() {
+    api.addEventListener('executed', ({ detail }) => heard.add(String(detail.node)))
+    api.addEventListener('execution_cached', ({ detail }) => {
+      silent = detail.nodes.map(String).filter(node => !heard.has(node))
+    })
+    api.addEventListener('execution_success', ({ detail }) => {
+      if (silent.length) repeat(detail.prompt_id, silent)
+      silent = []
+    })
+  },
+  afterConfigureGraph: () => heard.clear()
+})
