@@ -23,10 +23,11 @@ from .checkpoint_kinds import (
     recognize,
     wanted,
 )
-from .config_from_shapes import config_from_shapes
+from .config_from_shapes import Shapes, config_from_shapes
 from .families import ModelFamily
 from .latent_format import LatentFormat
 from .network_config import shown
+from .quantised import FORMATS, QuantisedLayer, check_shapes, split_quantised
 
 MINIFLUX_AXES = [16, 24, 24]  # the official loader sets them, where they fit the head
 
@@ -48,10 +49,15 @@ class CheckpointInfo:
     dtype: torch.dtype | None = None  # in which most of it is stored
     weights: WeightFiles | None = field(default=None, repr=False)  # None for official text encoders
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # the network's key: key in the file
+    quantised: Mapping[str, QuantisedLayer] = field(default_factory=dict, repr=False)  # layers, by name
 
     @property
     def files(self) -> tuple[Path, ...]:
         return self.weights.files if self.weights else ()
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """What the file says of the shape of a parameter."""
+        return full_shape(key, self.weights.tensors[self.keys[key]].shape, self.quantised)
 
     @property
     def parameters(self) -> int:
@@ -61,6 +67,12 @@ class CheckpointInfo:
     @property
     def name(self) -> str:
         return self.path.stem if self.path.is_file() else self.path.name
+
+
+def full_shape(key: str, stored: tuple[int, ...], quantised: Mapping[str, QuantisedLayer]) -> tuple[int, ...]:
+    """The shape of a parameter whose numbers may be packed."""
+    layer = quantised.get(key.removesuffix(".weight")) if key.endswith(".weight") else None
+    return FORMATS[layer.format].full_shape(stored) if layer else stored
 
 
 def looks_like_component_folder(path: Path) -> bool:
@@ -92,11 +104,12 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
         raise CheckpointError(f"{path} looks like {meaning}; this place takes {wanted(expected)}")
     if weights.metadata and weights.metadata["kind"] != kind:
         raise CheckpointError(f"{path} calls itself {weights.metadata['kind']!r} but looks like {article(KINDS[kind])}")
-    keys = own_keys(weights.tensors, found[kind])
+    keys, quantised = split_quantised(path, own_keys(weights.tensors, found[kind]), weights)
+    shapes = {key: full_shape(key, weights.tensors[name].shape, quantised) for key, name in keys.items()}
     info = CheckpointInfo(
         path=path,
         kind=kind,
-        config=read_config(path, kind, weights, keys),
+        config=read_config(path, kind, weights, shapes),
         latent_format=read_latent_format(path, kind, weights),
         family=read_family(path, kind, weights),
         metadata=weights.metadata,
@@ -104,6 +117,7 @@ def inspect(path: str | Path, expected_kinds: Iterable[str] = tuple(KINDS)) -> C
         dtype=stored_dtype(weights, keys.values()),
         weights=weights,
         keys=keys,
+        quantised=quantised,
     )
     check_fit(info)
     check_format(info)
@@ -126,13 +140,11 @@ def inspect_top(path: Path, expected: set[str]) -> CheckpointInfo:
     raise CheckpointError(f"{path} holds no weights; {takes}")
 
 
-def read_config(path: Path, kind: str, weights: WeightFiles, keys: Mapping[str, str]) -> Any:
+def read_config(path: Path, kind: str, weights: WeightFiles, shapes: Shapes) -> Any:
     """The config object: from our metadata, or the official config.json, or worked out from shapes."""
     values = weights.metadata.get("config") or folder_config(path, kind)
     if values is None:
-        values = config_from_shapes(
-            kind, str(KINDS[kind]), {key: weights.tensors[name].shape for key, name in keys.items()}
-        )
+        values = config_from_shapes(kind, str(KINDS[kind]), shapes)
     config_class, _ = network_classes(kind)
     try:
         return config_class.from_dict(values)
@@ -204,8 +216,13 @@ def check_fit(info: CheckpointInfo) -> None:
     if unexpected := [key for key in info.keys if key not in needed]:
         raise CheckpointError(f"{what} but has {len(unexpected)} tensors too many: {first_few(unexpected)}")
     for key, tensor in needed.items():
-        shape = info.weights.tensors[info.keys[key]].shape
-        if shape != tuple(tensor.shape):
+        shape, layer = info.shape(key), info.quantised.get(key.removesuffix(".weight"))
+        wanted_shape = tuple(tensor.shape)
+        if layer is not None and key.endswith(".weight"):
+            check_shapes(info.path, key.removesuffix(".weight"), layer, wanted_shape, info.weights)
+            form = FORMATS[layer.format]
+            wanted_shape = form.full_shape(form.stored_shape(*wanted_shape))
+        if shape != wanted_shape:
             raise CheckpointError(
                 f"{what} but {key} has the shape {list(shape)} where its configuration asks for {list(tensor.shape)};"
                 " is its config.json that of another model?"

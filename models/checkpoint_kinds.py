@@ -111,7 +111,6 @@ IGNORED_PREFIXES = (
 )
 FOREIGN_MODELS = (  # a pattern of a key, and what has such keys; the first match speaks
     (r"lora_(A|B|up|down)\b|\.hada_w1|\.lokr_w", "a LoRA, which goes on top of a model"),
-    (r"(^|\.)scaled_fp8$|\.scale_weight$", "a model in scaled fp8, which needs its scales; take bf16 or plain fp8"),
     (r"control_model\.|controlnet_(blocks|cond)|input_hint_block", "a ControlNet"),
     (r"motion_modules\.", "an AnimateDiff motion module"),
     (r"time_text_embed\.guidance_embedder\.", "a FLUX.1 transformer"),
@@ -170,7 +169,7 @@ def recognize(keys: Iterable[str]) -> dict[str, str]:
             known = not prefix or (prefix.endswith(".") and set(prefix[:-1].split(".")) <= KNOWN_PREFIXES)
             if known and all(prefix + other in keys for other in others):
                 found.setdefault(name, prefix)
-    if any(re.search(pattern, key) for pattern, _ in FOREIGN_MODELS[:5] for key in keys):
+    if any(re.search(pattern, key) for pattern, _ in FOREIGN_MODELS[:4] for key in keys):
         return {}  # additions to a model, or a relative of ours with parts that ours has not
     return found
 

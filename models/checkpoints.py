@@ -25,6 +25,7 @@ from .checkpoint_info import (
 from .checkpoint_kinds import KINDS, TEXT_ENCODERS, TRAINABLE, TRANSFORMERS, VAES, network_classes
 from .files import write_beside, write_new
 from .knowledge import knowledge_of
+from .quantised import full_weight, read_scales
 from .text_encoder import Tokenizer
 
 __all__ = [
@@ -67,6 +68,7 @@ def load_state_dict(
 ) -> dict[str, Tensor]:
     """Read the weights under the network's own keys, floats cast to `dtype` (None: each as it is stored).
 
+    Quantised weights are worked out, as far as that can be done without the host's layers (CheckpointError else).
     float8 is for matrices only; norms, biases and position tables are small and need precision: they become bfloat16.
     What a network says must stay in float32 does, whatever `dtype` is.
     Matrices of large files stay memory-mapped where nothing has to be cast or moved; a file whose matrices are cast is
@@ -78,8 +80,12 @@ def load_state_dict(
     small = sum(file.stat().st_size for file in info.files) < SMALL
     own = {name: key for key, name in info.keys.items()}
     exact = getattr(network_classes(info.kind)[1], "KEEPS_FLOAT32", ())
+    scales = read_scales(info.path, info.quantised, info.weights)
     state = {}
-    for name, stored in read_tensors(info.weights, list(own)):
+    for name, found in read_tensors(info.weights, list(own)):
+        layer, _, part = own[name].rpartition(".")
+        quantised = layer in scales and part == "weight"
+        stored = full_weight(info.path, name, info.quantised[layer], found, scales[layer]) if quantised else found
         tensor = stored.to(kept_dtype(own[name], stored, dtype, exact))
         if small:
             check_finite(stored, tensor, name, info.path)

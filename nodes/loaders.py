@@ -24,7 +24,7 @@ class LoadModel(Block):
         Choice("weight_dtype", list(WEIGHT_DTYPES), "default").tip(
             "How the weights are stored. default follows the file and your device; fp32 is the most exact and needs "
             "the most memory; fp8 needs the least and loses some detail. Of the two fp8 types, e4m3fn is finer and "
-            "e5m2 has the larger range."
+            "e5m2 has the larger range. fp8_e4m3fn_fast also multiplies in fp8 where the card can: faster, less exact."
         ),
     )
     OUTPUTS = (Output("MODEL", "The video model. LoRA, compile and merge nodes may follow."),)

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .opening import check_folders
+from .quantise import add_parser as add_quantise_parser
 from .ranks import leave_others
 from .run import add_parser as add_run_parser
 from .signals import ending_as_ctrl_c
@@ -79,7 +80,7 @@ def make_parser() -> Parser:
     run = add_run_parser(commands)
     for command in (run, show, models):
         command.add_argument("--models", type=Path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
-    for command in (run, show, nodes, models, add_train_parser(commands)):
+    for command in (run, show, nodes, models, add_train_parser(commands), add_quantise_parser(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser=command)
     return parser

@@ -19,17 +19,20 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
-from ...models.checkpoint_dtypes import LARGE, named_dtype
+from ...models.checkpoint_dtypes import FAST, LARGE, named_dtype
 from ...models.helios import UNIT_FRAMES, text_window
 from ...models.latent_format import WAN, LatentFormat
 from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
+from . import quantised
 from .conds import PaddedText, TextLengths, without_padding
 from .forward import attention_for, prepared
 from .networks import NETWORKS, HostNetwork
 from .noise_levels import check_noise_levels
+from .patchers import patcher_of
 
 WrappersMP = comfy.patcher_extension.WrappersMP
+AS_STORED = ("default", FAST)  # a quantised file stays as it is
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
 # Activation factor by the width of the network, a tenth above what benchmarks/count_transformer.py counts.
 ACTIVATIONS = {"miniflux": 1.3 / 3072, "mmdit": 1.1 / 3072, "helios": 0.67 / 2222}
@@ -48,11 +51,11 @@ class VideoModel(comfy.model_base.BaseModel):
     V_PREDICTION, with the levels they were trained on.
     """
 
-    def __init__(self, config: VideoConfig, network: type[HostNetwork], info: ModelInfo) -> None:
+    def __init__(self, config: VideoConfig, network: type[HostNetwork], info: ModelInfo, device: str = "meta") -> None:
         schedule = schedule_of(info.family) if info.family.name == "diffusion" else None
         types = comfy.model_base.ModelType
         kind = types.FLOW if schedule is None else {"epsilon": types.EPS, "v": types.V_PREDICTION}[schedule.prediction]
-        super().__init__(config, kind, device=torch.device("meta"), unet_model=network)
+        super().__init__(config, kind, device=torch.device(device), unet_model=network)
         self.info = info
         if schedule is not None:
             self.model_sampling.set_sigmas(schedule.sigmas)
@@ -105,7 +108,8 @@ class VideoModel(comfy.model_base.BaseModel):
             "latent_format": self.info.latent_format.to_dict(),
             "family": self.info.family.to_dict(),
         }
-        return {**super().state_dict_for_saving(*args, **kw), checkpoints.METADATA_KEY: json_tensor(about)}
+        state = {key: quantised.as_stored(tensor) for key, tensor in super().state_dict_for_saving(*args, **kw).items()}
+        return {**state, checkpoints.METADATA_KEY: json_tensor(about)}
 
 
 class VideoConfig(comfy.supported_models_base.BASE):
@@ -152,13 +156,19 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
     config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
     config.set_inference_dtype(storage, compute)
-    model = VideoModel(config, NETWORKS[info.kind], ModelInfo.of(info, config.latent_format.ours))
-    # Made on the meta device, so the tensors of the file are the only copy.
-    model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
+    about = ModelInfo.of(info, config.latent_format.ours)
+    config.optimizations = {"fp8": weight_dtype == FAST}
+    if info.quantised and weight_dtype in AS_STORED:
+        quantised.prepare(config, info)
+        model = VideoModel(config, NETWORKS[info.kind], about, "cpu")  # its layers put weights where they were made
+        quantised.load_weights(model.diffusion_model, info, compute or storage, weight_dtype == FAST)
+    else:  # made on the meta device, so the tensors of the file are the only copy
+        model = VideoModel(config, NETWORKS[info.kind], about)
+        model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
     model.device = offload_device
 
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
+    patcher = patcher_of(model, model.diffusion_model, load_device, offload_device)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_what_does_not_fit)
     return patcher
 
@@ -189,12 +199,13 @@ def choose_dtypes(
     # A small model gains nothing from half the memory, and in float32 a seed gives the same clip on every device.
     dtypes = list(DTYPES) if parameters >= LARGE else [torch.float32]
     storage = named_dtype(wanted) or comfy.model_management.unet_dtype(
-        model_params=parameters, supported_dtypes=dtypes, weight_dtype=info.dtype
+        model_params=parameters, supported_dtypes=dtypes, weight_dtype=None if info.quantised else info.dtype
     )
     if storage == torch.float16:  # a start-up option of the host can ask for it
         logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
         storage = torch.bfloat16
-    return storage, comfy.model_management.unet_manual_cast(storage, device, dtypes)
+    stored = None if info.quantised and wanted in AS_STORED else storage  # None: in neither of the types
+    return storage, comfy.model_management.unet_manual_cast(stored, device, dtypes)
 
 
 def check_text(info: ModelInfo, tokens: Tensor | None, pooled: Tensor | None) -> None:

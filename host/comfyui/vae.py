@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from ...models import checkpoints
 from ...models.model_info import VAEInfo
 from .model import json_tensor
+from .patchers import patcher_of
 from .progress import Bar
 
 CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
@@ -40,9 +40,7 @@ class PyramidVAE(comfy.sd.VAE):
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
         network = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
         self.first_stage_model = network.requires_grad_(False)
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            network, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
-        )
+        self.patcher = patcher_of(network, network, self.device, comfy.model_management.vae_offload_device())
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
         self.info = VAEInfo.of(info)

@@ -13,7 +13,7 @@ import torch
 from official_folders import write_component
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.models.checkpoint_dtypes import WEIGHT_DTYPES
+from pyramid_video.models.checkpoint_dtypes import FAST, WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.lora import TARGETS
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
@@ -276,7 +276,7 @@ def test_weights_are_stored_in_every_type_that_the_loader_offers_and_run(host, t
     assert list(WEIGHT_DTYPES) == inputs_of(NODE_CLASS_MAPPINGS["PyramidVideoLoadModel"])["weight_dtype"][0]
     model = StandaloneHost(device="cpu").load_model(write_component(tmp_path / "component", "miniflux"), asked)
     stored = {"default": torch.float32, "bf16": torch.bfloat16, "fp32": torch.float32}
-    stored |= {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+    stored |= {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2, FAST: torch.float8_e4m3fn}
     assert model.network.context_embedder.weight.dtype == stored[asked]
     text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
     clip = torch.randn(1, model.info.latent_channels, 1, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -23,6 +23,7 @@ import door_levels
 import door_lora
 import door_memory
 import door_prompts
+import door_quantised
 import door_text
 import door_training
 import door_vae
@@ -273,6 +274,7 @@ PARTS = (
     door_lora,
     door_memory,
     door_prompts,
+    door_quantised,
     door_text,
     door_training,
     door_vae,
