@@ -19,7 +19,7 @@ import _package
 import torch
 from judge import Judge
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import Combination, caption
 from pyramid_video.training.data.datasets import AnimationDataset
 from torch import Tensor

@@ -24,7 +24,7 @@ from judge import Judge
 from PIL import Image, ImageDraw, ImageFont
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
 from pyramid_video.models.files import write_beside
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
 

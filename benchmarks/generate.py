@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
+from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.full_sequence import FullSequenceSampler
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
 from torch import Tensor
-
-Texts = tuple[Tensor, Tensor | None, Tensor]  # tokens, mask, pooled; the rows without a prompt come first
 
 
 def only_file(models: Path, kind: str, family: str | None = None) -> Path:
@@ -63,14 +62,14 @@ class TextToVideo:
         latent = self.latents(noise, encode_texts(self.text, self.tokenizer, [*negatives, *prompts]), seed)
         return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
 
-    def ask(self, clips: Sequence[Tensor], timestep: float, texts: Texts) -> Tensor:
+    def ask(self, clips: Sequence[Tensor], timestep: float, texts: TextFeatures) -> Tensor:
         """What the network answers for every row of `texts`; the clips are repeated to fill them."""
-        rows = len(texts[0]) // len(clips[-1])
+        rows = len(texts) // len(clips[-1])
         self.calls += rows
         clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in clips]
-        return self.network(clips, torch.full((len(texts[0]),), timestep), *texts)
+        return self.network(clips, torch.full((len(texts),), timestep), texts.tokens, texts.mask, texts.pooled)
 
-    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
+    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
         """Normalised latents in the shape of `noise`."""
         raise NotImplementedError
 
@@ -82,7 +81,7 @@ class PyramidToVideo(TextToVideo):
         super().__init__(models, "pyramid", guidance.enabled)
         self.stages, self.guidance = stages, guidance
 
-    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
+    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
         def velocity(x: Tensor, call: StepInfo) -> Tensor:
             if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
@@ -99,7 +98,7 @@ class FullSequenceToVideo(TextToVideo):
         super().__init__(models, sampler.family, scale != 1)
         self.sampler, self.scale = sampler, scale
 
-    def latents(self, noise: Tensor, texts: Texts, seed: int) -> Tensor:
+    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
         def ask(x: Tensor, timestep: float) -> Tensor:
             answer = self.ask((x,), timestep, texts)
             return apply_cfg(*answer.chunk(2), self.scale) if self.guided else answer

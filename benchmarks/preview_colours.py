@@ -17,7 +17,7 @@ from pathlib import Path
 import _package  # noqa: F401  (makes the checkout importable)
 import torch
 from pyramid_video.models import checkpoints
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.data.preview_colours import fit_preview
 

@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from pyramid_video.host.direct import full_sequence_sampler
 from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.data.captions import Combination, caption

@@ -22,7 +22,7 @@ import torch
 from nearest_clip import nearest_clip
 from prompt_accuracy import DEFAULTS, choose_combinations, generate, reconstruct
 from pyramid_video.models.files import write_beside
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.objectives.vae import figure, psnr

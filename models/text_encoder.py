@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .knowledge import Vocabulary
 from .network_config import check_sizes
+from .text_features import TextFeatures
 
 PAD, END = 0, 1  # our own ids; the byte-pair vocabulary follows, so no text can ever spell them
 RESERVED = 2
@@ -209,11 +210,9 @@ def normalize_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", readable).lower().split())
 
 
-def encode_texts(
-    network: TextEncoder, tokenizer: Tokenizer, texts: Sequence[str]
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Features `(b, n, width)`, their mask on the CPU (None where all are real) and pooled vectors of several texts."""
+def encode_texts(network: TextEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> TextFeatures:
+    """The features of several texts, a row each."""
     ids, mask = tokenizer.batch(texts)
     device = network.pool.weight.device
     features, pooled = network(ids.to(device), mask.to(device))
-    return features, None if network.config.summary else mask, pooled
+    return TextFeatures(features, None if network.config.summary else mask, pooled)

@@ -11,7 +11,7 @@ from .training_files import RunName, Saver, saved, saver_inputs
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
     from ..training.lora_trainer import TrainedLoRA
-    from ..training.model_source import Trainee
+    from ..training.model_source import ModelSource
 
 
 def objective_of(family: ModelFamily) -> Any:
@@ -66,16 +66,16 @@ class TrainLoRA(Trainer):
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
 
-    def check(self, trainee: Trainee) -> None:
+    def check(self, trainee: ModelSource) -> None:
         """Any family that `objective_of` knows; `start_lora_run` refuses the others."""
 
     def plan(self):
         from ..training.run.loop import TrainSettings
         from ..training.trainer import TrainingPlan
 
-        return TrainingPlan(TrainSettings(500, 1e-3), batch=4)
+        return TrainingPlan(TrainSettings(500, 1e-3), batch_size=4)
 
-    def objective(self, trainee: Trainee, rank, alpha, targets):
+    def objective(self, trainee: ModelSource, rank, alpha, targets):
         return objective_of(trainee.family)
 
     def start(self, trainee, encoded, folder, plan, rank, alpha, targets):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..training.data.datasets import VideoDataset
-    from ..training.encoded_dataset import DatasetMaterial
-    from ..training.model_source import Trainee
+    from ..training.encoded_dataset import EncodedDataset
+    from ..training.model_source import ModelSource
     from ..training.run.validation import ValidationPlan
     from ..training.trainer import TrainedModel, TrainingPlan
 
@@ -53,12 +53,12 @@ class Trainer(NamesRun):
     OUTPUT_NODE = True
     FAMILY: str
 
-    def objective(self, trainee: Trainee, **settings: Any) -> Any:
+    def objective(self, trainee: ModelSource, **settings: Any) -> Any:
         """The loss that the widgets describe."""
         raise NotImplementedError
 
     def start(
-        self, trainee: Trainee, encoded: DatasetMaterial, folder: Path, plan: TrainingPlan, **settings: Any
+        self, trainee: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
     ) -> TrainedModel:
         """The run in `folder`, started or continued."""
         from ..training.trainer import start_run
@@ -71,7 +71,7 @@ class Trainer(NamesRun):
 
         return TrainingPlan()
 
-    def check(self, trainee: Trainee) -> None:
+    def check(self, trainee: ModelSource) -> None:
         """Refuse a model of another family."""
         if trainee.family.name != self.FAMILY:
             raise ValueError(
@@ -81,7 +81,7 @@ class Trainer(NamesRun):
 
     def train(
         self,
-        trainee: Trainee,
+        trainee: ModelSource,
         dataset: VideoDataset,
         vae,
         clip,
@@ -102,7 +102,7 @@ class Trainer(NamesRun):
         check_dataset(dataset, "take")
         stay_with_host()
         host, plan, folder = get_host(), settings or self.plan(), run_folder(run_name)
-        check_clips(objective, plan.batch, dataset, host.vae_info(vae).space_compression)
+        check_clips(objective, plan.batch_size, dataset, host.vae_info(vae).space_compression)
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder):
             encoded = encode_dataset(trainee, dataset, vae, clip, folder, clips, plan)
@@ -145,8 +145,8 @@ def stay_with_host() -> None:
 
 
 def encode_dataset(
-    trainee: Trainee, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
-) -> DatasetMaterial:
+    trainee: ModelSource, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
+) -> EncodedDataset:
     """Latents and text features, from the cache beside the runs where it has them.
 
     ValueError at once when the run in `folder` learns from other data, or the trainee reads other latents or texts:
@@ -156,8 +156,8 @@ def encode_dataset(
 
     from ..training.data.latent_cache import latents_key, prepare_latents
     from ..training.data.text_cache import NO_TEXT, prepare_texts
-    from ..training.encoded_dataset import DatasetMaterial
-    from ..training.model_source import check_wires
+    from ..training.encoded_dataset import EncodedDataset
+    from ..training.model_source import check_source
     from ..training.run.run_description import earlier_description
 
     host, seed = get_host(), plan.settings.seed
@@ -186,9 +186,9 @@ def encode_dataset(
             return host.decode(vae, latents, 2)
 
     tokens, pooled = prepare_texts((), encode_text, cache / "texts", clip_key).features[NO_TEXT]
-    check_wires(trainee, channels, tokens.shape[-1], len(pooled))
+    check_source(trainee, channels, tokens.shape[-1], len(pooled))
     with counting("encoding clips") as on_clip:
         latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
     with counting("encoding texts") as on_text:
         texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, on_text)
-    return DatasetMaterial(latents, texts, plan.batch, key, decode)
+    return EncodedDataset(latents, texts, plan.batch_size, key, decode)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..samplers.names import MOST_STAGES
-from ..training.presets import GAMES, TIMES
+from ..training.presets import GAN_LOSSES, TIMES
 from .block import Bool, Choice, Float, Text
 from .trainer import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:
-    from ..training.model_source import Trainee
+    from ..training.model_source import ModelSource
 
 TRAINING_WORDS = "train, training, trainer, fine-tune, from scratch, learn"
 
@@ -36,7 +36,7 @@ class TrainFlow(Trainer):
         ),
     )
 
-    def objective(self, trainee: Trainee, times, time_shift):
+    def objective(self, trainee: ModelSource, times, time_shift):
         from ..training.objectives.flow import FlowObjective
 
         return FlowObjective(times, shift=time_shift)
@@ -59,7 +59,7 @@ class TrainDiffusion(Trainer):
         ),
     )
 
-    def objective(self, trainee: Trainee, min_snr):
+    def objective(self, trainee: ModelSource, min_snr):
         from ..samplers.noise_schedule import schedule_of
         from ..training.objectives.diffusion import DiffusionObjective
 
@@ -78,7 +78,7 @@ class TrainGAN(Trainer):
     REQUIRED = trained_from("gan")
     OPTIONAL = (
         *WIRES,
-        Choice("game", GAMES, "relativistic").tip(
+        Choice("game", GAN_LOSSES, "relativistic").tip(
             "The adversarial loss. relativistic compares each generated clip with a real one and keeps all modes; "
             "non_saturating is the classic loss, hinge a common alternative."
         ),
@@ -88,7 +88,7 @@ class TrainGAN(Trainer):
         ),
     )
 
-    def objective(self, trainee: Trainee, game, penalty):
+    def objective(self, trainee: ModelSource, game, penalty):
         from ..training.objectives.gan import GANObjective
 
         return GANObjective(game, penalty)
@@ -132,7 +132,9 @@ class TrainPyramid(Trainer):
         named = super().VALIDATE_INPUTS(run_name)
         return named if named is not True else validation_result(lambda text: parse_ratios(str(text)), stage_ratios)
 
-    def objective(self, trainee: Trainee, stage_ratios, autoregressive, history_noise, first_frames, balance_stages):
+    def objective(
+        self, trainee: ModelSource, stage_ratios, autoregressive, history_noise, first_frames, balance_stages
+    ):
         from ..samplers.stages import make_stages
         from ..training.objectives.pyramid import PyramidObjective, pyramid_loss, relative_loss
 

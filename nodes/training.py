@@ -38,9 +38,9 @@ class NewModel(Block):
         return validate_family(family, schedule, prediction, zero_terminal_snr)
 
     def make(self, family, size, shift, schedule, prediction, zero_terminal_snr):
-        from ..training.model_source import Trainee
+        from ..training.model_source import ModelSource
 
-        return (Trainee(family_of(family, shift, schedule, prediction, zero_terminal_snr), size),)
+        return (ModelSource(family_of(family, shift, schedule, prediction, zero_terminal_snr), size),)
 
 
 class LoadForTraining(Block):
@@ -70,12 +70,12 @@ class LoadForTraining(Block):
 
     def load(self, model_name, family, shift, schedule, prediction, zero_terminal_snr):
         from ..models import checkpoints
-        from ..training.model_source import Trainee
+        from ..training.model_source import ModelSource
 
         path = get_host().find_model("diffusion_models", model_name)
         own = checkpoints.inspect(path, checkpoints.TRAINABLE).family
         wanted = family_of(family, shift, schedule, prediction, zero_terminal_snr) if family in FAMILIES else own
-        return (Trainee(wanted, weights=path),)
+        return (ModelSource(wanted, weights=path),)
 
 
 class TrainingSettings(Block):
@@ -151,10 +151,10 @@ class TrainingSettings(Block):
         settings = TrainSettings(
             steps,
             learning_rate,
-            warmup=warmup,
-            average=average,
-            accumulate=accumulate,
-            clip_norm=clip_norm,
+            warmup_steps=warmup,
+            ema_decay=average,
+            gradient_accumulation_steps=accumulate,
+            max_grad_norm=clip_norm,
             weight_decay=weight_decay,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,

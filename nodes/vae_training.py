@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..training.data.datasets import VideoDataset
     from ..training.objectives.vae import PerceptualTerm
     from ..training.trainer import TrainingPlan
-    from ..training.vae_trainer import TrainedVAE, VAETrainee
+    from ..training.vae_trainer import TrainedVAE, VAESource
 
 NEW = ("new small", "new official")
 
@@ -41,11 +41,11 @@ class VAETraineeBlock(Block):
     FUNCTION = "make"
 
     def make(self, vae_name, decoder_only):
-        from ..training.vae_trainer import VAETrainee
+        from ..training.vae_trainer import VAESource
 
         if vae_name in NEW:
-            return (VAETrainee(vae_name.removeprefix("new "), None, decoder_only),)
-        return (VAETrainee(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
+            return (VAESource(vae_name.removeprefix("new "), None, decoder_only),)
+        return (VAESource(weights=get_host().find_model("vae", vae_name), decoder_only=decoder_only),)
 
 
 class TrainVAE(NamesRun):
@@ -95,7 +95,7 @@ class TrainVAE(NamesRun):
 
     def train(
         self,
-        trainee: VAETrainee,
+        trainee: VAESource,
         dataset: VideoDataset,
         run_name,
         clips,
@@ -109,29 +109,31 @@ class TrainVAE(NamesRun):
     ):
         import torch
 
-        from ..training.objectives.vae import VAELoss
+        from ..training.data.video_pool import VideoPieces, draw_pool
+        from ..training.objectives.vae import VAEObjective
         from ..training.run.loop import TrainSettings
         from ..training.run.run_description import earlier_description
         from ..training.run.run_lock import run_lock
         from ..training.trainer import TrainingPlan
-        from ..training.vae_trainer import Pieces, draw_pool, start_vae_run, train_vae
+        from ..training.vae_trainer import start_vae_run, train_vae
 
-        plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch=2)
+        plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch_size=2)
         check_dataset(dataset, "sample")
         stay_with_host()
-        host, folder, pieces = get_host(), run_folder(run_name), Pieces(frames, plan.batch, pictures_every)
+        host, folder, seed = get_host(), run_folder(run_name), plan.settings.seed
         has_discriminator = judge_from >= 0
         key = f"{dataset.fingerprint()}-{clips}-{has_discriminator}"
-        earlier_description(folder, {"seed": plan.settings.seed, "discriminator": has_discriminator, "data": key})
+        earlier_description(folder, {"seed": seed, "discriminator": has_discriminator, "data": key})
         with torch.inference_mode(False), torch.enable_grad(), run_lock(folder):
             with counting("drawing clips") as on_clip:
-                pool = draw_pool(dataset, clips, plan.settings.seed, on_clip)
+                pool = draw_pool(dataset, clips, torch.Generator().manual_seed(seed), on_clip)
             host.free_memory()
-            trained = start_vae_run(trainee, pool, pieces, folder, plan, has_discriminator, key)
+            pieces = VideoPieces(pool, frames, plan.batch_size, pictures_every)
+            trained = start_vae_run(trainee, pieces, folder, plan.settings, has_discriminator, key)
             reporter = ProgressReporter(trained.run)
-            loss = VAELoss(kl=kl, adversarial=adversarial, perceptual=perceptual)
+            objective = VAEObjective(kl=kl, adversarial=adversarial, perceptual=perceptual)
             with reporter.reporting_what_is_kept():
-                train_vae(trained, pool, pieces, loss, judge_from if has_discriminator else None, reporter)
+                train_vae(trained, pieces, objective, judge_from if has_discriminator else None, reporter)
         return reporter.result(trained)
 
 

@@ -123,7 +123,8 @@ def positive(text: str) -> float:
 def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     try:
-        from ..recipes.emoji import small_models, small_vae
+        from ..recipes.emoji import small_models
+        from ..recipes.emoji.recipe import RECIPES, SUBJECTS, VAE_FILE
     except ModuleNotFoundError as missing:
         if "recipes" not in str(missing.name):
             raise
@@ -136,14 +137,14 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     from ..training.run.report import save_curves
 
     pixels = options.pixels or 64
-    if options.part not in small_models.TRAINING[pixels]:
-        parts = ", ".join(small_models.TRAINING[pixels])
-        options.refuse(f"the recipe of {pixels} pixels has no {options.part!r}; its parts are {parts}")
+    parts = RECIPES[pixels].training
+    if options.part not in parts:
+        options.refuse(f"the recipe of {pixels} pixels has no {options.part!r}; its parts are {', '.join(parts)}")
     settings = small_models.settings_of(options.part, pixels, options.steps, options.minutes, options.seed or 0)
-    dataset = AnimationDataset(options.animations, small_vae.SUBJECTS, size=pixels)
+    dataset = AnimationDataset(options.animations, SUBJECTS, size=pixels)
     vae = None
     if options.part != "vae":
-        vae, _ = checkpoints.load(options.out / small_vae.VAE_FILE, ["causal_vae"])
+        vae, _ = checkpoints.load(options.out / VAE_FILE, ["causal_vae"])
     trained = small_models.train(
         options.part,
         dataset,
@@ -152,7 +153,7 @@ def train_part(options: argparse.Namespace) -> list[Path]:
         options.run,
         settings,
         begin_from=options.begin_from,
-        judged_from=options.judge_from,
+        discriminator_start=options.judge_from,
         clips=options.clips,
         on_step=Reporter(settings),
     )

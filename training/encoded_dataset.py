@@ -1,4 +1,4 @@
-"""What a run learns from: latents and text features of a dataset, made once and kept on disk."""
+"""What a run learns from: latents and text features of a dataset, encoded once and kept on disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..models.latent_format import LatentFormat
+from .batch import Batch
 from .data.latent_cache import LatentSet
 from .data.preview_colours import with_colours
 from .data.text_cache import NO_TEXT, TextSet
 from .objectives.pyramid import GeneratorDraw, drop_captions
-from .trainer import Batch
 
 MEASURED = 512  # latents of each size that mean and deviation are taken from, at most
 SHOWN = 8  # of them are decoded to find the colours of previews
@@ -22,12 +22,12 @@ Decode = Callable[[Tensor], Tensor]  # latents (1, c, t, h, w) -> pictures (fram
 
 
 @dataclass(frozen=True)
-class DatasetMaterial:
-    """Batches of `batch` clips of one size with their texts; `trainer.Material` tells what a run asks of it."""
+class EncodedDataset:
+    """Batches of `batch_size` clips of one size with their texts: the usual `trainer.TrainingData`."""
 
     latents: LatentSet
     texts: TextSet  # has all captions of `latents`
-    batch: int
+    batch_size: int
     key: str
     decode: Decode
 
@@ -37,8 +37,8 @@ class DatasetMaterial:
         return len(self.latents.rows[0].latent), tokens.shape[-1], len(pooled)
 
     def draw(self, generator: torch.Generator, dropout: float) -> Batch:
-        latents, captions = self.latents.sample(generator, self.batch)
-        return latents, *self.texts.batch(drop_captions(captions, dropout, GeneratorDraw(generator)))
+        latents, captions = self.latents.sample(generator, self.batch_size)
+        return Batch(latents, self.texts.batch(drop_captions(captions, dropout, GeneratorDraw(generator))))
 
     def measure_format(self) -> LatentFormat:
         parts = [torch.stack([row.latent for row in rows[:MEASURED]]).float() for rows in self.latents.alike.values()]

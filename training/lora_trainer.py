@@ -14,10 +14,11 @@ from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
 from ..models.lora import LoRA, LoRASettings, Part, lora_state, merge_lora, save_lora
-from .model_source import Trainee, prepare
+from .batch import Networks
+from .model_source import ModelSource, prepare
 from .run.loop import TrainingRun, TrainSettings
 from .run.run_description import earlier_description, write_description
-from .trainer import Material
+from .trainer import TrainingData
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class TrainedLoRA:
     base: nn.Module  # with the LoRA attached
 
     @property
-    def networks(self) -> list[nn.Module]:
+    def networks(self) -> Networks:
         """What an objective is called with."""
-        return [self.base]
+        return {"transformer": self.base}
 
     def parts(self) -> dict[str, Part]:
         """The additions by layer, from averaged weights."""
@@ -57,34 +58,34 @@ class TrainedLoRA:
 
 
 def start_lora_run(
-    trainee: Trainee, lora: LoRASettings, material: Material, folder: Path, settings: TrainSettings
+    source: ModelSource, lora: LoRASettings, data: TrainingData, folder: Path, settings: TrainSettings
 ) -> TrainedLoRA:
-    """A run of a LoRA for `trainee` in `folder`: a new one, or the one that is there, where it stopped.
+    """A run in `folder` of a LoRA for the model from `source`: a new one, or the one that is there, where it stopped.
 
-    ValueError when the trainee is no model from a file, or the run in `folder` is another one.
+    ValueError when `source` is not a model from a file, or the run in `folder` is another one.
     """
-    if trainee.weights is None:
+    if source.weights is None:
         raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
-    own = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE).family
-    if trainee.family != own or own.name == "gan":
+    own = checkpoints.inspect(source.weights, checkpoints.TRAINABLE).family
+    if source.family != own or own.name == "gan":
         raise ValueError(
-            f"a LoRA is trained as its model was; {trainee.weights.stem} is a {own}, the trainee a {trainee.family}. "
-            "Leave the family at 'as it is'; GAN generators cannot have one"
+            f"a LoRA is trained as its model was; {source.weights.stem} is a {own}, and 'Load for training' makes it a "
+            f"{source.family}. Leave the family at 'as it is'; GAN generators cannot have a LoRA"
         )
-    prepared = prepare(trainee, *material.widths, settings.seed)
+    model = prepare(source, *data.widths, settings.seed)
     description = {
         "kind": "lora",
-        "base": {"kind": prepared.kind, "config": prepared.config.to_dict(), "family": own.to_dict()},
+        "base": {"kind": model.kind, "config": model.config.to_dict(), "family": own.to_dict()},
         "lora": asdict(lora),
         "seed": settings.seed,
-        "data": material.key,
+        "data": data.key,
     }
     earlier_description(folder, description)
-    base = prepared.modules["transformer"]
+    base = model.modules["transformer"]
     adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
     run = TrainingRun({"lora": adapter}, settings, folder)
     base.to(run.device)
     run.resume()
     if run.is_main:
         write_description(folder, description)
-    return TrainedLoRA(run, prepared.kind, prepared.config, own, prepared.latent_format, base)
+    return TrainedLoRA(run, model.kind, model.config, own, model.latent_format, base)

@@ -1,4 +1,4 @@
-"""Transformers to be trained: new ones of a few sizes, or ones from a file, for any of the four families."""
+"""Where a transformer that is to be trained comes from: new in one of a few sizes, or from a file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from ..models.latent_format import LatentFormat
 from ..models.miniflux import MiniFluxConfig
 from ..models.video_discriminator import VideoDiscriminator
 from ..models.video_discriminator import init_weights as init_discriminator
-from .presets import NETWORK_SIZES
-
-ROTARY_PARTS = (2, 3, 3)  # of eight: time, rows, columns
-DISCRIMINATOR_WIDTHS = (48, 96, 96)
+from .presets import DISCRIMINATOR_WIDTHS, NETWORK_SIZES, ROTARY_PARTS
 
 
 @dataclass(frozen=True)
-class Trainee:
-    """A transformer before it is trained: a new one of a `size`, or the one in the file `weights`.
+class ModelSource:
+    """A new transformer of a `size`, or the one in the file `weights`.
 
-    `family` is what it is trained to be. A new one gets its widths from the latents and texts it meets.
+    `family` is what it is trained to be. A new one gets its widths from the latents and texts it learns from.
     """
 
     family: ModelFamily
@@ -46,8 +43,8 @@ class Trainee:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A trainee with its networks in place; `modules["transformer"]` first, of a GAN then the discriminator."""
+class TrainableModel:
+    """The networks of a source, ready to learn: `modules["transformer"]`, of a GAN then the discriminator."""
 
     modules: dict[str, nn.Module]
     kind: str  # of checkpoint
@@ -55,20 +52,20 @@ class Prepared:
     latent_format: LatentFormat | None  # of a model from a file; a new one takes that of its latents
 
 
-def prepare(trainee: Trainee, channels: int, text_width: int, pooled_width: int, seed: int) -> Prepared:
-    """Make or read the networks of `trainee`, in float32 and ready to learn.
+def prepare(source: ModelSource, channels: int, text_width: int, pooled_width: int, seed: int) -> TrainableModel:
+    """Make or read the networks of `source`, in float32 and ready to learn.
 
     ValueError when a model from a file reads other latents or texts than these.
     """
-    if trainee.weights is None:
-        config = new_config(trainee, channels, text_width, pooled_width)
+    if source.weights is None:
+        config = new_config(source, channels, text_width, pooled_width)
         kind, latent_format, state = "miniflux", None, None
     else:
-        info = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE)
+        info = checkpoints.inspect(source.weights, checkpoints.TRAINABLE)
         config, kind, latent_format = info.config, info.kind, info.latent_format
-        check_widths(trainee, config, channels, text_width, pooled_width)
-        if trainee.family.name != info.family.name:
-            config = replace(config, use_temporal_causal=trainee.family.name == "pyramid")
+        check_widths(source, config, channels, text_width, pooled_width)
+        if source.family.name != info.family.name:
+            config = replace(config, use_temporal_causal=source.family.name == "pyramid")
         state = checkpoints.load_state_dict(info, dtype=torch.float32)
     network = network_classes(kind)[1](config)
     if state is None:
@@ -76,15 +73,15 @@ def prepare(trainee: Trainee, channels: int, text_width: int, pooled_width: int,
     else:
         network.load_state_dict(state)
     modules: dict[str, nn.Module] = {"transformer": network.train()}
-    if trainee.family.name == "gan":
+    if source.family.name == "gan":
         modules["discriminator"] = VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)
         init_discriminator(modules["discriminator"], torch.Generator().manual_seed(seed + 4))
-    return Prepared(modules, kind, config, latent_format)
+    return TrainableModel(modules, kind, config, latent_format)
 
 
-def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: int) -> MiniFluxConfig:
+def new_config(source: ModelSource, channels: int, text_width: int, pooled_width: int) -> MiniFluxConfig:
     """The configuration of a new transformer; only a pyramid hides later frames from earlier ones."""
-    double, single, heads, head = NETWORK_SIZES[trainee.size]
+    double, single, heads, head = NETWORK_SIZES[source.size]
     return MiniFluxConfig(
         in_channels=4 * channels,
         num_layers=double,
@@ -94,25 +91,25 @@ def new_config(trainee: Trainee, channels: int, text_width: int, pooled_width: i
         axes_dims_rope=tuple(part * head // sum(ROTARY_PARTS) for part in ROTARY_PARTS),
         joint_attention_dim=text_width,
         pooled_projection_dim=pooled_width,
-        use_temporal_causal=trainee.family.name == "pyramid",
+        use_temporal_causal=source.family.name == "pyramid",
         input_skip=True,
     )
 
 
-def check_wires(trainee: Trainee, channels: int, text_width: int, pooled_width: int) -> None:
+def check_source(source: ModelSource, channels: int, text_width: int, pooled_width: int) -> None:
     """`check_widths` for a model whose weights need not be read for it; a new model reads whatever there is."""
-    if trainee.weights is not None:
-        config = checkpoints.inspect(trainee.weights, checkpoints.TRAINABLE).config
-        check_widths(trainee, config, channels, text_width, pooled_width)
+    if source.weights is not None:
+        config = checkpoints.inspect(source.weights, checkpoints.TRAINABLE).config
+        check_widths(source, config, channels, text_width, pooled_width)
 
 
-def check_widths(trainee: Trainee, config: Any, channels: int, text_width: int, pooled_width: int) -> None:
+def check_widths(source: ModelSource, config: Any, channels: int, text_width: int, pooled_width: int) -> None:
     """Raise ValueError unless a model from a file reads these latents and texts."""
     given = (channels, text_width, pooled_width)
     wanted = (config.latent_channels, config.text_width, config.pooled_width)
     if given != wanted:
         raise ValueError(
-            f"{trainee.name} reads latents of {wanted[0]} channels and texts {wanted[1]} wide with a pooled vector "
+            f"{source.name} reads latents of {wanted[0]} channels and texts {wanted[1]} wide with a pooled vector "
             f"{wanted[2]} wide; the VAE and text encoder wired here give {given[0]}, {given[1]} and {given[2]}: "
             "load those that belong to it"
         )

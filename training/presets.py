@@ -9,9 +9,11 @@ NETWORK_SIZES = {  # name: double blocks, single blocks, heads, features of a he
     "large": (6, 16, 16, 64),
 }
 TIMES = ("logit_normal", "uniform")  # how the noise levels of a flow are drawn
-GAMES = ("relativistic", "non_saturating", "hinge")  # adversarial losses
+GAN_LOSSES = ("relativistic", "non_saturating", "hinge")
 PRECISIONS = ("no", "bf16")
 SPLITS = ("train", "test", "all")  # of a dataset of animations
+ROTARY_PARTS = (2, 3, 3)  # of eight: time, rows, columns
+DISCRIMINATOR_WIDTHS = (48, 96, 96)  # of the discriminator of clips
 
 SMALL_VAE_CONFIG = {
     "patch_size": 4,
@@ -29,5 +31,7 @@ SMALL_VAE_CONFIG = {
     "decoder_temporal_up_sample": [True, True, False, False],
     "decoder_norm_num_groups": 8,
 }
+VAE_SIZES = {"small": SMALL_VAE_CONFIG, "official": {}}  # {}: the defaults of `CausalVAEConfig`
 FITTED_CLIPS = 200  # that the linear start of a VAE is made from
 ENCODING = ("encoder.", "encoder_shortcut.", "quant_conv.")  # the weights of a VAE that make latents
+TEXT_DROPOUT = 0.1  # share of the captions that are left empty

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,18 @@ from ..models.causal_vae import CausalVideoVAE, init_weights
 from ..models.causal_vae_config import CausalVAEConfig
 from ..models.frame_discriminator import FrameDiscriminator
 from ..models.frame_discriminator import init_weights as init_discriminator
+from .batch import Losses, Networks
 from .block_fit import fit_block_shortcut
-from .data.datasets import VideoDataset
-from .objectives.vae import VAELoss
-from .presets import ENCODING, FITTED_CLIPS, SMALL_VAE_CONFIG
-from .run.loop import OnStep, TrainingRun, run_exists
+from .data.video_pool import Pool, VideoPieces, from_bytes
+from .objectives.vae import VAEObjective
+from .presets import ENCODING, FITTED_CLIPS, VAE_SIZES
+from .run.loop import OnStep, TrainingRun, TrainSettings, run_exists
 from .run.run_description import earlier_description, write_description
-from .trainer import TrainingPlan
-
-SIZES = {"small": CausalVAEConfig.from_dict(SMALL_VAE_CONFIG), "official": CausalVAEConfig()}
-Pool = tuple[Tensor, ...]  # byte clips (n, 3, t, h, w), one tensor for each size of clip
 
 
 @dataclass(frozen=True)
-class VAETrainee:
-    """A VAE before it is trained: a new one of a `size`, or the one in the file `weights`.
+class VAESource:
+    """A new VAE of a `size`, or the one in the file `weights`.
 
     With `decoder_only` what makes latents stays as it is, so that models which know them still do.
     """
@@ -38,8 +35,8 @@ class VAETrainee:
     decoder_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.weights is None and self.size not in SIZES:
-            raise ValueError(f"unknown size {self.size!r}; expected one of {', '.join(SIZES)}")
+        if self.weights is None and self.size not in VAE_SIZES:
+            raise ValueError(f"unknown size {self.size!r}; expected one of {', '.join(VAE_SIZES)}")
         if self.weights is None and self.decoder_only:
             raise ValueError(
                 "decoder_only keeps an encoder that has learned something: choose a VAE from a file for it"
@@ -59,62 +56,35 @@ class TrainedVAE:
         return checkpoints.save(path, weights, "causal_vae", self.config, dtype=dtype, replace=replace)
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """What is learned in a step: `frames` pictures of some clips, or every `pictures_every`-th step single pictures."""
+class VideoBatches(Protocol):
+    """What a VAE learns from."""
 
-    frames: int
-    batch: int
-    pictures_every: int = 4
-
-    def draw(self, pool: Pool, step: int, generator: torch.Generator) -> Tensor:
-        """A batch (b, 3, t, h, w) in -1..1; sizes are drawn as often as they have clips."""
-        counts = torch.tensor([float(len(clips)) for clips in pool])
-        clips = pool[int(torch.multinomial(counts, 1, generator=generator))]
-        single = self.pictures_every > 0 and step % self.pictures_every == self.pictures_every - 1
-        frames, batch = (1, self.batch * self.frames) if single else (self.frames, self.batch)
-        rows = torch.randint(len(clips), (batch,), generator=generator)
-        starts = torch.randint(clips.shape[2] - frames + 1, (batch,), generator=generator).tolist()
-        cut = [clips[row, :, start : start + frames] for row, start in zip(rows.tolist(), starts, strict=True)]
-        return torch.stack(cut).float() / 127.5 - 1
-
-
-def draw_pool(dataset: VideoDataset, clips: int, seed: int, on_clip: Callable[[int, int], None] | None = None) -> Pool:
-    """Draw `clips` clips once, as bytes, so that training does not wait for them."""
-    generator, by_size = torch.Generator().manual_seed(seed), {}
-    for done in range(1, clips + 1):
-        video = ((dataset.sample(generator, 1)[0][0] + 1) * 127.5).round().to(torch.uint8)
-        by_size.setdefault(tuple(video.shape), []).append(video)
-        if on_clip is not None:
-            on_clip(done, clips)
-    return tuple(torch.stack(videos) for videos in by_size.values())
+    def draw(self, step: int, done: float, generator: torch.Generator) -> Tensor:
+        """A batch (b, 3, t, h, w) in -1..1 for the step `step`, before which a part `done` of the run is done."""
+        ...
 
 
 def start_vae_run(
-    trainee: VAETrainee, pool: Pool, pieces: Pieces, folder: Path, plan: TrainingPlan, judged: bool, data_key: str
+    source: VAESource, pieces: VideoPieces, folder: Path, settings: TrainSettings, discriminator: bool, data_key: str
 ) -> TrainedVAE:
-    """A run of `trainee` in `folder`: a new one, or the one that is there; ValueError where that is of another VAE."""
-    settings = plan.settings
-    if trainee.weights is None:
-        vae = CausalVideoVAE(SIZES[trainee.size])
-        init_weights(vae, torch.Generator().manual_seed(settings.seed))
+    """A run in `folder` of the VAE from `source`: a new one, or the one that is there, where it stopped.
+
+    ValueError where the run that is there trains another VAE, or this one cannot learn from such pieces.
+    """
+    if source.weights is None:
+        vae = new_vae(CausalVAEConfig.from_dict(VAE_SIZES[source.size]), settings.seed)
     else:
-        vae, _ = checkpoints.load(trainee.weights, ["causal_vae"], dtype=torch.float32)
-    check_pieces(vae.config, pool, pieces)
-    if trainee.weights is None and vae.config.block_shortcut and not run_exists(folder):
-        some = pool[0][:FITTED_CLIPS].float() / 127.5 - 1
-        fit_block_shortcut(vae, some, torch.Generator().manual_seed(settings.seed + 1))
-    for name, parameter in vae.train().named_parameters():
-        parameter.requires_grad_(not (trainee.decoder_only and name.startswith(ENCODING)))
-    modules: dict[str, nn.Module] = {"vae": vae}
-    if judged:
-        modules["discriminator"] = FrameDiscriminator()
-        for clips in pool:  # now, not at the step from which on it judges
+        vae, _ = checkpoints.load(source.weights, ["causal_vae"], dtype=torch.float32)
+    check_pieces(vae.config, pieces)
+    if source.weights is None and vae.config.block_shortcut and not run_exists(folder):
+        fit_to_pool(vae, pieces.pool, torch.Generator().manual_seed(settings.seed + 1))
+    modules = vae_modules(vae.train(), source.decoder_only, discriminator, settings.seed)
+    if discriminator:
+        for clips in pieces.pool:  # now, not at the step from which on it learns
             modules["discriminator"].check_size(*clips.shape[3:])
-        init_discriminator(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 2))
     config = vae.config.to_dict()
     description = {"kind": "causal_vae", "config": config, "seed": settings.seed}
-    description |= {"discriminator": judged, "data": data_key}
+    description |= {"discriminator": discriminator, "data": data_key}
     earlier_description(folder, description)
     run = TrainingRun(modules, settings, folder)
     run.resume()
@@ -123,36 +93,59 @@ def start_vae_run(
     return TrainedVAE(run, vae.config)
 
 
+def new_vae(config: CausalVAEConfig, seed: int) -> CausalVideoVAE:
+    """A VAE that knows nothing yet."""
+    vae = CausalVideoVAE(config)
+    init_weights(vae, torch.Generator().manual_seed(seed))
+    return vae
+
+
+def fit_to_pool(vae: CausalVideoVAE, pool: Pool, generator: torch.Generator) -> None:
+    """Start the shortcuts of a VAE from the best linear code of some clips; see `fit_block_shortcut`."""
+    fit_block_shortcut(vae, from_bytes(pool[0][:FITTED_CLIPS]), generator)
+
+
+def vae_modules(vae: CausalVideoVAE, decoder_only: bool, discriminator: bool, seed: int) -> dict[str, nn.Module]:
+    """What a run of a VAE trains: the VAE, its encoder fixed if `decoder_only`, and a new discriminator of frames."""
+    for name, parameter in vae.named_parameters():
+        parameter.requires_grad_(not (decoder_only and name.startswith(ENCODING)))
+    modules: dict[str, nn.Module] = {"vae": vae}
+    if discriminator:
+        modules["discriminator"] = FrameDiscriminator()
+        init_discriminator(modules["discriminator"], torch.Generator().manual_seed(seed + 2))
+    return modules
+
+
 def train_vae(
     trained: TrainedVAE,
-    pool: Pool,
-    pieces: Pieces,
-    loss: VAELoss,
-    judged_from: int | None = None,
+    videos: VideoBatches,
+    objective: VAEObjective,
+    discriminator_start: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedVAE:
-    """Take the steps that are left; from step `judged_from` on (None: never) a discriminator teaches the VAE too."""
+    """Take the steps that are left; from step `discriminator_start` on (None: never) a discriminator teaches it too."""
     run = trained.run
-    if loss.perceptual is not None:
-        loss.perceptual.distance.to(run.device)
+    alone: Networks = {"vae": run.modules["vae"]}
+    if objective.perceptual is not None:
+        objective.perceptual.distance.to(run.device)
 
-    def lesson(step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        video = pieces.draw(pool, step, generator).to(run.device)
-        judged = judged_from is not None and step >= judged_from
-        return loss(run.modules["vae"], video, generator, run.modules["discriminator"] if judged else None)
+    def training_step(step: int, generator: torch.Generator) -> Losses:
+        video = videos.draw(step, run.done, generator).to(run.device)
+        adversarial = discriminator_start is not None and step >= discriminator_start
+        return objective(run.modules if adversarial else alone, video, generator)
 
-    run.train(lesson, on_step=on_step)
+    run.train(training_step, on_step=on_step)
     return trained
 
 
-def check_pieces(config: CausalVAEConfig, pool: Pool, pieces: Pieces) -> None:
+def check_pieces(config: CausalVAEConfig, pieces: VideoPieces) -> None:
     """Raise ValueError unless the VAE can make latents of pieces this long and this large."""
-    step, longest = config.time_compression, min(clips.shape[2] for clips in pool)
+    step, longest = config.time_compression, min(clips.shape[2] for clips in pieces.pool)
     if (pieces.frames - 1) % step or not 1 <= pieces.frames <= longest:
         near = max(1, (min(pieces.frames, longest) - 1) // step * step + 1)
         raise ValueError(
             f"pieces of {pieces.frames} frames, from clips of {longest}: this VAE takes {step}k+1 frames, not more "
             f"than a clip has. The nearest is {near}"
         )
-    for clips in pool:
+    for clips in pieces.pool:
         config.check_video(clips[:1, :, : pieces.frames])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.kv_cache import CacheSlot, KVCache
+from ...models.text_features import TextFeatures
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
 from ...samplers.guidance import PyramidGuidance, apply_cfg
@@ -19,7 +20,7 @@ from ...samplers.stages import PyramidStages
 from ..checks import check_latent, check_text
 from ..protocol import Conditioning, Latent
 from .devices import free_memory
-from .wires import Model, Text, resident
+from .wires import Model, resident
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Guider:
             if guided and self.guidance.is_zero_init(info.stage, info.step):
                 return torch.zeros_like(x)
             cache = cache or KVCache(free_memory(x.device) // 2)  # the rest is for what forwards need
-            timestep = torch.full((len(text.tokens),), info.timestep, device=x.device)
-            rows = x.repeat(len(text.tokens) // batch, 1, 1, 1, 1)
+            timestep = torch.full((len(text),), info.timestep, device=x.device)
+            rows = x.repeat(len(text) // batch, 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
             output = model.velocity(rows, timestep, info.history, text, keep)
@@ -129,8 +130,8 @@ def guided_model(
     text = text_of(model, batch, positive, negative if guided else None)
 
     def evaluate(x: Tensor, timestep: float) -> Tensor:
-        timesteps = torch.full((len(text.tokens),), timestep, device=x.device)
-        output = model.velocity(x.repeat(len(text.tokens) // batch, 1, 1, 1, 1), timesteps, (), text)
+        timesteps = torch.full((len(text),), timestep, device=x.device)
+        output = model.velocity(x.repeat(len(text) // batch, 1, 1, 1, 1), timesteps, (), text)
         if not guided:
             return output
         of_negative, of_positive = output.chunk(2)
@@ -139,17 +140,16 @@ def guided_model(
     return evaluate
 
 
-def text_of(model: Model, batch: int, positive: Conditioning, negative: Conditioning | None) -> Text:
+def text_of(model: Model, batch: int, positive: Conditioning, negative: Conditioning | None) -> TextFeatures:
     """The prompts of a batch of clips; negative rows come first."""
     return join_texts([rows_of(prompt, batch, model) for prompt in (negative, positive) if prompt is not None], model)
 
 
-def join_texts(rows: list[tuple[Tensor, Tensor | None]], model: Model) -> Text:
+def join_texts(rows: list[tuple[Tensor, Tensor | None]], model: Model) -> TextFeatures:
     """Stack tokens and pooled vectors as the network reads them."""
     tokens, mask = model.network.join_texts([tokens for tokens, _ in rows])
     vectors = [pooled for _, pooled in rows if pooled is not None]
-    pooled = torch.cat(vectors).to(model.device, model.dtype) if vectors else None
-    return Text(tokens.to(model.device, model.dtype), mask, pooled)
+    return TextFeatures(tokens, mask, torch.cat(vectors) if vectors else None).to(model.device, model.dtype)
 
 
 def rows_of(conditioning: Conditioning, batch: int, model: Model) -> tuple[Tensor, Tensor | None]:

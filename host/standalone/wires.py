@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ...models.checkpoints import CheckpointInfo
 from ...models.knowledge import Vocabulary
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
+from ...models.text_features import TextFeatures
 from ..checks import expect
 from ..protocol import Conditioning
 from .devices import free_memory
@@ -47,15 +47,6 @@ def release_memory(device: torch.device) -> None:
         backend.empty_cache()
 
 
-@dataclass(frozen=True)
-class Text:
-    """Prompts as the network reads them, one row for each row of its batch."""
-
-    tokens: Tensor  # (rows, n, d)
-    mask: Tensor | None  # (rows, n) on the CPU, 1 = real; None when nothing is padded, or padding is read too
-    pooled: Tensor | None  # (rows, p)
-
-
 class Model:
     """A transformer with the numbers that belong to it."""
 
@@ -67,7 +58,7 @@ class Model:
         self.dtype = dtype  # to compute in; float8 weights are stored in less
 
     def velocity(
-        self, x: Tensor, timestep: Tensor, history: Any, text: Text, cache_slot: CacheSlot | None = None
+        self, x: Tensor, timestep: Tensor, history: Any, text: TextFeatures, cache_slot: CacheSlot | None = None
     ) -> Tensor:
         """What the network predicts for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.
 

@@ -1,4 +1,4 @@
-"""The recipe of the small flow of 128 pixels, and of the text encoder that it shares with the other families.
+"""The first family of 128 pixels: a flow, trained together with its text encoder.
 
 It begins with what is cheap: first frames alone, and clips of half the size. Both teach it what words mean and how
 things look at a quarter of the price of a whole clip; and it knows both sizes in the end.
@@ -6,75 +6,68 @@ things look at a quarter of the price of a whole clip; and it knows both sizes i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool3d, mse_loss
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool3d
 
-from ...models import miniflux, text_encoder
+from ...models import text_encoder
 from ...models.causal_vae import CausalVideoVAE
-from ...models.fingerprint import fingerprint
-from ...models.latent_format import LatentFormat
+from ...training.batch import Batch, Losses, Networks
 from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
-from ...training.data.latent_cache import prepare_latents
 from ...training.objectives.flow import FlowObjective
-from ...training.objectives.pyramid import GeneratorDraw, drop_captions
-from ...training.presets import ENCODING
+from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun, TrainSettings
-from .sentences import sentence
-from .small_pyramid import TEXT_DROPOUT, cached_latents, encode_latents, kept_tokenizer
-from .small_vae import to_bytes
+from ...training.trainer import train
+from .latents import cached_latents, encode_clips
+from .recipe import RECIPES, Recipe
+from .texts import (
+    CaptionedLatents,
+    OutlineObjective,
+    TrainedWithText,
+    explicit_attention,
+    kept_tokenizer,
+    start_with_text,
+)
 
-TEXT_CONFIG = {"width": 192, "layers": 3, "heads": 6, "max_tokens": 64, "summary": 4}
-VOCABULARY = 2048
-TRANSFORMER_CONFIG = {
-    "in_channels": 64,
-    "num_layers": 0,
-    "num_single_layers": 7,
-    "attention_head_dim": 64,
-    "num_attention_heads": 4,
-    "axes_dims_rope": [16, 24, 24],
-    "joint_attention_dim": 192,
-    "pooled_projection_dim": 192,
-    "input_skip": True,
-    "use_temporal_causal": False,
-}
-FLOW_TRAINING = {
-    "steps": 40000,
-    "learning_rate": 1.5e-3,
-    "warmup": 100,
-    "weight_decay": 1e-2,
-    "optimizer": "muon",
-    "precision": "bf16",
-    "average": 0.999,
-}
-CLIPS = 5000
 CHEAP_FIRST = 0.35  # share of the run without whole clips
 BATCHES = {"stills": 112, "half": 96, "whole": 48}
 SHARES = {"stills": 0.15, "half": 0.15, "whole": 0.7}  # of the later steps
 OUTLINE_EDGE = 4
-NOISE_MEAN = 0.2  # of the logit-normal noise levels: a little more noise than the middle
 MANY_SENTENCES = 20000  # that the tokenizer reads
+OBJECTIVE = FlowObjective("logit_normal", mean=0.2)  # a little more noise than the middle
+
+
+@dataclass(frozen=True, eq=False)
+class FlowClips:
+    """Batches of whole clips, of clips of half their size and of first frames, a kind a step."""
+
+    run: TrainingRun
+    kinds: Mapping[str, CaptionedLatents]  # by the keys of `BATCHES`
+
+    def draw(self, generator: torch.Generator, dropout: float) -> Batch:
+        """One batch of one kind; a share `dropout` of the texts is empty."""
+        return self.kinds[draw_kind(self.run.done, generator)].draw(generator, dropout)
+
+    def kind_of(self, latents: Tensor) -> str:
+        """Which kind a batch is of."""
+        return next(kind for kind, data in self.kinds.items() if data.latents.shape[1:] == latents.shape[1:])
 
 
 @dataclass(frozen=True)
-class FlowClips:
-    """Normalised latents `(n, c, t, h, w)` of whole clips and of half their size, and what each shows."""
+class KindsObjective:
+    """The logarithm of the loss of a flow, which counts alike for every kind of clip, and the loss of each kind."""
 
-    whole: Tensor
-    half: Tensor
-    combinations: tuple[tuple[Combination, ...], tuple[Combination, ...]]
+    clips: FlowClips
 
-    def draw(self, kind: str, batch: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """A batch of one kind of `BATCHES`, with a sentence for each clip."""
-        latents = self.half if kind == "half" else self.whole
-        combinations = self.combinations[kind == "half"]
-        rows = torch.randint(len(latents), (batch,), generator=generator).tolist()
-        texts = [sentence(combinations[row], generator) for row in rows]
-        return latents[rows][:, :, :1] if kind == "stills" else latents[rows], texts
+    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
+        """`loss`, and the loss of the flow under the name of the kind."""
+        error = OBJECTIVE(networks, batch, generator)["loss"]
+        return {"loss": error.log(), self.clips.kind_of(batch.latents): error}
 
 
 def train_flow(
@@ -82,38 +75,35 @@ def train_flow(
     vae: CausalVideoVAE,
     folder: Path,
     settings: TrainSettings,
-    clips: int = CLIPS,
+    clips: int = 5000,
     on_step: OnStep | None = None,
-) -> tuple[TrainingRun, LatentFormat, text_encoder.Tokenizer]:
-    """Train flow and text encoder together; as in `train_pyramid` a head foretells the outline from the text."""
-    whole, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
-    half, half_combinations = half_size_latents(dataset, vae, folder, clips, settings.seed)
-    data = FlowClips(whole, latent_format.normalize(half), (tuple(combinations), half_combinations))
-    tokenizer = kept_tokenizer(folder, lambda: learn_words(combinations, settings.seed))
-    encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(vocab_size=tokenizer.vocab_size, **TEXT_CONFIG))
-    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(TRANSFORMER_CONFIG))
-    text_encoder.init_weights(encoder, torch.Generator().manual_seed(settings.seed + 3))
-    miniflux.init_weights(network, torch.Generator().manual_seed(settings.seed + 4))
-    outline = nn.Linear(encoder.config.pooled_width, outlines(whole[:1]).shape[1])
-    for parameter in outline.parameters():
-        nn.init.zeros_(parameter)
-    run = TrainingRun({"transformer": network, "text_encoder": encoder, "outline": outline}, settings, folder)
-    run.resume()
+    recipe: Recipe = RECIPES[128],
+) -> TrainedWithText:
+    """Train transformer and text encoder together on cached latents."""
+    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
+    halved = AnimationDataset(
+        dataset.folder, dataset.subjects, dataset.size // 2, dataset.frames, dataset.fps, dataset.split
+    )
+    half = encode_clips(halved, vae, folder, clips, settings.seed + 6)
+    tokenizer = kept_tokenizer(folder, lambda: learn_words(recipe, combinations, settings.seed))
+    width = outlines(latents[:1]).shape[1]
+    trained = start_with_text(recipe, tokenizer, width, latent_format, folder, settings)
+    run = trained.model.run
     if run.device.type == "cpu":
-        network.attention = explicit_attention
-    loss = FlowObjective(times="logit_normal", mean=NOISE_MEAN)
+        run.modules["transformer"].attention = explicit_attention
 
-    def objective(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        kind = draw_kind(run.done, generator)
-        latents, texts = data.draw(kind, BATCHES[kind], generator)
-        latents, texts = latents.to(run.device), drop_captions(texts, TEXT_DROPOUT, GeneratorDraw(generator))
-        tokens, mask, pooled = text_encoder.encode_texts(encoder, tokenizer, texts)
-        error = loss(network, latents, tokens, mask, pooled, generator)["loss"]
-        wanted = outlines(latents)
-        foretold = mse_loss(outline(pooled)[:, : wanted.shape[1]], wanted)
-        return {"loss": error.log() + foretold.log(), kind: error, "outline": foretold}
+    def captioned(kind: str, latents: Tensor, combinations: list[Combination]) -> CaptionedLatents:
+        encoder = run.modules["text_encoder"]
+        return CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, BATCHES[kind])
 
-    return run.train(objective, on_step=on_step), latent_format, tokenizer
+    kinds = {
+        "stills": captioned("stills", latents[:, :, :1], combinations),
+        "half": captioned("half", *half),
+        "whole": captioned("whole", latents, combinations),
+    }
+    data = FlowClips(run, kinds)
+    train(trained.model, OutlineObjective(KindsObjective(data), outlines), data, TEXT_DROPOUT, on_step)
+    return trained
 
 
 def draw_kind(done: float, generator: torch.Generator) -> str:
@@ -123,39 +113,14 @@ def draw_kind(done: float, generator: torch.Generator) -> str:
     return list(shares)[int(torch.multinomial(weights, 1, generator=generator))]
 
 
-def half_size_latents(
-    dataset: AnimationDataset, vae: CausalVideoVAE, folder: Path, clips: int, seed: int
-) -> tuple[Tensor, tuple[Combination, ...]]:
-    """Latents of clips at half the size of `dataset`, in the VAE's own scale, and what they show."""
-    small = AnimationDataset(
-        dataset.folder, dataset.subjects, dataset.size // 2, dataset.frames, dataset.fps, dataset.split
-    )
-    cached = prepare_latents(
-        small,
-        lambda videos: encode_latents(vae, to_bytes(videos)),
-        folder / "latents",
-        clips,
-        seed + 6,
-        fingerprint(vae, prefixes=ENCODING),
-    )
-    return torch.stack([row.latent for row in cached.rows]), tuple(Combination(**row.label) for row in cached.rows)
-
-
-def learn_words(combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:
+def learn_words(recipe: Recipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:
     """A tokenizer that has read many sentences."""
-    words = torch.Generator().manual_seed(seed + 2)
-    texts = [sentence(combinations[i % len(combinations)], words) for i in range(MANY_SENTENCES)]
-    return text_encoder.Tokenizer.train(texts, VOCABULARY, TEXT_CONFIG["max_tokens"])
+    generator = torch.Generator().manual_seed(seed + 2)
+    texts = [recipe.say(combinations[i % len(combinations)], generator) for i in range(MANY_SENTENCES)]
+    return text_encoder.Tokenizer.train(texts, recipe.vocabulary, recipe.text["max_tokens"])
 
 
 def outlines(latents: Tensor) -> Tensor:
     """The coarse clip, frame by frame, (n, features); that of a first frame alone is the beginning of it."""
     frames = latents.shape[2]
     return adaptive_avg_pool3d(latents, (frames, OUTLINE_EDGE, OUTLINE_EDGE)).transpose(1, 2).flatten(1)
-
-
-def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention by two products of matrices: on a CPU its gradient takes half the time of the fused one's."""
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return weights.softmax(-1).to(value.dtype) @ value

@@ -10,7 +10,7 @@ from pyramid_video.training.run.loop import TrainingRun
 from pyramid_video.training.run.train_settings import TrainSettings
 from torch import nn
 
-SETTINGS = TrainSettings(steps=8, learning_rate=1e-2, warmup=2, average=0.9, seed=3)
+SETTINGS = TrainSettings(steps=8, learning_rate=1e-2, warmup_steps=2, ema_decay=0.9, seed=3)
 
 
 def make_run(folder, settings=SETTINGS, width=4):

@@ -76,7 +76,9 @@ def twins(folder: Path, accumulate: int = 1) -> None:
 
     The weights that a process brings are its own; those of the first shall count.
     """
-    settings = replace(SETTINGS, steps=12, average=0.0, accumulate=accumulate, weight_decay=0.1, save_seconds=1e9)
+    settings = replace(
+        SETTINGS, steps=12, ema_decay=0.0, gradient_accumulation_steps=accumulate, weight_decay=0.1, save_seconds=1e9
+    )
     for until in (5, settings.steps):
         own = torch.Generator().manual_seed(int(os.environ.get("RANK", 0)))
         modules = {name: nn.Linear(4, 2) for name in ("network", "sometimes", "never")}
@@ -106,7 +108,7 @@ def stopped(folder: Path) -> None:
     for name in ("whole", "shared"):
         if name == "shared":
             launched_with_fsdp()
-        run = make_run(folder / name, replace(SETTINGS, average=0.0))
+        run = make_run(folder / name, replace(SETTINGS, ema_decay=0.0))
 
         def objective(step, generator, run=run):
             if step == 3 and rank:
@@ -121,7 +123,7 @@ def stopped(folder: Path) -> None:
 
 def timed(folder: Path, rank: int) -> None:
     """Learn for a limited time, one process slower than the other, and write down what came of it."""
-    run = make_run(folder / "timed", replace(SETTINGS, steps=10_000, minutes=0.4 / 60, average=0.0))
+    run = make_run(folder / "timed", replace(SETTINGS, steps=10_000, minutes=0.4 / 60, ema_decay=0.0))
 
     def objective(step, generator):
         time.sleep(0.01 * rank)

@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
+from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.ddim import ddim_timesteps, sample_ddim
 from pyramid_video.samplers.noise_schedule import make_schedule
+from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.diffusion import DiffusionObjective
 
 THEIRS = {"linear": "linear", "cosine": "squaredcos_cap_v2", "epsilon": "epsilon", "v": "v_prediction"}
@@ -168,7 +170,12 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
 
     objective = DiffusionObjective(schedule)
     for seed in range(20):
-        assert objective(network, latent, text, None, text[:, 0], seeded(seed))["loss"] < 1e-4
+        assert (
+            objective({"transformer": network}, Batch(latent, TextFeatures(text, None, text[:, 0])), seeded(seed))[
+                "loss"
+            ]
+            < 1e-4
+        )
     assert len(asked) > 950 and min(asked) < 5 and max(asked) > 994
 
 

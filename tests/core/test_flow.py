@@ -8,8 +8,10 @@ import numpy
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
+from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow, shift_sigma
 from pyramid_video.samplers.solvers import SOLVERS
+from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.flow import FlowObjective
 from pyramid_video.training.objectives.pyramid import GeneratorDraw
 
@@ -119,7 +121,7 @@ def test_the_velocity_that_is_learned_leads_back_to_the_clip():
         shown["velocity"] = (clips[0] - latent) / sigma
         return shown["velocity"]
 
-    losses = FlowObjective()(network, latent, text, None, text[:, 0], seeded(2))
+    losses = FlowObjective()({"transformer": network}, Batch(latent, TextFeatures(text, None, text[:, 0])), seeded(2))
     assert losses["loss"] < 1e-6
     spread = (shown["velocity"] + latent).std()  # velocity + data is the noise
     assert spread == pytest.approx(1, abs=0.1)

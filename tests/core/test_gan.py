@@ -7,10 +7,12 @@ import math
 import pytest
 import torch
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
+from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow
+from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.gan import GANObjective, generate, squared_gradient
-from pyramid_video.training.presets import GAMES
+from pyramid_video.training.presets import GAN_LOSSES
 from torch import nn
 
 CLIP = (3, 4, 3, 8, 8)
@@ -41,37 +43,46 @@ def game():
     return network, discriminator, torch.randn(CLIP, generator=seeded(4)), text
 
 
+def networks_of(network, discriminator):
+    return {"transformer": network, "discriminator": discriminator}
+
+
+def batch_of(latent, text):
+    return Batch(latent, TextFeatures(text, None, text[:, 0]))
+
+
 def gradients(loss, inputs):
     found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
     return torch.cat([torch.zeros(1) if g is None else g.flatten() for g in found])
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_each_network_learns_its_own_part_from_one_loss(game, name):
     network, discriminator, latent, text = game
-    losses = GANObjective(name)(network, discriminator, latent, text, None, text[:, 0], seeded(5))
+    losses = GANObjective(name)(networks_of(network, discriminator), batch_of(latent, text), seeded(5))
     makers, judges = [*network.parameters(), text], [*discriminator.parameters()]
-    torch.testing.assert_close(gradients(losses["loss"], makers), gradients(losses["deceive"], makers))
+    torch.testing.assert_close(gradients(losses["loss"], makers), gradients(losses["generator_loss"], makers))
     assert gradients(losses["loss"], makers).abs().max() > 0
-    own = losses["judge"] + 0.5 * losses["slope"]
+    own = losses["discriminator_loss"] + 0.5 * losses["gradient_penalty"]
     torch.testing.assert_close(gradients(losses["loss"], judges), gradients(own, judges))
-    assert not gradients(losses["deceive"], judges).any()
+    assert not gradients(losses["generator_loss"], judges).any()
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_equal_scores_are_a_draw_and_better_lies_cost_less(name):
     objective, equal = GANObjective(name), torch.zeros(4)
     draw = {"relativistic": math.log(2), "non_saturating": 2 * math.log(2), "hinge": 2.0}[name]
-    torch.testing.assert_close(objective.judge(equal, equal), torch.tensor(draw))
-    assert objective.judge(equal + 1, equal - 1) < objective.judge(equal, equal) < objective.judge(equal - 1, equal + 1)
-    assert objective.deceive(equal + 1, equal) < objective.deceive(equal - 1, equal)
+    fooled, drawn, sure = (objective.discriminator_loss(equal + lead, equal - lead) for lead in (-1, 0, 1))
+    torch.testing.assert_close(drawn, torch.tensor(draw))
+    assert sure < drawn < fooled
+    assert objective.generator_loss(equal + 1, equal) < objective.generator_loss(equal - 1, equal)
 
 
 def test_the_relativistic_game_looks_at_pairs_only():
     """Raising all scores alike changes nothing."""
     objective, real, fake = GANObjective(), torch.randn(5, generator=seeded()), torch.randn(5, generator=seeded(1))
-    torch.testing.assert_close(objective.judge(real + 7, fake + 7), objective.judge(real, fake))
-    torch.testing.assert_close(objective.deceive(fake + 7, real + 7), objective.deceive(fake, real))
+    for loss in (objective.discriminator_loss, objective.generator_loss):
+        torch.testing.assert_close(loss(real + 7, fake + 7), loss(real, fake))
 
 
 def test_the_penalty_is_the_squared_length_of_the_gradient():
@@ -84,7 +95,7 @@ def test_the_penalty_is_the_squared_length_of_the_gradient():
 
 def test_one_pass_is_one_whole_step_of_a_flow(game):
     network, _, noise, text = game
-    made = generate(network, noise, text, None, text[:, 0])
+    made = generate(network, noise, batch_of(noise, text).text)
     step = sample_flow(
         lambda x, call: network((x,), torch.full((3,), 1000 * call.sigma), text, None, text[:, 0]),
         noise,
@@ -108,7 +119,8 @@ def test_the_discriminator_sees_space_time_and_text(game):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"game": "chess"}, "expected one of relativistic"), ({"penalty": -1.0}, "penalty is -1.0")]
+    ("options", "words"),
+    [({"gan_loss": "chess"}, "expected one of relativistic"), ({"penalty": -1.0}, "penalty is -1.0")],
 )
 def test_settings_that_mean_nothing_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
@@ -148,12 +160,13 @@ def test_the_relativistic_game_covers_all_modes_of_a_ring():
     for _ in range(1500):
         chosen = heaps[torch.randint(8, (256,), generator=draw)]
         points = chosen + 0.05 * torch.randn(256, 2, generator=draw)
-        loss = objective(maker, judge, points.view(256, 2, 1, 1, 1), text, None, text[:, 0], draw)["loss"]
+        loss = objective(networks_of(maker, judge), batch_of(points.view(256, 2, 1, 1, 1), text), draw)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        made = generate(maker, torch.randn(4000, 2, 1, 1, 1, generator=draw), text, None, text[:, 0]).flatten(1)
+        noise = torch.randn(4000, 2, 1, 1, 1, generator=draw)
+        made = generate(maker, noise, batch_of(noise, text).text).flatten(1)
     distance, nearest = torch.cdist(made, heaps).min(1)
     shares = torch.bincount(nearest[distance < 0.25], minlength=8) / len(made)
     assert shares.min() > 0.05 and shares.sum() > 0.7

@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints, miniflux, text_encoder
 from pyramid_video.models.latent_format import LatentFormat
-from pyramid_video.recipes.emoji.small_vae import SUBJECTS
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, Combination

@@ -47,15 +47,15 @@ def test_a_run_that_is_stopped_from_outside_is_saved(tmp_path):
 def test_a_half_done_update_is_never_saved(tmp_path, monkeypatch):
     """Ctrl-C may fall between the new weights and their average; the run then goes on from the state before."""
     run = train(make_run(tmp_path), until=2)
-    step_average = run._average.step
+    step_average = run._ema.step
 
     def interrupted(parameters):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run._average, "step", interrupted)
+    monkeypatch.setattr(run._ema, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(run)
-    monkeypatch.setattr(run._average, "step", step_average)
+    monkeypatch.setattr(run._ema, "step", step_average)
     with pytest.raises(ValueError, match="in the middle of an update"):
         train(run)
     again = make_run(tmp_path)
@@ -143,14 +143,14 @@ def test_another_seed_is_refused_on_resume(tmp_path):
 
 def test_other_settings_hold_from_the_resume_on_and_are_told(tmp_path, caplog):
     train(make_run(tmp_path))
-    changed = replace(SETTINGS, steps=10, learning_rate=1e-3, precision="bf16", betas=(0.8, 0.9), average=0.5)
+    changed = replace(SETTINGS, steps=10, learning_rate=1e-3, precision="bf16", betas=(0.8, 0.9), ema_decay=0.5)
     run = make_run(tmp_path, changed)
     assert run.resume()
     (told,) = caplog.messages
     assert "steps 8 -> 10" in told and "learning_rate 0.01 -> 0.001" in told and "precision no -> bf16" in told
     train(run)
     groups = saved(tmp_path)["optimizer"]["param_groups"]
-    assert {group["betas"] for group in groups} == {(0.8, 0.9)} and run._average.decay == 0.5
+    assert {group["betas"] for group in groups} == {(0.8, 0.9)} and run._ema.decay == 0.5
     assert groups[0]["lr"] == 1e-3 * changed.rate(9)
     again = make_run(tmp_path, changed)
     caplog.clear()
@@ -218,7 +218,7 @@ def test_the_average_is_the_mean_of_the_weights_it_saw(tmp_path):
 
 
 def test_the_rate_climbs_then_falls_to_its_final_share():
-    settings = TrainSettings(steps=100, warmup=10, final_rate=0.1)
+    settings = TrainSettings(steps=100, warmup_steps=10, final_rate=0.1)
     rates = [settings.rate(step) for step in range(101)]
     assert rates[9] == rates[10] == 1
     assert rates[:10] == sorted(rates[:10])
@@ -228,7 +228,14 @@ def test_the_rate_climbs_then_falls_to_its_final_share():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"learning_rate": 3.0}, {"average": 1.0}, {"keep": 0}, {"accumulate": 0}, {"precision": "fp16"}],
+    [
+        {"steps": 0},
+        {"learning_rate": 3.0},
+        {"ema_decay": 1.0},
+        {"keep": 0},
+        {"gradient_accumulation_steps": 0},
+        {"precision": "fp16"},
+    ],
 )
 def test_settings_that_cannot_train_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):

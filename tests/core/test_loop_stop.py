@@ -40,7 +40,7 @@ def test_wherever_a_signal_falls_the_step_is_kept(tmp_path, monkeypatch, number,
 
         return call
 
-    monkeypatch.setattr(run._average, "step", at("average", run._average.step))
+    monkeypatch.setattr(run._ema, "step", at("average", run._ema.step))
     monkeypatch.setattr(run._states, "write", at("state", run._states.write))
     monkeypatch.setattr(run._losses, "write", at("losses", run._losses.write))
     with ending_as_ctrl_c(), pytest.raises(KeyboardInterrupt, match=r"keeps the run after [34] steps"):

@@ -102,7 +102,7 @@ def test_a_run_with_muon_resumes_exactly_and_learns(tmp_path):
 
 
 def test_a_run_ends_with_its_time_and_its_rate_falls_with_the_clock(tmp_path):
-    settings = replace(SETTINGS, steps=100_000, minutes=0.5 / 60, warmup=1)
+    settings = replace(SETTINGS, steps=100_000, minutes=0.5 / 60, warmup_steps=1)
     run = train(make_run(tmp_path, settings))
     assert 1 <= run.step < settings.steps and run.done == 1
     assert settings.rate(5, seconds=0.0) > settings.rate(5, seconds=0.25) > settings.rate(5, seconds=0.5)

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.noise import double, halve, noise_pyramid, pyramid
 from pyramid_video.samplers.stages import make_stages
+from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.pyramid import (
     GeneratorDraw,
     PyramidObjective,
@@ -174,7 +176,8 @@ def test_the_objective_gives_each_sample_its_own_text_and_trains(masked):
     network, batch = Guess(), 8
     text = torch.arange(batch).float().view(-1, 1, 1).expand(-1, 3, 2)
     mask = torch.ones(batch, 3, dtype=torch.long) if masked else None
-    losses = PyramidObjective(STAGES)(network, torch.randn(batch, 4, 3, 8, 8), text, mask, text[:, 0], seeded(1))
+    learned = Batch(torch.randn(batch, 4, 3, 8, 8), TextFeatures(text, mask, text[:, 0]))
+    losses = PyramidObjective(STAGES)({"transformer": network}, learned, seeded(1))
     assert network.rows == [0, 4, 1, 5, 2, 6, 3, 7]
     assert set(losses) == {"loss", "stage_0", "stage_1", "stage_2"}
     weighted = (losses["stage_0"] + 2 * losses["stage_1"] + losses["stage_2"]) / 4
@@ -215,7 +218,7 @@ def test_a_share_of_the_steps_is_for_first_units(share):
     first, steps = 0, 300
     for _ in range(steps):
         lengths: list[int] = []
-        text = torch.zeros(3, 1, 2)
-        objective(Lengths(), torch.zeros(3, 1, 5, 4, 4), text, None, text[:, 0], generator)
+        text = TextFeatures(torch.zeros(3, 1, 2), None, torch.zeros(3, 2))
+        objective({"transformer": Lengths()}, Batch(torch.zeros(3, 1, 5, 4, 4), text), generator)
         first += lengths == [1, 1, 1]
     assert first / steps == pytest.approx(share, abs=0.1)  # without the share a clip of 5 units never has all three

@@ -49,8 +49,8 @@ def test_texts_that_differ_in_a_letter_are_different(tmp_path):
     found = prepare_texts(STRANGE, encode, tmp_path, "clip")
     assert encode.asked == []
     for text in ["", *STRANGE]:
-        tokens, mask, pooled = found.batch([text])
-        assert mask is None and torch.equal(tokens[0], encode(text)[0]) and torch.equal(pooled[0], encode(text)[1])
+        batch, (tokens, pooled) = found.batch([text]), encode(text)
+        assert batch.mask is None and torch.equal(batch.tokens[0], tokens) and torch.equal(batch.pooled[0], pooled)
 
 
 def test_a_batch_is_padded_as_the_encoder_itself_would(tmp_path):
@@ -62,17 +62,17 @@ def test_a_batch_is_padded_as_the_encoder_itself_would(tmp_path):
     text_encoder.init_weights(network, torch.Generator().manual_seed(0))
 
     def encode(text):
-        tokens, _, pooled = text_encoder.encode_texts(network, tokenizer, [text])
-        return tokens[0], pooled[0]
+        made = text_encoder.encode_texts(network, tokenizer, [text])
+        return made.tokens[0], made.pooled[0]
 
     found = prepare_texts(texts, encode, tmp_path, "ours")
     captions = [texts[0], "", texts[2], texts[0]]
-    tokens, mask, pooled = found.batch(captions)
+    batch = found.batch(captions)
     with torch.no_grad():
-        wanted, wanted_mask, wanted_pooled = text_encoder.encode_texts(network, tokenizer, captions)
-    assert torch.equal(mask, wanted_mask) and not tokens[mask == 0].any()
-    torch.testing.assert_close(tokens[mask == 1], wanted[mask == 1])
-    torch.testing.assert_close(pooled, wanted_pooled)
+        wanted = text_encoder.encode_texts(network, tokenizer, captions)
+    assert torch.equal(batch.mask, wanted.mask) and not batch.tokens[batch.mask == 0].any()
+    torch.testing.assert_close(batch.tokens[batch.mask == 1], wanted.tokens[batch.mask == 1])
+    torch.testing.assert_close(batch.pooled, wanted.pooled)
 
 
 def test_a_stop_keeps_what_was_encoded(tmp_path, monkeypatch):
@@ -127,16 +127,16 @@ def test_features_made_in_inference_mode_can_be_learned_from(tmp_path):
     with torch.inference_mode():
         found = prepare_texts(["a cat"], Encoder(), tmp_path, "clip")
     weight = torch.ones(1, requires_grad=True)
-    tokens, _, pooled = found.batch(["a cat", ""])
-    ((tokens * weight).sum() + (pooled * weight).sum()).backward()
+    batch = found.batch(["a cat", ""])
+    ((batch.tokens * weight).sum() + (batch.pooled * weight).sum()).backward()
     assert weight.grad.isfinite().all()
 
 
 def test_features_that_share_memory_are_kept_apart(tmp_path):
     whole = torch.arange(12.0).view(4, 3)
     found = prepare_texts(["a"], lambda text: (whole[: 2 + len(text)], whole[0]), tmp_path, "clip")
-    tokens, mask, _ = found.batch(["", "a"])
-    assert torch.equal(tokens[1], whole[:3]) and mask.tolist() == [[1, 1, 0], [1, 1, 1]]
+    batch = found.batch(["", "a"])
+    assert torch.equal(batch.tokens[1], whole[:3]) and batch.mask.tolist() == [[1, 1, 0], [1, 1, 1]]
 
 
 def test_bad_input_is_told(tmp_path):

@@ -12,10 +12,10 @@ from pyramid_video.models.frame_discriminator import FrameDiscriminator
 from pyramid_video.models.frame_discriminator import init_weights as init_discriminator
 from pyramid_video.training.objectives.vae import (
     PerceptualTerm,
-    VAELoss,
-    deceive_loss,
+    VAEObjective,
+    discriminator_loss,
     figure,
-    judge_loss,
+    generator_loss,
     noisy_latent,
     psnr,
 )
@@ -34,7 +34,7 @@ CONFIG = CausalVAEConfig(
     decoder_temporal_up_sample=(True, False),
     decoder_norm_num_groups=2,
 )
-LOSS = VAELoss(kl=0.1, adversarial=0.5)
+LOSS = VAEObjective(kl=0.1, adversarial=0.5)
 
 
 @pytest.fixture
@@ -54,9 +54,10 @@ def gradients(loss, module):
     return torch.cat([torch.zeros(1) if g is None else g.flatten() for g in found])
 
 
-def losses_of(networks, *extra):
-    vae, _, video = networks
-    return LOSS(vae, video, torch.Generator().manual_seed(1), *extra)
+def losses_of(networks, adversarial=False, loss=LOSS):
+    vae, discriminator, video = networks
+    learning = {"vae": vae, "discriminator": discriminator} if adversarial else {"vae": vae}
+    return loss(learning, video, torch.Generator().manual_seed(1))
 
 
 def test_without_a_discriminator_the_terms_add_up(networks):
@@ -74,11 +75,9 @@ def test_what_looks_alike_belongs_to_the_reconstruction(networks):
 
     term = PerceptualTerm(Distance(), 3.0)
     squared = replace(LOSS, squared=LOSS.squared + 3.0)
-    for extra in ((), (networks[1],)):
-        with_term, without = (
-            loss(networks[0], networks[2], torch.Generator().manual_seed(1), *extra)
-            for loss in (replace(LOSS, perceptual=term), squared)
-        )
+    for adversarial in (False, True):
+        with_term = losses_of(networks, adversarial, replace(LOSS, perceptual=term))
+        without = losses_of(networks, adversarial, squared)
         torch.testing.assert_close(with_term["perceptual"], with_term["squared"])
         torch.testing.assert_close(with_term["loss"], without["loss"])
     with pytest.raises(ValueError, match="the weight -1.*at least 0"):
@@ -87,18 +86,19 @@ def test_what_looks_alike_belongs_to_the_reconstruction(networks):
 
 def test_each_network_learns_its_own_part_from_one_loss(networks):
     vae, discriminator, video = networks
-    alone, losses = losses_of(networks), losses_of(networks, discriminator)
-    torch.testing.assert_close(gradients(losses["loss"], discriminator), gradients(losses["judge"], discriminator))
-    assert gradients(losses["judge"], discriminator).any() and not gradients(losses["judge"], vae).any()
-    assert not gradients(losses["deceive"], discriminator).any()
+    alone, losses = losses_of(networks), losses_of(networks, True)
+    own = losses["discriminator_loss"]
+    torch.testing.assert_close(gradients(losses["loss"], discriminator), gradients(own, discriminator))
+    assert gradients(own, discriminator).any() and not gradients(own, vae).any()
+    assert not gradients(losses["generator_loss"], discriminator).any()
     added = gradients(losses["loss"], vae) - gradients(alone["loss"], vae)
-    direction = gradients(losses["deceive"], vae)
+    direction = gradients(losses["generator_loss"], vae)
     torch.testing.assert_close(added / added.norm(), direction / direction.norm(), rtol=0, atol=1e-3)
 
 
 def test_both_pull_equally_on_the_last_layer(networks):
     vae, discriminator, _ = networks
-    alone, losses = losses_of(networks), losses_of(networks, discriminator)
+    alone, losses = losses_of(networks), losses_of(networks, True)
     last = vae.decoder.conv_out.conv.weight
 
     def at_last(loss):
@@ -114,12 +114,12 @@ def test_hinge_is_silent_where_the_judge_is_sure():
         return 2 * video.flatten(1).mean(1).sign()
 
     real, made = torch.ones(2, 3, 1, 8, 8), -torch.ones(2, 3, 1, 8, 8)
-    assert judge_loss(sure, real, made) == 0 and judge_loss(sure, made, real) == 3
+    assert discriminator_loss(sure, real, made) == 0 and discriminator_loss(sure, made, real) == 3
 
 
 def test_deceiving_is_what_raises_the_score(networks):
     _, discriminator, video = networks
-    assert deceive_loss(discriminator, video) == -discriminator(video).mean()
+    assert generator_loss(discriminator, video) == -discriminator(video).mean()
 
 
 def test_small_frames_are_refused_with_the_least_size():
@@ -157,7 +157,8 @@ def test_noise_of_latents_is_measured_in_the_deviations_of_each_channel():
 @pytest.mark.parametrize("term", ["foreground", "gradient", "latent_noise", "downscaled"])
 def test_terms_for_figures_and_smooth_latents_change_what_is_learned(networks, term):
     vae, _, video = networks
-    plain, other = (loss(vae, video, torch.Generator().manual_seed(5)) for loss in (LOSS, replace(LOSS, **{term: 1.0})))
+    learning = (LOSS, replace(LOSS, **{term: 1.0}))
+    plain, other = (loss({"vae": vae}, video, torch.Generator().manual_seed(5)) for loss in learning)
     assert torch.isfinite(other["loss"]) and other["loss"] != plain["loss"]
     torch.testing.assert_close(other["kl"], plain["kl"])
 
@@ -168,7 +169,7 @@ def test_foreground_weighs_errors_of_the_figure(networks):
     mask = figure(video)
     decoded = vae.decode(vae.encode(video).mode())
     error = (decoded - video).abs().detach()
-    loss = replace(LOSS, foreground=4.0)(vae, video, torch.Generator().manual_seed(0))
+    loss = replace(LOSS, foreground=4.0)({"vae": vae}, video, torch.Generator().manual_seed(0))
     expected = (error * (1 + 4 * mask)).mean()
     torch.testing.assert_close(loss["absolute"].detach(), expected, rtol=0.1, atol=0)
-    assert loss["absolute"] > 1.3 * LOSS(vae, video, torch.Generator().manual_seed(0))["absolute"]
+    assert loss["absolute"] > 1.3 * LOSS({"vae": vae}, video, torch.Generator().manual_seed(0))["absolute"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from pyramid_video.recipes.emoji import small_vae
+from pyramid_video.recipes.emoji.recipe import VAE_FILE
 from pyramid_video.runner.ranks import is_first, own_outputs
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.runner.train import train_part
@@ -38,17 +39,17 @@ def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     monkeypatch.setattr(
         "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, size: SimpleNamespace(size=size)
     )
-    monkeypatch.setattr(small_vae, "train_vae", lambda *_, **__: SimpleNamespace(is_main=first))
-    monkeypatch.setattr(small_vae, "export_vae", lambda run, folder: exported.append(folder) or folder / "vae")
+    trained = SimpleNamespace(run=SimpleNamespace(is_main=first), save=lambda path: exported.append(path) or path)
+    monkeypatch.setattr(small_vae, "train_small_vae", lambda *_, **__: trained)
     monkeypatch.setattr(report, "save_curves", lambda folder: folder / "curves.png")
     values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
-    assert train_part(options) == [Path("out/vae"), Path("run/curves.png")] * first
+    assert train_part(options) == [Path("out", VAE_FILE), Path("run/curves.png")] * first
     assert len(exported) == first
 
 
 def test_fsdp_that_is_asked_for_and_not_there_is_told_once(monkeypatch, caplog):
-    processes.tell_unsharded.cache_clear()
+    processes.warn_unsharded.cache_clear()
     with caplog.at_level(logging.WARNING):
         processes.start_accelerator()
         assert not caplog.records

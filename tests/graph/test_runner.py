@@ -213,7 +213,7 @@ def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch
     monkeypatch.setattr(
         "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, **__: SimpleNamespace(size=64)
     )
-    monkeypatch.setattr(small_vae, "train_vae", train)
+    monkeypatch.setattr(small_vae, "train_small_vae", train)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert main(["train", "vae", *folders]) == 130

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from ...models.text_features import TextFeatures
 from ..run.processes import ranks, together
 from .cache_files import SUFFIX, check_key, digest, read_tensors, warn_damaged, write_tensors
 
@@ -29,15 +29,12 @@ class TextSet:
 
     features: Mapping[str, Features]
 
-    def batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Tokens `(b, n, d)` padded with 0, their mask `(b, n)` (1 = real; None when all are), pooled `(b, p)`."""
+    def batch(self, captions: Sequence[str]) -> TextFeatures:
+        """The features of some captions, a row each, padded to the longest."""
         if not captions:
             raise ValueError("no captions were given; a batch has at least 1")
         found = [self._find(caption) for caption in captions]
-        lengths = torch.tensor([len(tokens) for tokens, _ in found])
-        text = pad_sequence([tokens for tokens, _ in found], batch_first=True)
-        mask = None if (lengths == text.shape[1]).all() else (torch.arange(text.shape[1]) < lengths[:, None]).long()
-        return text, mask, torch.stack([pooled for _, pooled in found])
+        return TextFeatures.padded([tokens for tokens, _ in found], [pooled for _, pooled in found])
 
     def _find(self, caption: str) -> Features:
         if caption not in self.features:

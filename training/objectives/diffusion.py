@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
+from ..batch import Batch, Losses, Networks
 from .pyramid import GeneratorDraw
 
 
@@ -37,19 +38,15 @@ class DiffusionObjective:
         capped = snr.clamp(max=self.min_snr)
         return capped / snr if self.schedule.prediction == "epsilon" else capped / (snr + 1)
 
-    def __call__(
-        self,
-        network: nn.Module,
-        latent: Tensor,
-        text: Tensor,
-        mask: Tensor | None,
-        pooled: Tensor,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """`loss` of normalised latents (b, c, t, h, w) and their texts."""
+    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
+        """`loss` of the transformer for normalised latents and their texts."""
+        latent, text = batch.latents, batch.text
         draw = GeneratorDraw(generator, latent.device)
         timesteps = (draw.uniform(len(latent)) * NUM_TRAIN_TIMESTEPS).long()
         noise = draw.normal(latent.shape)
-        answer = network((self.schedule.add_noise(latent, noise, timesteps),), timesteps.float(), text, mask, pooled)
-        errors = (answer.float() - self.schedule.target(latent, noise, timesteps).float()).square().flatten(1).mean(1)
+        noisy = self.schedule.add_noise(latent, noise, timesteps)
+        prediction = networks["transformer"]((noisy,), timesteps.float(), text.tokens, text.mask, text.pooled)
+        errors = (
+            (prediction.float() - self.schedule.target(latent, noise, timesteps).float()).square().flatten(1).mean(1)
+        )
         return {"loss": (self.weights(timesteps) * errors).mean()}

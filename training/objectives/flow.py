@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...samplers.flow import TIMESTEPS, shift_sigma
+from ..batch import Batch, Losses, Networks
 from ..presets import TIMES
 from .pyramid import Draw, GeneratorDraw
 
@@ -39,19 +40,12 @@ class FlowObjective:
             sigma = torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))
         return shift_sigma(sigma, self.shift)
 
-    def __call__(
-        self,
-        network: nn.Module,
-        latent: Tensor,
-        text: Tensor,
-        mask: Tensor | None,
-        pooled: Tensor,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """`loss` of normalised latents (b, c, t, h, w) and their texts."""
+    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
+        """`loss` of the transformer for normalised latents and their texts."""
+        latent, text = batch.latents, batch.text
         draw = GeneratorDraw(generator, latent.device)
         sigma, noise = self.draw_sigmas(len(latent), draw), draw.normal(latent.shape)
         part = sigma.view(-1, *[1] * (latent.ndim - 1))
         noisy = part * noise + (1 - part) * latent
-        answer = network((noisy,), sigma * TIMESTEPS, text, mask, pooled)
-        return {"loss": (answer.float() - (noise - latent).float()).square().mean()}
+        velocity = networks["transformer"]((noisy,), sigma * TIMESTEPS, text.tokens, text.mask, text.pooled)
+        return {"loss": (velocity.float() - (noise - latent).float()).square().mean()}

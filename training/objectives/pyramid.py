@@ -13,9 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ...models.text_features import TextFeatures
 from ...samplers.history import corrupt_clips, history_clips
 from ...samplers.noise import double, noise_pyramid, pyramid
 from ...samplers.stages import NUM_TRAIN_TIMESTEPS, PyramidStages
+from ..batch import Batch, Losses, Networks
 
 HISTORY_NOISE = 1 / 3  # largest share of noise in the history during training
 
@@ -154,24 +156,19 @@ def row_errors(prediction: Tensor, column: Column) -> Tensor:
     return (prediction.float() - column.target.float()).square().flatten(1).mean(1)
 
 
-def ask_by_stage(
-    network: nn.Module, columns: Sequence[Column], text: Tensor, mask: Tensor | None, pooled: Tensor
-) -> list[Tensor]:
-    """The network's answer to every column; those of one stage, which are alike in shape, in one call."""
-    answers: list[Tensor] = [column.target for column in columns]  # all replaced below
+def predict_by_stage(network: nn.Module, columns: Sequence[Column], text: TextFeatures) -> list[Tensor]:
+    """The velocity that the network predicts for every column; those of one stage, alike in shape, in one call."""
+    predictions: list[Tensor] = [column.target for column in columns]  # all replaced below
     for stage in sorted({column.stage for column in columns}):
         places = [place for place, column in enumerate(columns) if column.stage == stage]
         own = [columns[place] for place in places]
-        texts, masks, pooled_texts = (
-            None if whole is None else torch.cat([whole[column.samples] for column in own])
-            for whole in (text, mask, pooled)
-        )
+        texts = TextFeatures.cat([text.rows(column.samples) for column in own])
         clips = tuple(torch.cat(parts) for parts in zip(*(column.clips for column in own), strict=True))
         timesteps = torch.cat([column.timestep for column in own])
-        answer = network(clips, timesteps, texts, masks, pooled_texts)
-        for place, part in zip(places, answer.split([len(column.timestep) for column in own]), strict=True):
-            answers[place] = part
-    return answers
+        prediction = network(clips, timesteps, texts.tokens, texts.mask, texts.pooled)
+        for place, part in zip(places, prediction.split([len(column.timestep) for column in own]), strict=True):
+            predictions[place] = part
+    return predictions
 
 
 @dataclass(frozen=True)
@@ -191,29 +188,18 @@ class PyramidObjective:
     autoregressive: bool = True
     loss: Callable[[Sequence[Tensor], Sequence[Column]], Tensor] = pyramid_loss
 
-    def __call__(
-        self,
-        network: nn.Module,
-        latent: Tensor,
-        text: Tensor,
-        mask: Tensor | None,
-        pooled: Tensor,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Losses of normalised latents (b, c, T, h, w) and their texts: `loss`, and one per stage to watch."""
+    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
+        """Losses of the transformer for normalised latents and their texts: `loss`, and one per stage to watch."""
+        latent = batch.latents
         draw = GeneratorDraw(generator, latent.device)
         units = self.draw_units(latent.shape[2], generator)
         columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.frames_per_unit)
-        answers = ask_by_stage(network, columns, text, mask, pooled)
-        losses = {"loss": self.loss(answers, columns)}
-        for stage in range(len(self.stages)):
-            own = [
-                (answer.detach(), column)
-                for answer, column in zip(answers, columns, strict=True)
-                if column.stage == stage
-            ]
-            if own:
-                losses[f"stage_{stage}"] = pyramid_loss(*zip(*own, strict=True))
+        predictions = predict_by_stage(networks["transformer"], columns, batch.text)
+        losses = {"loss": self.loss(predictions, columns)}
+        for stage in sorted({column.stage for column in columns}):
+            own = [place for place, column in enumerate(columns) if column.stage == stage]
+            watched = [predictions[place].detach() for place in own]
+            losses[f"stage_{stage}"] = pyramid_loss(watched, [columns[place] for place in own])
         return losses
 
     def draw_units(self, frames: int, generator: torch.Generator) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ...models.causal_vae import CausalVideoVAE
+from ..batch import Losses, Networks
 
 LARGEST_ADAPTIVE_WEIGHT = 1e4
 FIGURE = 0.1  # difference from the background at which a figure begins, of -1..1
@@ -37,7 +38,7 @@ class PerceptualTerm:
 
 
 @dataclass(frozen=True)
-class VAELoss:
+class VAEObjective:
     """Weights of the terms.
 
     `absolute` and `squared` weigh the mean absolute and squared error of the pixels (-1..1): the first keeps edges, the
@@ -63,14 +64,13 @@ class VAELoss:
     latent_noise: float = 0.0
     downscaled: float = 0.0
 
-    def __call__(
-        self, vae: CausalVideoVAE, video: Tensor, generator: torch.Generator, discriminator: nn.Module | None = None
-    ) -> dict[str, Tensor]:
-        """Losses of one batch of clips `(b, 3, t, h, w)`; the latent is a sample of the posterior.
+    def __call__(self, networks: Networks, batch: Tensor, generator: torch.Generator) -> Losses:
+        """Losses of `networks["vae"]` for clips (b, 3, t, h, w) in -1..1; the latent is a sample of the posterior.
 
-        One backward pass of `loss` teaches both networks: the VAE gets no gradient from judging, the discriminator
-        none from being deceived.
+        With a `networks["discriminator"]` one backward pass of `loss` teaches both: the VAE gets no gradient from
+        `discriminator_loss`, the discriminator none from `generator_loss`.
         """
+        vae, video, discriminator = networks["vae"], batch, networks.get("discriminator")
         posterior = vae.encode(video)
         latent = posterior.sample(generator)
         if self.latent_noise:
@@ -93,10 +93,11 @@ class VAELoss:
             reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
         losses = {"loss": reconstruction + self.kl * kl, **losses}
         if discriminator is not None:
-            deceive = deceive_loss(discriminator, decoded)
-            judge = judge_loss(discriminator, video, decoded)
-            weight = self.adversarial * adaptive_weight(vae, reconstruction, deceive)
-            losses |= {"deceive": deceive, "judge": judge, "loss": losses["loss"] + weight * deceive + judge}
+            from_vae = generator_loss(discriminator, decoded)
+            from_discriminator = discriminator_loss(discriminator, video, decoded)
+            weight = self.adversarial * adaptive_weight(vae, reconstruction, from_vae)
+            losses |= {"generator_loss": from_vae, "discriminator_loss": from_discriminator}
+            losses["loss"] = losses["loss"] + weight * from_vae + from_discriminator
         return losses
 
 
@@ -114,22 +115,24 @@ def figure(video: Tensor) -> Tensor:
     return F.max_pool2d(apart, FIGURE_GROWN, 1, FIGURE_GROWN // 2).unsqueeze(1)
 
 
-def deceive_loss(discriminator: nn.Module, decoded: Tensor) -> Tensor:
+def generator_loss(discriminator: nn.Module, decoded: Tensor) -> Tensor:
     """How badly decoded clips pass for real ones; the discriminator itself learns nothing from it."""
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     return -functional_call(discriminator, frozen, decoded).float().mean()
 
 
-def judge_loss(discriminator: nn.Module, video: Tensor, decoded: Tensor) -> Tensor:
+def discriminator_loss(discriminator: nn.Module, video: Tensor, decoded: Tensor) -> Tensor:
     """Hinge loss of the discriminator (Lim and Ye 2017): real above 1, decoded below -1."""
     real, made = discriminator(video).float(), discriminator(decoded.detach()).float()
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + made).mean())
 
 
-def adaptive_weight(vae: CausalVideoVAE, reconstruction: Tensor, deceive: Tensor) -> Tensor:
+def adaptive_weight(vae: CausalVideoVAE, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
     """Ratio of the two losses' gradients at the decoder's last weight (Esser et al. 2021, equation 7)."""
     last = vae.decoder.conv_out.conv.weight
-    ours, theirs = (torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, deceive))
+    ours, theirs = (
+        torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
+    )
     return (ours / (theirs + 1e-4)).clamp(0, LARGEST_ADAPTIVE_WEIGHT).detach()
 
 

@@ -1,10 +1,10 @@
 """One training loop for every family: optimiser, average of the weights, exact resume, clean stop.
 
-The loop knows nothing of what is learned. A recipe hands it modules and an objective, a function that draws one batch
+The loop knows nothing of what is learned. It is given modules and a training step, a function that draws one batch
 with the generator it is given and returns the losses. The generator is seeded anew from (seed, number of the batch),
 so that a resumed run draws what an unbroken one would have drawn. Batches are numbered through all processes and all
-steps of a run: n processes draw what one process with `accumulate=n` draws, and learn the same, also when a run goes
-on with another number of processes.
+steps of a run: n processes draw what one process with `gradient_accumulation_steps=n` draws, and learn the same, also
+when a run goes on with another number of processes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ...models.files import remove_parts
 from ...samplers.seeds import nth_seed
+from ..batch import Losses
 from .loss_log import LOSSES, LossLog
 from .optimizer import load_optimizer, make_optimizer
 from .processes import (
@@ -40,7 +41,7 @@ from .stopping import unbroken
 from .train_settings import SETTINGS, TrainSettings, check_settings, write_settings
 
 log = logging.getLogger(__name__)
-Objective = Callable[[int, torch.Generator], Mapping[str, Tensor]]  # (step, generator) -> losses; "loss" is minimised
+TrainingStep = Callable[[int, torch.Generator], Losses]  # (step, generator), of one batch
 OnStep = Callable[[int, Mapping[str, float]], None]  # may raise to stop: the run is saved first
 MOST_SKIPPED = 10  # steps in a row; a single bad batch is no reason to stop a long run
 
@@ -81,12 +82,16 @@ class TrainingRun:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
             self.optimizer = self.accelerator.prepare(optimizer)
-        self._average = None
-        if self.settings.average:
+        self._ema = None
+        if self.settings.ema_decay:
             from diffusers.training_utils import EMAModel
 
-            self._average = EMAModel(
-                self._network.parameters(), decay=self.settings.average, use_ema_warmup=True, inv_gamma=10.0, power=0.9
+            self._ema = EMAModel(
+                self._network.parameters(),
+                decay=self.settings.ema_decay,
+                use_ema_warmup=True,
+                inv_gamma=10.0,
+                power=0.9,
             )
         self._states = StateFolder(self.folder, self.settings.keep)
         self._losses = LossLog(self.folder)
@@ -103,7 +108,9 @@ class TrainingRun:
         """Whether this process is the one that writes and shows things."""
         return self.accelerator.is_main_process
 
-    def train(self, objective: Objective, until: int | None = None, on_step: OnStep | None = None) -> TrainingRun:
+    def train(
+        self, training_step: TrainingStep, until: int | None = None, on_step: OnStep | None = None
+    ) -> TrainingRun:
         """Take steps up to `until` (default: all); saved every few minutes, at the end, and when anything stops it.
 
         Ctrl-C and the like wait for the end of the step, and in all processes for the same one. A step whose loss or
@@ -123,19 +130,19 @@ class TrainingRun:
                 self._states.check(self.step)
                 for name in (STATE, SETTINGS, LOSSES):
                     remove_parts(self.folder / name)
-            self._steps(objective, until, on_step, held)
+            self._steps(training_step, until, on_step, held)
             self.gather()
             self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
         return self
 
-    def _steps(self, objective: Objective, until: int, on_step: OnStep | None, held: list[int]) -> None:
+    def _steps(self, training_step: TrainingStep, until: int, on_step: OnStep | None, held: list[int]) -> None:
         """Take the steps; what was learned is saved whatever ends them. `held`: signals that were held back before."""
         saved, together = time.monotonic(), False
         try:
             while self.step < until and not self._out_of_time():
                 began = time.monotonic()
                 with unbroken() as held_now:
-                    losses, together = self._update(objective, lambda waiting=held_now: bool(held or waiting))
+                    losses, together = self._update(training_step, lambda waiting=held_now: bool(held or waiting))
                 self._add_seconds(time.monotonic() - began)
                 if together:
                     raise KeyboardInterrupt
@@ -159,6 +166,10 @@ class TrainingRun:
             raise
 
     @property
+    def _batches_a_step(self) -> int:
+        return self.settings.gradient_accumulation_steps * self.accelerator.num_processes
+
+    @property
     def done(self) -> float:
         """How much of the run lies behind it, 0..1."""
         return max(self.step / self.settings.steps, self.settings.share_of_time(self.seconds))
@@ -175,41 +186,41 @@ class TrainingRun:
         """Whether to do what all processes must do at once, where they must."""
         return decided_by_first(due) if self._sharded else due
 
-    def _update(self, objective: Objective, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
+    def _update(self, training_step: TrainingStep, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
         """One step; returns its losses, and whether to stop after it, which `stop` says for this process."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.settings.rate(self.step, self.seconds)
         self._gathered = None
         self.optimizer.zero_grad(set_to_none=True)
         generator, parts = torch.Generator(), []
-        for part in range(self.settings.accumulate):
+        for part in range(self.settings.gradient_accumulation_steps):
             generator.manual_seed(self._seed(part))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                losses = self._network(objective, self.step, generator)
-            self.accelerator.backward(losses["loss"] / self.settings.accumulate)
+                losses = self._network(training_step, self.step, generator)
+            self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
             parts.append({name: float(value.detach()) for name, value in losses.items()})
         values, stopped = average_values(parts, stop())
         if not self._sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
-        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
         norm = float(whole(norm) if self._sharded else norm)
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
         self._updating = True
         if finite:
             self.optimizer.step()
-            if self._average is not None:
-                self._average.step(self._network.parameters())
+            if self._ema is not None:
+                self._ema.step(self._network.parameters())
         self.skipped = 0 if finite else self.skipped + 1
-        told = values if finite else {"skipped": self.skipped}
-        self._losses.add(self.step, told)
+        written = values if finite else {"skipped": self.skipped}
+        self._losses.add(self.step, written)
         self.step += 1
-        self.batches += self.settings.accumulate * self.accelerator.num_processes
+        self.batches += self._batches_a_step
         self._updating = False
         if not finite:
-            self._tell_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
-        return told, stopped
+            self._report_skipped(f"step {self.step - 1} had the loss {values['loss']} and a gradient of norm {norm}")
+        return written, stopped
 
-    def _tell_skipped(self, what: str) -> None:
+    def _report_skipped(self, what: str) -> None:
         if self.skipped >= MOST_SKIPPED:
             raise ValueError(
                 f"{what}, the last of {self.skipped} in a row that are not finite: training stopped, and {self.folder} "
@@ -230,24 +241,24 @@ class TrainingRun:
         All processes must call it; `train` does at its end.
         """
         if self._sharded:
-            self._gathered = whole(self._average_of_shares(), keep=self.is_main)
+            self._gathered = whole(self._ema_of_shares(), keep=self.is_main)
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
         """State dicts of the modules with averaged weights (the plain ones when there is no average)."""
         if not self._sharded:
-            return self._average_of_shares()
+            return self._ema_of_shares()
         if self._gathered is None or not self.is_main:
-            raise ValueError("the weights of this run are shared among processes: gather() them, and ask the first one")
+            raise ValueError("the weights of this run are shared among processes: gather() them, in the first process")
         return self._gathered
 
-    def _average_of_shares(self) -> dict[str, dict[str, Tensor]]:
+    def _ema_of_shares(self) -> dict[str, dict[str, Tensor]]:
         parameters = list(self._network.parameters())
-        if self._average is not None:
-            self._average.store(parameters)
-            self._average.copy_to(parameters)
+        if self._ema is not None:
+            self._ema.store(parameters)
+            self._ema.copy_to(parameters)
         states = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in self.modules.items()}
-        if self._average is not None:
-            self._average.restore(parameters)
+        if self._ema is not None:
+            self._ema.restore(parameters)
         return states
 
     def save(self) -> Path:
@@ -261,7 +272,7 @@ class TrainingRun:
             "seed": self.settings.seed,
             "network": self._network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
+            "average": None if self._ema is None else self._ema.state_dict(),
         }
         if self.settings.minutes is not None:  # a run without a limit of time has the same state however long it took
             state["seconds"] = self.seconds
@@ -311,8 +322,8 @@ class TrainingRun:
         self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
         try:
             load_optimizer(self.optimizer, state["optimizer"])
-            if self._average is not None and state["average"] is not None:
-                self._load_average(state["average"])
+            if self._ema is not None and state["average"] is not None:
+                self._load_ema(state["average"])
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
@@ -320,15 +331,15 @@ class TrainingRun:
             ) from error
         self.step, self.skipped = state["step"], state.get("skipped", 0)
         self.seconds = float(state.get("seconds", 0.0))
-        self.batches = state.get("batches", self.step * self.settings.accumulate * self.accelerator.num_processes)
+        self.batches = state.get("batches", self.step * self._batches_a_step)
 
-    def _load_average(self, state: Mapping[str, Any]) -> None:
+    def _load_ema(self, state: Mapping[str, Any]) -> None:
         parameters = list(self._network.parameters())
         shares = [
             share_like(shadow, like).to(like.device).view_as(like)
             for shadow, like in zip(state["shadow_params"], parameters, strict=True)
         ]
-        self._average.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.average})
+        self._ema.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.ema_decay})
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}

@@ -13,6 +13,11 @@ from ...models.files import write_beside
 
 log = logging.getLogger(__name__)
 LOSSES = "losses.jsonl"
+OLD_NAMES = {  # of losses, in the files of older versions
+    "judge": "discriminator_loss",
+    "deceive": "generator_loss",
+    "slope": "gradient_penalty",
+}
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # EDQUOT is unknown on Windows
 
 
@@ -81,7 +86,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         if is_row(row):
-            rows.append(row)
+            rows.append({OLD_NAMES.get(name, name): value for name, value in row.items()})
     return rows
 
 

@@ -53,12 +53,12 @@ def start_accelerator() -> Accelerator:
         )
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if asked and kind != DistributedType.FSDP and accelerator.is_main_process:
-        tell_unsharded(str(accelerator.device))
+        warn_unsharded(str(accelerator.device))
     return accelerator
 
 
 @cache
-def tell_unsharded(device: str) -> None:
+def warn_unsharded(device: str) -> None:
     """Say once that accelerate leaves out the FSDP it was asked for, as it does without several accelerators."""
     log.warning(
         "accelerate's config asks for FSDP, which it offers for several accelerators only: here, on %s, every process "
@@ -137,11 +137,11 @@ def average_values(parts: Sequence[Mapping[str, float]], stop: bool) -> tuple[di
     """Mean of every named value over all parts of all processes that have it, and whether any process shall stop."""
     from accelerate.utils import gather_object
 
-    told = gather_object([(list(parts), stop)])
-    parts = [part for each, _ in told for part in each]
+    gathered = gather_object([(list(parts), stop)])
+    parts = [part for each, _ in gathered for part in each]
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}, any(stop for _, stop in told)
+    return {name: sum(values) / len(values) for name, values in found.items()}, any(stop for _, stop in gathered)
 
 
 def agree(value: int, where: object) -> None:

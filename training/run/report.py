@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 960, 540
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
 LEFT, RIGHT, TOP, BOTTOM = 80, 920, 48, 490
 POINTS = 240  # means of equal parts of the run that a line is drawn through
+GAP = 20  # between two names
 MOST_TICKS = 7  # steps that are named, beside 0
 PAPER, INK, GRID = (255, 255, 255), (40, 44, 52), (222, 225, 230)
 COLOURS = ((214, 40, 40), (35, 70, 205), (40, 150, 60), (245, 130, 20), (125, 40, 160), (20, 150, 160))
@@ -74,7 +75,7 @@ def round_steps(last: float) -> range:
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Image.Image:
     """Losses above 0 over the steps on a logarithmic scale, `WIDTH` x `HEIGHT` pixels, RGB.
 
-    Curves that go below 0 (logarithms of losses, games of two networks) have no place on that scale and are left out.
+    Curves that go below 0 (logarithms of losses, losses of a GAN) have no place on that scale and are left out.
     """
     lines = {name: mean_line(points) for name, points in curves.items() if all(value > 0 for _, value in points)}
     picture = Image.new("RGB", (WIDTH * SMOOTH, HEIGHT * SMOOTH), PAPER)
@@ -100,8 +101,10 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Image.Imag
     for step in round_steps(last):
         pen.text((place(step, 10.0**low)[0], (BOTTOM + 10) * SMOOTH), f"{step:,}", INK, font, anchor="mt")
     pen.text(((LEFT + RIGHT) / 2 * SMOOTH, (HEIGHT - 8) * SMOOTH), "steps", INK, font, anchor="mb")
+    across = LEFT * SMOOTH  # where the next name begins
     for index, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        colour, label = COLOURS[index % len(COLOURS)], name.replace("_", " ")
         pen.line([place(*point) for point in line], colour, 2 * SMOOTH, joint="curve")
-        pen.text(((LEFT + 130 * index) * SMOOTH, (TOP - 32) * SMOOTH), name.replace("_", " "), colour, font)
+        pen.text((across, (TOP - 32) * SMOOTH), label, colour, font)
+        across += max(130 * SMOOTH, pen.textlength(label, font) + GAP * SMOOTH)
     return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)

@@ -1,9 +1,9 @@
 """FSDP, by accelerate's own config: every process keeps a share of weights, gradients, optimiser and average.
 
 The blocks of a transformer are brought together one at a time, when they are needed; all other weights for the length
-of a lesson, which therefore runs inside the forward of one module that holds all networks. So objectives may call
-networks in any way and look at their weights. In every step all processes must ask the blocks equally often, as the
-objectives here do: each call is a message to all.
+of a training step, which therefore runs inside the forward of one module that holds all networks. So objectives may
+call networks in any way and look at their weights. In every step all processes must call the blocks equally often, as
+the objectives here do: each call is a message to all.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BLOCKS = (DoubleBlock, SingleBlock)
 
 
 class Networks(nn.ModuleDict):
-    """All that a run trains; its forward is a lesson with them."""
+    """All that a run trains; its forward is a training step with them."""
 
-    def forward(self, lesson: Callable[..., Any], *arguments: Any) -> Any:
-        return lesson(*arguments)
+    def forward(self, training_step: Callable[..., Any], *arguments: Any) -> Any:
+        return training_step(*arguments)
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
@@ -54,7 +54,7 @@ def shard(
 def whole(tree: Any, keep: bool = True) -> Any:
     """Nested dicts and lists with every shared tensor brought together on the CPU; None in its place without `keep`.
 
-    All processes must ask for it, with the same tree.
+    All processes must call it, with the same tree.
     """
     from torch.distributed.tensor import DTensor
 

@@ -18,6 +18,12 @@ from .loss_log import pass_over
 log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 OPTIMIZERS = ("adamw", "muon")
+OLD_NAMES = {  # of settings, in the files of older versions
+    "warmup": "warmup_steps",
+    "average": "ema_decay",
+    "accumulate": "gradient_accumulation_steps",
+    "clip_norm": "max_grad_norm",
+}
 
 
 @dataclass(frozen=True)
@@ -25,25 +31,25 @@ class TrainSettings:
     """How one run learns.
 
     `steps` counts optimiser updates; with `minutes` the run also ends when it has learned for so long, on whatever
-    there is, and its rate follows the clock. `optimizer` is "adamw" or "muon". The rate climbs in a line for `warmup`
-    steps, then falls along a half cosine to `final_rate` times `learning_rate`. `average` is the decay of the
+    there is, and its rate follows the clock. `optimizer` is "adamw" or "muon". The rate climbs in a line for
+    `warmup_steps`, then falls along a half cosine to `final_rate` times `learning_rate`. `ema_decay` is that of the
     exponential moving average of the weights (0 = none), which warms up so that early averages are not made of the
-    random start. An update is the mean over `accumulate` batches in each process. `precision` is "no" (float32) or
-    "bf16". The last `keep` states stay on disk, saved every `save_seconds`. `gradient_checkpointing` trades time for
-    memory in the modules that can.
+    random start. An update is the mean over `gradient_accumulation_steps` batches in each process, its gradient cut to
+    the length `max_grad_norm`. `precision` is "no" (float32) or "bf16". The last `keep` states stay on disk, saved
+    every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
     """
 
     steps: int
     learning_rate: float = 1e-3
     optimizer: str = "adamw"
     minutes: float | None = None
-    warmup: int = 100
+    warmup_steps: int = 100
     final_rate: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    average: float = 0.999
-    accumulate: int = 1
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    gradient_accumulation_steps: int = 1
     precision: str = "no"
     save_seconds: float = 180.0
     keep: int = 2
@@ -51,7 +57,7 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "keep"):
+        for name in ("steps", "gradient_accumulation_steps", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.minutes is not None and not self.minutes > 0:
@@ -60,8 +66,8 @@ class TrainSettings:
             raise ValueError(f"optimizer is {self.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected between 0 and 1, 1e-4 to 1e-3 are usual")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}; expected 0 (no average) up to less than 1, usually 0.999")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; expected 0 (no average) up to less than 1, usually 0.999")
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f'precision is {self.precision!r}; expected "no" (float32) or "bf16": these models overflow in float16'
@@ -69,9 +75,9 @@ class TrainSettings:
 
     def rate(self, step: int, seconds: float = 0.0) -> float:
         """The learning rate of step `step` (from 0), after so many seconds, as a share of `learning_rate`."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         done = max(done, self.share_of_time(seconds))
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -96,7 +102,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None =
     state says; the file counts only for states of old, which do not, for people may edit or lose it.
     """
     try:
-        before = read_object(folder / SETTINGS)
+        before = {OLD_NAMES.get(name, name): value for name, value in read_object(folder / SETTINGS).items()}
     except NotReadable as error:
         log.warning("%s cannot be compared with the settings of now: %s", folder / SETTINGS, error)
         before = {}
@@ -113,13 +119,13 @@ def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None =
         if name in before and before[name] != now[name] and name != "seed"
     }
     if changed:
-        told = ", ".join(f"{name} {was} -> {new}" for name, (was, new) in changed.items())
-        log.warning("the run in %s goes on with other settings: %s%s", folder, told, batch_advice(before, now))
+        changes = ", ".join(f"{name} {was} -> {new}" for name, (was, new) in changed.items())
+        log.warning("the run in %s goes on with other settings: %s%s", folder, changes, batch_advice(before, now))
 
 
 def batch_advice(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What to set where a step takes more or fewer batches than before, because there are other processes."""
-    counts = [each.get(name, 1) for each in (before, now) for name in ("processes", "accumulate")]
+    counts = [each.get(name, 1) for each in (before, now) for name in ("processes", "gradient_accumulation_steps")]
     if not all(type(count) is int for count in counts) or before.get("processes") == now["processes"]:
         return ""
     was, new = counts[0] * counts[1], counts[2] * counts[3]

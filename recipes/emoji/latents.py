@@ -1,0 +1,95 @@
+"""Latents of drawn clips, encoded once and kept beside a run, with the format that scales them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...models.causal_vae import CausalVideoVAE
+from ...models.files import write_beside
+from ...models.fingerprint import fingerprint
+from ...models.latent_format import LatentFormat
+from ...training.data.captions import Combination
+from ...training.data.datasets import AnimationDataset
+from ...training.data.latent_cache import LatentSet, latents_key, prepare_latents
+from ...training.data.preview_colours import pictures_of, with_colours
+from ...training.data.video_pool import draw_pool, from_bytes, to_bytes
+from ...training.presets import ENCODING
+from ...training.run.run_description import earlier_format, read_record
+from ...training.run.run_state import run_exists
+
+MEASURED_CLIPS = 500  # that the latents' scale and the colours of previews are taken from
+
+
+def cached_latents(
+    dataset: AnimationDataset, vae: CausalVideoVAE, folder: Path, clips: int, seed: int
+) -> tuple[Tensor, list[Combination], LatentFormat]:
+    """Latents of `clips` clips in the VAE's own scale, what they show, and their format; kept in the run's `folder`.
+
+    Raises ValueError when a run that has begun in `folder` learned from other latents.
+    """
+    record, draw = folder / "latents.json", seed + 5
+    key = latents_key(dataset, clips, draw, fingerprint(vae, prefixes=ENCODING))
+    kept = read_record(record, "give the run a new folder") if record.exists() else {}
+    if kept.get("key") != key and run_exists(folder):
+        raise ValueError(
+            f"the run in {folder} learned from other latents: its VAE, animations, number of clips or seed was not "
+            "this one. Give the run a new folder, or the settings it was started with"
+        )
+    latents, combinations = encode_clips(dataset, vae, folder, clips, draw)
+    if kept.get("key") != key:
+        (sample,) = draw_pool(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))
+        latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae))
+        kept = {"key": key, "format": latent_format.to_dict()}
+        with write_beside(record) as part:
+            part.write_text(json.dumps(kept), encoding="utf-8")
+    return latents, combinations, earlier_format(record, kept.get("format"))
+
+
+def encode_clips(
+    dataset: AnimationDataset, vae: CausalVideoVAE, folder: Path, clips: int, seed: int
+) -> tuple[Tensor, list[Combination]]:
+    """Latents of `clips` clips in the VAE's own scale, from the cache in `folder` where it has them."""
+
+    def encode(videos: Tensor) -> Tensor:
+        return encode_latents(vae, to_bytes(videos))
+
+    key = fingerprint(vae, prefixes=ENCODING)
+    cached: LatentSet = prepare_latents(dataset, encode, folder / "latents", clips, seed, key)
+    return torch.stack([row.latent for row in cached.rows]), [Combination(**row.label) for row in cached.rows]
+
+
+@torch.inference_mode()
+def encode_latents(vae: CausalVideoVAE, videos: Tensor, batch: int = 4) -> Tensor:
+    """Latents `(n, c, t, h, w)` of byte clips, in the VAE's own scale."""
+    return torch.cat([vae.encode(from_bytes(part)).mode() for part in videos.split(batch)])
+
+
+def channel_weights(vae: CausalVideoVAE) -> Tensor:
+    """The deviation that each normalised latent channel gets, (c,) with a mean square of 1.
+
+    The linear code gives every channel deviation 1, whether it moves many pixels or few. Half of that levelling (in
+    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees. Without such a
+    code all channels are alike.
+    """
+    if vae.encoder_shortcut is None:
+        return torch.ones(vae.config.latent_channels)
+    pixels_per_unit = 1 / vae.encoder_shortcut.rest.weight.detach().float().norm(dim=1)
+    weights = pixels_per_unit.sqrt()
+    return weights / weights.square().mean().sqrt()
+
+
+def measured_format(latents: Tensor, videos: Tensor, weights: Tensor, name: str = "small") -> LatentFormat:
+    """The format that gives the channels of `latents` mean 0 and the deviations `weights`, with colours for previews.
+
+    `videos` are the byte clips of the same rows.
+    """
+    first, rest = latents[:, :, :1], latents[:, :, 1:]
+    (shift, scale), (first_shift, first_scale) = (
+        (part.mean((0, 2, 3, 4)).tolist(), (weights / part.std((0, 2, 3, 4))).tolist()) for part in (rest, first)
+    )
+    plain = LatentFormat(name, tuple(shift), tuple(scale), tuple(first_shift), tuple(first_scale))
+    return with_colours(plain, latents, from_bytes(pictures_of(latents, videos)))

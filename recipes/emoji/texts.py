@@ -1,0 +1,157 @@
+"""Captions in ever new words, and a text encoder that is trained together with the transformer of a family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ...models import checkpoints, miniflux, text_encoder
+from ...models.files import write_beside
+from ...models.latent_format import LatentFormat
+from ...training.batch import Batch, Losses, Networks, Objective
+from ...training.data.captions import Combination
+from ...training.objectives.pyramid import GeneratorDraw, drop_captions
+from ...training.run.loop import TrainingRun, TrainSettings, run_exists
+from ...training.run.run_description import read_record
+from ...training.trainer import TrainedModel
+from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedLatents:
+    """Batches of latents, what they show said anew in every step and read by a text encoder."""
+
+    latents: Tensor  # (n, c, t, h, w) in the VAE's scale
+    combinations: Sequence[Combination]
+    say: Callable[[Combination, torch.Generator], str]
+    encoder: text_encoder.TextEncoder
+    tokenizer: text_encoder.Tokenizer
+    batch_size: int
+
+    def draw(self, generator: torch.Generator, dropout: float) -> Batch:
+        """One batch; a share `dropout` of the texts is empty."""
+        chosen = torch.randint(len(self.latents), (self.batch_size,), generator=generator).tolist()
+        captions = [self.say(self.combinations[row], generator) for row in chosen]
+        captions = drop_captions(captions, dropout, GeneratorDraw(generator))
+        return Batch(self.latents[chosen], text_encoder.encode_texts(self.encoder, self.tokenizer, captions))
+
+
+@dataclass(frozen=True)
+class OutlineObjective:
+    """What `objective` learns, and that a linear head predicts the outline of a clip from the pooled text alone.
+
+    Where something is shows only in how it differs from its background, which depends on two words at once; behind the
+    noise of a flow's targets the text encoder needs thousands of steps to find that out, here a few hundred. The head
+    is thrown away afterwards. `outlines` gives the outlines (n, features) of latents; that of a first frame alone is
+    the beginning of that of a clip.
+    """
+
+    objective: Objective[Batch]
+    outlines: Callable[[Tensor], Tensor]
+
+    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
+        """The losses of `objective` and `outline`, the squared error of the outlines."""
+        losses = self.objective(networks, batch, generator)
+        wanted = self.outlines(batch.latents)
+        error = mse_loss(networks["outline"](batch.text.pooled)[:, : wanted.shape[1]], wanted)
+        return {**losses, "loss": losses["loss"] + error.log(), "outline": error}
+
+
+@dataclass(frozen=True)
+class TrainedWithText:
+    """A transformer that was trained together with its text encoder."""
+
+    model: TrainedModel
+    tokenizer: text_encoder.Tokenizer
+
+    def export(self, folder: Path) -> tuple[Path, Path]:
+        """Write the averaged transformer and text encoder into a models folder, in float16."""
+        run = self.model.run
+        text = checkpoints.save(
+            folder / TEXT_FILE,
+            run.averaged()["text_encoder"],
+            "text_encoder",
+            run.modules["text_encoder"].config,
+            extra={"tokenizer": self.tokenizer.to_json()},
+            dtype=torch.float16,
+        )
+        return self.model.save(folder / TRANSFORMER_FILES[self.model.family.name]), text
+
+
+def start_with_text(
+    recipe: Recipe,
+    tokenizer: text_encoder.Tokenizer,
+    outline_width: int,
+    latent_format: LatentFormat,
+    folder: Path,
+    settings: TrainSettings,
+    begin_from: Path | None = None,
+) -> TrainedWithText:
+    """A run of the first family of a recipe with its text encoder: a new one, or the one in `folder`.
+
+    A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given; single
+    blocks that they lack begin as the identity.
+    """
+    family = FAMILIES[recipe.first]
+    encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(vocab_size=tokenizer.vocab_size, **recipe.text))
+    text_encoder.init_weights(encoder, torch.Generator().manual_seed(settings.seed + 3))
+    network = new_transformer(recipe, family.name, settings.seed + 4)
+    if begin_from is not None and not run_exists(folder):
+        load_exported(begin_from, family.name, network, encoder)
+    outline = nn.Linear(encoder.config.pooled_width, outline_width)
+    for parameter in outline.parameters():
+        nn.init.zeros_(parameter)
+    run = TrainingRun({"transformer": network, "text_encoder": encoder, "outline": outline}, settings, folder)
+    run.resume()
+    return TrainedWithText(TrainedModel(run, "miniflux", network.config, family, latent_format), tokenizer)
+
+
+def new_transformer(recipe: Recipe, family: str, seed: int) -> miniflux.MiniFluxTransformer:
+    """A transformer that knows nothing yet; only a pyramid hides later frames from earlier ones."""
+    config = {**recipe.transformer, "use_temporal_causal": family == "pyramid"}
+    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(config))
+    miniflux.init_weights(network, torch.Generator().manual_seed(seed))
+    return network
+
+
+def load_exported(folder: Path, family: str, network: nn.Module, encoder: nn.Module) -> None:
+    """Give two networks the weights in the models folder `folder`; `network` may have more single blocks."""
+    info = checkpoints.inspect(folder / TEXT_FILE, ["text_encoder"])
+    encoder.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
+    path = folder / TRANSFORMER_FILES[family]
+    weights = checkpoints.load_state_dict(checkpoints.inspect(path, ["miniflux"]), dtype=torch.float32)
+    missing, _ = network.load_state_dict(weights, strict=False)
+    old = [key for key in missing if not key.startswith("single_transformer_blocks.")]
+    if old:
+        raise ValueError(f"{path} lacks {len(old)} tensors of this recipe, first {old[0]!r}")
+
+
+def kept_tokenizer(folder: Path, learn: Callable[[], text_encoder.Tokenizer]) -> text_encoder.Tokenizer:
+    """The tokenizer in the folder of a run; what `learn` gives where there is none yet, which is then kept."""
+    path = folder / "tokenizer.json"
+    if path.exists():
+        content = json.dumps(read_record(path, "remove it: the same command makes it again"))
+        try:
+            return text_encoder.Tokenizer.from_json(content)
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise ValueError(
+                f"{path} holds no tokenizer of this pack. Put back a copy of it, or remove it: the same command makes "
+                "it again"
+            ) from error
+    tokenizer = learn()
+    with write_beside(path) as part:
+        part.write_text(tokenizer.to_json(), encoding="utf-8")
+    return tokenizer
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention by two products of matrices: on a CPU its gradient takes half the time of the fused one's."""
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return weights.softmax(-1).to(value.dtype) @ value

@@ -1,0 +1,39 @@
+"""What a training step learns from, and what it gives back: the only shapes that travel between data and objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..models.text_features import TextFeatures
+
+Networks = Mapping[str, nn.Module]  # "transformer", of a GAN also "discriminator"; "vae" where a VAE is trained
+Losses = Mapping[str, Tensor]  # "loss" is minimised, the others are watched
+Learned = TypeVar("Learned", contravariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Latents (b, c, t, h, w) and the features of their texts, row by row."""
+
+    latents: Tensor
+    text: TextFeatures
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.latents.to(device), self.text.to(device))
+
+
+class Objective(Protocol[Learned]):
+    """What networks learn from a batch: a `Batch`, or for a VAE videos (b, 3, t, h, w) in -1..1.
+
+    Random numbers come from `generator` alone, on the CPU, so that a resumed run draws what an unbroken one would.
+    """
+
+    def __call__(self, networks: Networks, batch: Learned, generator: torch.Generator) -> Losses:
+        """Losses by name; "loss" is the one that is minimised."""
+        ...
