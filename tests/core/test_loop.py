@@ -13,7 +13,7 @@ from loop_toys import SETTINGS, assert_same, make_run, saved, state_of, train
 from pyramid_video.training.run.loop import MOST_SKIPPED, TrainingRun
 from pyramid_video.training.run.loss_log import read_rows
 from pyramid_video.training.run.report import read_losses
-from pyramid_video.training.run.train_settings import TrainSettings
+from pyramid_video.training.run.train_settings import OLD_NAMES, TrainSettings
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -155,6 +155,18 @@ def test_other_settings_hold_from_the_resume_on_and_are_told(tmp_path, caplog):
     again = make_run(tmp_path, changed)
     caplog.clear()
     assert again.resume() and not caplog.messages
+
+
+def test_settings_of_older_versions_are_compared_under_their_new_names(tmp_path, caplog):
+    train(make_run(tmp_path), until=1)
+    path, old = tmp_path / "settings.json", {new: name for name, new in OLD_NAMES.items()}
+    written = {old.get(name, name): value for name, value in json.loads(path.read_text()).items()}
+    assert set(OLD_NAMES) <= set(written)
+    path.write_text(json.dumps(written))
+    assert make_run(tmp_path).resume() and not caplog.messages
+    assert make_run(tmp_path, replace(SETTINGS, max_grad_norm=0.5)).resume()
+    (message,) = caplog.messages
+    assert message.endswith("other settings: max_grad_norm 1.0 -> 0.5")
 
 
 def test_settings_that_cannot_be_read_are_told_and_stop_nothing(tmp_path, caplog):

@@ -76,3 +76,18 @@ def test_curves_below_zero_are_left_out(tmp_path):
     assert numpy.isnan(rows_of_colour(picture, COLOURS[1])).all()
     assert save_curves(tmp_path) == tmp_path / "curves.png"
     assert draw_curves({"loss": [(0, -1.0)]}).size == (WIDTH, HEIGHT)
+
+
+def test_losses_of_older_versions_go_on_under_their_new_names(tmp_path):
+    old, new = ("judge", "deceive", "slope"), ("discriminator_loss", "generator_loss", "gradient_penalty")
+    write(tmp_path, [{"step": 0, "loss": 3.0, **dict.fromkeys(old, 1.0)}, {"step": 1, **dict.fromkeys(new, 2.0)}])
+    assert read_losses(tmp_path) == {"loss": [(0, 3.0)], **dict.fromkeys(new, [(0, 1.0), (1, 2.0)])}
+
+
+def test_names_of_curves_do_not_cover_each_other():
+    names = ("loss", "generator_loss", "discriminator_loss", "margin", "gradient_penalty")
+    row = numpy.asarray(draw_curves({name: [(0, 1.0), (1, 1.0)] for name in names})).astype(int)[10:40]
+    spans = [numpy.flatnonzero((numpy.abs(row - colour).sum(-1) < 60).any(0)) for colour in COLOURS[: len(names)]]
+    for left, right in zip(spans, spans[1:], strict=False):
+        assert left.max() < right.min()
+    assert spans[-1].max() < WIDTH - 1

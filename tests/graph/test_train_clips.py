@@ -94,6 +94,16 @@ def test_what_does_not_fit_together_is_said(words, reason, capsys):
     assert reason in capsys.readouterr().err
 
 
+def test_without_the_recipes_that_pip_leaves_out_the_command_says_where_they_are(tmp_path, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("pyramid_video.recipes")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyramid_video.recipes", None)  # as if the folder were not there
+    folders = ["--animations", str(tmp_path), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    assert main(["train", "vae", *folders]) == 1
+    said = capsys.readouterr().err
+    assert "`train vae` makes the pack's own small models, whose recipe pip does not install: clone the repo" in said
+
+
 def test_a_folder_without_clips_is_refused_before_anything_is_loaded(tmp_path, capsys):
     assert main(["train", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "no clip to learn from" in capsys.readouterr().err
