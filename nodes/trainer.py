@@ -99,7 +99,7 @@ class Trainer(NamesRun):
 
         self.check(trainee)
         objective = self.objective(trainee, **own)
-        check_dataset(dataset, "take")
+        check_dataset(dataset, "draw")
         stay_with_host()
         host, plan, folder = get_host(), settings or self.plan(), run_folder(run_name)
         check_clips(objective, plan.batch_size, dataset, host.vae_info(vae).space_compression)
@@ -129,7 +129,7 @@ def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) ->
         check_columns(batch, objective.ratios)
         stages = objective.stages
     multiple = stages.size_multiple(cell)
-    for height, width in dataset.shares(1):
+    for height, width in dataset.bucket_counts(1):
         if any(side // cell % stages.size_multiple(1) or side < multiple for side in (height, width)):
             near = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
             raise ValueError(

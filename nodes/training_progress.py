@@ -132,8 +132,8 @@ class ValidationSampler:
         host, plan, trained = get_host(), self.plan, self.trained
         info = host.vae_info(self.vae)
         frames = info.latent_frames_of(self.dataset.frames)
-        shares = self.dataset.shares(1)  # of sizes; the most frequent is shown
-        height, width = (side // info.space_compression for side in max(shares, key=shares.get))
+        counts = self.dataset.bucket_counts(1)  # of sizes; the most frequent is shown
+        height, width = (side // info.space_compression for side in max(counts, key=counts.get))
         network, clips = trained.network(), []
         with torch.no_grad():
             for number, prompt in enumerate(plan.prompts):

@@ -17,6 +17,7 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.video import Clip, write_mp4
 from pyramid_video.media.clips import clip_frames_at, inspect_clip
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.training.data import folder_files
 from pyramid_video.training.data.buckets import fill, make_buckets, nearest_bucket
 from pyramid_video.training.data.video_folder import VideoFolder
 
@@ -75,6 +76,19 @@ def test_frames_are_those_shown_at_their_times(tmp_path, name):
     times = [0.0, 0.11, 0.19, 0.42, 0.78, 0.95, 1.7]
     shown = read_frames(path, times).float().mean((1, 2, 3)) / 255
     torch.testing.assert_close(shown, torch.linspace(0.1, 0.9, count)[indices], rtol=0, atol=0.02)
+
+
+def test_the_header_of_a_clip_is_read_once_until_the_file_changes(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        folder_files, "inspect_clip", lambda top, path: read.append(path.name) or inspect_clip(top, path)
+    )
+    options = {"frames": 17, "fps": FPS, "multiple": 16}
+    tables = {VideoFolder(folder, size, **options).table() for size in (64, 64, 32)}
+    assert sorted(read) == ["short.mp4", "square.mp4", "tall.webp", "wide.mp4"] and len(tables) == 2
+    write_video(folder / "square.mp4", count=9)
+    assert "0.90 s long" in VideoFolder(folder, 64, **options).table()
+    assert read[4:] == ["square.mp4"]
 
 
 def test_a_caption_that_cannot_be_read_costs_one_file_and_not_the_folder(folder, monkeypatch):

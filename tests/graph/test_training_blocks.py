@@ -470,7 +470,7 @@ def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
     from pyramid_video.training.trainer import TrainingPlan
 
     plan = TrainingPlan()
-    assert (plan.settings.steps, plan.batch, plan.text_dropout) == (2000, 32, 0.1)
+    assert (plan.settings.steps, plan.batch_size, plan.text_dropout) == (2000, 32, 0.1)
 
     class Stop(Exception):
         pass

@@ -13,7 +13,7 @@ STEPS, SEED = 4, 5
 def still_ball(door):
     """Clips of one disc, drawn by the generator; as small as a dataset can be."""
 
-    def take(generator, shape, index):
+    def draw(generator, shape, index):
         y, x = door.torch.randint(8, 56, (2,), generator=generator).tolist()
         rows = door.torch.arange(64)
         video = door.torch.full((3, 5, *shape), -1.0)
@@ -25,8 +25,8 @@ def still_ball(door):
         frames=5,
         fps=8.0,
         fingerprint=lambda: "still-ball",
-        shares=lambda clips: {(64, 64): clips},
-        take=take,
+        bucket_counts=lambda clips: {(64, 64): clips},
+        draw=draw,
         caption_for=lambda label, generator: f"a {label}, still",
     )
 

@@ -107,7 +107,7 @@ def shrink(picture: np.ndarray, side: int) -> Tensor:
     return resample(pixels[None], torch.zeros(1), torch.zeros(1), size, size)[0].round().to(torch.uint8)
 
 
-def draw(
+def draw_sprite(
     sprite: Tensor, top: Tensor, left: Tensor, sprite_size: tuple[float, float], size: int, background: Sequence[int]
 ) -> Tensor:
     """Draw sprite frames (n, 4, h, w) over a plain colour (red, green, blue in 0..255): (n, 3, size, size) in 0..1.

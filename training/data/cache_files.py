@@ -23,7 +23,7 @@ SUFFIX = ".safetensors"
 
 
 def digest(facts: Any, tensors: Iterable[tuple[str, Tensor]] = ()) -> str:
-    """One short word for `facts` (plain JSON values) and named tensors; another one when any of them changes."""
+    """A key of `facts` (plain JSON values) and named tensors, which changes with any of them."""
     found = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in tensors:
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
@@ -37,10 +37,10 @@ def checksum(described: Any, tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 def check_key(encoder_key: str) -> None:
-    """Refuse a word that cannot tell one encoder from another."""
+    """Refuse a key that cannot tell one encoder from another."""
     if not isinstance(encoder_key, str) or not encoder_key.strip():
         raise ValueError(
-            f"encoder_key is {encoder_key!r}; expected a word that changes with the encoder, such as "
+            f"encoder_key is {encoder_key!r}; expected a key that changes with the encoder, such as "
             "fingerprint(vae). Without one, what another encoder made would be taken for its own"
         )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..presets import SPLITS
-from .animations import Sprite, draw, find_animations, load_sprite
+from .animations import Sprite, draw_sprite, find_animations, load_sprite
 from .cache_files import digest
 from .captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption, subject_name
 
@@ -42,19 +42,19 @@ class VideoDataset(Protocol):
     # What a cache asks for, see `latent_cache`:
 
     def fingerprint(self) -> str:
-        """One word for all that clips and captions depend on: files and settings."""
+        """A key of all that clips and captions depend on: files and settings."""
         ...
 
-    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+    def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
         """How many clips of each height and width make up a fixed set of about `clips`."""
         ...
 
-    def take(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, Any]:
-        """Draw clip `index` of that share: video (3, t, h, w) in -1..1, caption, label (a plain JSON value)."""
+    def draw(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, Any]:
+        """Draw clip `index` of that bucket: video (3, t, h, w) in -1..1, caption, label (a plain JSON value)."""
         ...
 
-    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
-        """Take from the generator what `take` would, without making the clip."""
+    def advance_rng(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `draw` would, without making the clip."""
         ...
 
     def caption_for(self, label: Any, generator: torch.Generator) -> str:
@@ -136,7 +136,7 @@ class AnimationDataset:
         middle_y = 0.5 + PLACE_JITTER * (2 * y - 1) + step_y * TRAVEL * along
 
         top, left = middle_y * self.size - height / 2, middle_x * self.size - width / 2
-        picture = draw(pictures, top, left, (height, width), self.size, BACKGROUNDS[combination.background])
+        picture = draw_sprite(pictures, top, left, (height, width), self.size, BACKGROUNDS[combination.background])
         return picture.transpose(0, 1) * 2 - 1
 
     def sample(self, generator: torch.Generator, count: int) -> tuple[Tensor, list[str], list[Combination]]:
@@ -151,30 +151,30 @@ class AnimationDataset:
         return [self.combinations[i] for i in chosen]
 
     def fingerprint(self) -> str:
-        """One word for the animations and all settings."""
+        """A key of the animations and all settings."""
         facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split]
         sprites = ((name, self.sprite(name)) for name in self.subjects)
         return digest(facts, ((name, part) for name, sprite in sprites for part in (sprite.pixels, sprite.ends)))
 
-    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+    def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
         """How many clips of each height and width make up a fixed set: all are square."""
         return {(self.size, self.size): clips}
 
-    def take(
+    def draw(
         self, generator: torch.Generator, shape: tuple[int, int], index: int
     ) -> tuple[Tensor, str, dict[str, str]]:
         """Draw any clip: video (3, t, h, w) in -1..1, caption, the words of its combination."""
         videos, captions, combinations = self.sample(generator, 1)
         return videos[0], captions[0], asdict(combinations[0])
 
-    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
-        """Take from the generator what `take` would."""
+    def advance_rng(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `draw` would."""
         (combination,) = self.draw_combinations(generator, 1)
         draw_chances(generator)
         caption(combination, generator)
 
     def caption_for(self, label: Mapping[str, str], generator: torch.Generator) -> str:
-        """Say what a clip that `take` drew shows, in wording drawn from `generator`."""
+        """Say what a clip that `draw` drew shows, in wording drawn from `generator`."""
         return caption(Combination(**label), generator)
 
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from ...media.clips import inspect_clip
 from ...media.files import open_inside
+from ...media.info import ClipInfo
 
 BLOCK = 1 << 20
 
@@ -54,16 +56,36 @@ def unusable_name(name: str) -> str:
 
 
 def content_key(folder: Path, name: str) -> str:
-    """A word for the bytes of a file of `folder`, wherever and whenever it was put there."""
-    found = (folder / name).stat()
-    return hash_content(folder, name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    """A key of the bytes of a file of `folder`, wherever and whenever it was put there."""
+    return hash_content(folder, name, *version_of(folder / name))
+
+
+def clip_info(folder: Path, name: str) -> ClipInfo:
+    """What the clip `name` of `folder` holds; ValueError says why it cannot be used."""
+    try:
+        version = version_of(folder / name)
+    except OSError:  # a link to nowhere, for example
+        return inspect_clip(folder, folder / name)  # which says what is wrong with it
+    return read_header(folder, name, *version)
+
+
+def version_of(path: Path) -> tuple[int, int, int]:
+    """Size and times of a file, which change with it."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @lru_cache(maxsize=1 << 16)
-def hash_content(folder: Path, name: str, *times: int) -> str:
-    """The hash of a file's content; not computed again in this process as long as its size and `times` stay."""
+def hash_content(folder: Path, name: str, *version: int) -> str:
+    """The hash of a file's content; not computed again in this process while its `version` stays."""
     found = hashlib.sha256()
     with open_inside(folder, folder / name) as file:
         while block := file.read(BLOCK):
             found.update(block)
     return found.hexdigest()
+
+
+@lru_cache(maxsize=1 << 16)
+def read_header(folder: Path, name: str, *version: int) -> ClipInfo:
+    """What a clip holds; not read again in this process while its `version` stays."""
+    return inspect_clip(folder, folder / name)

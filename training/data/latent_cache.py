@@ -78,12 +78,12 @@ class LatentSet:
             alike = self.alike[self.rows[int(torch.randint(self.count, (), generator=generator))].latent.shape]
         chosen = [alike[i] for i in torch.randint(len(alike), (batch,), generator=generator).tolist()]
         wordings = torch.randint(WORDINGS, (batch,), generator=generator).tolist()
-        captions = [row.captions[word] for row, word in zip(chosen, wordings, strict=True)]
+        captions = [row.captions[number] for row, number in zip(chosen, wordings, strict=True)]
         return torch.stack([row.latent for row in chosen]), captions
 
 
 def latents_key(dataset: VideoDataset, clips: int, seed: int, encoder_key: str) -> str:
-    """One word for all that a set of latents depends on; computed without drawing a clip."""
+    """A key of all that a set of latents depends on; computed without drawing a clip."""
     check_key(encoder_key)
     return digest(["latents", LAYOUT, CHUNK_BYTES, encoder_key, dataset.fingerprint(), clips, seed])
 
@@ -100,7 +100,7 @@ def prepare_latents(
 ) -> LatentSet:
     """Open the latents of about `clips` clips of `dataset`, after encoding those that `folder` does not hold yet.
 
-    `encoder_key` is a word that changes with what `encode` makes, see `fingerprint`. Sets of other data, settings or
+    `encoder_key` is a key that changes with what `encode` makes, see `fingerprint`. Sets of other data, settings or
     encoders lie beside this one. What `on_clip` raises ends the work; the next call goes on behind the last chunk.
     Raises ValueError for clips that cannot be read or encoded, OSError when the disk is full; what is raised in one of
     several processes ends the work of all.
@@ -108,14 +108,14 @@ def prepare_latents(
     if clips < 1:
         raise ValueError(f"{clips} clips cannot be learned from; expected 1 or more, a few hundred are usual")
     key = latents_key(dataset, clips, seed, encoder_key)
-    shares = dataset.shares(clips)
+    counts = dataset.bucket_counts(clips)
     places = [
         (Path(folder) / key / f"{number:05}{SUFFIX}", *chunk)
-        for number, chunk in enumerate(cut(shares, dataset.frames))
+        for number, chunk in enumerate(cut(counts, dataset.frames))
     ]
-    generator, words = (torch.Generator().manual_seed(seed) for _ in range(2))
+    generator, wordings = (torch.Generator().manual_seed(seed) for _ in range(2))
     process, processes = ranks()
-    total, rows = sum(shares.values()), []
+    total, rows = sum(counts.values()), []
     for first in range(0, len(places), processes):
         turn = places[first : first + processes]
 
@@ -124,7 +124,7 @@ def prepare_latents(
                 return
             for _, shape, indices in turn[:process]:  # what the others draw
                 for index in indices:
-                    dataset.skip(generator, shape, index)
+                    dataset.advance_rng(generator, shape, index)
             path, shape, indices = turn[process]
             if read_chunk(path, len(indices)) is None:
                 make_chunk(path, dataset, encode, shape, indices, generator)
@@ -139,15 +139,15 @@ def prepare_latents(
             chunk, state = found
             generator.set_state(state)
             for latent, caption, label in chunk:
-                more = (dataset.caption_for(label, words) for _ in range(WORDINGS - 1))
+                more = (dataset.caption_for(label, wordings) for _ in range(WORDINGS - 1))
                 rows.append(Row(latent, (caption, *more), label))
     return LatentSet(tuple(rows), key)
 
 
-def cut(shares: dict[tuple[int, int], int], frames: int) -> list[tuple[tuple[int, int], range]]:
+def cut(counts: dict[tuple[int, int], int], frames: int) -> list[tuple[tuple[int, int], range]]:
     """The chunks of a set: height, width and indices of their clips, all of one size and few enough for memory."""
     chunks = []
-    for (height, width), count in shares.items():
+    for (height, width), count in counts.items():
         fitting = CHUNK_BYTES // (4 * 3 * frames * height * width)
         step = 1 << max(0, fitting.bit_length() - 1)  # a power of two, which encoders like to work on in parts
         chunks += [((height, width), range(start, min(start + step, count))) for start in range(0, count, step)]
@@ -163,7 +163,7 @@ def make_chunk(
     generator: torch.Generator,
 ) -> None:
     """Draw and encode some clips and write them down."""
-    videos, captions, labels = zip(*(dataset.take(generator, shape, index) for index in indices), strict=True)
+    videos, captions, labels = zip(*(dataset.draw(generator, shape, index) for index in indices), strict=True)
     latents = encode(torch.stack(videos))
     if latents.ndim != 5 or len(latents) != len(videos):
         raise ValueError(

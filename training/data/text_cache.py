@@ -56,7 +56,7 @@ def prepare_texts(
 ) -> TextSet:
     """Open the features of `texts` and of the empty text, after encoding those that `folder` does not hold yet.
 
-    `encoder_key` is a word that changes with what `encode_text` makes, see `fingerprint`. What `on_text` raises ends
+    `encoder_key` is a key that changes with what `encode_text` makes, see `fingerprint`. What `on_text` raises ends
     the work; all that was encoded before is kept. Raises ValueError for features of a wrong shape, OSError when the
     disk is full. Several processes share the work; what is raised in one of them ends it in all.
     """

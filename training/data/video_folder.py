@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...media.clips import CLIPS, clip_frames_at, inspect_clip
+from ...media.clips import CLIPS, clip_frames_at
 from ...media.files import read_text
 from ...media.info import ClipInfo
 from ...models.plain_text import harmless
@@ -22,7 +22,7 @@ from .cache_files import digest
 from .caption_lists import Listed, read_lists
 from .datasets import SMALLEST_SIZE, OnLoad
 from .file_names import TEXTS, FileNames
-from .folder_files import content_key, list_folder
+from .folder_files import clip_info, content_key, list_folder
 
 LONGEST_CAPTION = 4000  # characters
 MOST_CAPTION_BYTES = 1 << 16
@@ -110,7 +110,7 @@ class VideoFolder:
         """Whether the clip `name` is kept; its caption comes from `listed`, else from the text beside it."""
         try:
             caption = self._caption(name, files, listed)
-            found = inspect_clip(self.folder, self.folder / name)
+            found = clip_info(self.folder, name)
         except ValueError as error:
             return Source(name, dropped=str(error))
         except OSError as error:
@@ -209,7 +209,7 @@ class VideoFolder:
         return torch.stack(videos), [source.caption for source in sources], [source.name for source in sources]
 
     def fingerprint(self) -> str:
-        """One word for the kept files (name and content), their captions and all settings."""
+        """A key of the kept files (name and content), their captions and all settings."""
         facts = ["videos", READING, self.size, self.frames, self.fps, self.multiple]
         for source in self.kept:
             try:
@@ -219,7 +219,7 @@ class VideoFolder:
                 raise ValueError(f"{path} is gone; it was there when the dataset was opened. Open it anew") from error
         return digest(facts)
 
-    def shares(self, clips: int) -> dict[tuple[int, int], int]:
+    def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
         """How many clips of each height and width make up a fixed set.
 
         Every file gets the same number, at least 1, so that there may be a few more than `clips`.
@@ -228,14 +228,14 @@ class VideoFolder:
         each, files = math.ceil(clips / len(kept)), Counter(source.bucket for source in kept)
         return {bucket: each * count for bucket, count in sorted(files.items())}
 
-    def take(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, str]:
+    def draw(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> tuple[Tensor, str, str]:
         """Draw clip `index` of that height and width, for which the files take turns: video, caption, file name."""
         alike = [source for source in self.kept if source.bucket == shape]
         video, source = self.usable_clip(alike, index % len(alike), draw_chance(generator))
         return video, source.caption, source.name
 
-    def skip(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
-        """Take from the generator what `take` would."""
+    def advance_rng(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
+        """Take from the generator what `draw` would."""
         draw_chance(generator)
 
     def caption_for(self, label: str, generator: torch.Generator) -> str:
