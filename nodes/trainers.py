@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..samplers.names import MOST_STAGES
-from ..training.presets import GAN_LOSSES, TIMES
+from ..training.presets import GAN_LOSSES, TIMESTEP_SAMPLINGS
 from .block import Bool, Choice, Float, Text
 from .trainer import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
@@ -27,7 +27,7 @@ class TrainFlow(Trainer):
     REQUIRED = trained_from("flow")
     OPTIONAL = (
         *WIRES,
-        Choice("times", TIMES, "logit_normal").tip(
+        Choice("times", TIMESTEP_SAMPLINGS, "logit_normal").tip(
             "Which noise levels are trained: uniform, or the middle ones more often (logit_normal), which are the "
             "hardest."
         ),

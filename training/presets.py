@@ -8,7 +8,7 @@ NETWORK_SIZES = {  # name: double blocks, single blocks, heads, features of a he
     "medium": (4, 8, 8, 64),
     "large": (6, 16, 16, 64),
 }
-TIMES = ("logit_normal", "uniform")  # how the noise levels of a flow are drawn
+TIMESTEP_SAMPLINGS = ("logit_normal", "uniform")  # how the noise levels of a flow are drawn
 GAN_LOSSES = ("relativistic", "non_saturating", "hinge")
 PRECISIONS = ("no", "bf16")
 SPLITS = ("train", "test", "all")  # of a dataset of animations

@@ -14,7 +14,6 @@ from pyramid_video.training.objectives.pyramid import (
     GeneratorDraw,
     PyramidObjective,
     drop_captions,
-    official_units,
     pyramid_batch,
     pyramid_loss,
     random_units,
@@ -135,16 +134,6 @@ def test_random_units_cover_the_clip_at_every_stage_with_even_work(clip_units):
     for stage in range(3):
         assert {units[stage] for units in drawn} == set(range(1, clip_units + 1))
     assert {low + high for low, _, high in drawn} == {clip_units + 1}
-
-
-def test_a_group_of_processes_shares_out_all_units():
-    high = [official_units(call, 16, 8, rank, 16)[-1] for call in (1, 2) for rank in range(8)]
-    assert sorted(high) == list(range(1, 17))
-
-
-def test_more_processes_than_units_is_refused():
-    with pytest.raises(ValueError, match="expected 1 to 4"):
-        official_units(1, 4, 8, 0, 4)
 
 
 def test_captions_are_dropped_as_often_as_asked():

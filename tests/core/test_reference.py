@@ -17,7 +17,7 @@ from pyramid_video.samplers.pyramid import sample_pyramid
 from pyramid_video.samplers.solvers import euler_step
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.samplers.units import Units
-from pyramid_video.training.objectives.pyramid import official_units, pyramid_batch, pyramid_loss
+from pyramid_video.training.objectives.pyramid import balanced_units, pyramid_batch, pyramid_loss
 from reference_case import MANIFESTS, REFERENCE, Case, build_network, latent_format
 from torch import Tensor
 
@@ -180,6 +180,15 @@ class Recorded:
         return self.normal((count,))
 
 
+def official_units(call, max_units, group, rank, clip_units, stages) -> list[int]:
+    """Units per stage in training call 1, 2, ... of process `rank`, as the released code takes turns.
+
+    Inside a `group` of processes every unit number occurs once in `max_units // group` calls.
+    """
+    finest = rank % group + 1 + call % (max_units // group) * group
+    return list(balanced_units(finest, max_units, clip_units, stages))
+
+
 def check_training_inputs(case: Case) -> None:
     facts, arguments, latent = case.facts, case.facts["arguments"], case["in.latent"]
     stages = make_stages(len(arguments["ratios"]), arguments["shift"], arguments["gamma"])
@@ -190,7 +199,7 @@ def check_training_inputs(case: Case) -> None:
         if units is not None:
             clip_units = 1 + (latent.shape[2] - 1) // per_unit
             group = arguments["mtl"], arguments["vsg"], arguments["rank"]
-            assert list(official_units(call["number"], *group, clip_units, len(stages))) == units
+            assert official_units(call["number"], *group, clip_units, len(stages)) == units
         draw = Recorded([case[key] for key in call["draws"]])
         noise = arguments.get("corrupt_ratio", 0.0)
         columns = pyramid_batch(latent, stages, arguments["ratios"], units, draw, noise, per_unit)
@@ -268,7 +277,7 @@ def check_stage_lengths(case: Case) -> None:
         cap = entry["max_units"] or longest
         table = next(rows for name, rows in entry.items() if name.startswith("low_mid_high_units"))
         for call, units in enumerate(table, 1):
-            assert list(official_units(call, longest, group, rank, cap, len(units))) == units
+            assert official_units(call, longest, group, rank, cap, len(units)) == units
 
 
 def check_weights(case: Case) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,32 +121,6 @@ def caption(combination: Combination, generator: torch.Generator) -> str:
     if style == "stop" and not text.endswith("."):
         text += "."
     return text.upper() if style == "upper" and _choose((True, False, False), generator) else text
-
-
-def all_captions(combinations: Iterable[Combination]) -> Iterator[str]:
-    """Every sentence that `caption` may choose for these clips, in lower case: what a tokenizer should read."""
-    for combination in combinations:
-        still = combination.motion == "still"
-        for template, subject, size, (doing, does) in itertools.product(
-            TEMPLATES + STILL_TEMPLATES if still else TEMPLATES,
-            (combination.subject, *SYNONYMS.get(combination.subject, ())),
-            SIZE_WORDS[combination.size],
-            zip(DOING[combination.motion], DOES[combination.motion], strict=True),
-        ):
-            yield _fill(template, combination, subject, size, doing, does).lower()
-
-
-def plain_caption(combination: Combination) -> str:
-    """Say what a clip shows in the plainest wording, always the same."""
-    motion = combination.motion
-    return _fill(
-        TEMPLATES[0],
-        combination,
-        combination.subject,
-        SIZE_WORDS[combination.size][0],
-        DOING[motion][0],
-        DOES[motion][0],
-    )
 
 
 def _fill(template: str, combination: Combination, subject: str, size: str, doing: str, does: str) -> str:

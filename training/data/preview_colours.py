@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...models.latent_format import LatentFormat, fit_rgb
 from .datasets import VideoDataset
 
-HELD_OUT = 4  # one in so many clips is not fitted to, but judged by
+HELD_OUT = 4  # one in so many clips is not fitted to, but tested on
 SEED = 0  # which clips are drawn
 
 Encode = Callable[[Tensor], Tensor]  # video (1, 3, t, h, w) in -1..1 -> latent (1, c, t', h', w') in the VAE's scale
@@ -24,7 +24,7 @@ class FittedColours:
     """A format with its colours, and how they do on clips that they were not fitted to."""
 
     latent_format: LatentFormat
-    judged: tuple[Tensor, Tensor]  # all cells of those clips and their colours, as `cells` gives them
+    held_out: tuple[Tensor, Tensor]  # all cells of those clips and their colours, as `cells` gives them
     pictures: Tensor  # of one such clip, (t', H, W, 3) in 0..1
     previews: Tensor  # of the same, (t', h', w', 3) in 0..1
 
@@ -34,7 +34,7 @@ class FittedColours:
 
     def explained_by(self, latent_format: LatentFormat) -> float:
         """Share of the variance of the colours of cells that previews show; 1 is all of it."""
-        known, wanted = self.judged
+        known, wanted = self.held_out
         colours = (wanted.movedim(1, -1) + 1) / 2  # (1, 1, N, 3)
         spread = colours - colours.mean(dim=2, keepdim=True)
         missed = colours - latent_format.preview(known)
@@ -49,14 +49,14 @@ def fit_preview(
     Raises ValueError for fewer clips than can be divided so.
     """
     if clips < HELD_OUT:
-        raise ValueError(f"{clips} clips are too few to fit colours to and to judge them by; take {HELD_OUT} or more")
+        raise ValueError(f"{clips} clips are too few to fit colours to and to test them on; take {HELD_OUT} or more")
     generator = torch.Generator().manual_seed(SEED)
-    fitted, judged = [], []
+    fitted, held_out = [], []
     for done in range(1, clips + 1):
         videos, _, _ = dataset.sample(generator, 1)
         latent = latent_format.normalize(encode(videos).float().cpu())
         pictures = pictures_of(latent, videos)
-        (judged if done % HELD_OUT == 0 else fitted).append(cells(latent, pictures))
+        (held_out if done % HELD_OUT == 0 else fitted).append(cells(latent, pictures))
         if on_clip is not None:
             on_clip(done, clips)
         if done % HELD_OUT == 0:
@@ -66,7 +66,7 @@ def fit_preview(
     latent, pictures = example
     return FittedColours(
         result,
-        tuple(torch.cat(parts, dim=-1) for parts in zip(*judged, strict=True)),
+        tuple(torch.cat(parts, dim=-1) for parts in zip(*held_out, strict=True)),
         (pictures[0].permute(1, 2, 3, 0) + 1) / 2,
         result.preview(latent[0].movedim(1, 0)),
     )

@@ -115,7 +115,7 @@ def write_features(place: Path, made: Mapping[str, Features]) -> None:
 
 
 def read_all(place: Path, verify: bool = True) -> dict[str, Features]:
-    """All features of an encoder's folder by text; a damaged file is told of and taken away."""
+    """All features of an encoder's folder by text; a damaged file is logged and removed."""
     known: dict[str, Features] = {}
     for path in sorted(place.glob(f"[!.]*{SUFFIX}")):
         found = read_tensors(path, verify)

@@ -89,7 +89,7 @@ class VideoFolder:
         buckets, sources = make_buckets(self.size, self.multiple), []
         for done, (name, reason) in enumerate(found.items(), 1):
             if not reason and name.lower().endswith(CLIPS):
-                sources.append(self._judge(name, files, lists.captions.get(name), buckets))
+                sources.append(self._source(name, files, lists.captions.get(name), buckets))
             elif name not in texts and name not in lists.read:
                 sources.append(Source(name, dropped=reason or lists.unread.get(name) or not_read(name)))
             if on_load is not None:
@@ -106,7 +106,7 @@ class VideoFolder:
         """The files that are learned from."""
         return tuple(source for source in self.sources if not source.dropped)
 
-    def _judge(self, name: str, files: FileNames, listed: Listed | None, buckets: Iterable[tuple[int, int]]) -> Source:
+    def _source(self, name: str, files: FileNames, listed: Listed | None, buckets: Iterable[tuple[int, int]]) -> Source:
         """Whether the clip `name` is kept; its caption comes from `listed`, else from the text beside it."""
         try:
             caption = self._caption(name, files, listed)

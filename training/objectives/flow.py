@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...samplers.flow import TIMESTEPS, shift_sigma
 from ..batch import Batch, Losses, Networks
-from ..presets import TIMES
+from ..presets import TIMESTEP_SAMPLINGS
 from .pyramid import Draw, GeneratorDraw
 
 
@@ -21,20 +21,21 @@ class FlowObjective:
     arXiv 2403.03206, section 3.1; `mean` above 0 means more noise). `shift` then moves them towards noise.
     """
 
-    times: str = "uniform"
+    timestep_sampling: str = "uniform"
     mean: float = 0.0
     deviation: float = 1.0
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.times not in TIMES:
-            raise ValueError(f"unknown distribution of times {self.times!r}; expected one of {', '.join(TIMES)}")
+        if self.timestep_sampling not in TIMESTEP_SAMPLINGS:
+            known = ", ".join(TIMESTEP_SAMPLINGS)
+            raise ValueError(f"unknown sampling of timesteps {self.timestep_sampling!r}; expected one of {known}")
         if not self.deviation > 0 or not self.shift > 0:
             raise ValueError(f"deviation {self.deviation} and shift {self.shift} must both be above 0")
 
     def draw_sigmas(self, count: int, draw: Draw) -> Tensor:
         """Noise levels (count,) in 0..1, float32."""
-        if self.times == "uniform":
+        if self.timestep_sampling == "uniform":
             sigma = draw.uniform(count)
         else:
             sigma = torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))

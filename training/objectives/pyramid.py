@@ -1,6 +1,6 @@
 """What a pyramidal flow learns from: noisy clips, their noise level, the velocity to predict (arXiv 2410.05954).
 
-Random numbers come from one `Draw`, asked in a fixed order: white noise for the whole batch; then for each column the
+Random numbers come from one `Draw` in a fixed order: white noise for the whole batch; then for each column the
 timesteps, the strength of the history noise, and that noise itself, newest clip first.
 """
 
@@ -54,7 +54,7 @@ class Column:
     samples: slice  # rows of the batch: `text[column.samples]`
     clips: tuple[Tensor, ...]  # (n, c, t, h, w) each, oldest first; the last is the noisy one
     sigma: Tensor  # (n,) noise level inside the stage, 1 = its start, 0 = its end
-    timestep: Tensor  # (n,) 0..1000, what the network is told
+    timestep: Tensor  # (n,) 0..1000, passed to the network
     target: Tensor  # velocity, shape of clips[-1]
 
 
@@ -183,7 +183,6 @@ class PyramidObjective:
     stages: PyramidStages
     ratios: tuple[int, ...] = (1, 2, 1)  # columns per stage
     history_noise: float = HISTORY_NOISE
-    frames_per_unit: int = 1
     first_units: float = 0.0
     autoregressive: bool = True
     loss: Callable[[Sequence[Tensor], Sequence[Column]], Tensor] = pyramid_loss
@@ -193,7 +192,7 @@ class PyramidObjective:
         latent = batch.latents
         draw = GeneratorDraw(generator, latent.device)
         units = self.draw_units(latent.shape[2], generator)
-        columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.frames_per_unit)
+        columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise)
         predictions = predict_by_stage(networks["transformer"], columns, batch.text)
         losses = {"loss": self.loss(predictions, columns)}
         for stage in sorted({column.stage for column in columns}):
@@ -208,22 +207,7 @@ class PyramidObjective:
             return None
         if float(torch.rand(1, generator=generator, device=generator.device)) < self.first_units:
             return (1,) * len(self.stages)
-        return random_units(count_units(frames, self.frames_per_unit), generator, len(self.stages))
-
-
-def official_units(
-    call: int, max_units: int, group: int, rank: int, clip_units: int, stage_count: int = 3
-) -> tuple[int, ...]:
-    """Units per stage in training call 1, 2, ... of process `rank`, as Pyramid Flow was trained.
-
-    Inside a `group` of processes every unit number occurs once in `max_units // group` calls, and a process with a
-    short finest stage has long coarser ones, so that all do the same work. With one process some numbers never occur:
-    use `random_units` then.
-    """
-    if not 1 <= group <= max_units:
-        raise ValueError(f"a group of {group} processes for clips of {max_units} units; expected 1 to {max_units}")
-    finest = rank % group + 1 + call % (max_units // group) * group
-    return balanced_units(finest, max_units, clip_units, stage_count)
+        return random_units(count_units(frames), generator, len(self.stages))
 
 
 def random_units(clip_units: int, generator: torch.Generator, stage_count: int = 3) -> tuple[int, ...]:

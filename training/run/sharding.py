@@ -31,7 +31,7 @@ class Networks(nn.ModuleDict):
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether accelerate was told to use FSDP."""
+    """Whether accelerate uses FSDP."""
     from accelerate.utils import DistributedType
 
     return accelerator.distributed_type == DistributedType.FSDP
