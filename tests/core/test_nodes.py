@@ -25,7 +25,7 @@ from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
 from pyramid_video.samplers.stages import make_stages
-from pyramid_video.training.vae_trainer import SIZES
+from pyramid_video.training.presets import VAE_SIZES
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = {  # these live in saved workflows: add, never rename or remove
@@ -224,7 +224,7 @@ def test_everything_that_is_known_can_be_chosen(node_id, name, known, host):
 
 def test_every_size_of_a_new_vae_can_be_chosen(host):
     choices = inputs_of(NODE_CLASS_MAPPINGS["PyramidVideoVAETrainee"])["vae_name"][0]
-    assert choices[: len(SIZES)] == [f"new {size}" for size in SIZES]
+    assert choices[: len(VAE_SIZES)] == [f"new {size}" for size in VAE_SIZES]
 
 
 def test_importing_the_blocks_imports_nothing_heavy():
