@@ -57,7 +57,7 @@ class TinySound:
 
     latent_channels = 8
     latent_frequency_bins = 16
-    output_sample_rate = audio_sample_rate = RATE
+    sample_rate = output_sample_rate = audio_sample_rate = RATE
 
     @property
     def first_stage_model(self) -> TinySound:
