@@ -7,7 +7,6 @@ English locale (`texts`).
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -121,14 +120,16 @@ def registered(block: type[Block]) -> type[Block]:
 
 
 def guarded(run: Callable[..., Any], inputs: Iterable[Input]) -> Callable[..., Any]:
-    """Complete what is given to a block, refuse numbers out of range, and make what it raises harmless to show."""
+    """Complete what is given to a block, refuse numbers out of range, and make what it raises harmless to show.
+
+    The host gives the inputs by name; in Python they may also be given in order.
+    """
     groups = {"optional": {each.name: (each.type, each.options) for each in inputs}}
     missing = {each.name: each.options.get("default") for each in inputs}
-    names = list(inspect.signature(run).parameters)[1:]
 
     @functools.wraps(run)
     def called(self, *args: Any, **kwargs: Any) -> Any:
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        given = {**dict(zip(missing, args, strict=False)), **kwargs}
         try:
             for fault in faults(groups, given):
                 raise ValueError(fault)

@@ -79,7 +79,7 @@ class Fails:
 @pytest.mark.parametrize("error", [ValueError(f"no {EVIL}"), RuntimeError("a", EVIL), OSError(2, "no file", EVIL)])
 def test_errors_of_a_block_and_what_led_to_them_are_harmless(error):
     with pytest.raises(type(error)) as caught:
-        guarded(Fails.run, ())(Fails(), error)
+        guarded(Fails.run, ())(Fails(), error=error)
     link = caught.value
     while link is not None:
         assert is_only_words(str(link)) and "caption" in str(link)
