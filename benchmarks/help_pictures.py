@@ -25,9 +25,9 @@ from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
-from pyramid_video.nodes.comparison import paper, side_by_side
-from pyramid_video.nodes.contact_sheet import standardised
-from pyramid_video.nodes.drawing import as_image
+from pyramid_video.nodes.drawings.comparison import paper, side_by_side
+from pyramid_video.nodes.drawings.contact_sheet import standardised
+from pyramid_video.nodes.drawings.pen import as_image
 from pyramid_video.training.run.validation import contact_sheet
 from pyramid_video.training.run.validation import picture as to_pil
 from torch import Tensor
@@ -190,7 +190,7 @@ def training(small: SmallModels) -> dict[str, Tensor]:
 
 def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) -> Tensor:
     """The drawing of 'Pyramid stages (any model)' for Wan at a size of latents."""
-    from pyramid_video.nodes.any_model_drawing import draw_plan
+    from pyramid_video.nodes.drawings.any_model import draw_plan
     from pyramid_video.samplers.flow import flow_sigmas
     from pyramid_video.samplers.spectral import FLOW, PictureInfo
 

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from .any_model_drawing import draw_plan, draw_scales
 from .any_model_inputs import CARE, KSAMPLER, SPECTRUM, STAGES, size_of_latent, stages_or_default
 from .block import Block, Choice, Float, Output, Text, Wire
-from .drawing import as_image, on_node
+from .drawings.any_model import draw_plan, draw_scales
+from .drawings.pen import as_image, on_node
 from .messages import show_message, with_message
 
 if TYPE_CHECKING:

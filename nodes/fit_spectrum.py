@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..host import get_host
 from .block import Block, Output, Wire
-from .drawing import COARSE, FAINT, FINE, INK, PAPER, Pen, as_image, mix, on_node
+from .drawings.pen import COARSE, FAINT, FINE, INK, PAPER, Pen, as_image, mix, on_node
 from .messages import show_message
 
 if TYPE_CHECKING:

@@ -42,9 +42,9 @@ class FitPreviewColours(Block):
     def fit(self, model, vae, dataset: VideoDataset, clips):
         from ..models.preview_colours import save_colours
         from ..training.data.preview_colours import fit_preview
-        from .comparison import side_by_side
         from .compatibility import check_vae_fits_model
-        from .drawing import playing_on_node
+        from .drawings.comparison import side_by_side
+        from .drawings.pen import playing_on_node
 
         host = get_host()
         info = host.model_info(model)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ..models.families import HELIOS, PYRAMID_FLOW
 from ..samplers.names import MOST_STAGES, STAGE_SOLVER_NAMES
 from .block import Block, Choice, Float, Int, Output, Wire
-from .drawing import as_image
-from .stages_drawing import draw_stages
+from .drawings.pen import as_image
+from .drawings.stages import draw_stages
 
 if TYPE_CHECKING:
     from ..samplers.stages import PyramidStages

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .bounds import faults
+from .drawings.stages import draw_stages
 from .schedules import Stages, StageSteps
-from .stages_drawing import draw_stages
 
 MOST_BLOCKS = 16
 

@@ -75,7 +75,7 @@ class ProgressReporter:
     def picture(self, now: bool) -> Image | None:
         """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
         from ..training.run.report import draw_curves
-        from .drawing import below_each_other
+        from .drawings.pen import below_each_other
 
         if not (self.bar.shows_pictures and self.run.is_main):
             return None

@@ -8,7 +8,7 @@ from ..host import get_host
 from ..host.checks import check_latent
 from .block import Block, Choice, Float, Output, Text, Wire
 from .compatibility import check_latent_fits_stages, video_samples
-from .drawing import as_image, on_node
+from .drawings.pen import as_image, on_node
 from .messages import show_message
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class StagePicture(Block):
     OUTPUT_NODE = True
 
     def draw(self, stages: PyramidStages, latent_image, vae):
-        from .stages_drawing import draw_stages, full_table
+        from .drawings.stages import draw_stages, full_table
 
         rows, columns = video_samples(latent_image).shape[-2:]
         cell = 1
@@ -70,7 +70,7 @@ class HistoryPicture(Block):
     def draw(self, history: History, latent_image, stages: PyramidStages | None):
         from ..samplers.context import plan_contexts
         from ..samplers.presets import default_for
-        from .history_drawing import draw_contexts
+        from .drawings.history import draw_contexts
 
         default, units = default_for(history)
         stages = stages or default
@@ -110,7 +110,7 @@ class LatentViewer(Block):
 
         from ..models.latent_format import LatentFormat
         from ..models.preview_colours import known_colours
-        from .contact_sheet import channel_sheet, frame_sheet, standardised
+        from .drawings.contact_sheet import channel_sheet, frame_sheet, standardised
 
         latent = video_samples(samples).float()
         if view == "channels":
@@ -153,8 +153,8 @@ class CompareClips(Block):
     OUTPUT_NODE = True
 
     def join(self, clip_1: Tensor, clip_2: Tensor, labels, fps, clip_3: Tensor | None, clip_4: Tensor | None):
-        from .comparison import side_by_side
-        from .drawing import playing_on_node
+        from .drawings.comparison import side_by_side
+        from .drawings.pen import playing_on_node
 
         clips = [clip for clip in (clip_1, clip_2, clip_3, clip_4) if clip is not None]
         joined, sentences = side_by_side(clips, [line.strip() for line in labels.splitlines()])

@@ -19,8 +19,8 @@ from pyramid_video.models.lora import TARGETS
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
+from pyramid_video.nodes.drawings.stages import HEIGHT, WIDTH, draw_stages
 from pyramid_video.nodes.latents import nearest
-from pyramid_video.nodes.stages_drawing import HEIGHT, WIDTH, draw_stages
 from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS

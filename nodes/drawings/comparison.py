@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .drawing import INK, PAPER, Pen
+from .pen import INK, PAPER, Pen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def with_label(clip: Tensor, label: str, labelled: bool) -> Tensor:
     """A clip with a strip above that holds its label, where clips are labelled."""
     import torch
 
-    from .drawing import as_image
+    from .pen import as_image
 
     if not labelled:
         return clip

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..host import get_host
-from ..models.files import write_beside
+from ...host import get_host
+from ...models.files import write_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +86,7 @@ def on_node(*pictures: Image, name: str) -> dict[str, list[dict[str, str]]]:
 
 def playing_on_node(clip: Tensor, fps: float, name: str) -> dict[str, Any]:
     """Likewise for a clip `(frames, h, w, 3)` in 0..1, which plays."""
-    from ..training.run.validation import save_animation
+    from ...training.run.validation import save_animation
 
     digest = hashlib.sha256(clip.cpu().numpy().tobytes() + repr(fps).encode()).hexdigest()[:16]
     path = save_animation([clip], get_host().temp_dir / f"pyramid_video_{name}_{digest}.webp", fps)

@@ -1,0 +1,1 @@
+"""Pictures that blocks draw of stages, histories, latents and clips."""
