@@ -201,7 +201,7 @@ def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) 
 
 
 def stage_picture(small: SmallModels) -> Tensor:
-    from pyramid_video.nodes.stages_drawing import draw_stages, full_table
+    from pyramid_video.nodes.drawings.stages import draw_stages, full_table
 
     stages = block("Stages")[0]
     return as_image(draw_stages(stages, full_table(stages, 48, 80, 8), (48, 80)))
