@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,14 @@ from ...models.knowledge import Vocabulary
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
 from ...models.text_features import TextFeatures
+from ...models.vae_pieces import Piece, as_memory_allows
 from ..checks import expect
 from ..protocol import Conditioning
 from .devices import free_memory
 
-log = logging.getLogger(__name__)
-
 OnChunk = Callable[[int, int], None]
+Work = Callable[[int | None, int | None], Tensor]
+Needs = Callable[[int | None, int | None], float]
 
 
 @contextmanager
@@ -97,33 +97,23 @@ class VAE:
         return torch.cat(clips)
 
     def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
-        plans = self._plans(latent, chunk, tile)
-        for plan in plans:
-            if plan != (chunk, tile):
-                log.warning(
-                    "memory is short: decoding %s latent frames at once, tiles %s", *(part or "off" for part in plan)
-                )
-            try:
-                video = self.network.decode(self._placed(latent), *plan, on_chunk)
-                return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
-            except torch.OutOfMemoryError:
-                if plan == plans[-1]:
-                    raise
-            release_memory(self.device)  # outside the handler, whose exception holds the tensors of the attempt
-        raise AssertionError("unreachable: the last plan returns or raises")
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            video = self.network.decode(self._placed(latent), chunk, tile, on_chunk)
+            return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
 
-    def _plans(self, latent: Tensor, chunk: int | None, tile: int | None) -> list[tuple[int | None, int | None]]:
-        """What was wanted and ever smaller pieces, as far as they seem to fit: fewer frames change no picture."""
-        space, size = self.info.space_compression, next(self.network.parameters()).element_size()
-        fewer = [(pieces, tile) for pieces in (8, 4, 2, 1) if chunk is None or pieces < chunk]
-        plans = [(chunk, tile), *fewer, *((1, edge) for edge in (512, 256) if tile is None or edge < tile)]
-        free = free_memory(self.device)
+        space = self.info.space_compression
 
-        def needs(pieces: int | None, edge: int | None) -> float:
-            area = (min(side, edge // space) if edge else side for side in latent.shape[3:])
-            return size * self.network.config.decode_numbers((*latent.shape[:3], *area), pieces)
+        def needs(chunk: int | None, tile: int | None) -> float:
+            area = (min(side, tile // space) if tile else side for side in latent.shape[3:])
+            return self._bytes(self.network.config.decode_numbers((*latent.shape[:3], *area), chunk))
 
-        return [plan for plan in plans if needs(*plan) < free] or plans[-1:]
+        return self._as_memory_allows(work, needs, (chunk, tile))
+
+    def _as_memory_allows(self, work: Work, needs: Needs, wanted: Piece) -> Tensor:
+        return as_memory_allows(work, needs, wanted, free_memory(self.device), lambda: release_memory(self.device))
+
+    def _bytes(self, numbers: float) -> float:
+        return next(self.network.parameters()).element_size() * numbers
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
         """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
@@ -131,8 +121,17 @@ class VAE:
         height, width = (side // grid * grid for side in pixels.shape[1:3])
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
         video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
+        time = self.info.time_compression
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            return self.network.encode(self._placed(video), chunk and chunk * time, tile).mode().float().cpu()
+
+        def needs(chunk: int | None, tile: int | None) -> float:
+            area = (min(side, tile) if tile else side for side in video.shape[3:])
+            return self._bytes(self.network.config.encode_numbers((*video.shape[:3], *area), chunk and chunk * time))
+
         with resident(self.network, self.device):
-            return self.network.encode(self._placed(video), chunk).mode().float().cpu()
+            return self._as_memory_allows(work, needs, (chunk and max(1, chunk // time), None))
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.device, next(self.network.parameters()).dtype)

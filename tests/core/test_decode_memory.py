@@ -1,4 +1,4 @@
-"""Where memory runs out without ComfyUI, decoding goes on in smaller pieces, and the pictures are the same."""
+"""Where memory runs out without ComfyUI, a VAE goes on in smaller pieces, and the numbers are the same."""
 
 from __future__ import annotations
 
@@ -50,3 +50,34 @@ def test_what_cannot_fit_is_not_tried_and_the_last_failure_is_told(vae, monkeypa
     with pytest.raises(torch.OutOfMemoryError, match="the card is full"):
         vae.decode(latent)
     assert tried == [(1, 256)]
+
+
+@torch.no_grad()
+def test_encoding_goes_on_in_smaller_pieces(vae, monkeypatch):
+    pixels = torch.rand(17, 32, 32, 3)
+    expected = vae.encode(pixels)
+    encode, tried = vae.network.encode, []
+
+    def short_of_memory(video, chunk, tile):
+        tried.append((chunk, tile))
+        if len(tried) < 4:
+            raise RuntimeError("MPS backend out of memory")  # a device without an error class of its own
+        return encode(video, chunk, tile)
+
+    monkeypatch.setattr(vae.network, "encode", short_of_memory)
+    torch.testing.assert_close(vae.encode(pixels), expected)
+    step = vae.info.time_compression
+    assert tried == [(None, None), (8 * step, None), (4 * step, None), (2 * step, None)]
+
+
+def test_other_errors_are_raised_at_once(vae, monkeypatch):
+    tried = []
+
+    def broken(latent, chunk, tile, on_chunk):
+        tried.append(chunk)
+        raise RuntimeError("a kernel failed")
+
+    monkeypatch.setattr(vae.network, "decode", broken)
+    with pytest.raises(RuntimeError, match="a kernel failed"):
+        vae.decode(torch.zeros(1, vae.network.config.latent_channels, 4, 4, 4))
+    assert tried == [None]
