@@ -56,6 +56,39 @@ def test_words_for_the_search_are_aliases_of_their_blocks():
         assert set(words.split(", ")) <= set(NODE_CLASS_MAPPINGS[block].SEARCH_ALIASES), block
 
 
+def schema_of(node: dict) -> set[str]:
+    """Names of the inputs of a node of ours; of core's, any."""
+    block = NODE_CLASS_MAPPINGS.get(node["type"])
+    spec = block.INPUT_TYPES() if block else {}
+    return {*spec.get("required", {}), *spec.get("optional", {})}
+
+
+def test_apps_show_widgets_and_results_that_are_there():
+    apps = 0
+    for path in (ROOT / "workflows").glob("*.json"):
+        graph = json.loads(path.read_text("utf-8"))
+        app = graph["extra"].get("linearData", {"inputs": [], "outputs": []})
+        nodes = {node["id"]: node for node in graph["nodes"]}
+        for node, widget in app["inputs"]:
+            assert not schema_of(nodes[node]) or widget in schema_of(nodes[node]), (path.name, node, widget)
+        assert all(nodes[node]["type"].startswith("Save") for node in app["outputs"])
+        apps += bool(app["outputs"])
+    assert apps >= 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_blueprints_hold_the_blocks_of_their_workflow_with_its_values(path):
+    blueprint = json.loads(path.read_text("utf-8"))
+    (inside,) = blueprint["definitions"]["subgraphs"]
+    stem = re.sub(r" \(.*", "", path.stem).lower().replace(" ", "_")
+    workflow = json.loads((ROOT / "workflows" / f"{stem}.json").read_text("utf-8"))
+    blocks = {node["id"]: node for node in workflow["nodes"]}
+    for node in inside["nodes"]:
+        assert node["type"] == blocks[node["id"]]["type"]
+        assert node["widgets_values"] == blocks[node["id"]]["widgets_values"]
+    assert blueprint["nodes"][0]["type"] == inside["id"] and inside["name"] == path.stem
+
+
 def names_in(text: str) -> list[str]:
     """What no translation may change: addresses, commands, files, and sizes of pictures."""
     codes = [code for code in re.findall(r"`([^`]*)`", text) if re.search("[/. ]", code)]

@@ -116,20 +116,18 @@ def test_the_ladder_is_there_before_the_first_run_and_follows_the_numbers(open_p
     assert saved[0] == 4 and len(saved) == 7, "the drawing is no value of the workflow"
 
 
-OUR_TEMPLATES = """() => {
+OURS = "[...document.querySelectorAll('img')].filter(it => it.src.includes('/workflow_templates/pyramid_video/'))"
+OUR_TEMPLATES = f"""() => {{
+    if ({OURS}.some(it => it.src.includes('text_to_video.webp') && it.naturalWidth)) return true
     const leaves = [...document.querySelectorAll('.p-dialog *, [role=dialog] *')].filter(it => !it.children.length)
-    const ours = leaves.filter(it => it.textContent.trim() === 'pyramid_video').at(-1)
-    ours?.click()
-    return Boolean(ours)
-}"""
-PICTURES = "[...document.querySelectorAll('img')].filter(it => it.src.includes('/workflow_templates/pyramid_video/'))"
+    leaves.filter(it => it.textContent.trim() === 'pyramid_video').at(-1)?.click() // a list that still loads forgets it
+}}"""
 
 
 def test_templates_have_titles_and_moving_pictures_and_the_one_that_runs_at_once_is_first(open_page):
     page = open_page({})
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.wait_for_function(OUR_TEMPLATES)
-    page.wait_for_function(f"() => {PICTURES}.some(it => it.src.includes('text_to_video.webp') && it.naturalWidth)")
+    page.wait_for_function(OUR_TEMPLATES, polling=2000)
     page.get_by_text("Image to video", exact=True).first.click()
     page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'PyramidVideoHistory')")
     answers = page.evaluate(
@@ -148,6 +146,29 @@ def test_templates_have_titles_and_moving_pictures_and_the_one_that_runs_at_once
 
 
 FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
+
+
+def test_text_to_video_is_an_app_where_the_page_has_apps(open_page):
+    page = open_page({})
+    page.evaluate(
+        "async () => app.loadGraphData(await (await fetch("
+        "'/api/workflow_templates/pyramid_video/text_to_video.json')).json())"
+    )
+    assert page.evaluate("() => app.graph._nodes.length") == 13
+    if page.evaluate("() => Number(window.__COMFYUI_FRONTEND_VERSION__.split('.')[1]) >= 40"):  # apps since about then
+        page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+        for widget in ("text", "seconds", "seed"):
+            page.get_by_text(widget, exact=True).first.wait_for()
+
+
+FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
+
+
+APP = """async () => {
+    const graph = await (await fetch('/api/workflow_templates/pyramid_video/text_to_video.json')).json()
+    await app.loadGraphData(graph)
+    await app.extensionManager.command.execute('Comfy.ToggleLinear')
+}"""
 
 
 def test_what_people_search_for_finds_our_blocks_and_titles_stay_short(open_page):
