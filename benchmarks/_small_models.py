@@ -77,7 +77,7 @@ class SmallModels:
         return self.decode(block("Sampler", **{**wires, **settings})[0])
 
     def decode(self, samples) -> Tensor:
-        return block("Decode", vae=self.vae, samples=samples)[0]
+        return torch.cat(block("Decode", vae=self.vae, samples=samples)[0])
 
     def preview(self, samples) -> Tensor:
         colours = self.model("").latent_format

@@ -1,0 +1,59 @@
+"""The program for whoever has a card runs to its end on a CPU, and what it says is complete."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import _gpu_checks
+import gpu
+
+
+def test_the_report_has_every_check_model_and_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("_gpu_speeds.REPEATS", 1)
+    assert gpu.main(["--device", "cpu", "--steps", "1", "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    names = " ".join(check["name"] for check in report["checks"])
+    assert all(word in names for word in ("fp32", "bf16", "fp8", "pyramid", "flow", "diffusion", "gan", "vae"))
+    assert all(check["right"] for check in report["checks"])
+    assert not [row for row in report["speeds"] if "failed" in row]
+    options = {(row["model"], row["option"]) for row in report["speeds"]}
+    for model in ("miniflux", "sd3"):
+        wanted = ("bf16", "bf16, keys kept", "bf16, compiled", "stored in fp8")
+        assert options >= {(model, option) for option in wanted}, model
+    assert options >= {("helios", "bf16"), ("helios", "stored in fp8")}
+    assert {clip["model"] for clip in report["clips"]} == {"miniflux", "sd3"}
+    printed = capsys.readouterr().out
+    assert all(f"| {row['model']} | {row['size']} | {row['option']} |" in printed for row in report["speeds"])
+
+
+def test_a_clip_that_differs_and_numbers_that_differ_are_wrong():
+    clip = torch.zeros(2, 4, 4, 3)
+    assert _gpu_checks.alike("same", clip, clip.clone()).right
+    assert not _gpu_checks.alike("other", clip, clip + 0.01).right
+    case = _gpu_checks.Case(next(_gpu_checks.REFERENCE.glob("dit_flux_a*.json")))
+    network = case.network()
+    with torch.no_grad():
+        next(network.parameters()).add_(0.1)
+    assert _gpu_checks.largest_error(case, network, "transformer", torch.device("cpu")) > 0.001
+
+
+def test_what_fails_is_a_row_and_time_that_is_over_too(monkeypatch):
+    meter = gpu.Meter(torch.device("cpu"))
+
+    def full():
+        raise torch.OutOfMemoryError("no room")
+
+    assert gpu.tried(full, meter, lambda: 1.0) == {"failed": "out of memory"}
+    assert gpu.tried(lambda: 1 / 0, meter, lambda: 1.0)["failed"].startswith("ZeroDivisionError")
+    assert gpu.tried(full, meter, lambda: -1.0) == {"failed": "no time left"}
+
+
+def test_between_measured_units_lies_a_straight_line():
+    from _gpu_speeds import between
+
+    assert [between(unit, {0: 1.0, 4: 3.0, 8: 3.0}) for unit in (0, 2, 4, 6, 8)] == [1.0, 2.0, 3.0, 3.0, 3.0]
