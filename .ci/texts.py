@@ -17,36 +17,36 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES, ENGLISH = ROOT / "web" / "docs", ROOT / "locales" / "en"
 TABLE = re.compile(r"^\| input \|.*\n\|---.*\n(?:\|.*\n)*", re.MULTILINE)
 QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
-MOST_WRITTEN = 10_000_000  # the range of a seed tells nobody anything
+MOST_WRITTEN = 10_000_000  # larger ranges, as of seeds, tell nobody anything
 FILES = ("model_name", "vae_name", "text_encoder_name", "vgg_name", "linear_name", "sampler_name", "scheduler")
 
 
 def help_table(block: Any) -> str:
-    """The table of a help page: a row for each input, with its default and what it may be."""
+    """The table of a help page: a row for each input. Two columns, because ComfyUI shows it in a narrow panel."""
     names = {each.name for each in block.inputs()}
     rows = [
-        f"| `{each.name}` | {values(each, each in block.REQUIRED)} | {in_markdown(each.tooltip, names)} |\n"
+        f"| `{each.name}` | {in_markdown(each.tooltip, names)}{values(each, each in block.REQUIRED)} |\n"
         for each in block.inputs()
     ]
-    return "".join(["| input | default | what it does |\n", "|---|---|---|\n", *rows])
+    return "".join(["| input | what it does |\n", "|---|---|\n", *rows])
 
 
 def values(each: Any, required: bool) -> str:
-    """What an input is at first, and the others that it may be."""
+    """A sentence on what an input is at first, and what else it may be."""
     if not each.options and each.choices is None:
-        return "" if required else "optional"
+        return "" if required or "Not connected" in each.tooltip else " Optional."
     default = each.options.get("default")
     if each.type == "BOOLEAN":
-        return "on" if default else "off"
+        return f" Default: {'on' if default else 'off'}."
     if each.choices is not None:
         if each.name in FILES:
-            return f"*{default}*" if default else ""
-        others = [f"*{choice}*" for choice in each.choices if choice != default]
-        return f"*{default}*, or {', '.join(others)}".replace("*CFG-Zero**", r"*CFG-Zero\**")
+            return f" Default: *{default}*." if default else ""
+        listed = [f"*{escaped(choice)}*{' (default)' * (choice == default)}" for choice in each.choices]
+        return f" Choices: {', '.join(listed)}."
     if each.type == "STRING":
-        return f"`{default}`" if default else "empty"
+        return f" Default: `{default}`." if default else ""
     low, high = each.options["min"], each.options["max"]
-    return f"{default:g}" if high > MOST_WRITTEN else f"{plain(default)} ({plain(low)} to {plain(high)})"
+    return "" if high > MOST_WRITTEN else f" Default: {plain(default)} ({plain(low)} to {plain(high)})."
 
 
 def plain(number: float) -> str:
@@ -56,10 +56,14 @@ def plain(number: float) -> str:
 
 def in_markdown(text: str, names: set[str]) -> str:
     """A tooltip as Markdown: blocks and choices in italics, inputs as code."""
-    text = text.replace("*", r"\*").replace("|", r"\|")
-    text = QUOTED.sub(lambda found: f"`{found[1]}`" if found[1] in names else f"*{found[1]}*", text)
+    text = QUOTED.sub(lambda found: f"`{found[1]}`" if found[1] in names else f"*{found[1]}*", escaped(text))
     compound = "|".join(sorted((name for name in names if "_" in name), key=len, reverse=True))
     return re.sub(rf"(?<![`\w/])({compound})(?![`\w])", r"`\1`", text) if compound else text
+
+
+def escaped(text: str) -> str:
+    """Words that hold signs of Markdown's tables and emphasis."""
+    return text.replace("*", r"\*").replace("|", r"\|")
 
 
 def page(block: Any, text: str) -> str:
