@@ -10,7 +10,7 @@ from .block import registered
 FAMILIES = (
     "loaders",
     "conditioning",
-    "helios_history",
+    "helios_conditioning",
     "schedules",
     "guidance",
     "latents",

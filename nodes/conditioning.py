@@ -66,7 +66,7 @@ class EncodePrompt(Block):
         return with_message(conditioning, sentences)
 
 
-class History(Block):
+class TemporalConditioning(Block):
     ID, NAME = "PyramidVideoHistory", "Temporal conditioning"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
@@ -153,4 +153,4 @@ def has_plain_border(picture: Tensor) -> bool:
     return max(float(side.std(dim=0).max()) for side in edge) < PLAIN
 
 
-BLOCKS = (EncodePrompt, History)
+BLOCKS = (EncodePrompt, TemporalConditioning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .block import Choice, Float, Int, Output, Wire
-from .trainer import SETTINGS, VALIDATION, Trainer
+from .trainer_base import SETTINGS, VALIDATION, Trainer
 from .training_files import RunName, Saver, saved, saver_inputs
 
 if TYPE_CHECKING:

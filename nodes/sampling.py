@@ -47,7 +47,7 @@ def guider_for(model, positive: list, negative: list | None, guidance: PyramidGu
     return host.make_guider(model, positive, negative, guidance or PRESETS[info.family.variant].guidance)
 
 
-class Sampler(Block):
+class SamplePyramid(Block):
     ID, NAME = "PyramidVideoSampler", "Sample pyramid"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = "Makes the video part by part, each from coarse to fine. Each part sees the finished ones before it."
@@ -83,7 +83,7 @@ class Sampler(Block):
         return with_clip(host.sample(guider, host.make_sampler(stages, history), latent_image, seed), ui)
 
 
-class SamplerObject(Block):
+class PyramidSamplerPart(Block):
     ID, NAME = "PyramidVideoSamplerObject", "Pyramid sampler (part)"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
@@ -99,7 +99,7 @@ class SamplerObject(Block):
         return (get_host().make_sampler(stages, history),)
 
 
-class Guider(Block):
+class PyramidGuiderPart(Block):
     ID, NAME = "PyramidVideoGuider", "Pyramid guider (part)"
     CATEGORY = "pyramid video/sample"
     DESCRIPTION = (
@@ -115,4 +115,4 @@ class Guider(Block):
         return (guider_for(model, positive, negative, guidance),)
 
 
-BLOCKS = (Sampler, SamplerObject, Guider)
+BLOCKS = (SamplePyramid, PyramidSamplerPart, PyramidGuiderPart)

@@ -56,7 +56,7 @@ class FullSequence(Block):
         return with_clip(made, ui)
 
 
-class FlowSampler(FullSequence):
+class SampleFlow(FullSequence):
     FAMILY = "flow"
     ID, NAME = "PyramidVideoFlowSampler", "Sample flow"
     DESCRIPTION = "Makes the video with a flow matching model: all frames at once, along a path from noise to data."
@@ -100,7 +100,7 @@ class FlowSampler(FullSequence):
         return FlowSampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
 
 
-class DDIMSampler(FullSequence):
+class SampleDDIM(FullSequence):
     FAMILY = "diffusion"
     ID, NAME = "PyramidVideoDDIMSampler", "Sample DDIM"
     DESCRIPTION = (
@@ -131,7 +131,7 @@ class DDIMSampler(FullSequence):
         return DDIMSampler(schedule_of(info.family), steps, eta)
 
 
-class GANSampler(FullSequence):
+class SampleGAN(FullSequence):
     FAMILY = "gan"
     ID, NAME = "PyramidVideoGANSampler", "Sample GAN"
     DESCRIPTION = "Makes the video with the generator of a GAN, in one pass of the model."
@@ -144,4 +144,4 @@ class GANSampler(FullSequence):
         return GANSampler()
 
 
-BLOCKS = (FlowSampler, DDIMSampler, GANSampler)
+BLOCKS = (SampleFlow, SampleDDIM, SampleGAN)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..samplers.names import MOST_STAGES
 from ..training.presets import GAN_LOSSES, TIMESTEP_SAMPLINGS
 from .block import Bool, Choice, Float, Text
-from .trainer import WIRES, Trainer, trained_from
+from .trainer_base import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:

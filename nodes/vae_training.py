@@ -9,7 +9,7 @@ from .block import Block, Bool, Float, Int, Output, Wire
 from .compatibility import check_dataset
 from .messages import counting
 from .shared_inputs import ModelFile
-from .trainer import SETTINGS, stay_with_host
+from .trainer_base import SETTINGS, stay_with_host
 from .training_files import NamesRun, RunName, Saver, run_folder, saved, saver_inputs
 from .training_progress import ProgressReporter
 

@@ -11,7 +11,7 @@ from pyramid_video.models.checkpoint_kinds import TRANSFORMERS, network_classes
 from pyramid_video.models.families import HELIOS, ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.model_info import ModelInfo
-from pyramid_video.nodes.helios_history import HeliosMemory
+from pyramid_video.nodes.helios_conditioning import HeliosConditioning
 from pyramid_video.samplers.helios_history import HELIOS_UNITS, HeliosHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
 from pyramid_video.samplers.presets import PRESETS, UNITS, helios_stages_of, resolve_defaults, units_of
@@ -121,7 +121,7 @@ def test_a_clip_in_two_parts_is_the_clip_in_one():
 
     whole = make(noise, HeliosHistory())
     first = make(noise[:, :, :9], HeliosHistory())
-    (history,) = HeliosMemory().build(previous={"samples": first})
+    (history,) = HeliosConditioning().build(previous={"samples": first})
     rest = make(noise[:, :, 9:], history, before=1)
     torch.testing.assert_close(torch.cat([first, rest], dim=2), whole, rtol=0, atol=1e-6)
 

@@ -8,7 +8,7 @@ from pyramid_video.host import use_host
 from pyramid_video.models.families import HELIOS
 from pyramid_video.models.model_info import VAEInfo
 from pyramid_video.nodes.compatibility import check_start_fits
-from pyramid_video.nodes.helios_history import HeliosMemory
+from pyramid_video.nodes.helios_conditioning import HeliosConditioning
 from pyramid_video.nodes.schedules import Stages
 from pyramid_video.samplers.presets import helios_stages_of
 
@@ -51,7 +51,7 @@ def clip(frames: int, height=32, width=48) -> torch.Tensor:
 
 
 def build(**inputs):
-    answer = HeliosMemory().build(**inputs)
+    answer = HeliosConditioning().build(**inputs)
     return answer["result"][0] if isinstance(answer, dict) else answer[0]
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pyramid_video.host import use_host
-from pyramid_video.nodes.trainer import stay_with_host
+from pyramid_video.nodes.trainer_base import stay_with_host
 
 
 @pytest.mark.parametrize(("device", "told"), [("cpu", "true"), ("cuda", None), ("mps", None)])

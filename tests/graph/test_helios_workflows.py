@@ -11,7 +11,7 @@ from official_helios import write_helios
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.video import read_clip
-from pyramid_video.nodes.helios_history import HeliosMemory
+from pyramid_video.nodes.helios_conditioning import HeliosConditioning
 from pyramid_video.runner.cli import main
 from pyramid_video.samplers.presets import PRESETS
 
@@ -89,7 +89,7 @@ def test_a_unit_can_be_watched_while_the_next_is_made(parts):
     assert both.shape[2] == 18 and first.std() > 0.1
     pictures = host.decode(vae, both, None, None)
     torch.testing.assert_close(pictures[:33], host.decode(vae, both[:, :, :9], None, None))
-    (history,) = HeliosMemory().build(previous={"samples": both[:, :, :9]})
+    (history,) = HeliosConditioning().build(previous={"samples": both[:, :, :9]})
     later = sample(host, model, positive, 9, history, seed=4)
     assert torch.isfinite(later).all() and not torch.equal(later, first)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SEEN_UNITS = 3  # of the newest: 27 latent frames, of which 19 are seen
 
 
-class HeliosMemory(Block):
+class HeliosConditioning(Block):
     ID, NAME = "PyramidVideoHeliosMemory", "Temporal conditioning (Helios)"
     CATEGORY = "pyramid video/condition"
     DESCRIPTION = (
@@ -113,4 +113,4 @@ def fit_units(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
     return first, [fill(unit[..., :3], width, height) for unit in newest.split(length)], sentences
 
 
-BLOCKS = (HeliosMemory,)
+BLOCKS = (HeliosConditioning,)
