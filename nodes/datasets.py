@@ -124,10 +124,14 @@ class VideoFolderDataset(Block):
         return validation_result(get_host().input_folder, folder)
 
     @classmethod
-    def IS_CHANGED(cls, **_):
-        # Files may have come or gone; only headers are read again. NaN would do too, but it ends up in the files that
-        # ComfyUI saves, as what is no JSON.
-        return time.time_ns()
+    def IS_CHANGED(cls, folder: Any = None, **_):
+        """The same as long as the files are: then nothing is looked at or trained again."""
+        from ..training.data.folder_files import folder_version
+
+        try:
+            return folder_version(get_host().input_folder(folder))
+        except (OSError, TypeError, ValueError):  # it comes from another block, or leads nowhere: the block says why
+            return str(time.time_ns())
 
     def open(self, folder, size, frames, fps, multiple):
         from ..training.data.video_folder import VideoFolder

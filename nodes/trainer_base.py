@@ -10,7 +10,7 @@ from ..host import get_host
 from .block import Input, Int, Output, Wire
 from .compatibility import check_dataset
 from .messages import counting
-from .training_files import CACHE, NamesRun, RunName, run_folder
+from .training_files import CACHE, NamesRun, RunName, leave_run, run_folder
 from .training_progress import ProgressReporter, ValidationSampler
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class Trainer(NamesRun):
                 reporter = ProgressReporter(trained.run, sampler)
                 with reporter.reporting_what_is_kept():
                     train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
-        return reporter.result(trained)
+        result = reporter.result(trained)
+        leave_run(folder)
+        return result
 
 
 def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) -> None:

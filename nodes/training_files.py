@@ -37,8 +37,32 @@ def RunName(default: str) -> Input:
     )
 
 
+_left: dict[Path, str] = {}  # runs that were trained in this process, and what lay in their folder then
+
+
+def leave_run(folder: Path) -> None:
+    """Remember how a trainer leaves a run, so that it trains again where somebody else changes it."""
+    _left[folder] = version_of_run(folder)
+
+
+def version_of_run(folder: Path) -> str:
+    from ..training.data.folder_files import folder_version
+
+    return folder_version(folder) if folder.is_dir() else "none"
+
+
 class NamesRun(Block):
     """A block with a `run_name`: one that leads elsewhere is refused before the graph runs."""
+
+    @classmethod
+    def IS_CHANGED(cls, run_name: Any = None, **_):
+        """Nothing new, but for a run whose folder was emptied or trained elsewhere since."""
+        try:
+            folder = run_folder(str(run_name))
+            now = version_of_run(folder)
+        except (OSError, ValueError):  # such a name is refused by VALIDATE_INPUTS
+            return ""
+        return "" if _left.get(folder, now) == now else now
 
     @classmethod
     def VALIDATE_INPUTS(cls, run_name: Any = None):

@@ -10,7 +10,7 @@ from .compatibility import check_dataset
 from .messages import counting
 from .shared_inputs import ModelFile
 from .trainer_base import SETTINGS, stay_with_host
-from .training_files import NamesRun, RunName, Saver, run_folder, saved, saver_inputs
+from .training_files import NamesRun, RunName, Saver, leave_run, run_folder, saved, saver_inputs
 from .training_progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ class TrainVAE(NamesRun):
             objective = VAEObjective(kl=kl, adversarial=adversarial, perceptual=perceptual)
             with reporter.reporting_what_is_kept():
                 train_vae(trained, pieces, objective, judge_from if has_discriminator else None, reporter)
-        return reporter.result(trained)
+        result = reporter.result(trained)
+        leave_run(folder)
+        return result
 
 
 class SaveTrainedVAE(Saver):

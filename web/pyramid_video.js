@@ -17,6 +17,15 @@ const COLOURS = {
 }
 const WIDTH = 300
 
+const known = type => `--color-datatype-${type}` // what Nodes 2.0 looks up; a colour of the user's palette stands over it
+
+function paintNodes() {
+  const style = document.createElement('style')
+  const rules = Object.entries(COLOURS).map(([type, colour]) => `${known(type)}: ${colour};`)
+  style.textContent = `:root { ${rules.join(' ')} }`
+  document.head.append(style)
+}
+
 function paint() {
   for (const colours of [app.canvas?.default_connection_color_byType, window.LGraphCanvas?.link_type_colors])
     for (const [type, colour] of Object.entries(COLOURS))
@@ -25,7 +34,10 @@ function paint() {
 
 app.registerExtension({
   name: 'PyramidVideo.Look',
-  setup: paint,
+  setup() {
+    paintNodes()
+    paint()
+  },
   afterConfigureGraph: paint, // another palette, chosen meanwhile, has emptied them
   nodeCreated(node) {
     if (node.comfyClass?.startsWith('PyramidVideo')) node.setSize([Math.max(WIDTH, node.size[0]), node.size[1]])

@@ -8,6 +8,7 @@ import pytest
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.nodes.training_files import leave_run, run_folder
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.foreign import fit_in, pass_over_newer
 from pyramid_video.runner.registry import node_classes, node_specs
@@ -199,6 +200,33 @@ def test_a_graph_that_only_shows_pictures_is_refused():
 
 @pytest.mark.parametrize("name", [name for name, node in NODE_CLASS_MAPPINGS.items() if hasattr(node, "IS_CHANGED")])
 def test_what_says_that_a_node_changed_can_stand_in_a_file(name):
-    node = NODE_CLASS_MAPPINGS[name]
-    first = node.IS_CHANGED(folder="clips")
-    assert json.dumps(first, allow_nan=False) and node.IS_CHANGED(folder="clips") != first
+    for names in ({}, {"folder": None, "run_name": None}, {"folder": "not_there", "run_name": "../x"}):
+        assert json.dumps(NODE_CLASS_MAPPINGS[name].IS_CHANGED(**names), allow_nan=False)
+
+
+def test_a_folder_of_clips_is_the_same_until_a_file_comes_goes_or_changes(host):
+    changed = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"].IS_CHANGED
+    clips = host / "input" / "clips"
+    clips.mkdir()
+    (clips / "link.mp4").symlink_to("nowhere")
+    seen = []
+    for act in (lambda: None, (clips / "a.txt").touch, lambda: (clips / "a.txt").write_text("x")):
+        act()
+        seen.append(changed(folder="clips", size=64))
+        assert changed(folder="clips") == seen[-1]
+    (clips / "a.txt").unlink()
+    assert len(set(seen)) == 3 and changed(folder="clips") == seen[0]
+
+
+def test_a_run_is_trained_again_only_where_its_folder_is_not_as_it_was_left(host):
+    changed = NODE_CLASS_MAPPINGS["PyramidVideoTrainLoRA"].IS_CHANGED
+    folder = run_folder("mine")
+    assert changed(run_name="mine") == ""
+    folder.mkdir(parents=True)
+    (folder / "state.pt").touch()
+    leave_run(folder)
+    assert changed(run_name="mine") == "", "what the block itself has written is nothing new"
+    (folder / "state.pt").unlink()
+    emptied = changed(run_name="mine")
+    folder.rmdir()
+    assert len({"", emptied, changed(run_name="mine")}) == 3

@@ -75,6 +75,16 @@ def version_of(path: Path) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def folder_version(folder: Path) -> str:
+    """A key of the names, sizes and times of all files in `folder` and below; none of them is opened."""
+    found = hashlib.sha256()
+    for name in list_folder(folder):
+        path = folder / name
+        version = version_of(path) if path.exists() else ()  # a link may lead nowhere
+        found.update(repr((name, version)).encode())
+    return found.hexdigest()
+
+
 @lru_cache(maxsize=1 << 16)
 def hash_content(folder: Path, name: str, *version: int) -> str:
     """The hash of a file's content; not computed again in this process while its `version` stays."""
