@@ -19,9 +19,8 @@ def run_folder(name: str) -> Path:
     """Where a run of this name is kept; ValueError for names that lead elsewhere."""
     root = get_host().output_dir / "training"
     folder = resolve_new(root, name, "training run")
-    if folder.relative_to(root).parts[0].casefold() == CACHE or folder.resolve().is_relative_to(
-        (root / CACHE).resolve()
-    ):
+    called_so = folder.relative_to(root).parts[0].casefold() == CACHE
+    if called_so or folder.resolve().is_relative_to((root / CACHE).resolve()):
         raise ValueError(
             f"a training run cannot be called {name!r}: the folder {CACHE!r} beside the runs holds what all of them "
             "share, and may be emptied at any time. Choose another name"
