@@ -108,6 +108,10 @@ class Clip:
                     self.fill(cache, unit, stage)
                 if not unit:
                     self.call(unit, stage, None)  # tables of a stage are made before its steps
+                for entry in [] if cache is None else cache.entries.values():
+                    before = entry.tokens
+                    self.call(unit, stage, cache)  # as the unit before, leaves what modulates
+                    entry.tokens = before
                 counts = self.counts
                 counts.clear()
                 start = counts.live

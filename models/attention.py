@@ -30,6 +30,11 @@ class ForwardPlan:
     attention: Attention
     kept: CachedTokens | None = None
 
+    @property
+    def modulation(self) -> dict[int, tuple[Tensor, ...]]:
+        """Where vectors of adaptive norms are kept; nowhere under a compiler, whose outputs may be overwritten."""
+        return {} if self.kept is None or torch.compiler.is_compiling() else self.kept.modulation
+
     def mark_growing(self, past: Tensor | None) -> None:
         """Tell torch's compiler which sizes grow from unit to unit, so that it makes no graph for each of them.
 

@@ -18,11 +18,12 @@ from .attention_forms import Attention
 from .families import HELIOS
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
 from .history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels, history_rotation, whole_patches
+from .input_checks import check_clips
 from .kv_cache import CacheSlot
 from .layers import PATCH, TIMESTEP_FEATURES, Device, Dtype, init_weights, patch_grid, unpatchify
 from .network_config import NetworkConfig
 from .rotary import BASE
-from .transformer import check_clips, rows_like
+from .transformer import rows_like
 
 __all__ = [
     "UNIT_FRAMES",

@@ -99,7 +99,7 @@ class AdaLayerNorm(nn.Module):
 
         They are kept with the keys of `plan`: at the same timestep and prompt they are the same.
         """
-        kept = {} if plan.kept is None else plan.kept.modulation
+        kept = plan.modulation
         if self.number not in kept:
             kept[self.number] = self.make_vectors(temb)
         return kept[self.number]

@@ -149,7 +149,7 @@ class Tokenizer:
     def __init__(self, bpe: Any) -> None:
         """bpe: a `tokenizers.Tokenizer` with its truncation set."""
         self._bpe = bpe
-        self.vocabulary: Vocabulary | None = None  # what can be asked for, where the table of bundled files tells
+        self.vocabulary: Vocabulary | None = None  # what it knows, of bundled files
         self.max_tokens: int = bpe.truncation["max_length"] + 1  # and the end token
         self.vocab_size: int = bpe.get_vocab_size() + RESERVED
         longest = max(map(len, bpe.get_vocab()))

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from .attention import ForwardPlan, HeadsAttention
 from .attention_forms import Attention, choose_form
 from .cached_tokens import CachedTokens
+from .input_checks import check_clips, check_conditioning
 from .kv_cache import CacheSlot
-from .layers import PATCH, AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
+from .layers import AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table
 from .token_layout import frame_ends, text_order, token_layout
@@ -28,8 +29,8 @@ CONDITIONING = -1  # where the conditioning is kept among the vectors of adaptiv
 class TransformerConfig(NetworkConfig):
     """Sizes and rules of a Pyramid Flow transformer.
 
-    `input_skip` is ours: the noisy clip is added to the answer, each patch feature times a gain that the timestep and
-    the text temb. A narrow network then need not carry the noise through all blocks only to give it back.
+    `input_skip` is ours: the noisy clip is added to the output, each patch feature times a gain that depends on the
+    timestep and the text. A narrow network then need not carry the noise through all blocks only to give it back.
     """
 
     joint_attention_dim: int = 4096  # width of the text features
@@ -126,7 +127,9 @@ class PyramidTransformer(nn.Module):
         config = self.config
         check_clips(self.name, clips, config.latent_channels)
         last = clips[-1]
-        check_conditioning(self.name, last.shape[0], timestep, text, text_mask, pooled, config)
+        check_conditioning(
+            self.name, len(last), timestep, text, text_mask, pooled, config.text_width, config.pooled_width
+        )
         grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
         plan = self.plan(grids, real_tokens(text, text_mask if config.use_t5_mask else None), last, kept)
         tokens = torch.cat([patchify(clip.to(dtype)) for clip in clips], dim=1)
@@ -216,7 +219,7 @@ class PyramidTransformer(nn.Module):
 
     def embed_conditioning(self, timestep: Tensor, pooled: Tensor, plan: ForwardPlan) -> Tensor:
         """Return `temb (b, width)`, activated; kept as the vectors of adaptive norms are."""
-        kept = {} if plan.kept is None else plan.kept.modulation
+        kept = plan.modulation
         if CONDITIONING not in kept:
             kept[CONDITIONING] = (F.silu(self.time_text_embed(timestep, pooled, plan.frequencies)),)
         return kept[CONDITIONING][0]
@@ -257,58 +260,3 @@ def real_tokens(text: Tensor, mask: Tensor | None) -> tuple[tuple[bool, ...], ..
     if mask is None:
         return ((True,) * text.shape[1],) * text.shape[0]
     return tuple(map(tuple, (mask.detach().cpu() != 0).tolist()))
-
-
-def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:
-    """Raise a ValueError that says which clips this model takes."""
-    if not clips:
-        raise ValueError(f"this {name} model got no clips; the last clip is the one it works on")
-    batch = clips[-1].shape[0]
-    for number, clip in enumerate(clips, 1):
-        what, shape = f"clip {number} of {len(clips)}", tuple(clip.shape)
-        if len(shape) != 5 or shape[1] != channels:
-            raise ValueError(
-                f"{what} has the shape {shape}, this {name} model takes (batch, {channels}, frames, rows, columns); "
-                f"wire a latent made with the VAE of this model"
-            )
-        if shape[0] != batch:
-            raise ValueError(f"{what} has a batch of {shape[0]} and the last clip one of {batch}; make them the same")
-        if 0 in shape or shape[3] % PATCH or shape[4] % PATCH:
-            rows, columns = (max(PATCH, size - size % PATCH) for size in shape[3:])
-            raise ValueError(
-                f"{what} has {shape[2]} frames of {shape[3]}x{shape[4]} latent pixels, which do not divide "
-                f"into {PATCH}x{PATCH} patches; the nearest size is {rows}x{columns}"
-            )
-
-
-def check_conditioning(
-    name: str,
-    batch: int,
-    timestep: Tensor,
-    text: Tensor,
-    mask: Tensor | None,
-    pooled: Tensor,
-    config: TransformerConfig,
-) -> None:
-    """Raise a ValueError that says which text features, pooled vector and timestep this model takes."""
-    for what, tensor, axes, width in (
-        ("text features", text, 3, config.joint_attention_dim),
-        ("a pooled text vector", pooled, 2, config.pooled_projection_dim),
-    ):
-        if tensor.ndim != axes or tensor.shape[-1] != width:
-            raise ValueError(
-                f"this {name} model expects {what} {width} wide, got {tensor.shape[-1]} (shape {tuple(tensor.shape)}): "
-                f"wire the text encoder that belongs to this model"
-            )
-        if tensor.shape[0] != batch:
-            raise ValueError(
-                f"got {what} for {tensor.shape[0]} rows and clips for {batch}; give every clip its own row"
-            )
-    if timestep.shape != (batch,):
-        raise ValueError(
-            f"timestep has the shape {tuple(timestep.shape)}; expected ({batch},), one number for every clip"
-        )
-    if mask is not None and mask.shape != text.shape[:2]:
-        raise ValueError(
-            f"the text mask has the shape {tuple(mask.shape)}; expected {tuple(text.shape[:2])} as the text has"
-        )

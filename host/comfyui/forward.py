@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ...models.attention_forms import Attention
 from ...models.cached_tokens import CachedTokens
+from ...models.input_checks import check_clips
 from ...models.kv_cache import KVCache
 from ...models.layers import patch_grid, patchify
-from ...models.transformer import check_clips
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 # Patches that change what a network makes of the same input, or whether it is asked at all.
@@ -162,7 +162,7 @@ def is_changed(model: Any, options: dict[str, Any], inputs: dict[str, Any]) -> b
     wrappers: Callable[[str], list] = lambda kind: comfy.patcher_extension.get_all_wrappers(kind, options)  # noqa: E731
     if wrappers(WrappersMP.DIFFUSION_MODEL):
         return True
-    return bool(apply_wrappers(options))  # torch.compile among them: growing keys would be new graphs
+    return bool(apply_wrappers(options) - {COMPILED})
 
 
 def apply_wrappers(options: dict[str, Any]) -> set[str]:

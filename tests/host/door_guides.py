@@ -172,3 +172,34 @@ def check_compiled_models_give_what_they_give_uncompiled(door):
     """As traced, without a compiler behind it: the clip changes its size and its past from call to call."""
     model = node("nodes_torch_compile", "TorchCompileModel", door.model, "eager")
     same(door, door.sample(model), door.usual, CLOSE * door.usual.abs().max().item())
+
+
+def check_a_compiled_model_keeps_keys_and_needs_no_graph_for_each_unit(door):
+    """Sizes that grow are dynamic: a longer clip takes no more graphs than a shorter one, and none is broken."""
+    from pyramid_video.models.kv_cache import KVCache
+    from torch._dynamo import reset, utils
+
+    taken, take = [], KVCache.take
+
+    def watched(cache, *inputs):
+        taken.append(take(cache, *inputs))
+        return taken[-1]
+
+    def graphs(frames):
+        reset()
+        utils.counters.clear()
+        expected = door.sample(latent=door.latent(frames=frames))
+        model = node("nodes_torch_compile", "TorchCompileModel", door.model, "eager")
+        taken.clear()
+        KVCache.take = watched
+        try:
+            made = door.sample(model, latent=door.latent(frames=frames))
+        finally:
+            KVCache.take = take
+        same(door, made, expected, CLOSE * expected.abs().max().item())
+        assert not utils.counters["graph_break"], dict(utils.counters["graph_break"])
+        assert any(kept.tokens for kept in taken), "no keys of earlier units were taken over"
+        return utils.counters["stats"]["unique_graphs"]
+
+    shorter, longer = graphs(5), graphs(7)
+    assert shorter == longer <= 4 * len(door.sampler.stages.stages), (shorter, longer)
