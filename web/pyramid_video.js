@@ -22,7 +22,8 @@ const known = type => `--color-datatype-${type}` // what Nodes 2.0 looks up; a c
 function paintNodes() {
   const style = document.createElement('style')
   const rules = Object.entries(COLOURS).map(([type, colour]) => `${known(type)}: ${colour};`)
-  style.textContent = `:root { ${rules.join(' ')} }`
+  const readable = '[data-node-id] .comfy-markdown-content code { color: inherit }' // in notes it is blue on blue there
+  style.textContent = `:root { ${rules.join(' ')} } ${readable}`
   document.head.append(style)
 }
 
