@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention_forms import Attention, attend
+from .attention_forms import Attention, attend, join_tokens, one_copy_joins
 from .cached_tokens import CachedTokens
 from .rotary import rotate
 from .token_layout import TokenLayout
 
-FEW_ROWS = 4  # of a batch, for which a copy of six tensors a row is still one kernel and few views
 Heads = tuple[Tensor, Tensor, Tensor]  # queries, keys and values (b, n, heads, d)
 
 
@@ -154,14 +153,11 @@ class JointAttention(HeadsAttention):
         return self.to_out[0](image_part), self.to_add_out(text_part)
 
     def attend_joined(self, text: Heads, image: Heads, plan: ForwardPlan) -> Tensor:
-        """Attend from and to text and image: of few rows with one copy of all, queries and keys turned at once."""
-        rows = len(image[0])
-        if rows > FEW_ROWS or torch.compiler.is_compiling():
+        """Attend from and to text and image; queries and keys are turned at once."""
+        if not one_copy_joins(len(image[0])):
             query, key, value = (torch.cat(pair, dim=1) for pair in zip(text, image, strict=True))
             return self.attend(query, key, value, plan, plan.layout)
-        pairs = zip(text, image, strict=True)
-        joined = torch.cat([part[row] for pair in pairs for row in range(rows) for part in pair])
-        joined = joined.unflatten(0, (3, rows, -1))  # (3, b, n, heads, d)
+        joined = join_tokens(*zip(text, image, strict=True))  # (3, b, n, heads, d)
         turned = joined[:2] if plan.rotation is None else rotate(joined[:2], plan.rotation)
         return self.attend_turned(turned[0], turned[1], joined[2], plan, plan.layout)
 
@@ -169,7 +165,7 @@ class JointAttention(HeadsAttention):
 def apart(joint: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Split `(b, n, width)` after `count` tokens into two that linears take as they are: of few rows in one copy."""
     rows, tokens = joint.shape[:2]
-    if not 1 < rows <= FEW_ROWS or torch.compiler.is_compiling():
+    if rows == 1 or not one_copy_joins(rows):
         return joint[:, :count].contiguous(), joint[:, count:].contiguous()
     parts = torch.cat([*(row[:count] for row in joint), *(row[count:] for row in joint)])
     text, image = parts.split((rows * count, rows * (tokens - count)))

@@ -16,6 +16,7 @@ from .token_layout import Segments, TokenLayout, masked_layout, segments_of
 Attention = Callable[..., Tensor]  # queries, keys, values (b, heads, n, d), perhaps attn_mask -> (b, heads, n, d)
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
+FEW_ROWS = 4  # of a batch, for which one copy of the parts of all rows is still one kernel and few views
 TOLERANCE = 0.05  # of half types against float32; one wrong key is off by much more
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,21 @@ def attend_runs(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, 
             return joined.transpose(1, 2).flatten(2)
         outputs.update(zip(rows, joined.unbind(), strict=True))
     return torch.stack([outputs[row] for row in range(len(order))]).transpose(1, 2).flatten(2)
+
+
+def one_copy_joins(rows: int) -> bool:
+    """Whether `join_tokens` is the way to join: many rows would be many views, and a compiler fuses by itself."""
+    return rows <= FEW_ROWS and not torch.compiler.is_compiling()
+
+
+def join_tokens(*pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Join each pair `(b, n, heads, d)`, `(b, m, heads, d)` along its tokens, in one copy for all pairs and rows.
+
+    Returns `(pairs, b, n + m, heads, d)`.
+    """
+    rows = len(pairs[0][0])
+    parts = [part[row] for pair in pairs for row in range(rows) for part in pair]
+    return torch.cat(parts).unflatten(0, (len(pairs), rows, -1))
 
 
 def take_rows(x: Tensor, rows: list[int]) -> Tensor:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .attention_forms import join_tokens, one_copy_joins
+
 
 @dataclass(frozen=True, eq=False)
 class CachedTokens:
@@ -35,4 +37,8 @@ class CachedTokens:
             self.fresh[layer, 1].copy_(value[:, :count])
         if self.past is None:
             return key, value
-        return torch.cat((self.past[layer, 0], key), dim=1), torch.cat((self.past[layer, 1], value), dim=1)
+        past_key, past_value = self.past[layer].unbind()
+        if not one_copy_joins(len(key)):
+            return torch.cat((past_key, key), dim=1), torch.cat((past_value, value), dim=1)
+        keys, values = join_tokens((past_key, key), (past_value, value)).unbind()
+        return keys, values

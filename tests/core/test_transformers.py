@@ -164,6 +164,18 @@ def test_kept_tokens_change_no_number(kind, form):
         assert not again.isnan().any(), "what follows the kept tokens is kept for the unit after"
 
 
+@torch.no_grad()
+def test_joining_in_one_copy_changes_no_number(kind, monkeypatch):
+    """Many rows join their tokens tensor by tensor, few rows in one copy: the same to the last bit."""
+    network, given = make(kind, torch.float32), inputs(MASKS["many_lengths"], torch.float32)
+    past = torch.zeros(network.cache_shape(3, 9))
+    network(*given, CachedTokens(fresh=past, settled=9))
+    one_copy = network(*given), network(*given, CachedTokens(past, settled=9))
+    monkeypatch.setattr(attention_forms, "FEW_ROWS", 0)
+    for joined, plain in zip(one_copy, (network(*given), network(*given, CachedTokens(past, settled=9))), strict=True):
+        assert torch.equal(joined, plain)
+
+
 def test_what_stands_in_padding_is_never_read(kind):
     network, given = make(kind), inputs()
     velocity = network(*given)
