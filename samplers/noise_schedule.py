@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -49,9 +50,12 @@ class NoiseSchedule:
         return ((1 - alphas) / alphas).sqrt()
 
     def alpha_cumprod(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        """`alphas_cumprod` at `timesteps` (n,), to multiply `like` (n, ...) with, in its type and place."""
-        shares = torch.tensor(self.alphas_cumprod, dtype=torch.float64)[timesteps.cpu()]
-        return shares.view(-1, *[1] * (like.ndim - 1)).to(like)
+        """`alphas_cumprod` at `timesteps` (n,), to multiply `like` (n, ...) with, in its type and place.
+
+        `timesteps` may be on the CPU or beside `like`.
+        """
+        shares = signal_table(self.alphas_cumprod, like.dtype, like.device)[timesteps]
+        return shares.view(-1, *[1] * (like.ndim - 1))
 
     def add_noise(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Data (n, ...) with the noise of its `timesteps` (n,)."""
@@ -74,8 +78,23 @@ class NoiseSchedule:
 
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratio a / (1 - a) at `timesteps` (n,), float32."""
-        a = torch.tensor(self.alphas_cumprod, dtype=torch.float64)[timesteps.cpu()]
-        return (a / (1 - a)).float().to(timesteps.device)
+        return snr_table(self.alphas_cumprod, timesteps.device)[timesteps]
+
+
+# Steps of a training look into the same tables again and again; a copy each time would make a device wait.
+@lru_cache(maxsize=8)
+def signal_table(alphas_cumprod: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`alphas_cumprod` (1000,) on a device, rounded once."""
+    with torch.inference_mode(False), torch.no_grad():  # a table made while sampling must also serve training
+        return torch.tensor(alphas_cumprod, dtype=torch.float64).to(device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=8)
+def snr_table(alphas_cumprod: tuple[float, ...], device: torch.device) -> Tensor:
+    """The signal-to-noise ratio of every timestep (1000,), float32."""
+    with torch.inference_mode(False), torch.no_grad():
+        a = torch.tensor(alphas_cumprod, dtype=torch.float64)
+        return (a / (1 - a)).float().to(device)
 
 
 def make_schedule(name: str = "linear", prediction: str = "v", zero_terminal_snr: bool = False) -> NoiseSchedule:

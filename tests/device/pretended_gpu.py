@@ -162,6 +162,9 @@ def pretend() -> Pretending:
         def empty_cache(self):
             pass
 
+        def get_amp_supported_dtype(self):
+            return [torch.bfloat16]
+
     backend_registration._setup_privateuseone_for_python_backend(rename="simu", backend_module=Backend())
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     make = torch.tensor

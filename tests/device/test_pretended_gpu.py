@@ -9,23 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from allowed import FIRST_STEP, OUTSIDE_STEPS, strangers
 
 HERE = Path(__file__).parent
-
-# Every place at which the host may wait for the device or copy to or from it, and why. None is inside the steps of a
-# stage but the first, in which the small tables of the stage go to the device.
-IN_FIRST_STEP = {
-    "models/token_layout.py": "which text tokens are real, which keys a frame sees",
-    "models/rotary.py": "positions of a stage, worked out in float64 on the CPU",
-    "models/layers.py": "the frequencies of timesteps, once a process",
-}
-OUTSIDE_STEPS = {
-    "host/standalone/sampling.py": "noise and prompts on their way in, the finished clip on its way out",
-    "host/standalone/wires.py": "weights, pictures",
-    "samplers/noise.py": "noise is drawn on the CPU, so that a seed means the same clip on every device",
-    "samplers/pyramid.py": "is a stage finite: asked once a stage",
-    "models/latent_format.py": "the scale of latents",
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +23,6 @@ def found():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def strangers(notes, allowed):
-    return [note for note in notes if note.split()[-1].split(":")[0] not in allowed]
-
-
 def test_a_clip_is_the_same_on_any_device(found):
     """Latents, pictures and encoded pictures; a mixed device or a wrong generator would have raised."""
     latents, pictures, encoded = found["differences"]
@@ -49,7 +31,7 @@ def test_a_clip_is_the_same_on_any_device(found):
 
 def test_nothing_is_copied_or_waited_for_inside_a_stage(found):
     assert found["notes"]["other steps"] == {}
-    assert strangers(found["notes"]["first step"], IN_FIRST_STEP) == []
+    assert strangers(found["notes"]["first step"], FIRST_STEP) == []
     assert not any(note.startswith(("wait", "to host")) for note in found["notes"]["first step"])
 
 

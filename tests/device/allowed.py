@@ -1,0 +1,44 @@
+"""Every place at which the host may wait for a device, or copy to or from it, and why. Nothing else may.
+
+A copy to the device from ordinary memory makes the host wait too. `place` is a file of the project, or one line of it.
+"""
+
+from __future__ import annotations
+
+# In the first step of a stage, when small tables go to the device.
+FIRST_STEP = {
+    "models/token_layout.py": "which text tokens are real, which keys a frame sees",
+    "models/rotary.py": "positions of a stage, worked out in float64 on the CPU",
+    "models/layers.py": "the frequencies of timesteps, once a process",
+    "models/history_levels.py": "positions of the history of Helios, once a unit",
+}
+# Before, between and after stages and runs.
+OUTSIDE_STEPS = {
+    "host/standalone/sampling.py": "noise and prompts on their way in, the finished clip on its way out",
+    "host/standalone/any_model.py": "the same of the pyramid for models of one size",
+    "host/standalone/wires.py": "weights, pictures, prompts",
+    "samplers/noise.py": "noise is drawn on the CPU, so that a seed means the same clip on every device",
+    "samplers/pyramid.py": "is a stage finite: asked once a stage",
+    "samplers/solvers.py": "is the clip finite: asked once a run",
+    "samplers/noise_schedule.py": "the tables of a schedule, once a process",
+    "models/latent_format.py": "the scale of latents",
+    "models/text_features.py": "prompts that were encoded on the CPU",
+}
+# In a step of a training. What only copies towards the device could be hidden by pinned memory and is small.
+TRAINING = {
+    "training/batch.py": "the clips and texts of a batch, which lie in ordinary memory",
+    "training/objectives/pyramid.py": "random numbers are drawn on the CPU, so that a run is the same on every device",
+    "samplers/stages.py": "the noise levels of a stage, looked up by numbers that were drawn on the CPU",
+    "models/causal_vae.py": "noise of the VAE, drawn on the CPU",
+    "training/run/loop.py": "losses and the norm of the gradients are written at every step; weights to and from files",
+    "training/lora_trainer.py": "weights, once a run",
+    "training/vae_trainer.py": "the pictures of a batch",
+    "models/checkpoints.py": "weights on their way into a file",
+    "?": "weights that the test itself fetches",
+}
+EVERYWHERE = FIRST_STEP | OUTSIDE_STEPS | TRAINING
+
+
+def strangers(notes: list[str], allowed: dict[str, str]) -> list[str]:
+    """The notes, `what file:line`, of places that `allowed` does not name."""
+    return [note for note in notes if note.split()[-1].split(":")[0] not in allowed]

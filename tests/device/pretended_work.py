@@ -1,0 +1,278 @@
+"""All kinds of work on the pretended GPU and on the CPU, compared; prints one JSON object with what happened.
+
+Run by test_pretended_work.py in a process of its own, because the pretended device stays for good. Tiny models, random
+weights; every piece of work is done by graph blocks and answers tensors that must be the same on both devices.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS.parent / "benchmarks"), str(TESTS / "graph")]
+
+import _package  # noqa: F401, E402
+import torch  # noqa: E402
+from pretended_gpu import DEVICE, held, notes, pretend  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+WATCHED = ("flow", "LoRA")  # trainings that show clips on the way
+FAMILIES = {"pyramid": "Pyramid", "flow": "Flow", "diffusion": "Diffusion", "gan": "GAN"}
+
+
+class Bench:
+    """Tiny models in folders, and blocks that run on one device."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        from pyramid_video.host import use_host
+        from pyramid_video.host.standalone import sampling as standalone_sampling
+        from pyramid_video.host.standalone.host import StandaloneHost
+
+        self.folder = folder
+        self.host = StandaloneHost(folder / "models", folder / "input", folder / device[:3], device, silent=True)
+        standalone_sampling.free_memory = lambda device: 2**30
+        use_host(self.host)
+        self.vae = self.run("LoadVAE", vae_name="tiny_vae.safetensors")
+        self.clip = self.run("LoadTextEncoder", text_encoder_name="tiny_text.safetensors")
+
+    def run(self, block: str, /, **values):
+        from pyramid_video.runner.registry import node_classes
+
+        node = node_classes()[f"PyramidVideo{block}"]()
+        answer = getattr(node, node.FUNCTION)(**values)
+        return (answer["result"] if isinstance(answer, dict) else answer)[0]
+
+    def prompt(self, text: str):
+        return self.run("EncodePrompt", clip=self.clip, text=text, add_quality_words=False)
+
+    def wires(self, model) -> dict[str, object]:
+        return {"model": model, "positive": self.prompt("a ball"), "latent_image": latent(), "seed": 1}
+
+    def dataset(self):
+        return self.run("AnimationDataset", folder="animations", subjects="", size=64, frames=5, fps=8.0, split="train")
+
+    def settings(self, **values):
+        return self.run("TrainingSettings", **{"steps": 1, "batch": 4, "learning_rate": 1e-3, **values})
+
+
+def latent(frames: int = 2) -> dict[str, Tensor]:
+    return {"samples": torch.zeros(1, 8, frames, 8, 8)}
+
+
+def train(bench: Bench, family: str, trainee, name: str, **values):
+    common = {"dataset": bench.dataset(), "vae": bench.vae, "clip": bench.clip, "clips": 3}
+    inputs = {"trainee": trainee, "run_name": name, "settings": bench.settings(), **common}
+    if family in WATCHED:
+        inputs["validation"] = bench.run("Validation", prompts="a ball", every=1, steps=2)
+    return bench.run(f"Train{FAMILIES.get(family, family)}", **{**inputs, **values})
+
+
+def weights_of(trained) -> dict[str, Tensor]:
+    return {f"{m} {k}": v.cpu() for m, state in trained.run.averaged().items() for k, v in state.items()}
+
+
+def training(family: str) -> Callable[[Bench], dict[str, Tensor]]:
+    """Two steps, a validation and a file; the weights that came of it, and a clip of them."""
+
+    def work(bench: Bench) -> dict[str, Tensor]:
+        chosen = bench.run("LoadForTraining", model_name="tiny.safetensors", family=family)
+        trained = train(bench, family, chosen, f"mine_{family}")
+        model = bench.run("SaveTrained", run=trained, name=f"mine_{family}", precision="fp32")
+        return {**weights_of(trained), "clip": sampled(bench, family, model)}
+
+    return work
+
+
+def sampled(bench: Bench, family: str, model) -> Tensor:
+    block = {"flow": "FlowSampler", "diffusion": "DDIMSampler", "gan": "GANSampler", "pyramid": "Sampler"}[family]
+    few = {"flow": {"steps": 3, "cfg": 2.0}, "diffusion": {"steps": 3, "cfg": 2.0}}.get(family, {})
+    prompts = {} if family == "gan" else {"negative": bench.prompt("")}
+    if family == "pyramid":
+        few["stages"] = short_stages()
+    return bench.run(block, **bench.wires(model), **prompts, **few)["samples"]
+
+
+def short_stages():
+    from pyramid_video.samplers.stages import make_stages
+
+    return make_stages(first_steps=2, video_steps=2)
+
+
+def train_lora(bench: Bench) -> dict[str, Tensor]:
+    chosen = bench.run("LoadForTraining", model_name="tiny.safetensors", family="as it is")
+    return weights_of(train(bench, "LoRA", chosen, "lora", rank=2, alpha=2.0, targets="all"))
+
+
+def train_vae(bench: Bench) -> dict[str, Tensor]:
+    chosen = bench.run("VAETrainee", vae_name="tiny_vae.safetensors", decoder_only=False)
+    plan = bench.settings(batch=1)
+    wired = {"dataset": bench.dataset(), "clips": 3, "frames": 5, "judge_from": 1, "pictures_every": 1}
+    return weights_of(bench.run("TrainVAE", trainee=chosen, run_name="vae", settings=plan, **wired))
+
+
+def vae(bench: Bench) -> dict[str, Tensor]:
+    """Both ways: whole, in chunks, in tiles."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(9, 64, 64, 3, generator=generator)
+    samples = bench.host.encode(bench.vae, pictures)
+    plans = {"whole": (None, None), "chunks": (1, None), "tiles": (1, 32)}
+    decoded = {name: bench.host.decode(bench.vae, samples, *plan) for name, plan in plans.items()}
+    return {"latent": samples, **decoded}
+
+
+def any_model(bench: Bench) -> dict[str, Tensor]:
+    """The pyramid for models of one size, with a flow."""
+    from pyramid_video.models import checkpoints
+    from pyramid_video.models.families import ModelFamily
+
+    source = bench.folder / "models" / "diffusion_models" / "tiny.safetensors"
+    info = checkpoints.inspect(source)
+    state = checkpoints.load_state_dict(info, dtype=torch.float32)
+    family = {"family": ModelFamily("flow").to_dict()}
+    checkpoints.save(source.with_name("one.safetensors"), state, info.kind, info.config, info.latent_format, family)
+    model = bench.run("LoadModel", model_name="one.safetensors", weight_dtype="default")
+    stages = bench.run("AnyStages", levels="1")
+    wires = {**bench.wires(model), "negative": bench.prompt(""), "stages": stages, "steps": 4, "cfg": 2.0}
+    return {"clip": bench.run("AnySampler", **wires)["samples"]}
+
+
+def helios(bench: Bench) -> dict[str, Tensor]:
+    """Two units of a tiny Helios, with guidance."""
+    from pyramid_video.models import checkpoints
+    from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
+    from pyramid_video.models.latent_format import WAN
+
+    sizes = {"num_attention_heads": 1, "attention_head_dim": 128, "text_dim": 24, "ffn_dim": 64, "num_layers": 1}
+    config, generator = HeliosConfig.from_dict(sizes), torch.Generator().manual_seed(0)
+    state = HeliosTransformer(config).state_dict()
+    state = {key: 0.1 * torch.randn(value.shape, generator=generator) for key, value in state.items()}
+    file = bench.folder / "models" / "diffusion_models" / "helios_mid.safetensors"
+    checkpoints.save(file, state, "helios", config, WAN, {"family": {"variant": "mid"}})
+    model = bench.run("LoadModel", model_name=file.name, weight_dtype="default")
+    prompts = [[[torch.randn(1, n, 24, generator=generator), {}]] for n in (3, 5)]
+    stages = bench.run("Stages", made_for="Helios", first_steps=2, video_steps=2)
+    empty = {"samples": torch.zeros(1, 16, 18, 8, 8)}
+    wires = {"model": model, "positive": prompts[0], "negative": prompts[1], "latent_image": empty, "seed": 1}
+    return {"clip": bench.run("Sampler", **wires, stages=stages)["samples"]}
+
+
+def prompts(bench: Bench) -> dict[str, Tensor]:
+    tokens, extra = bench.prompt("a ball in the snow")[0]
+    return {"tokens": tokens, "pooled": extra["pooled_output"]}
+
+
+WORK: dict[str, Callable[[Bench], dict[str, Tensor]]] = {
+    "prompts": prompts,
+    "vae": vae,
+    "any model": any_model,
+    "helios": helios,
+    **{f"train {family}": training(family) for family in FAMILIES},
+    "train lora": train_lora,
+    "train vae": train_vae,
+}
+
+
+class Steps:
+    """Watches the calls of networks: what is noted from one call to the end of the next one of the same stage."""
+
+    def __init__(self) -> None:
+        from pyramid_video.host.standalone.wires import Model
+
+        self.inside: set[str] = set()
+        self.last: object = None
+        self.timestep = 0.0
+        self.seen: dict[tuple[str, str], int] = {}
+        ask = Model.velocity
+
+        def watched(model, x, timestep, history, text, *rest):
+            place, at = (x.shape, len(text.tokens), shapes_of(history)), float(held(timestep).flatten()[0])
+            same_stage = place == self.last and at < self.timestep
+            if not same_stage:
+                self.seen = dict(notes)
+            answer = ask(model, x, timestep, history, text, *rest)
+            if same_stage:
+                new = {note for note, count in notes.items() if count > self.seen.get(note, 0)}
+                self.inside |= {f"{what} {where}" for what, where in new}
+            self.last, self.timestep, self.seen = place, at, dict(notes)
+            return answer
+
+        Model.velocity = watched
+
+    def begin(self) -> None:
+        self.inside, self.last = set(), None
+
+
+def shapes_of(history) -> tuple:
+    """What tells one history from another: shapes of clips, or the frames of the levels of Helios."""
+    if hasattr(history, "levels"):
+        return tuple(level.frames for _, level, _ in history.levels)
+    return tuple(clip.shape for clip in history or ())
+
+
+def on_device(work: Callable[[Bench], dict[str, Tensor]], folder: Path, device: str):
+    """What `work` answers, or how it failed; the device's notes are then of this work alone."""
+    notes.clear()
+    try:
+        return work(Bench(folder, device)), None
+    except Exception:
+        return {}, traceback.format_exc()
+
+
+def faults() -> dict[str, list[str]]:
+    """What must raise, and what must be noted."""
+    device, said = torch.zeros(2, device=DEVICE), []
+    for wrong in (
+        lambda: device + torch.zeros(2),
+        lambda: torch.randn(2, device=DEVICE, generator=torch.Generator()),
+    ):
+        try:
+            wrong()
+        except RuntimeError as error:
+            said.append(str(error))
+    notes.clear()
+    for noted in (device.sum().item, device.double, device.cpu, lambda: torch.zeros(2).to(DEVICE), device.nonzero):
+        noted()
+    device.double().add_(1)
+    return {"raised": said, "noted": sorted({what for what, _ in notes})}
+
+
+def main(only: str = "") -> None:
+    from accelerate import Accelerator, PartialState
+    from tiny_models import make_animations, make_models
+
+    found, pretended = {}, pretend()  # before the first backward, which makes a queue for each device that is known
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_models(folder / "models")
+        (folder / "input").mkdir()
+        make_animations(folder / "input")
+        chosen = {name: work for name, work in WORK.items() if only in name}
+        plain = {name: on_device(work, folder, "cpu") for name, work in chosen.items()}
+        PartialState._reset_state()
+        steps = Steps()
+        Accelerator.device = property(lambda self: torch.device(DEVICE))
+        with pretended:
+            for name, work in chosen.items():
+                expected, failed = plain[name]
+                steps.begin()
+                made, wrong = on_device(work, folder, DEVICE)
+                far = {
+                    key: float((made[key].detach().cpu().float() - expected[key].float()).abs().max()) for key in made
+                }
+                found[name] = {
+                    "failed": failed or wrong,
+                    "differences": far,
+                    "notes": [f"{what} {where}" for what, where in notes],
+                    "inside": sorted(steps.inside),
+                }
+            raised_and_noted = faults()
+    print(json.dumps({"work": found, "faults": raised_and_noted}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
