@@ -57,6 +57,7 @@ class CheckpointInfo:
 
     def shape(self, key: str) -> tuple[int, ...]:
         """What the file says of the shape of a parameter."""
+        assert self.weights is not None  # official text encoders have no keys
         return full_shape(key, self.weights.tensors[self.keys[key]].shape, self.quantised)
 
     @property

@@ -184,7 +184,7 @@ def header_settings(path: Path, keys: Mapping[str, str], weights: WeightFiles) -
     from safetensors import safe_open
 
     own = {name.removesuffix(".weight"): key.removesuffix(".weight") for key, name in keys.items()}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for file in weights.files:
         if file.suffix not in SAFETENSORS:
             continue
