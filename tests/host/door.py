@@ -24,6 +24,7 @@ import door_lora
 import door_memory
 import door_prompts
 import door_quantised
+import door_services
 import door_text
 import door_training
 import door_vae
@@ -275,6 +276,7 @@ PARTS = (
     door_memory,
     door_prompts,
     door_quantised,
+    door_services,
     door_text,
     door_training,
     door_vae,

@@ -32,7 +32,7 @@ def question(door):
     )
 
 
-def answer(door, patcher, asked):
+def answer(door, patcher, asked, options=()):
     """The velocity as the host gets it: prompts through `extra_conds`, the past in `transformer_options`."""
     import comfy.model_management
 
@@ -42,8 +42,8 @@ def answer(door, patcher, asked):
     text = conds[0].process_cond(batch_size=1).concat([conds[1].process_cond(batch_size=1)])
     pyramid = {"timestep": door.torch.tensor([asked.timestep]), "history": asked.memory}
     sigma = door.torch.full((ROWS,), 0.5)
-    options = {"transformer_options": {"pyramid": pyramid}}
-    clean = model.apply_model(asked.x, sigma, text=text, **options)
+    chosen = {"pyramid": pyramid, **dict(options)}
+    clean = model.apply_model(asked.x, sigma, text=text, transformer_options=chosen)
     return (asked.x - clean) / 0.5
 
 

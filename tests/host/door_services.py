@@ -1,0 +1,99 @@
+"""Checks of the host's newer services reaching our models: its own patcher class, and attention that is chosen."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from door_helios import answer, load, question
+from door_memory import OFFICIAL
+from door_tools import same
+
+
+def check_host_services_patch_our_models_with_the_class_of_core(door):
+    """A host that streams weights puts its own class in this place, and casts weights to the types that are noted."""
+    import comfy.model_patcher as patching
+    from pyramid_video.models.quantising import quantise
+
+    if not hasattr(patching, "CoreModelPatcher"):
+        return
+
+    class Streaming(patching.ModelPatcher):
+        pass
+
+    plain = door.path["diffusion_models"]
+    small = quantise(plain, plain.with_name("services.safetensors"))
+    with mock.patch.object(patching, "CoreModelPatcher", Streaming):
+        models = [door.host.load_model(file, dtype) for file, dtype in ((plain, "fp8_e4m3fn"), (small, "default"))]
+        models += [load(door, "default"), load(door, "fp8_e4m3fn"), door.host.load_vae(door.path["vae"]).patcher]
+    for model in models:
+        assert isinstance(model, Streaming)
+        network = getattr(model.model, "diffusion_model", model.model)
+        for name, layer in network.named_modules():
+            for key, parameter in layer.named_parameters(recurse=False):
+                noted = getattr(layer, f"{key}_comfy_model_dtype", parameter.dtype)
+                assert noted == parameter.dtype, (type(network).__name__, name, key, noted, parameter.dtype)
+
+
+def check_host_services_reach_every_attention_call(door):
+    """What another pack or core's own block chooses for a model is asked for all of them, and for nothing else."""
+    for name, ask in attention_questions(door):
+        chosen = Chosen(door)
+        plain = ask({})
+        with chosen:
+            made = ask({"optimized_attention_override": chosen.override})
+        assert chosen.calls and not chosen.others, (name, chosen.calls, chosen.others)
+        same(door, made, plain, 1e-4 * plain.abs().max().item())
+
+
+class Chosen:
+    """An attention that asks the host's; while entered, counts calls of torch's own that did not come through it."""
+
+    def __init__(self, door) -> None:
+        import torch.nn.functional as functional
+        from torch.overrides import TorchFunctionMode
+
+        chosen = self
+
+        class Watch(TorchFunctionMode):
+            def __torch_function__(self, function, types, args=(), kwargs=None):
+                if function is functional.scaled_dot_product_attention and not chosen.inside:
+                    chosen.others += 1
+                return function(*args, **(kwargs or {}))
+
+        self.calls = self.others = 0
+        self.inside, self.watch = False, Watch()
+
+    def __enter__(self):
+        return self.watch.__enter__()
+
+    def __exit__(self, *error):
+        return self.watch.__exit__(*error)
+
+    def override(self, function, *args, **kwargs):
+        self.calls += 1
+        self.inside = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.inside = False
+
+
+def attention_questions(door):
+    """Each network of ours, and something to ask it with other options of its transformer."""
+
+    def pyramid(patcher, prompt):
+        def ask(options):
+            patched = patcher.clone()
+            patched.model_options["transformer_options"] = {**patched.model_options["transformer_options"], **options}
+            latent = {"samples": door.torch.zeros(1, door.host.model_info(patcher).latent_channels, 2, 8, 8)}
+            return door.sample(patched, positive=prompt, negative=prompt, latent=latent)
+
+        return ask
+
+    yield "tiny", pyramid(door.model, door.positive)
+    for kind, part in OFFICIAL.items():
+        top = door.official / f"pyramid-flow-{kind}"
+        prompt = door.host.encode_prompt(door.host.load_text_encoder(top), "a tiger")
+        yield kind, pyramid(door.host.load_model(top / part, "fp32"), prompt)
+    helios = load(door)
+    yield "helios", lambda options: answer(door, helios, question(door), options)
