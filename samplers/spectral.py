@@ -200,8 +200,3 @@ def jump_up(state: Tensor, noise: Tensor, level: float, size: Size, scaling: Noi
     ours = resample(noise, size)
     grown = level * ours + resample(state - level * resample(ours, here), size)
     return scaling.gain(level, ratio_of(here, size)) * grown
-
-
-def noised_picture(data: Tensor, noise: Tensor, level: float, scaling: NoiseScaling = FLOW) -> Tensor:
-    """A clean picture of any size as a state of the size of `noise`, at `level`: what finishes a given clip."""
-    return scaling.mixed(resample_picture(data, size_of(noise)), noise, level)

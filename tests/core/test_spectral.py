@@ -18,7 +18,6 @@ from pyramid_video.samplers.spectral import (
     dct,
     dct_matrix,
     jump_up,
-    noised_picture,
     plan_segments,
     play,
     ratio_of,
@@ -63,7 +62,7 @@ def test_a_state_stays_what_it_is_through_any_ladder(scaling, start, grown, leve
     for below, above in pairwise(sizes):
         state = jump_up(state, noise, level, above, scaling)
         level = scaling.level_after(level, ratio_of(below, above))
-    wanted = noised_picture(data, noise, level, scaling)
+    wanted = scaling.mixed(resample_picture(data, sizes[-1]), noise, level)
     torch.testing.assert_close(state, wanted, rtol=1e-9, atol=1e-9)
 
 
