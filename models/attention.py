@@ -23,7 +23,7 @@ class ForwardPlan:
     layout: TokenLayout
     image_layout: TokenLayout  # for queries of the image alone
     rotation: Tensor | None  # table of `rotary`, for all tokens; None: no rotation
-    places: Tensor | None  # (tokens, width), added to the embedded patches; None: nothing is added
+    pos_embed: Tensor | None  # (tokens, width), added to the embedded patches; None: nothing is added
     text_order: Tensor | None  # of `token_layout.text_order`
     frequencies: Tensor  # of `layers.timestep_frequencies`
     attention: Attention
@@ -45,7 +45,7 @@ class ForwardPlan:
         sizes: list[tuple[Tensor | None, tuple[int, ...]]] = [
             (past, (1,)),
             (self.rotation, (1,)),
-            (self.places, (0,)),
+            (self.pos_embed, (0,)),
             (kept.past, (3,)),
             (kept.fresh, (3,)),
         ]

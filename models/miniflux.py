@@ -104,7 +104,7 @@ class MiniFluxTransformer(PyramidTransformer):
         )
         self.number_layers()
 
-    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
+    def embed(self, tokens: Tensor, pos_embed: Tensor | None) -> Tensor:
         return self.x_embedder(tokens)
 
     def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:

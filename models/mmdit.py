@@ -1,8 +1,8 @@
 """The Pyramid Flow SD3 transformer: the velocity of the last clip, given the clips before it and a text.
 
 Jin et al. 2024 (arXiv 2410.05954) with the blocks of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206):
-double-stream throughout, a fixed table for places, rotation for time. State-dict keys are those of the official
-checkpoints.
+double-stream throughout, a fixed table of positions in space, rotation in time. State-dict keys are those of the
+official checkpoints.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class MMDiTConfig(TransformerConfig):
     num_attention_heads: int = 24
     caption_projection_dim: int = 1536  # the width again
     pooled_projection_dim: int = 2048
-    sample_size: int = 128  # with pos_embed_max_size: how far apart neighbouring places are
-    pos_embed_max_size: int = 192  # edge of the table of places, in patches
+    sample_size: int = 128  # with pos_embed_max_size: how far apart neighbouring positions are
+    pos_embed_max_size: int = 192  # edge of the table of positions, in patches
     patch_size: int = PATCH
     qk_norm: str = "rms_norm"
     pos_embed_type: str = "sincos"
@@ -71,8 +71,8 @@ class MMDiTConfig(TransformerConfig):
         return self.in_channels
 
 
-def place_table(size: int, step: float, width: int) -> Tensor:
-    """Return `(1, size^2, width)` sines and cosines, half for the column, half for the row; places are `step` apart."""
+def sincos_table(size: int, step: float, width: int) -> Tensor:
+    """Return `(1, size^2, width)` sines and cosines, half for the column, half for the row, `step` apart."""
     angles = (torch.arange(size, dtype=torch.float64) * step)[:, None] / wavelengths(width // 2)
     line = torch.cat((angles.sin(), angles.cos()), dim=1).float()
     columns = line.expand(size, size, width // 2)
@@ -94,11 +94,11 @@ class PatchEmbedding(nn.Module):
             table = torch.empty(1, self.size**2, config.width, device="meta", dtype=dtype)
         else:
             step = config.sample_size / PATCH / config.pos_embed_max_size
-            table = place_table(self.size, step, config.width).to(device, dtype)
+            table = sincos_table(self.size, step, config.width).to(device, dtype)
         self.register_buffer("pos_embed", table)
-        self.last_places: tuple[object, Tensor] = None, torch.empty(0)
+        self.last_crop: tuple[object, Tensor] = None, torch.empty(0)
 
-    def places(self, rows: int, columns: int) -> Tensor:
+    def centre(self, rows: int, columns: int) -> Tensor:
         """Return the centre `(1, width, rows, columns)` of the table."""
         if max(rows, columns) > self.size:
             raise ValueError(
@@ -109,29 +109,29 @@ class PatchEmbedding(nn.Module):
         table = self.pos_embed.view(1, self.size, self.size, -1)
         return table[:, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
 
-    def places_of(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+    def crop_of(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
         """Return `(tokens, width)` of all clips, on the device and in the type of `like`; the last one is kept."""
         table = self.pos_embed
         version = None if table.is_inference() else table._version
         key = grids, like.device, like.dtype, id(table), version
-        if self.last_places[0] != key:
+        if self.last_crop[0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                self.last_places = key, self.make_places(grids, like)
-        return self.last_places[1]
+                self.last_crop = key, self.make_crop(grids, like)
+        return self.last_crop[1]
 
-    def make_places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+    def make_crop(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
         tables = {}
         for _, *size in grids:
-            table = self.places(*(grids[-1][1:] if self.stretch else size)).to(like.device)
+            table = self.centre(*(grids[-1][1:] if self.stretch else size)).to(like.device)
             if list(table.shape[-2:]) != size:
                 table = F.interpolate(table.float(), size=size, mode="bilinear", align_corners=False)
             tables[tuple(size)] = table.to(like.dtype).flatten(2)[0].T
         return torch.cat([tables[rows, columns] for frames, rows, columns in grids for _ in range(frames)])
 
-    def forward(self, tokens: Tensor, places: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, crop: Tensor) -> Tensor:
         """Embed patches `(b, n, 4c)`: the convolution sees them side by side, as one strip."""
         strip = rearrange(tokens, "b n (p q c) -> b c p (n q)", p=PATCH, q=PATCH)
-        return self.proj(strip).squeeze(2).transpose(1, 2) + places
+        return self.proj(strip).squeeze(2).transpose(1, 2) + crop
 
 
 class MMDiTTransformer(PyramidTransformer):
@@ -159,11 +159,11 @@ class MMDiTTransformer(PyramidTransformer):
         )
         self.number_layers()
 
-    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
-        return self.pos_embed(tokens, places)
+    def embed(self, tokens: Tensor, pos_embed: Tensor | None) -> Tensor:
+        return self.pos_embed(tokens, pos_embed)
 
-    def places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
-        return self.pos_embed.places_of(grids, like)
+    def position_embedding(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor:
+        return self.pos_embed.crop_of(grids, like)
 
     def rotation(self, text_tokens: int, grids: tuple[Grid, ...], device: torch.device) -> Tensor | None:
         return super().rotation(text_tokens, grids, device) if self.config.add_temp_pos_embed else None

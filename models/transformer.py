@@ -193,7 +193,7 @@ class PyramidTransformer(nn.Module):
             layout=token_layout(form, padding, ends, first, settled, device),
             image_layout=token_layout(form, padding, ends, max(first, text_tokens), settled, device),
             rotation=self.rotation(text_tokens, grids, device),
-            places=self.places(grids, like),
+            pos_embed=self.position_embedding(grids, like),
             text_order=order,
             frequencies=timestep_frequencies(device),
             attention=attention,
@@ -208,7 +208,7 @@ class PyramidTransformer(nn.Module):
         if plan.text_order is not None:
             text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
         known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
-        x = self.embed(tokens[:, known:].contiguous(), None if plan.places is None else plan.places[known:])
+        x = self.embed(tokens[:, known:].contiguous(), None if plan.pos_embed is None else plan.pos_embed[known:])
         with_text = plan.kept is None or not plan.kept.tokens
         x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
         last = grid[0] * grid[1] * grid[2]
@@ -224,7 +224,7 @@ class PyramidTransformer(nn.Module):
             kept[CONDITIONING] = (F.silu(self.time_text_embed(timestep, pooled, plan.frequencies)),)
         return kept[CONDITIONING][0]
 
-    def embed(self, tokens: Tensor, places: Tensor | None) -> Tensor:
+    def embed(self, tokens: Tensor, pos_embed: Tensor | None) -> Tensor:
         """Turn patches `(b, n, 4c)` of all clips into tokens `(b, n, width)`."""
         raise NotImplementedError
 
@@ -239,7 +239,7 @@ class PyramidTransformer(nn.Module):
         """Return the table that queries and keys turn by, None for no rotation."""
         return rotation_table(text_tokens, grids, self.rotary_sizes, self.config.interp_condition_pos, device)
 
-    def places(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor | None:
+    def position_embedding(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor | None:
         """Return `(tokens, width)` in the type of `like` that tells where patches are, None where rotation does."""
         return None
 

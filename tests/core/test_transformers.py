@@ -14,7 +14,7 @@ from pyramid_video.models import attention, attention_forms, transformer
 from pyramid_video.models.cached_tokens import CachedTokens
 from pyramid_video.models.layers import timestep_frequencies, unpatchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer, init_weights
-from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer, place_table
+from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer, sincos_table
 from pyramid_video.models.rotary import grid_positions, rotate, rotation_table, two_kernels
 from safetensors.torch import load_file
 from torch import nn
@@ -367,7 +367,7 @@ def test_table_of_places_is_that_of_the_checkpoints(reference):
     config = MMDiTConfig.from_dict(json.loads((reference / "weights_mmdit.json").read_text())["config"])
     recorded = load_file(reference / "weights_mmdit.safetensors")["weights.pos_embed.pos_embed"]
     step = config.sample_size / 2 / config.pos_embed_max_size
-    torch.testing.assert_close(place_table(config.pos_embed_max_size, step, config.width), recorded, rtol=0, atol=1e-6)
+    torch.testing.assert_close(sincos_table(config.pos_embed_max_size, step, config.width), recorded, rtol=0, atol=1e-6)
 
 
 def test_sd3_without_time_rotation_knows_no_order():
