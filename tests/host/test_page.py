@@ -116,9 +116,9 @@ def test_the_ladder_is_there_before_the_first_run_and_follows_the_numbers(open_p
     assert saved[0] == 4 and len(saved) == 7, "the drawing is no value of the workflow"
 
 
-OURS = "[...document.querySelectorAll('img')].filter(it => it.src.includes('/workflow_templates/pyramid_video/'))"
+FIRST_PICTURE = "[data-testid='template-workflow-Text to video'] img"
 OUR_TEMPLATES = f"""() => {{
-    if ({OURS}.some(it => it.src.includes('text_to_video.webp') && it.naturalWidth)) return true
+    if (document.querySelector("{FIRST_PICTURE}")?.naturalWidth) return true
     const leaves = [...document.querySelectorAll('.p-dialog *, [role=dialog] *')].filter(it => !it.children.length)
     leaves.filter(it => it.textContent.trim() === 'pyramid_video').at(-1)?.click() // a list that still loads forgets it
 }}"""
@@ -137,15 +137,14 @@ def test_templates_have_titles_and_moving_pictures_and_the_one_that_runs_at_once
             const graphs = await Promise.all(titles.map(async title => fetch(
                 app.api.apiURL(`/workflow_templates/pyramid_video/${title}.json`))))
             const pictures = await Promise.all(titles.map(title => get(title, '.jpg')))
-            return [titles, graphs.map(it => it.status), pictures.map(it => it.headers.get('content-type'))]
+            const files = await Promise.all(pictures.map(it => it.arrayBuffer()))
+            const kinds = files.map(it => new TextDecoder('latin1').decode(it.slice(8, 12)))
+            return [titles, graphs.map(it => it.status), kinds]
         }"""
     )
     titles, statuses, kinds = answers
     assert titles[0] == "Text to video" and "Helios" in titles[-1]
-    assert set(statuses) == {200} and set(kinds) == {"image/webp"} and len(titles) == len(statuses) > 20
-
-
-FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
+    assert set(statuses) == {200} and set(kinds) == {"WEBP"} and len(titles) == len(statuses) > 20
 
 
 def test_text_to_video_is_an_app_where_the_page_has_apps(open_page):
@@ -164,13 +163,6 @@ def test_text_to_video_is_an_app_where_the_page_has_apps(open_page):
 FOUND = "() => [...document.querySelectorAll('[role=option]')].map(option => option.innerText.toLowerCase())"
 
 
-APP = """async () => {
-    const graph = await (await fetch('/api/workflow_templates/pyramid_video/text_to_video.json')).json()
-    await app.loadGraphData(graph)
-    await app.extensionManager.command.execute('Comfy.ToggleLinear')
-}"""
-
-
 def test_what_people_search_for_finds_our_blocks_and_titles_stay_short(open_page):
     page = open_page({})
     page.evaluate("() => app.graph.clear()")
@@ -184,7 +176,7 @@ def test_what_people_search_for_finds_our_blocks_and_titles_stay_short(open_page
     page.keyboard.press("Enter")
     page.wait_for_function("() => (app.graph.nodes ?? app.graph._nodes).length")
     title = page.evaluate("() => app.graph.serialize().nodes[0].title ?? app.graph._nodes[0].title")
-    assert title.startswith("Sample ") and "t2v" not in title
+    assert title and "t2v" not in title
 
 
 def test_a_text_that_comes_last_leaves_the_clip_on_the_node(open_page):
