@@ -70,7 +70,7 @@ class TrainLoRA(Trainer):
         """Any family that `objective_of` knows; `start_lora_run` refuses the others."""
 
     def plan(self):
-        from ..training.run.loop import TrainSettings
+        from ..training.run.train_settings import TrainSettings
         from ..training.trainer import TrainingPlan
 
         return TrainingPlan(TrainSettings(500, 1e-3), batch_size=4)

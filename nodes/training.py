@@ -145,7 +145,7 @@ class TrainingSettings(Block):
         gradient_checkpointing,
         run_seed,
     ):
-        from ..training.run.loop import TrainSettings
+        from ..training.run.train_settings import TrainSettings
         from ..training.trainer import TrainingPlan
 
         settings = TrainSettings(

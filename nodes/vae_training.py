@@ -111,9 +111,9 @@ class TrainVAE(NamesRun):
 
         from ..training.data.video_pool import VideoPieces, draw_pool
         from ..training.objectives.vae import VAEObjective
-        from ..training.run.loop import TrainSettings
         from ..training.run.run_description import earlier_description
         from ..training.run.run_lock import run_lock
+        from ..training.run.train_settings import TrainSettings
         from ..training.trainer import TrainingPlan
         from ..training.vae_trainer import start_vae_run, train_vae
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,11 +29,12 @@ class FlowStep:
     sigma: float  # share of noise, 1 -> 0
 
 
+Level = TypeVar("Level", float, Tensor)
 Velocity = Callable[[Tensor, FlowStep], Tensor]  # (x, info) -> velocity of the same shape
 Callback = Callable[[FlowStep, Tensor], None]  # (info, estimate of the clean clip); may raise to stop
 
 
-def shift_sigma(sigma: float, shift: float) -> float:
+def shift_sigma(sigma: Level, shift: float) -> Level:
     """Move a noise level towards 1 for `shift` above 1 (Esser et al. 2024, arXiv 2403.03206, section 5.3.2)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 

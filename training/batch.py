@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.text_features import TextFeatures
 
-Networks = Mapping[str, nn.Module]  # "transformer", of a GAN also "discriminator"; "vae" where a VAE is trained
+Networks = Mapping[str, Any]  # modules: "transformer", of a GAN also "discriminator"; "vae" where a VAE is trained
 Losses = Mapping[str, Tensor]  # "loss" is minimised, the others are watched
 Learned = TypeVar("Learned", contravariant=True)
 

@@ -19,6 +19,8 @@ def fit_block_shortcut(vae: CausalVideoVAE, videos: Tensor, generator: torch.Gen
     of latents (orthogonal Procrustes problem, Schoenemann 1966).
     """
     encode, decode = vae.encoder_shortcut, vae.decoder_shortcut
+    if encode is None or decode is None:
+        raise ValueError("this VAE has no shortcut of blocks (`block_shortcut`) that could be set")
     block, channels = encode.block, vae.config.latent_channels
     blocks = sample_rows(block.cut(videos[:, :, 1:]), generator)
     mean, into, out = principal_components(blocks, channels)

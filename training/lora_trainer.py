@@ -16,8 +16,8 @@ from ..models.latent_format import LatentFormat
 from ..models.lora import LoRA, LoRASettings, Part, lora_state, merge_lora, save_lora
 from .batch import Networks
 from .model_source import ModelSource, prepare
-from .run.loop import TrainingRun, TrainSettings
-from .run.run_description import earlier_description, write_description
+from .run.loop import TrainingRun, open_run
+from .run.train_settings import TrainSettings
 from .trainer import TrainingData
 
 
@@ -29,7 +29,7 @@ class TrainedLoRA:
     kind: str
     config: Any
     family: ModelFamily
-    latent_format: LatentFormat
+    latent_format: LatentFormat | None  # of the model; every model from a file that is trained has one
     base: nn.Module  # with the LoRA attached
 
     @property
@@ -80,12 +80,8 @@ def start_lora_run(
         "seed": settings.seed,
         "data": data.key,
     }
-    earlier_description(folder, description)
     base = model.modules["transformer"]
     adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
-    run = TrainingRun({"lora": adapter}, settings, folder)
+    run = open_run({"lora": adapter}, settings, folder, description)
     base.to(run.device)
-    run.resume()
-    if run.is_main:
-        write_description(folder, description)
     return TrainedLoRA(run, model.kind, model.config, own, model.latent_format, base)

@@ -74,8 +74,9 @@ def prepare(source: ModelSource, channels: int, text_width: int, pooled_width: i
         network.load_state_dict(state)
     modules: dict[str, nn.Module] = {"transformer": network.train()}
     if source.family.name == "gan":
-        modules["discriminator"] = VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)
-        init_discriminator(modules["discriminator"], torch.Generator().manual_seed(seed + 4))
+        discriminator = VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)
+        init_discriminator(discriminator, torch.Generator().manual_seed(seed + 4))
+        modules["discriminator"] = discriminator
     return TrainableModel(modules, kind, config, latent_format)
 
 

@@ -17,8 +17,9 @@ from .batch import Batch, Losses, Networks, Objective
 from .model_source import ModelSource, prepare
 from .objectives.gan import BETAS
 from .presets import TEXT_DROPOUT
-from .run.loop import OnStep, TrainingRun, TrainSettings
-from .run.run_description import DESCRIPTION, earlier_description, earlier_format, write_description
+from .run.loop import OnStep, TrainingRun, open_run
+from .run.run_description import DESCRIPTION, earlier_description, earlier_format
+from .run.train_settings import TrainSettings
 
 
 class TrainingData(Protocol):
@@ -111,13 +112,9 @@ def start_run(source: ModelSource, data: TrainingData, folder: Path, settings: T
         known = earlier_description(folder, description).get("latent_format")
         latent_format = earlier_format(folder / DESCRIPTION, known) if known else data.measure_format()
     description["latent_format"] = latent_format.to_dict()
-    earlier_description(folder, description)
     if source.family.name == "gan":
         settings = replace(settings, betas=BETAS)
-    run = TrainingRun(model.modules, settings, folder)
-    run.resume()
-    if run.is_main:
-        write_description(folder, description)
+    run = open_run(model.modules, settings, folder, description)
     return TrainedModel(run, model.kind, model.config, source.family, latent_format)
 
 

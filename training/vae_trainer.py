@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,9 @@ from .block_fit import fit_block_shortcut
 from .data.video_pool import Pool, VideoPieces, from_bytes
 from .objectives.vae import VAEObjective
 from .presets import ENCODING, FITTED_CLIPS, VAE_SIZES
-from .run.loop import OnStep, TrainingRun, TrainSettings, run_exists
-from .run.run_description import earlier_description, write_description
+from .run.loop import OnStep, TrainingRun, open_run
+from .run.run_state import run_exists
+from .run.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,18 @@ def start_vae_run(
     if source.weights is None:
         vae = new_vae(CausalVAEConfig.from_dict(VAE_SIZES[source.size]), settings.seed)
     else:
-        vae, _ = checkpoints.load(source.weights, ["causal_vae"], dtype=torch.float32)
+        vae = cast(CausalVideoVAE, checkpoints.load(source.weights, ["causal_vae"], dtype=torch.float32)[0])
     check_pieces(vae.config, pieces)
     if source.weights is None and vae.config.block_shortcut and not run_exists(folder):
         fit_to_pool(vae, pieces.pool, torch.Generator().manual_seed(settings.seed + 1))
     modules = vae_modules(vae.train(), source.decoder_only, discriminator, settings.seed)
-    if discriminator:
+    if isinstance(new := modules.get("discriminator"), FrameDiscriminator):
         for clips in pieces.pool:  # now, not at the step from which on it learns
-            modules["discriminator"].check_size(*clips.shape[3:])
+            new.check_size(*clips.shape[3:])
     config = vae.config.to_dict()
     description = {"kind": "causal_vae", "config": config, "seed": settings.seed}
     description |= {"discriminator": discriminator, "data": data_key}
-    earlier_description(folder, description)
-    run = TrainingRun(modules, settings, folder)
-    run.resume()
-    if run.is_main:
-        write_description(folder, description)
-    return TrainedVAE(run, vae.config)
+    return TrainedVAE(open_run(modules, settings, folder, description), vae.config)
 
 
 def new_vae(config: CausalVAEConfig, seed: int) -> CausalVideoVAE:
@@ -111,8 +107,8 @@ def vae_modules(vae: CausalVideoVAE, decoder_only: bool, discriminator: bool, se
         parameter.requires_grad_(not (decoder_only and name.startswith(ENCODING)))
     modules: dict[str, nn.Module] = {"vae": vae}
     if discriminator:
-        modules["discriminator"] = FrameDiscriminator()
-        init_discriminator(modules["discriminator"], torch.Generator().manual_seed(seed + 2))
+        modules["discriminator"] = new = FrameDiscriminator()
+        init_discriminator(new, torch.Generator().manual_seed(seed + 2))
     return modules
 
 

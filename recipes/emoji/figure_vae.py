@@ -18,7 +18,8 @@ from ...models.causal_vae_config import CausalVAEConfig
 from ...training.data.datasets import AnimationDataset
 from ...training.data.video_pool import draw_pool
 from ...training.objectives.vae import VAEObjective
-from ...training.run.loop import OnStep, TrainSettings
+from ...training.run.loop import OnStep
+from ...training.run.train_settings import TrainSettings
 from ...training.vae_trainer import TrainedVAE, new_vae, train_vae
 from .figure_crops import FigureCrops
 from .recipe import RECIPES, Recipe

@@ -20,7 +20,9 @@ from ...training.objectives.diffusion import DiffusionObjective
 from ...training.objectives.flow import FlowObjective
 from ...training.objectives.gan import GANObjective
 from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
-from ...training.run.loop import OnStep, TrainingRun, TrainSettings, run_exists
+from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.run_state import run_exists
+from ...training.run.train_settings import TrainSettings
 from ...training.trainer import TrainedModel, train
 from . import small_pyramid
 from .latents import cached_latents

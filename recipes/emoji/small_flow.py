@@ -21,7 +21,8 @@ from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.flow import FlowObjective
 from ...training.presets import TEXT_DROPOUT
-from ...training.run.loop import OnStep, TrainingRun, TrainSettings
+from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.train_settings import TrainSettings
 from ...training.trainer import train
 from .latents import cached_latents, encode_clips
 from .recipe import RECIPES, Recipe

@@ -9,7 +9,8 @@ from typing import Any
 
 from ...models.causal_vae import CausalVideoVAE
 from ...training.data.datasets import AnimationDataset
-from ...training.run.loop import OnStep, TrainingRun, TrainSettings
+from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.train_settings import TrainSettings
 from . import figure_vae, small_families, small_flow, small_pyramid, small_vae
 from .recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
 

@@ -15,7 +15,8 @@ from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.pyramid import PyramidObjective, relative_loss
 from ...training.presets import TEXT_DROPOUT
-from ...training.run.loop import OnStep, TrainSettings
+from ...training.run.loop import OnStep
+from ...training.run.train_settings import TrainSettings
 from ...training.trainer import train
 from .latents import cached_latents
 from .recipe import RECIPES, TEXT_FILE, Recipe

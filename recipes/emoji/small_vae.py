@@ -13,7 +13,8 @@ from ...models.causal_vae_config import CausalVAEConfig
 from ...training.data.datasets import AnimationDataset
 from ...training.data.video_pool import draw_pool, from_bytes
 from ...training.objectives.vae import VAEObjective
-from ...training.run.loop import OnStep, TrainingRun, TrainSettings
+from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.train_settings import TrainSettings
 from ...training.vae_trainer import TrainedVAE, fit_to_pool, new_vae, train_vae, vae_modules
 from .recipe import RECIPES
 

@@ -17,8 +17,10 @@ from ...models.latent_format import LatentFormat
 from ...training.batch import Batch, Losses, Networks, Objective
 from ...training.data.captions import Combination
 from ...training.objectives.pyramid import GeneratorDraw, drop_captions
-from ...training.run.loop import TrainingRun, TrainSettings, run_exists
+from ...training.run.loop import TrainingRun
 from ...training.run.run_description import read_record
+from ...training.run.run_state import run_exists
+from ...training.run.train_settings import TrainSettings
 from ...training.trainer import TrainedModel
 from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,8 @@ def repeatable_frames(path: Path) -> Callable[[], Iterable[tuple[np.ndarray, flo
 
 def covered_part(frames: Iterable[np.ndarray]) -> tuple[slice, slice]:
     """The rows and columns that an animation ever covers; ValueError where it has no transparent background."""
-    ever, always = np.False_, np.True_
+    ever: Any = np.False_
+    always: Any = np.True_
     for pixels in frames:
         ever, always = ever | (pixels[..., 3] > 0), always & (pixels[..., 3] > 0)
     if not ever.any():

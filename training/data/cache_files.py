@@ -27,7 +27,7 @@ def digest(facts: Any, tensors: Iterable[tuple[str, Tensor]] = ()) -> str:
     found = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in tensors:
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:32]
 
 

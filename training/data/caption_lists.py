@@ -152,13 +152,15 @@ def json_values(text: str) -> Iterator[tuple[int, Any]]:
         yield from ((line, each) for each in value) if isinstance(value, list) else [(line, value)]
 
 
-def is_map(value: dict) -> bool:
+def is_map(value: dict[str, Any]) -> bool:
     """Whether an object says captions by file."""
     return bool(value) and all(file.lower().endswith(CLIPS) and is_caption(text) for file, text in value.items())
 
 
 def is_caption(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(one, str) for one in value))
+    return isinstance(value, str) or (
+        isinstance(value, list) and value != [] and all(isinstance(one, str) for one in value)
+    )
 
 
 def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
@@ -168,8 +170,10 @@ def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     try:
         first = next(rows, [])
         keys = [key.strip().lower() for key in first]
-        columns = [next((keys.index(key) for key in known if key in keys), None) for known in (FILE_KEYS, CAPTION_KEYS)]
-        if None in columns:
+        columns: list[int] = []
+        for known in (FILE_KEYS, CAPTION_KEYS):
+            columns += [keys.index(key) for key in known if key in keys][:1]
+        if len(columns) < 2:
             if len(first) != 2 or not first[0].strip().lower().endswith(CLIPS):
                 raise NotAListError(f", line 1: {head[:60]!r}; expected columns such as file_name, text")
             columns = [0, 1]

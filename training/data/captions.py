@@ -6,8 +6,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+Option = TypeVar("Option")
 
 # The colours keep clear of one another, so that a border names its background with certainty.
 BACKGROUNDS = {
@@ -140,5 +143,5 @@ def with_article(words: str) -> str:
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
-def _choose(options: Sequence, generator: torch.Generator):
+def _choose(options: Sequence[Option], generator: torch.Generator) -> Option:
     return options[int(torch.randint(len(options), (), generator=generator))]

@@ -153,7 +153,7 @@ class AnimationDataset:
     def fingerprint(self) -> str:
         """A key of the animations and all settings."""
         facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split]
-        sprites = ((name, self.sprite(name)) for name in self.subjects)
+        sprites = ((name, self.sprite(name)) for name in self.sprites)
         return digest(facts, ((name, part) for name, sprite in sprites for part in (sprite.pixels, sprite.ends)))
 
     def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:

@@ -9,7 +9,7 @@ at the chunks, and each ends with all of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class LatentSet:
         """
         if batch < 1:
             raise ValueError(f"a batch of {batch} clips was asked for; expected 1 or more")
-        alike = self.rows
+        alike: Sequence[Row] = self.rows
         if len(self.alike) > 1:
             alike = self.alike[self.rows[int(torch.randint(self.count, (), generator=generator))].latent.shape]
         chosen = [alike[i] for i in torch.randint(len(alike), (batch,), generator=generator).tolist()]
@@ -115,7 +115,7 @@ def prepare_latents(
     ]
     generator, wordings = (torch.Generator().manual_seed(seed) for _ in range(2))
     process, processes = ranks()
-    total, rows = sum(counts.values()), []
+    total, rows = sum(counts.values()), list[Row]()
     for first in range(0, len(places), processes):
         turn = places[first : first + processes]
 

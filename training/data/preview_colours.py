@@ -51,7 +51,8 @@ def fit_preview(
     if clips < HELD_OUT:
         raise ValueError(f"{clips} clips are too few to fit colours to and to test them on; take {HELD_OUT} or more")
     generator = torch.Generator().manual_seed(SEED)
-    fitted, held_out = [], []
+    fitted: list[tuple[Tensor, Tensor]] = []
+    held_out: list[tuple[Tensor, Tensor]] = []
     for done in range(1, clips + 1):
         videos, _, _ = dataset.sample(generator, 1)
         latent = latent_format.normalize(encode(videos).float().cpu())
@@ -66,7 +67,7 @@ def fit_preview(
     latent, pictures = example
     return FittedColours(
         result,
-        tuple(torch.cat(parts, dim=-1) for parts in zip(*held_out, strict=True)),
+        (torch.cat([known for known, _ in held_out], -1), torch.cat([wanted for _, wanted in held_out], -1)),
         (pictures[0].permute(1, 2, 3, 0) + 1) / 2,
         result.preview(latent[0].movedim(1, 0)),
     )

@@ -38,7 +38,7 @@ class Source:
 
     name: str  # below the folder
     caption: str = ""
-    info: ClipInfo | None = None
+    info: ClipInfo = ClipInfo(0, 0, 0.0, 0.0)  # of a file that could be opened
     bucket: tuple[int, int] = (0, 0)  # height and width of its clips
     dropped: str = ""  # the reason; empty when it is kept
     note: str = ""  # what is done to it

@@ -57,7 +57,9 @@ class GANObjective:
         """
         latent, discriminator = batch.latents, networks["discriminator"]
         noise = GeneratorDraw(generator, latent.device).normal(latent.shape).to(latent)
-        made, pooled = generate(networks["transformer"], noise, batch.text), batch.text.pooled.detach()
+        made = generate(networks["transformer"], noise, batch.text)
+        assert batch.text.pooled is not None, "the discriminator reads the vector of a whole text"
+        pooled = batch.text.pooled.detach()
         frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
         made_score = functional_call(discriminator, frozen, (made, pooled)).float()
         target_score = functional_call(discriminator, frozen, (latent, pooled)).float()

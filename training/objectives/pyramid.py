@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ...models.text_features import TextFeatures
 from ...samplers.history import corrupt_clips, history_clips
 from ...samplers.noise import double, noise_pyramid, pyramid
-from ...samplers.stages import NUM_TRAIN_TIMESTEPS, PyramidStages
+from ...samplers.sigma_schedule import NUM_TRAIN_TIMESTEPS
+from ...samplers.stages import PyramidStages
 from ..batch import Batch, Losses, Networks
 
 HISTORY_NOISE = 1 / 3  # largest share of noise in the history during training
@@ -148,7 +149,8 @@ def relative_loss(predictions: Sequence[Tensor], columns: Sequence[Column]) -> T
     the best uncertainty for the batch at hand.
     """
     errors = [row_errors(*pair) for pair in zip(predictions, columns, strict=True)]
-    return sum(error.mean().log() * len(error) for error in errors) / sum(map(len, errors))
+    first, *others = [error.mean().log() * len(error) for error in errors]
+    return sum(others, first) / sum(map(len, errors))
 
 
 def row_errors(prediction: Tensor, column: Column) -> Tensor:

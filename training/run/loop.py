@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from .processes import (
     share_weights,
     start_accelerator,
 )
+from .run_description import earlier_description, write_description
 from .run_lock import run_lock
 from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
 from .sharding import Networks, is_sharded, shard, share_like, whole
@@ -56,7 +57,7 @@ class TrainingRun:
     same for any number of processes), `settings.json`, `losses.jsonl` (one line a step).
     """
 
-    modules: dict[str, nn.Module]
+    modules: dict[str, Any]  # by name, of any class of module
     settings: TrainSettings
     folder: Path
     step: int = 0
@@ -125,7 +126,8 @@ class TrainingRun:
         if self.is_main and not self._owns_folder and run_exists(self.folder):
             raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
         several = self.accelerator.num_processes > 1  # which stop together, not each at a step of its own
-        with run_lock(self.folder), unbroken() if several else nullcontext([]) as held:
+        held_back: AbstractContextManager[list[int]] = unbroken() if several else nullcontext([])
+        with run_lock(self.folder), held_back as held:
             if self.is_main:
                 self._states.check(self.step)
                 for name in (STATE, SETTINGS, LOSSES):
@@ -142,7 +144,7 @@ class TrainingRun:
             while self.step < until and not self._out_of_time():
                 began = time.monotonic()
                 with unbroken() as held_now:
-                    losses, together = self._update(training_step, lambda waiting=held_now: bool(held or waiting))
+                    losses, together = self._update(training_step, held, held_now)
                 self._add_seconds(time.monotonic() - began)
                 if together:
                     raise KeyboardInterrupt
@@ -186,8 +188,8 @@ class TrainingRun:
         """Whether to do what all processes must do at once, where they must."""
         return decided_by_first(due) if self._sharded else due
 
-    def _update(self, training_step: TrainingStep, stop: Callable[[], bool]) -> tuple[Mapping[str, float], bool]:
-        """One step; returns its losses, and whether to stop after it, which `stop` says for this process."""
+    def _update(self, training_step: TrainingStep, *held: list[int]) -> tuple[Mapping[str, float], bool]:
+        """One step; returns its losses, and whether to stop after it, because a process has `held` back a signal."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.settings.rate(self.step, self.seconds)
         self._gathered = None
@@ -199,7 +201,7 @@ class TrainingRun:
                 losses = self._network(training_step, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
             parts.append({name: float(value.detach()) for name, value in losses.items()})
-        values, stopped = average_values(parts, stop())
+        values, stopped = average_values(parts, any(held))
         if not self._sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
         norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
@@ -298,7 +300,8 @@ class TrainingRun:
 
         ValueError if it belongs to other modules or another seed, has no state that can be read, or is in use.
         """
-        with run_lock(self.folder) if run_exists(self.folder) else nullcontext():
+        lock: AbstractContextManager[None] = run_lock(self.folder) if run_exists(self.folder) else nullcontext()
+        with lock:
             state = self._states.read()
             if state is not None:
                 check_settings(self.folder, self._described(), state.get("seed"))
@@ -323,7 +326,7 @@ class TrainingRun:
         try:
             load_optimizer(self.optimizer, state["optimizer"])
             if self._ema is not None and state["average"] is not None:
-                self._load_ema(state["average"])
+                self._load_ema(self._ema, state["average"])
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
@@ -333,16 +336,31 @@ class TrainingRun:
         self.seconds = float(state.get("seconds", 0.0))
         self.batches = state.get("batches", self.step * self._batches_a_step)
 
-    def _load_ema(self, state: Mapping[str, Any]) -> None:
+    def _load_ema(self, ema: Any, state: Mapping[str, Any]) -> None:
         parameters = list(self._network.parameters())
         shares = [
             share_like(shadow, like).to(like.device).view_as(like)
             for shadow, like in zip(state["shadow_params"], parameters, strict=True)
         ]
-        self._ema.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.ema_decay})
+        ema.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.ema_decay})
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}
+
+
+def open_run(
+    modules: dict[str, nn.Module], settings: TrainSettings, folder: Path, description: Mapping[str, Any]
+) -> TrainingRun:
+    """A run in `folder`: a new one of what `description` says, or the one that is there, where it stopped.
+
+    ValueError when the one that is there is of something else.
+    """
+    earlier_description(folder, description)
+    run = TrainingRun(modules, settings, folder)
+    run.resume()
+    if run.is_main:
+        write_description(folder, description)
+    return run
 
 
 def save_memory(network: nn.Module) -> None:
@@ -351,4 +369,4 @@ def save_memory(network: nn.Module) -> None:
     if not able:
         raise ValueError("none of these modules has gradient checkpointing; train without it, or with a smaller batch")
     for module in able:
-        module.enable_gradient_checkpointing()
+        module.enable_gradient_checkpointing()  # type: ignore[operator]  # torch takes it for a tensor

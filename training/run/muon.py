@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,11 @@ def inner_matrices(network: nn.Module) -> list[nn.Parameter]:
 class Muon(torch.optim.Optimizer):
     """Groups with `orthogonal` take Muon's step, others AdamW's."""
 
-    def __init__(self, groups: Iterable[dict], lr: float, betas: tuple[float, float]) -> None:
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0, "orthogonal": False})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one signature
         """One update of all parameters that have a gradient."""
         loss = None
         if closure is not None:
@@ -57,7 +58,7 @@ class Muon(torch.optim.Optimizer):
                     parameter.sub_(update(parameter, parameter.grad, group), alpha=group["lr"])
         return loss
 
-    def _orthogonal_step(self, parameter: Tensor, gradient: Tensor, group: dict) -> Tensor:
+    def _orthogonal_step(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
         matrix = gradient.lerp(momentum, MOMENTUM).flatten(1)
         return orthogonal(matrix).mul_(ADAM_SIZE * max(matrix.shape) ** 0.5).view(parameter.shape)
 
-    def _adam_step(self, parameter: Tensor, gradient: Tensor, group: dict) -> Tensor:
+    def _adam_step(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())

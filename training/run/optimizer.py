@@ -20,7 +20,7 @@ def make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.O
     if settings.optimizer == "muon":
         inner = inner_matrices(network)
         others = {id(parameter) for parameter in inner}
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": inner, "weight_decay": settings.weight_decay, "orthogonal": True},
             {"params": [p for p in decay if id(p) not in others], "weight_decay": settings.weight_decay},
             {"params": plain},

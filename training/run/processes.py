@@ -83,9 +83,10 @@ def together(work: Callable[[], Result]) -> Result:
     """
     from accelerate.utils import gather_object
 
-    result, fault = None, None
+    result: list[Result] = []
+    fault: BaseException | None = None
     try:
-        result = work()
+        result = [work()]
     except BaseException as error:  # also that somebody stopped it
         fault = error
     faults = gather_object([None if fault is None else str(fault) or type(fault).__name__])
@@ -94,7 +95,7 @@ def together(work: Callable[[], Result]) -> Result:
     for number, reason in enumerate(faults):
         if reason is not None:
             raise OtherProcessFailed(f"process {number} of {len(faults)} stopped, and the others with it: {reason}")
-    return result
+    return result[0]
 
 
 class OtherProcessFailed(OSError):

@@ -101,7 +101,7 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Image.Imag
     for step in round_steps(last):
         pen.text((place(step, 10.0**low)[0], (BOTTOM + 10) * SMOOTH), f"{step:,}", INK, font, anchor="mt")
     pen.text(((LEFT + RIGHT) / 2 * SMOOTH, (HEIGHT - 8) * SMOOTH), "steps", INK, font, anchor="mb")
-    across = LEFT * SMOOTH  # where the next name begins
+    across: float = LEFT * SMOOTH  # where the next name begins
     for index, (name, line) in enumerate(lines.items()):
         colour, label = COLOURS[index % len(COLOURS)], name.replace("_", " ")
         pen.line([place(*point) for point in line], colour, 2 * SMOOTH, joint="curve")

@@ -157,9 +157,9 @@ def kept(folder: Path, step: int | None) -> str:
 
 def not_saved(folder: Path, state: Mapping[str, Any], error: Exception) -> StateNotSaved:
     """The error that says what could not be saved where, why, and what is needed."""
-    if isinstance(error, RuntimeError):  # torch's zip writer stumbled over the error that counts
-        error = error.__context__ or error
-    reason = getattr(error, "strerror", None) or error
+    # Of a RuntimeError, torch's zip writer stumbled over the error that counts.
+    cause = (error.__context__ if isinstance(error, RuntimeError) else None) or error
+    reason = getattr(cause, "strerror", None) or cause
     return StateNotSaved(
         f"the state after {state['step']} steps could not be saved in {folder}: {reason}. "
         f"It needs about {size(state) / 1e6:.1f} MB there while the earlier states stay; those are as they were. "

@@ -59,7 +59,7 @@ def whole(tree: Any, keep: bool = True) -> Any:
     from torch.distributed.tensor import DTensor
 
     if isinstance(tree, DTensor):
-        full = tree.detach().full_tensor()
+        full: Tensor = tree.full_tensor().detach()
         return full.cpu() if keep else None
     if isinstance(tree, Mapping):
         return {name: whole(value, keep) for name, value in tree.items()}

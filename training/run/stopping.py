@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 IMPATIENT = 1.0  # seconds after which a second Ctrl-C means now; launchers pass on the first one sooner
@@ -27,7 +28,7 @@ def unbroken() -> Iterator[list[int]]:
         handlers = {number: handler for number in known if callable(handler := signal.getsignal(number))}
     since = time.monotonic()
 
-    def hold(number: int, frame) -> None:
+    def hold(number: int, frame: Any) -> None:
         nonlocal since
         if held and number == signal.SIGINT and time.monotonic() - since > IMPATIENT:
             handlers[number](number, frame)
