@@ -34,12 +34,10 @@ async function repeat(id, blocks) {
   const { [id]: now, ...others } = await newestRuns(id)
   const [, , graph] = now?.prompt ?? []
   for (const node of blocks) {
-    if (!graph?.[node]?.class_type.startsWith('PyramidVideo') || now.outputs[node]) continue
+    if (!graph?.[node]?.class_type.startsWith('PyramidVideo') || heard.has(node)) continue
     const before = Object.values(others).findLast(run => run.outputs?.[node] && sameWork(graph, run.prompt[2], node))
-    if (before)
-      api.dispatchCustomEvent('executed', {
-        node, display_node: node, prompt_id: id, output: before.outputs[node]
-      })
+    const output = now.outputs[node] ?? before?.outputs[node] // older servers have it in this run's, too
+    if (output) api.dispatchCustomEvent('executed', { node, display_node: node, prompt_id: id, output })
   }
 }
 
