@@ -8,7 +8,7 @@ from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 if inside_comfyui():
     from .host.comfyui.inputs import lend_inputs
-    from .host.comfyui.pictures import offer_picture
+    from .host.comfyui.page import offer_picture
     from .host.comfyui.schema import entrypoint, host_has_schema
     from .nodes.stages_picture import stages_png
 

@@ -1,9 +1,8 @@
-"""Clips of a network that no wire carries, such as one in training: asked directly, in either host."""
+"""Clips of a network that no wire carries, such as one in training: called directly, in either host."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,9 @@ from ..samplers.guidance import PyramidGuidance
 from ..samplers.history import PyramidHistory
 from ..samplers.noise_schedule import schedule_of
 from ..samplers.stages import make_stages
+from .protocol import Conditioning, Latent
 from .standalone.sampling import Guider, PyramidSampler, sample, sample_full_sequence
 from .standalone.wires import Model
-
-USUAL_STEPS = {"pyramid": 10, "flow": 10, "diffusion": 50, "gan": 1}
 
 
 def sample_network(
@@ -27,35 +25,35 @@ def sample_network(
     kind: str,
     latent_format: LatentFormat,
     family: ModelFamily,
-    prompts: tuple[list, list | None, float],
+    prompts: tuple[Conditioning, Conditioning | None, float],
     shape: tuple[int, ...],
     seed: int,
     steps: int = 0,
 ) -> Tensor:
     """Latents (b, c, t, h, w) in the VAE's scale from `network`, where it is and in its own type.
 
-    `prompts` are CONDITIONING positive and negative, and the strength of guidance. `steps` 0 takes what is usual for
+    `prompts` are CONDITIONING positive and negative, and the strength of guidance. `steps` 0 takes the default of
     the family.
     """
     weight = next(network.parameters())
     info = CheckpointInfo(Path("the model in training"), kind, network.config, latent_format, family)
     model = Model(network, info, weight.device, weight.dtype)
-    latent: dict[str, Any] = {"samples": torch.zeros(shape)}
-    steps = steps or USUAL_STEPS[family.name]
-    if family.name == "pyramid":
-        positive, negative, scale = prompts
+    positive, negative, scale = prompts
+    latent: Latent = {"samples": torch.zeros(shape)}
+    steps = steps or family.rules.default_steps
+    if family.rules.in_stages:
         guider = Guider(model, positive, negative, PyramidGuidance(scale, scale))
         sampler = PyramidSampler(make_stages(first_steps=steps, video_steps=steps), PyramidHistory())
         return sample(guider, sampler, latent, seed, None)["samples"]
-    if family.name == "gan":
-        prompts = (prompts[0], None, 1.0)
-    return sample_full_sequence(model, full_sequence_sampler(family, steps), prompts, latent, seed, lambda *told: None)[
-        "samples"
-    ]
+    if family.rules.one_step:
+        negative = None
+    how = full_sequence_sampler(family, steps)
+    made = sample_full_sequence(model, how, (positive, negative, scale), latent, seed, lambda *_: None)
+    return made["samples"]
 
 
 def full_sequence_sampler(family: ModelFamily, steps: int) -> FullSequenceSampler:
     """The usual sampler of a family that makes all frames at once."""
-    if family.name == "diffusion":
+    if family.rules.has_noise_schedule:
         return DDIMSampler(schedule_of(family), steps)
-    return FlowSampler(steps, shift=family.shift) if family.name == "flow" else GANSampler()
+    return GANSampler() if family.rules.one_step else FlowSampler(steps, shift=family.shift)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..models.plain_text import may_be_listed
 
@@ -265,7 +266,7 @@ def _holds_texts(folder: Path, folders: Sequence[str]) -> bool:
     return alone and _config(folder / "text_encoder").get("model_type") == "umt5"
 
 
-def _config(folder: Path) -> dict:
+def _config(folder: Path) -> dict[str, Any]:
     """The config.json of a folder, empty where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))

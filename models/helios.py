@@ -219,9 +219,11 @@ class HeliosTransformer(nn.Module):
         mask: Tensor | None = None,
         pooled: Tensor | None = None,
         cache_slot: CacheSlot | None = None,
+        attention: Attention | None = None,
     ) -> Tensor:
         """As `PyramidTransformer.predict`; every token of the text is read, and nothing is kept from unit to unit."""
-        return self(x, timestep, text, history.each(lambda clip: rows_like(clip, x)) if history else None)
+        past = history.each(lambda clip: rows_like(clip, x)) if history else None
+        return self(x, timestep, text, past, attention)
 
     @staticmethod
     def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, None]:

@@ -116,13 +116,15 @@ class PyramidTransformer(nn.Module):
         text_mask: Tensor | None,
         pooled: Tensor,
         kept: CachedTokens | None = None,
+        attention: Attention | None = None,
     ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the last clip.
 
         clips: latents `(b, c, t, h, w)` in time order, the noisy one last; it sets the type of the computation.
         timestep: `(b,)`, 0 to 1000. text: `(b, n, d)`. text_mask: `(b, n)`, 1 = real, None = all real.
         pooled: `(b, p)`. kept: keys and values of the text and the first frames, from a forward that had the same
-        text, timestep and frames. A mask on the CPU costs no device sync. Raises ValueError when a shape does not fit.
+        text, timestep and frames. attention: another than the network's own. A mask on the CPU costs no
+        device sync. Raises ValueError when a shape does not fit.
         """
         config = self.config
         check_clips(self.name, clips, config.latent_channels)
@@ -131,7 +133,8 @@ class PyramidTransformer(nn.Module):
             self.name, len(last), timestep, text, text_mask, pooled, config.text_width, config.pooled_width
         )
         grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
-        plan = self.plan(grids, real_tokens(text, text_mask if config.use_t5_mask else None), last, kept)
+        real = real_tokens(text, text_mask if config.use_t5_mask else None)
+        plan = self.plan(grids, real, last, kept, attention)
         tokens = torch.cat([patchify(clip.to(dtype)) for clip in clips], dim=1)
         return self.velocity(tokens, grids[-1], timestep, text.to(dtype), pooled.to(dtype), plan)
 
@@ -144,17 +147,18 @@ class PyramidTransformer(nn.Module):
         mask: Tensor | None,
         pooled: Tensor | None,
         cache_slot: CacheSlot | None = None,
+        attention: Attention | None = None,
     ) -> Tensor:
         """Return the velocity of `x (b, c, t, h, w)`, called as every transformer here is.
 
         history: clips, oldest first, anywhere and of fewer rows. cache_slot: spares what an earlier unit has worked
-        out. The others are those of `forward`.
+        out. attention: another than the network's own. The others are those of `forward`.
         """
         clips = *(rows_like(clip, x) for clip in history or ()), x
         if pooled is None:
             raise ValueError(f"this {self.name} model reads a pooled text vector; the prompt has none")
         with nullcontext() if cache_slot is None else cache_slot.of(self, clips, text, mask) as kept:
-            return self(clips, timestep, text, mask, pooled, kept)
+            return self(clips, timestep, text, mask, pooled, kept, attention)
 
     @staticmethod
     def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

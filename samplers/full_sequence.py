@@ -31,7 +31,11 @@ class FullSequenceSampler(Protocol):
     """A way to make a normalised clip (b, c, t, h, w) from white noise of its shape."""
 
     family: ClassVar[str]  # of the models it samples
-    zero_star: bool  # whether guidance is CFG-Zero*
+
+    @property
+    def zero_star(self) -> bool:
+        """Whether guidance is CFG-Zero*."""
+        ...
 
     @property
     def calls(self) -> int:

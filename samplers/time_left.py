@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 NEWEST = 0.3  # share of the newest call in the mean of its kind: a growing past makes later calls slower
 
@@ -23,7 +24,7 @@ class TimeEstimator:
             self.seconds[kind] = mean + NEWEST * (now - self.last - mean)
         self.last = now
 
-    def left(self, calls: Mapping[Hashable, int]) -> float | None:
+    def left(self, calls: Mapping[Any, int]) -> float | None:
         """Seconds for so many calls of each kind; None while one of the kinds was never measured."""
         wanted = {kind: count for kind, count in calls.items() if count}
         if not wanted.keys() <= self.seconds.keys():

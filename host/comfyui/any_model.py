@@ -86,7 +86,7 @@ class AnyModel:
             noise = noise_rows(samples, seed)
             run(
                 *(model, prompts, sampler, sigmas, noise, samples, mask, seed),
-                lambda step, x0, x, _, first=first: report(first + step, x0, x, total),
+                from_step(report, first, total),
             )
             draft = Draft(
                 network_digest(model),
@@ -108,7 +108,8 @@ class AnyModel:
         drafts = [unpack_draft(row) for row in latent["samples"].split(1)]
         for draft in drafts:
             draft.check_model(network_digest(model))
-        made, total = [], sum(len(draft.sigmas) - 1 for draft in drafts)
+        made: list[list[Tensor]] = []
+        total = sum(len(draft.sigmas) - 1 for draft in drafts)
         report, first = latent_preview.prepare_callback(model, total), 0
         for draft in drafts:
             stages = SpectralStages(draft.scales, levels=draft.levels)
@@ -118,7 +119,7 @@ class AnyModel:
             sigmas = torch.tensor(draft.sigmas)
             done = run(
                 *(model, prompts, sampler, sigmas, noise, samples, mask, draft.seed),
-                lambda step, x0, x, _, first=first: report(first + step, x0, x, total),
+                from_step(report, first, total),
             )
             made.append(streams_of(done))
             first += len(draft.sigmas) - 1
@@ -146,6 +147,11 @@ class AnyModel:
         samples = vae.encode(images[..., :3])
         samples = streams_of(samples)[0].float().cpu()
         return samples if model is None else model.model.process_latent_in(samples)
+
+
+def from_step(report: Callback, first: int, total: int) -> Callback:
+    """The callback of one run of several, whose steps begin at `first` of `total`."""
+    return lambda step, clean, state, _: report(first + step, clean, state, total)
 
 
 def ksampler(model: Any, name: str, steps: int, scheduler: str, denoise: float) -> Any:

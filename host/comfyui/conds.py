@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.conds
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ class PaddedText(comfy.conds.CONDRegular):
 class TextLengths(comfy.conds.CONDRegular):
     """How many tokens of each row are real: plain numbers, because the network's masks are made on the CPU."""
 
-    def process_cond(self, batch_size: int, **kw) -> TextLengths:
+    def process_cond(self, batch_size: int, **kw: Any) -> TextLengths:
         rows = len(self.cond)
         return TextLengths(tuple(self.cond[row % rows] for row in range(batch_size)))
 
@@ -42,6 +44,13 @@ def without_padding(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[
         return tokens, (tokens.shape[1],) * tokens.shape[0]
     rows = [row[real] for row, real in zip(tokens, mask.bool().to(tokens.device), strict=True)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), tuple(len(row) for row in rows)
+
+
+def text_mask(lengths: tuple[int, ...], tokens: int) -> Tensor | None:
+    """Which of so many tokens of each row are real, `(b, tokens)` on the CPU; None where all are."""
+    if min(lengths) == tokens:
+        return None
+    return (torch.arange(tokens) < torch.tensor(lengths)[:, None]).long()
 
 
 def pad_tokens(rows: Tensor, length: int) -> Tensor:

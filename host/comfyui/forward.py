@@ -24,7 +24,7 @@ from ...models.kv_cache import KVCache
 from ...models.layers import patch_grid, patchify
 
 WrappersMP = comfy.patcher_extension.WrappersMP
-# Patches that change what a network makes of the same input, or whether it is asked at all.
+# Patches that change what a network makes of the same input, or whether it is called at all.
 COMPILED = "torch.compile"  # key of core's wrapper
 CHANGING = ("optimized_attention_override", "patches", "patches_replace", "patches_points", "easycache")
 
@@ -66,7 +66,7 @@ class KeptRun:
             equal = [(a == b[:, : a.shape[1]]).all() for a, b in zip(before, now, strict=True)]
             if bool(torch.stack(equal).all()):
                 return True
-        self.cache.forget(lambda place: place[0] == source)
+        self.cache.forget(lambda place: isinstance(place, tuple) and place[0] == source)
         return False
 
 
@@ -132,7 +132,7 @@ def keeping(
         return
     run: KeptRun = pyramid["kept"](model, x)
     _, rows, columns = patch_grid(pyramid["history"][0])
-    words = max(inputs["text_lengths"]) if network.config.use_t5_mask else inputs["text"].shape[1]
+    text = max(inputs["text_lengths"]) if network.config.use_t5_mask else inputs["text"].shape[1]
     prompts = tuple(options.get("uuids", ())), inputs["text_lengths"], len(x), x.device
     source = pyramid["stage"], prompts
     if source not in pyramid["memory"].checked:
@@ -144,14 +144,14 @@ def keeping(
     def shape(tokens: int) -> tuple[int, ...]:
         return network.cache_shape(len(x), tokens)
 
-    most = words + later * rows * columns if later else 0
-    kept = run.cache.take(place, shape, like, words + settled * rows * columns, most)
+    most = text + later * rows * columns if later else 0
+    kept = run.cache.take(place, shape, like, text + settled * rows * columns, most)
     yield kept
     run.cache.put(place, kept)
 
 
 def is_changed(model: Any, options: dict[str, Any], inputs: dict[str, Any]) -> bool:
-    """Whether anything may make the network answer differently in another unit, or not at all."""
+    """Whether anything may change what the network predicts in another unit, or skip it."""
     if any(options.get(key) for key in CHANGING) or inputs.get("control") is not None:
         return True
     patcher = getattr(model, "current_patcher", None)
@@ -159,7 +159,7 @@ def is_changed(model: Any, options: dict[str, Any], inputs: dict[str, Any]) -> b
         return True
     if any(name.startswith("diffusion_model") for name in getattr(patcher, "object_patches", ())):
         return True
-    wrappers: Callable[[str], list] = lambda kind: comfy.patcher_extension.get_all_wrappers(kind, options)  # noqa: E731
+    wrappers: Callable[[str], list[Any]] = lambda kind: comfy.patcher_extension.get_all_wrappers(kind, options)  # noqa: E731
     if wrappers(WrappersMP.DIFFUSION_MODEL):
         return True
     return bool(apply_wrappers(options) - {COMPILED})

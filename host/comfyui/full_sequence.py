@@ -1,4 +1,4 @@
-"""Flows, diffusion models and GANs in the host: their noise levels as its sigmas, and our samplers asking its guider.
+"""Flows, diffusion models and GANs in the host: their noise levels as its sigmas, and our samplers calling its guider.
 
 The host's own samplers run them too. It holds a clip at noise level sigma as `data + sigma * noise` for diffusion
 models, and as `sigma * noise + (1 - sigma) * data` for flows.
@@ -21,15 +21,17 @@ from ...samplers.guidance import apply_cfg
 from ...samplers.noise import row_generators
 from ...samplers.noise_schedule import schedule_of
 from ...samplers.time_left import TimeEstimator, time_left
-from .progress import say
+from ..protocol import Conditioning
+from .page import say
 
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
 
 
 def sampled_sigmas(model: Any, sampler: FullSequenceSampler) -> Tensor:
     """The host's sigmas at the steps of `sampler`, and 0; patches read them."""
-    if sampler.family == "diffusion":
-        sigmas = schedule_of(model.model.info.family).sigmas.float()
+    family = model.model.info.family
+    if family.rules.has_noise_schedule:
+        sigmas = schedule_of(family).sigmas.float()
         return torch.cat([sigmas[[int(level) for level in sampler.timesteps]], torch.zeros(1)])
     return torch.tensor([*(timestep / TIMESTEPS for timestep in sampler.timesteps), 0.0])
 
@@ -38,13 +40,13 @@ class PromptGuider(comfy.samplers.CFGGuider):
     """Classifier-free guidance; without a negative, or at scale 1, one row a clip instead of two."""
 
     def __init__(
-        self, model: Any, positive: list, negative: list | None, scale: float, zero_star: bool = False
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, scale: float, zero_star: bool = False
     ) -> None:
         super().__init__(model)
-        if zero_star:  # asked with both answers as `sigma * velocity`
-            self.model_options = {
-                **self.model_options,
-                "sampler_cfg_function": lambda answers: apply_cfg(answers["uncond"], answers["cond"], scale, True),
+        if zero_star:  # called with both outputs as `sigma * velocity`
+            self.model_options: dict[str, Any] = {
+                **model.model_options,
+                "sampler_cfg_function": lambda outputs: apply_cfg(outputs["uncond"], outputs["cond"], scale, True),
             }
         self.inner_set_conds({"positive": positive, **({} if negative is None else {"negative": negative})})
         self.set_cfg(1.0 if negative is None else scale)
@@ -83,7 +85,8 @@ class HostFullSequenceSampler(comfy.samplers.Sampler):
                 callback(done - 1, estimate, estimate, total)
 
         model = model_wrap.inner_model
-        ours = diffusion_model(clean, model) if self.family == "diffusion" else flow_model(clean)
+        is_diffusion = model.info.family.rules.has_noise_schedule
+        ours = diffusion_model(clean, model) if is_diffusion else flow_model(clean)
         return self.sampler.run(ours, noise, row_generators(seed, len(noise)), report)
 
 

@@ -28,7 +28,7 @@ from . import model as comfy_model
 from . import text as comfy_text
 from .any_model import AnyModel
 from .full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
-from .preview import playing_clip, show_on_node
+from .page import playing_clip, show_on_node
 from .progress import Bar, SamplingProgress
 from .sampling import PyramidGuider, PyramidSampler
 from .vae import PyramidVAE

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -20,28 +19,28 @@ from torch import Tensor
 
 from ...models import checkpoints
 from ...models.checkpoint_dtypes import FAST, LARGE, named_dtype
-from ...models.helios import UNIT_FRAMES, text_window
 from ...models.latent_format import WAN, LatentFormat
+from ...models.layers import PATCH
 from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
+from ..checks import check_text
 from . import quantised
-from .conds import PaddedText, TextLengths, without_padding
-from .forward import attention_for, prepared
-from .networks import NETWORKS, HostNetwork
+from .networks import HostNetwork, host_network
 from .noise_levels import check_noise_levels
 from .patchers import patcher_of
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 AS_STORED = ("default", FAST)  # a quantised file stays as it is
 DTYPES = (torch.bfloat16, torch.float32)  # float16 overflows in these networks
-# Activation factor by the width of the network, a tenth above what benchmarks/count_transformer.py counts.
-ACTIVATIONS = {"miniflux": 1.3 / 3072, "mmdit": 1.1 / 3072, "helios": 0.67 / 2222}
-USE_OUR_SAMPLER = {
-    "pyramid": "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or "
-    "the block 'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced",
-    "gan": "'{name}' is the generator of a GAN and makes a clip in one step, not in several with {sampler}: use the "
-    "block 'Sample GAN', or 1 step and cfg 1",
-}
+HOST_UNIT = 0.01 * 2**20  # of the host's factor of activations: bytes per byte of a latent cell
+IN_STAGES = (
+    "'{name}' is a pyramid model and cannot be run by {sampler}: it needs the block 'Sample pyramid', or the block "
+    "'Pyramid sampler (part)' as the SAMPLER of SamplerCustomAdvanced"
+)
+ONE_STEP = (
+    "'{name}' is the generator of a GAN and makes a clip in one step, not in several with {sampler}: use the block "
+    "'Sample GAN', or 1 step and cfg 1"
+)
 
 
 class VideoModel(comfy.model_base.BaseModel):
@@ -52,7 +51,7 @@ class VideoModel(comfy.model_base.BaseModel):
     """
 
     def __init__(self, config: VideoConfig, network: type[HostNetwork], info: ModelInfo, device: str = "meta") -> None:
-        schedule = schedule_of(info.family) if info.family.name == "diffusion" else None
+        schedule = schedule_of(info.family) if info.family.rules.has_noise_schedule else None
         types = comfy.model_base.ModelType
         kind = types.FLOW if schedule is None else {"epsilon": types.EPS, "v": types.V_PREDICTION}[schedule.prediction]
         super().__init__(config, kind, device=torch.device(device), unet_model=network)
@@ -61,46 +60,33 @@ class VideoModel(comfy.model_base.BaseModel):
             self.model_sampling.set_sigmas(schedule.sigmas)
         self.trained_sampling = (self.model_sampling,)  # a tuple: another may take its place among the modules
 
-    def apply_model(self, x: Tensor, t: Tensor, *args, transformer_options: dict | None = None, **kw) -> Tensor:
+    def apply_model(
+        self, x: Tensor, t: Tensor, *args: Any, transformer_options: dict[str, Any] | None = None, **kw: Any
+    ) -> Tensor:
         """The host's; what `PyramidSampler` put into `transformer_options` goes on to the network as an input.
 
         Newer hosts do not look at those options when they decide whether a compiled network fits a call.
         """
         options = {} if transformer_options is None else transformer_options
-        if self.info.kind == "helios":
-            pyramid = options.get("pyramid", {})
-            kw |= {"history": pyramid.get("history"), "pyramid": (pyramid.get("timestep"),)}
-            kw["attention"] = attention_for(options, x.device)
-            return super().apply_model(x, t, *args, transformer_options=options, **kw)
-        with prepared(self, x, options, kw) as inputs:
+        with self.diffusion_model.prepared(self, x, options, kw) as inputs:
             return super().apply_model(x, t, *args, transformer_options=options, **inputs)
 
     def extra_conds(
-        self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw
+        self, cross_attn: Tensor | None = None, pooled_output: Tensor | None = None, **kw: Any
     ) -> dict[str, Any]:
-        """What the network gets of a CONDITIONING: its tokens, how many of them are real, and the pooled vector."""
+        """What the network gets of a CONDITIONING; ValueError where it does not read it."""
         check_text(self.info, cross_attn, pooled_output)
-        if self.info.kind == "helios":
-            return {"text": comfy.conds.CONDRegular(text_window(cross_attn))}
-        tokens, lengths = without_padding(cross_attn, kw.get("attention_mask"))
-        return {
-            "text": PaddedText(tokens),
-            "text_lengths": TextLengths(lengths),
-            "pooled": comfy.conds.CONDRegular(pooled_output),
-        }
+        return self.diffusion_model.conds(cross_attn, pooled_output, kw.get("attention_mask"))
 
-    def memory_required(self, input_shape: list[int], *args, **kw) -> float:
-        """Bytes for activations: of a pyramid one unit at a time and the past that it sees.
-
-        Of Pyramid Flow the past is about 1 + 1/4 + frames/16 units of one frame, of Helios as much as 2.5 frames.
-        """
-        if self.info.family.name != "pyramid":
+    def memory_required(self, input_shape: list[int], *args: Any, **kw: Any) -> float:
+        """Bytes for activations: of a pyramid one unit at a time and the history that it sees."""
+        if not self.info.family.rules.in_stages:
             return super().memory_required(input_shape, *args, **kw)
         batch, channels, frames, *size = input_shape
-        at_once = UNIT_FRAMES + 2.5 if self.info.kind == "helios" else min(2.25 + frames / 16, 2 * frames)
+        at_once = self.diffusion_model.config.frames_at_once(frames)
         return super().memory_required([batch * at_once, channels, *size], *args, **kw)
 
-    def state_dict_for_saving(self, *args, **kw) -> dict[str, Tensor]:
+    def state_dict_for_saving(self, *args: Any, **kw: Any) -> dict[str, Tensor]:
         """As the host saves a model, and its description as a tensor of JSON bytes, so that the file loads again."""
         about = {
             "kind": self.info.kind,
@@ -128,9 +114,10 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
         self.latent_channels = channels
         if ours == WAN:  # the host knows its colours, for pictures in -1..1
             theirs = comfy.latent_formats.Wan21()
-            factors = [[value / 2 for value in row] for row in theirs.latent_rgb_factors]
             ours = replace(
-                ours, rgb_factors=factors, rgb_bias=[value / 2 + 0.5 for value in theirs.latent_rgb_factors_bias]
+                ours,
+                rgb_factors=tuple((r / 2, g / 2, b / 2) for r, g, b in theirs.latent_rgb_factors),
+                rgb_bias=tuple(value / 2 + 0.5 for value in theirs.latent_rgb_factors_bias),
             )
         self.ours = ours
         factors, bias = ours.colours(channels)
@@ -146,24 +133,24 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
 
 def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:
     """Read a transformer into a MODEL; `weight_dtype` is a key of `checkpoint_dtypes.WEIGHT_DTYPES`."""
-    info = checkpoints.inspect(path, NETWORKS)
+    info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     storage, compute = choose_dtypes(info, weight_dtype, load_device)
 
     config = VideoConfig({"network_config": info.config})
     config.sampling_settings = {"shift": info.family.shift}
-    config.latent_format = HostLatentFormat(info.latent_format, info.config.latent_channels)
-    config.memory_usage_factor = ACTIVATIONS[info.kind] * info.config.width
+    config.latent_format = HostLatentFormat(ModelInfo.of(info).latent_format, info.config.latent_channels)
+    config.memory_usage_factor = info.config.live_widths * info.config.width / PATCH**2 / HOST_UNIT
     config.set_inference_dtype(storage, compute)
-    about = ModelInfo.of(info, config.latent_format.ours)
+    about, network = ModelInfo.of(info, config.latent_format.ours), host_network(info.kind)
     config.optimizations = {"fp8": weight_dtype == FAST}
     if info.quantised and weight_dtype in AS_STORED:
         quantised.prepare(config, info)
-        model = VideoModel(config, NETWORKS[info.kind], about, "cpu")  # its layers put weights where they were made
+        model = VideoModel(config, network, about, "cpu")  # its layers put weights where they were made
         quantised.load_weights(model.diffusion_model, info, compute or storage, weight_dtype == FAST)
     else:  # made on the meta device, so the tensors of the file are the only copy
-        model = VideoModel(config, NETWORKS[info.kind], about)
+        model = VideoModel(config, network, about)
         model.diffusion_model.load_state_dict(checkpoints.load_state_dict(info, dtype=storage), assign=True)
     model.diffusion_model.eval().requires_grad_(False)
     model.device = offload_device
@@ -173,7 +160,9 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     return patcher
 
 
-def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *rest, **kw):
+def refuse_what_does_not_fit(
+    executor: Any, noise: Tensor, latent_image: Any, sampler: Any, sigmas: Tensor, *rest: Any, **kw: Any
+) -> Any:
     """Run a pyramid only with its sampler, a GAN in one step only, and all with the noise levels that they learned.
 
     Said before anything is loaded.
@@ -181,12 +170,14 @@ def refuse_what_does_not_fit(executor, noise, latent_image, sampler, sigmas, *re
     patcher = executor.class_obj.model_patcher
     check_noise_levels(patcher)
     info = patcher.model.info
-    fits = getattr(sampler, "family", None) == info.family.name or info.family.name in ("flow", "diffusion")
-    if not fits and not (info.family.name == "gan" and len(sigmas) == 2):
+    rules = info.family.rules
+    fits = rules.any_sampler or getattr(sampler, "family", None) == info.family.name
+    if not fits and not (rules.one_step and len(sigmas) == 2):
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
-        raise ValueError(USE_OUR_SAMPLER[info.family.name].format(name=info.name, sampler=f"the sampler {name!r}"))
-    if info.family.name == "pyramid":
+        words = IN_STAGES if rules.in_stages else ONE_STEP
+        raise ValueError(words.format(name=info.name, sampler=f"the sampler {name!r}"))
+    if rules.in_stages:
         sampler.check(info, noise)
     return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
 
@@ -195,29 +186,18 @@ def choose_dtypes(
     info: checkpoints.CheckpointInfo, wanted: str, device: torch.device
 ) -> tuple[torch.dtype, torch.dtype | None]:
     """How weights are kept, and what they are cast to for computing (None: not at all)."""
-    parameters = sum(stored.size for stored in info.weights.tensors.values())
     # A small model gains nothing from half the memory, and in float32 a seed gives the same clip on every device.
-    dtypes = list(DTYPES) if parameters >= LARGE else [torch.float32]
+    dtypes = list(DTYPES) if info.parameters >= LARGE else [torch.float32]
     storage = named_dtype(wanted) or comfy.model_management.unet_dtype(
-        model_params=parameters, supported_dtypes=dtypes, weight_dtype=None if info.quantised else info.dtype
+        model_params=info.parameters,
+        supported_dtypes=dtypes,
+        weight_dtype=None if info.quantised else info.dtype,
     )
     if storage == torch.float16:  # a start-up option of the host can ask for it
         logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
         storage = torch.bfloat16
     stored = None if info.quantised and wanted in AS_STORED else storage  # None: in neither of the types
     return storage, comfy.model_management.unet_manual_cast(stored, device, dtypes)
-
-
-def check_text(info: ModelInfo, tokens: Tensor | None, pooled: Tensor | None) -> None:
-    """Raise ValueError unless a prompt is as wide as the model reads it."""
-    if tokens is None or (pooled is None and info.pooled_width):
-        raise ValueError(f"{info.name} needs a prompt with tokens and a pooled vector: make it with 'Encode prompt'")
-    if not info.reads(tokens, pooled):
-        vector = "no pooled vector" if pooled is None else f"a pooled vector {pooled.shape[-1]} wide"
-        raise ValueError(
-            f"the prompt has tokens {tokens.shape[-1]} wide and {vector}, but the model is {info}: encode it with the "
-            "text encoder that belongs to this model"
-        )
 
 
 def json_tensor(values: dict[str, Any]) -> Tensor:

@@ -7,6 +7,7 @@ projection) or of CLIP-L and CLIP-G (SD3, after it).
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,12 @@ def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
     states = {name: read_weights(top / encoder) for name, (_, encoder, _) in folders.items()}
 
     class Networks(OfficialNetworks):
-        def __init__(self, device: Any = None, dtype: Any = None, model_options: dict | None = None) -> None:
+        def __init__(self, device: Any = None, dtype: Any = None, model_options: dict[str, Any] | None = None) -> None:
             kept = {name: kept_dtype(state, dtype, device) for name, state in states.items()}
             super().__init__(configs, kept, kind == "official_text_sd3", device, model_options or {})
 
     class Tokenizers(OfficialTokenizers):
-        def __init__(self, embedding_directory: Any = None, tokenizer_data: dict | None = None) -> None:
+        def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
             paths = {name: top / tokenizer for name, (tokenizer, _, _) in folders.items()}
             super().__init__(paths, configs, embedding_directory)
 
@@ -87,31 +88,38 @@ class OfficialNetworks(torch.nn.Module):
     def take_marks(self, tokenizers: OfficialTokenizers) -> None:
         """Tell the CLIPs which token ends a text: that is where they pool. The configs of old are wrong about it."""
         for name in self.clips:
-            words = tokenizers.tokenizers[name]
-            marks = {"start": words.start_token, "end": words.end_token, "pad": words.pad_token}
-            getattr(self, host_key(name)).special_tokens = marks
+            own = tokenizers.tokenizers[name]
+            marks = {"start": own.start_token, "end": own.end_token, "pad": own.pad_token}
+            self.encoder(name).special_tokens = marks
+
+    def encoder(self, name: str) -> Any:
+        """The host's network of an encoder."""
+        return getattr(self, host_key(name))
+
+    def encoders(self) -> list[Any]:
+        return list(self.children())
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """Newer hosts say in this way where to compute; other layers or vectors than the official ones have no use."""
         place = {key: value for key, value in options.items() if key == "execution_device"}
-        for network in self.children():
+        for network in self.encoders():
             network.set_clip_options(place)
 
     def reset_clip_options(self) -> None:
-        for network in self.children():
+        for network in self.encoders():
             network.reset_clip_options()
 
-    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, Tensor, dict]:
+    def encode_token_weights(self, tokens: dict[str, list[Any]]) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Features `(1, n, d)` of T5 and the joined pooled vectors `(1, p)`."""
-        features = self.t5xxl.encode_token_weights(tokens["t5xxl"])[0]
-        pooled = [getattr(self, host_key(name)).encode_token_weights(tokens[name])[1] for name in self.clips]
+        features = self.encoder("t5xxl").encode_token_weights(tokens["t5xxl"])[0]
+        pooled = [self.encoder(name).encode_token_weights(tokens[name])[1] for name in self.clips]
         return features, torch.cat(pooled, dim=-1), {}
 
     def load_sd(self, named: dict[str, dict[str, Tensor]]) -> list[str]:
         """Load `{name: state dict}`; returns the keys that are missing."""
         missing = []
         for name, state in named.items():
-            missing += getattr(self, host_key(name)).load_sd(state)[0]
+            missing += self.encoder(name).load_sd(state)[0]
         return missing
 
 
@@ -119,9 +127,11 @@ class OfficialTokenizers:
     """The tokenizers of the official folders, with the methods that the host's CLIP calls."""
 
     def __init__(self, paths: dict[str, Path], configs: dict[str, dict[str, Any]], embedding_directory: Any) -> None:
-        from transformers import T5TokenizerFast
-
-        t5 = {"tokenizer_class": T5TokenizerFast, "has_start_token": False, "pad_to_max_length": False}
+        t5 = {
+            "tokenizer_class": import_module("transformers").T5TokenizerFast,
+            "has_start_token": False,
+            "pad_to_max_length": False,
+        }
         self.tokenizers = {}
         for name, path in paths.items():
             is_t5 = name == "t5xxl"
@@ -137,16 +147,16 @@ class OfficialTokenizers:
                 **(t5 if is_t5 else {}),
             )
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw) -> dict[str, list]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw: Any) -> dict[str, list[Any]]:
         """As much of the text as the encoders read: one row of tokens for each."""
         readable = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
         rows = {
-            name: words.tokenize_with_weights(readable, return_word_ids, **kw)
-            for name, words in self.tokenizers.items()
+            name: tokenizer.tokenize_with_weights(readable, return_word_ids, **kw)
+            for name, tokenizer in self.tokenizers.items()
         }
         return {name: [first_tokens(found) if name == "t5xxl" else found[0]] for name, found in rows.items()}
 
-    def untokenize(self, pairs: list[tuple]) -> list[tuple[tuple, str]]:
+    def untokenize(self, pairs: list[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], str]]:
         return self.tokenizers["l"].untokenize(pairs)
 
     def clone(self) -> OfficialTokenizers:
@@ -199,7 +209,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def first_tokens(rows: list[list[tuple]], count: int = T5_TOKENS) -> list[tuple]:
+def first_tokens(rows: list[list[tuple[Any, ...]]], count: int = T5_TOKENS) -> list[tuple[Any, ...]]:
     """The first `count` tokens of a text, the last of them its end mark, or all of a shorter one."""
     row = [pair for part in rows for pair in part]
     return row if len(row) <= count else [*row[: count - 1], row[-1]]

@@ -20,7 +20,6 @@ from typing import Any
 import folder_paths
 import latent_preview
 import torch
-from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,12 +27,11 @@ from torch.nn import functional as F
 from ...models.plain_text import harmless
 from ...models.preview_colours import known_colours
 from .. import get_host
+from .page import play_on_node, plays_clips
 
 PAUSE = 2.0  # seconds between two clips, so that one can be watched
 FRAME_MS = 250  # a latent frame is 4 or 8 pictures: about real time
 SMALLEST_CLIP, SMALLEST_STILL = 256, 128  # pixels of the longer edge; the small model's latents have 8
-Place = tuple[str, str]  # a run and a node
-_playing: dict[Place, dict[str, Any]] = {}  # the newest clip that plays on a node, and where
 KEPT = 2  # files: the one that is seen, and the one before, which a page may still be fetching
 
 
@@ -53,7 +51,7 @@ class Preview:
             logging.warning("Pyramid Video: no previews, because %s", harmless(str(error)))
 
     def show(self, clean: Tensor, clip: Tensor, last: bool) -> Image.Image | None:
-        """Play the clip `(b, c, t, h, w)` where the client can; else answer with a still of what is being made."""
+        """Play the clip `(b, c, t, h, w)` where the client can; else return a still of what is being made."""
         if not self.on:
             return None
         try:
@@ -70,7 +68,7 @@ class Preview:
     def play(self, clip: Tensor) -> None:
         """Write the clip as an animation and tell the page that it is on the node."""
         frames = [
-            to_picture(self.latent_format.preview(enlarge(beside_each_other(frame), SMALLEST_CLIP))[0])
+            to_picture(self.latent_format.preview(enlarge(as_grid(frame), SMALLEST_CLIP))[0])
             for frame in clip.unbind(2)
         ]
         folder = folder_paths.get_temp_directory()
@@ -82,54 +80,12 @@ class Preview:
                 file, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=80, method=0
             )
         clip_file = {"filename": Path(name).name, "subfolder": "", "type": "temp"}
-        shown = {"images": [clip_file], "animated": (True,)}
-        show_on_node(shown)
-        _playing.clear()
-        _playing[place()] = shown
+        play_on_node({"images": [clip_file], "animated": (True,)})
         while len(self.files) > KEPT:
             self.files.popleft().unlink(missing_ok=True)
 
 
-def plays_clips() -> bool:
-    """Whether this run was started from the host's page, which sends its workflow along and says what it can show."""
-    try:
-        from comfy_api.feature_flags import supports_feature
-        from server import PromptServer
-    except ImportError:  # an older host, or a script that borrows its classes
-        return False
-    server, context = getattr(PromptServer, "instance", None), get_executing_context()
-    if server is None or context is None:
-        return False
-    running, _ = server.prompt_queue.get_current_queue_volatile()
-    workflows = [extra.get("extra_pnginfo") for _, prompt, _, extra, *_ in running if prompt == context.prompt_id]
-    return any(workflows) and supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
-
-
-def place() -> Place:
-    """Which node runs, and in which run; it needs a running node."""
-    context = get_executing_context()
-    return context.prompt_id, context.node_id
-
-
-def playing_clip() -> dict[str, Any]:
-    """What plays on the node that runs."""
-    return {} if get_executing_context() is None else _playing.get(place(), {})
-
-
-def show_on_node(output: dict[str, Any]) -> None:
-    """Tell the client that asked for the run what the node that runs has to show, before it is done."""
-    context = get_executing_context()
-    if context is None:  # a script that borrows the host's classes; it need not have a server
-        return
-    from server import PromptServer
-
-    server = PromptServer.instance
-    if server.client_id is not None:
-        message = {"node": context.node_id, "display_node": context.node_id, "prompt_id": context.prompt_id}
-        server.send_sync("executed", {**message, "output": output}, server.client_id)
-
-
-def beside_each_other(frames: Tensor) -> Tensor:
+def as_grid(frames: Tensor) -> Tensor:
     """The frames `(b, c, h, w)` of a batch as one `(1, c, rows * h, columns * w)`, as square as possible."""
     columns = math.ceil(math.sqrt(len(frames)))
     rows = -(-len(frames) // columns)

@@ -1,4 +1,4 @@
-"""Progress, a line of text on the node, and interrupts, through what ComfyUI offers for them."""
+"""Progress and interrupts through what ComfyUI offers for them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
-from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...models.plain_text import harmless
+from .page import say
 from .preview import Preview
 
 if TYPE_CHECKING:
@@ -50,18 +49,3 @@ class SamplingProgress:
     def __call__(self, step: int, clean: Tensor, clip: Tensor, total: int) -> None:
         """`clean` is the estimate of what is being made, `clip` all that there is so far, both normalised."""
         self.bar.update(step + 1, preview=self.preview.show(clean, clip, last=step + 1 == total), total=total)
-
-
-def say(text: str) -> None:
-    """Write a line on the node that runs, if there is one, in the page that asked for the run.
-
-    Without a receiver the host would send it to every open page, and some put it into themselves as HTML.
-    """
-    context = get_executing_context()
-    if context is None:  # a script that borrows the host's classes; it need not have a server
-        return
-    from server import PromptServer
-
-    server = PromptServer.instance
-    if server.client_id is not None:
-        server.send_progress_text(harmless(text), context.node_id, server.client_id)

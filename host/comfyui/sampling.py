@@ -1,7 +1,8 @@
-"""The pyramid as a SAMPLER that asks the host's guider for every forward, and pyramid guidance as a GUIDER.
+"""The pyramid as a SAMPLER that calls the host's guider for every forward, and pyramid guidance as a GUIDER.
 
-The host then loads, batches, guides, patches and cleans up as for any model. It is asked with the sigma inside the
-stage, 1 to 0, so that `x - sigma * velocity` is the stage's clean end; the true timestep and the past ride beside it.
+The host then loads, batches, guides, patches and cleans up as for any model. It is called with the sigma inside the
+stage, 1 to 0, so that `x - sigma * velocity` is the stage's clean end; the network's timestep and the history ride
+beside it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from ...samplers.presets import resolve_defaults, units_of
 from ...samplers.pyramid import StepInfo, calls_left, plan_units, sample_pyramid, shift_tokens
 from ...samplers.stages import PyramidStages
 from ...samplers.time_left import TimeEstimator, time_left
+from ..checks import check_family
+from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
-from .progress import say
+from .page import say
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -38,16 +41,16 @@ class PyramidSampler(comfy.samplers.Sampler):
     family = "pyramid"  # what the guard on the MODEL looks for
 
     def __init__(self, stages: PyramidStages | None, history: History | None) -> None:
-        self.stages = stages  # None: those that the model is sampled with as a rule
+        self.stages = stages  # None: the default of the model
         self.history = history
 
-    def settle(self, info: ModelInfo) -> tuple[PyramidStages, History]:
-        """The ladder and memory for a model. ValueError where those wired were made for another kind."""
+    def resolve(self, info: ModelInfo) -> tuple[PyramidStages, History]:
+        """The stages and history for a model. ValueError where those wired were made for another kind."""
         return resolve_defaults(info, self.stages, self.history)
 
     def check(self, info: ModelInfo, noise: Tensor) -> None:
         """Raise ValueError where what is wired, or the clip's size or length, does not fit the model."""
-        plan_units(noise, *self.settle(info), units_of(info))
+        plan_units(noise, *self.resolve(info), units_of(info))
 
     def sample(
         self,
@@ -68,7 +71,7 @@ class PyramidSampler(comfy.samplers.Sampler):
                 "a start image goes into 'Temporal conditioning'"
             )
         model = model_wrap.inner_model
-        stages, history = self.settle(model.info)
+        stages, history = self.resolve(model.info)
         history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
         run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)
         result = sample_pyramid(
@@ -86,7 +89,7 @@ class PyramidSampler(comfy.samplers.Sampler):
 
 
 class PyramidRun:
-    """One run: turns the questions of `sample_pyramid` into calls of the host's guider."""
+    """One run: turns the model calls of `sample_pyramid` into calls of the host's guider."""
 
     def __init__(
         self,
@@ -112,38 +115,38 @@ class PyramidRun:
         self.kept: KeptRun | None = None
         self.clip: Tensor | None = None  # estimates of all frames so far, of full size
 
-    def velocity(self, x: Tensor, call: StepInfo) -> Tensor:
-        if call.step == 0:
-            self.enter_stage(x, call)
+    def velocity(self, x: Tensor, info: StepInfo) -> Tensor:
+        if info.step == 0:
+            self.enter_stage(x, info)
         beside = {
-            "timestep": self.timesteps[call.step : call.step + 1],
-            "network_timestep": call.timestep,
-            "history": call.history,
-            "settled": call.settled,
-            "settled_later": call.settled_later,
+            "timestep": self.timesteps[info.step : info.step + 1],
+            "network_timestep": info.timestep,
+            "history": info.history,
+            "settled": info.settled,
+            "settled_later": info.settled_later,
             "memory": self.memory,
             "kept": self.kept_run,
-            "unit": call.unit,
-            "stage": call.stage,
-            "step": call.step,
+            "unit": info.unit,
+            "stage": info.stage,
+            "step": info.step,
         }
         options = {**self.options, "transformer_options": {**self.stage_options, "pyramid": beside}}
-        clean = self.guider(x, x.new_full((x.shape[0],), call.sigma), model_options=options, seed=self.seed)
-        return (x - clean) / call.sigma
+        clean = self.guider(x, x.new_full((x.shape[0],), info.sigma), model_options=options, seed=self.seed)
+        return (x - clean) / info.sigma
 
     def kept_run(self, model: Any, x: Tensor) -> KeptRun:
-        """What this run keeps from unit to unit, begun when `model` is first asked for something to keep."""
+        """What this run keeps from unit to unit, begun when there is first something to keep."""
         if self.kept is None:
             batch, channels, *_ = x.shape
             self.kept = KeptRun(KVCache(room_for_keys(model, [2 * batch, channels, *self.shape[2:]], x.device)))
         return self.kept
 
-    def enter_stage(self, x: Tensor, call: StepInfo) -> None:
+    def enter_stage(self, x: Tensor, info: StepInfo) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
         self.stage_options = {**self.options.get("transformer_options", {})}
-        tokens = shift_tokens(x, call.stage)
-        sigmas = self.stages.sigmas(call.stage, call.steps, tokens)
-        self.timesteps = x.new_tensor(self.stages.timesteps(call.stage, call.steps, tokens))
+        tokens = shift_tokens(x, info.stage)
+        sigmas = self.stages.sigmas(info.stage, info.steps, tokens)
+        self.timesteps = x.new_tensor(self.stages.timesteps(info.stage, info.steps, tokens))
         self.memory = StageMemory()
         self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
         cache = self.stage_options.get("easycache")
@@ -151,22 +154,22 @@ class PyramidRun:
             sampling = self.guider.inner_model.model_sampling
             self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
         self.guider.conds = {
-            name: [fit_cond(cond, x, call.frames, self.shape[2]) for cond in conds]
+            name: [fit_cond(cond, x, info.frames, self.shape[2]) for cond in conds]
             for name, conds in self.conds.items()
         }
 
-    def report(self, call: StepInfo, clean: Tensor) -> None:
+    def report(self, info: StepInfo, clean: Tensor) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.time_estimator.step(call.stage)
-        left = self.time_estimator.left(calls_left(self.stages, call))
+        self.time_estimator.step(info.stage)
+        left = self.time_estimator.left(calls_left(self.stages, info))
         say(
-            f"unit {call.unit + 1} of {call.units}, stage {call.stage + 1} of {call.stages}, "
-            f"step {call.step + 1} of {call.steps}{time_left(left)}"
+            f"unit {info.unit + 1} of {info.units}, stage {info.stage + 1} of {info.stages}, "
+            f"step {info.step + 1} of {info.steps}{time_left(left)}"
         )
-        self.total = call.total
-        if self.callback is not None and call.index + 1 < call.total:  # the last is reported with the whole clip
+        self.total = info.total
+        if self.callback is not None and info.index + 1 < info.total:  # the last is reported with the whole clip
             unit = resize_frames(clean, self.shape[-2:])
-            self.callback(call.index, unit, self.with_unit(unit, call.frames), call.total)
+            self.callback(info.index, unit, self.with_unit(unit, info.frames), info.total)
 
     def with_unit(self, unit: Tensor, frames: slice) -> Tensor:
         """The clip up to the end of a unit; what was last estimated of earlier ones stays as it was."""
@@ -186,14 +189,16 @@ class PyramidRun:
 class PyramidGuider(comfy.samplers.CFGGuider):
     """Classifier-free guidance with a strength per unit; without a negative, or off, one row instead of two."""
 
-    def __init__(self, model: Any, positive: list, negative: list | None, guidance: PyramidGuidance) -> None:
+    def __init__(
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, guidance: PyramidGuidance
+    ) -> None:
         super().__init__(model)
         self.guidance = guidance
         self.guided = negative is not None and guidance.enabled
         self.inner_set_conds({"positive": positive, **({"negative": negative} if self.guided else {})})
 
     def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: int | None = None
     ) -> Tensor:
         now = model_options["transformer_options"]["pyramid"]
         if self.guided and self.guidance.is_zero_init(now["stage"], now["step"]):
@@ -204,8 +209,8 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
 
     def combine_for(self, unit: int) -> Callable[[dict[str, Any]], Tensor]:
-        """What the host calls instead of its own formula, with both answers as `sigma * velocity`."""
-        return lambda answers: self.guidance.combine(answers["uncond"], answers["cond"], unit)
+        """What the host calls instead of its own formula, with both outputs as `sigma * velocity`."""
+        return lambda outputs: self.guidance.combine(outputs["uncond"], outputs["cond"], unit)
 
 
 def check_model(model: Any) -> None:
@@ -215,11 +220,7 @@ def check_model(model: Any) -> None:
             f"the pyramid sampler was given a {type(model).__name__} model, which knows no pyramid: "
             "wire 'Load video model' into it, or sample this model with KSampler"
         )
-    if model.info.family.name != "pyramid":
-        raise ValueError(
-            f"the pyramid sampler cannot run {model.info.name}, which is a {model.info.family}: "
-            f"use '{model.info.family.rules.sampler}'"
-        )
+    check_family(model.info, "pyramid")
 
 
 def computing_dtype(model: Any) -> torch.dtype:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ def host_has_schema() -> bool:
     return "search_aliases" in {field.name for field in fields(io.Schema)}
 
 
-def entrypoint(blocks: Mapping[str, type], titles: Mapping[str, str]) -> Callable[[], Awaitable[ComfyExtension]]:
+def entrypoint(blocks: Mapping[str, type[Any]], titles: Mapping[str, str]) -> Callable[[], Awaitable[ComfyExtension]]:
     """What ComfyUI calls to get the nodes of a pack; it looks for it where the pack has no mappings."""
     from comfy_api.latest import ComfyExtension
 
@@ -42,7 +42,7 @@ def entrypoint(blocks: Mapping[str, type], titles: Mapping[str, str]) -> Callabl
     return comfy_entrypoint
 
 
-def node_of(block: type, id_: str, title: str) -> type[io.ComfyNode]:
+def node_of(block: type[Any], id_: str, title: str) -> type[io.ComfyNode]:
     """The v3 node of a block: each run has a new object of the block's class."""
     from comfy_api.latest import io
 
@@ -73,17 +73,17 @@ def has_schema(node: type[io.ComfyNode]) -> bool:
     return True
 
 
-def handed_on(method: Callable[..., Any]) -> Callable[..., Any]:
+def handed_on(method: Any) -> Callable[..., Any]:
     """A class method that calls another one; the host reads from its signature which inputs it takes."""
 
     def call(cls: type, **inputs: Any) -> Any:
         return method(**inputs)
 
-    call.__signature__ = inspect.signature(method.__func__)
+    call.__dict__["__signature__"] = inspect.signature(method.__func__)
     return call
 
 
-def schema_of(block: type, id_: str, title: str) -> io.Schema:
+def schema_of(block: type[Any], id_: str, title: str) -> io.Schema:
     """What a block says of itself, as a schema."""
     from comfy_api.latest import io
 
@@ -93,7 +93,7 @@ def schema_of(block: type, id_: str, title: str) -> io.Schema:
         for group, entries in groups.items()
         for name, (kind, options) in entries.items()
     ]
-    names = getattr(block, "RETURN_NAMES", block.RETURN_TYPES)
+    names: Sequence[str] = getattr(block, "RETURN_NAMES", block.RETURN_TYPES)
     lists = getattr(block, "OUTPUT_IS_LIST", [False] * len(names))
     outputs = [
         custom(kind).Output(display_name=name, tooltip=tooltip, is_output_list=is_list)

@@ -115,9 +115,8 @@ class SpectralRun:
         self.size = self.streams.size
         self.scaling = scaling_of(self.model)
         self.goes_on = not torch.count_nonzero(noise)  # the latent holds a state already
-        self.raw_noise, self.latent, self.mask = noise, latent_image, denoise_mask
-        if latent_image is None:
-            self.latent = torch.zeros_like(noise)
+        self.raw_noise, self.mask = noise, denoise_mask
+        self.latent = torch.zeros_like(noise) if latent_image is None else latent_image
         self.noise = getattr(self.model.model_sampling, "noise_scale", 1.0) * noise
         self.latents = type(self.model.latent_format).__name__
         self.segments = self.plan()
@@ -168,9 +167,10 @@ class SpectralRun:
 
     def jump(self, state: Tensor, segment: Segment) -> Tensor:
         """Bring the picture up by the frequencies of the run's noise, and what has no size to the same level."""
-        picture, *others = self.streams.at(segment.size_before).split(state)
+        size, level, after = segment.size_before, segment.level_before, segment.sigmas[0]
+        assert size is not None and level is not None  # a jump has something before it
+        picture, *others = self.streams.at(size).split(state)
         noise, *other_noise = self.streams.split(self.noise)
-        level, after = segment.level_before, segment.sigmas[0]
         picture = jump_up(picture, noise, level, segment.size, self.scaling)
         others = [
             self.scaling.restarted(each, level, after, fresh_noise(each, each_noise, segment.stage))
@@ -191,8 +191,8 @@ class SpectralRun:
         self.guider.conds = self.full_conds
         if segment.size != self.size:
             self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
-        asked = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)
-        asked.latent_image, asked.noise = latent, self.inpaint_noise(noise, seed)
+        model = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)
+        model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
         arguments = {**self.extra_args, "model_options": self.options_for(sigmas), "denoise_mask": mask}
         if segment.level_before is not None and seed is not None:
             arguments["seed"] = nth_seed(seed, segment.stage)  # else each stage would draw the same noise again
@@ -208,12 +208,12 @@ class SpectralRun:
 
         inner = self.sampler.inner
         return inner.sampler_function(
-            asked, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **inner.extra_options
+            model, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **inner.extra_options
         )
 
     def conds_for(
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
-    ) -> dict[str, list]:
+    ) -> dict[str, list[Any]]:
         """The prompts, start images and masks for a stage, by the host's own code."""
         packed = {"latent_shapes": [torch.Size(shape) for shape in stage.shapes]} if knows_shapes() else {}
         picture = stage.split(like)[0]
@@ -277,7 +277,7 @@ def streams_of(guider: Any, latent: Tensor) -> Streams:
     return Streams(tuple(tuple(shape) for shape in shapes))
 
 
-def begun_anew(patch: Callable) -> Callable:
+def begun_anew(patch: Callable[..., Any]) -> Callable[..., Any]:
     """A guidance patch with its own copy of what it remembers, such as the running mean of APG.
 
     The memory of one stage has the wrong size for the next, and only some patches notice.
@@ -308,7 +308,7 @@ def knows_shapes() -> bool:
 
 
 def say_left_out(stages: SpectralStages, segments: tuple[Segment, ...]) -> None:
-    """Tell of stages that this run does not use."""
+    """Log the stages that this run does not use."""
     sentence = left_out(stages, segments)
     if sentence:
         logging.info("Pyramid Video: %s", sentence)

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...samplers.spectral import Size, resample_picture
+from ...samplers.spectral import Size, resample_picture, size_of
 
 # What the host resizes itself, or keeps at no size.
 HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "hooks", "cross_attn", "pooled_output"}
 PER_PIXEL = {"camera_conditions"}  # as many cells to a latent cell as the model likes
 
 
-def stage_conds(guider: Any, like: Tensor, picture: Tensor, full: Size, **rest: Any) -> dict[str, list]:
+def stage_conds(guider: Any, like: Tensor, picture: Tensor, full: Size, **rest: Any) -> dict[str, list[Any]]:
     """The guider's prompts processed by the host for a stage.
 
     `like` is the latent of the stage (packed where the host packs), `picture` its picture, `full` the size that the
     prompts were made for, `rest` what the host's `process_conds` takes besides.
     """
-    size = tuple(picture.shape[-2:])
+    size = size_of(picture)
     conds = {
         name: [
             with_hooks_of(fit_cond(cond, full, size), now) for cond, now in zip(kept, guider.conds[name], strict=False)
@@ -119,10 +119,8 @@ def fit_mask(mask: Tensor | None, streams: Any, stage: Any) -> Tensor | None:
     return stage.join([resize_mask(picture, stage.size), *others])
 
 
-def fit_latent(latent: Tensor | None, streams: Any, stage: Any) -> Tensor | None:
+def fit_latent(latent: Tensor, streams: Any, stage: Any) -> Tensor:
     """The latent that a run starts from, at the size of a stage; an empty one stays empty."""
-    if latent is None:
-        return None
     picture, *others = streams.split(latent)
     if not torch.count_nonzero(picture):
         small = picture.new_zeros(stage.shapes[0])

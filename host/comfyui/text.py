@@ -1,4 +1,4 @@
-"""Text encoders in the host: our small one under the host's CLIP class, and what any CLIP is asked for a prompt.
+"""Text encoders in the host: our small one under the host's CLIP class, and how any CLIP encodes a prompt.
 
 `encode` gives the numbers of the reference from any of them, and leaves a CLIP that other nodes share as it was.
 """
@@ -39,16 +39,18 @@ def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
     config, tokenizer = info.config, checkpoints.load_tokenizer(info)
 
     class Network(HostTextEncoder):
-        def __init__(self, device: Any = None, dtype: Any = None, model_options: dict | None = None) -> None:
+        def __init__(self, device: Any = None, dtype: Any = None, model_options: dict[str, Any] | None = None) -> None:
             super().__init__(config, ops=comfy.ops.manual_cast, device=device, dtype=dtype)
             self.dtypes = {dtype}
 
-    class Words(HostTokenizer):
-        def __init__(self, embedding_directory: str | None = None, tokenizer_data: dict | None = None) -> None:
+    class OwnTokenizer(HostTokenizer):
+        def __init__(
+            self, embedding_directory: str | None = None, tokenizer_data: dict[str, Any] | None = None
+        ) -> None:
             super().__init__(tokenizer, config)
 
     state = checkpoints.load_state_dict(info, dtype=torch.float32)
-    target = comfy.supported_models_base.ClipTarget(Words, Network)
+    target = comfy.supported_models_base.ClipTarget(OwnTokenizer, Network)
     size = sum(tensor.numel() for tensor in state.values())
     clip = comfy.sd.CLIP(target, parameters=size, model_options={"dtype": torch.float32})
     clip.load_sd(state)
@@ -58,24 +60,24 @@ def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
 class HostTextEncoder(TextEncoder):
     """Our text encoder with the methods that the host's CLIP calls."""
 
-    device_asked: Any = None
+    execution_device: Any = None
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """Layers to skip mean nothing here; newer hosts say in this way where to compute."""
-        self.device_asked = options.get("execution_device", self.device_asked)
+        self.execution_device = options.get("execution_device", self.execution_device)
 
     def reset_clip_options(self) -> None:
-        self.device_asked = None
+        self.execution_device = None
 
-    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, Tensor, dict]:
+    def encode_token_weights(self, tokens: dict[str, list[Any]]) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Features `(1, n, width)` without padding and the pooled vector; weights of words are not used."""
-        place = self.device_asked or self.tokens.weight.device
+        place = self.execution_device or self.tokens.weight.device
         ids = torch.tensor([[pair[0] for pair in row] for row in tokens[OWN]], device=place)
         features, pooled = self(ids)
         home = comfy.model_management.intermediate_device()
         return features.float().to(home), pooled.float().to(home), {}
 
-    def load_sd(self, state: dict[str, Tensor]):
+    def load_sd(self, state: dict[str, Tensor]) -> Any:
         return self.load_state_dict(state)
 
 
@@ -86,12 +88,12 @@ class HostTokenizer:
         self.ours = ours
         self.config = config
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw) -> dict[str, list]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw: Any) -> dict[str, list[Any]]:
         # Core's CLIPTextEncode hands over what was typed; `encode` below, and training, what is meant.
         ids = self.ours.encode(text if kw.get("disable_weights") else without_weights(text)[0])
         return {OWN: [[(token, 1.0, 0) if return_word_ids else (token, 1.0) for token in ids]]}
 
-    def untokenize(self, pairs: list[tuple]) -> list[tuple[tuple, str]]:
+    def untokenize(self, pairs: list[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], str]]:
         return [(pair, self.ours.decode([pair[0]])) for pair in pairs]
 
     def clone(self) -> HostTokenizer:
@@ -150,7 +152,7 @@ def check_complete(clip: Any, names: set[str]) -> None:
 
 
 def conditioning(encoded: dict[str, Any], skip: int = 0) -> list[list[Any]]:
-    """Split what a CLIP answers into tokens, without the first `skip`, and the rest; hooks stay with it."""
+    """Split what a CLIP returns into tokens, without the first `skip`, and the rest; hooks stay with it."""
     tokens = encoded.pop("cond")[:, skip:]
     encoded.pop("attention_mask", None)
     return [[tokens, encoded]]

@@ -27,12 +27,14 @@ def load_umt5(top: Path) -> comfy.sd.CLIP:
     """Read the encoder below an official top folder; CheckpointError when a tensor or the vocabulary is missing."""
     folder, pieces = top / "text_encoder", top / "tokenizer" / PIECES
     if not pieces.is_file():
-        raise CheckpointError(f"{pieces.parent} lacks {PIECES}, which the host reads words with")
+        raise CheckpointError(f"{pieces.parent} lacks {PIECES}, which the host splits text with")
     config, state = read_json(folder / "config.json"), read_weights(folder)
-    words = torch.frombuffer(bytearray(pieces.read_bytes()), dtype=torch.uint8)
+    vocabulary = torch.frombuffer(bytearray(pieces.read_bytes()), dtype=torch.uint8)
 
     class Network(SDClipModel):
-        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict | None = None, **kw) -> None:
+        def __init__(
+            self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None, **kw: Any
+        ) -> None:
             super().__init__(
                 device=device,
                 dtype=dtype,
@@ -45,15 +47,15 @@ def load_umt5(top: Path) -> comfy.sd.CLIP:
             )
 
     class Networks(SD1ClipModel):
-        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict | None = None) -> None:
+        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None) -> None:
             kept, options = kept_dtype(state, dtype, device), model_options or {}
             super().__init__(device=device, dtype=kept, model_options=options, name=UMT5, clip_model=Network)
 
     class Tokenizers(SD1Tokenizer):
-        def __init__(self, embedding_directory: Any = None, tokenizer_data: dict | None = None) -> None:
+        def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
             super().__init__(
                 embedding_directory=embedding_directory,
-                tokenizer_data={"spiece_model": words},
+                tokenizer_data={"spiece_model": vocabulary},
                 clip_name=UMT5,
                 tokenizer=comfy.text_encoders.wan.UMT5XXlTokenizer,
             )

@@ -38,7 +38,7 @@ class PyramidVAE(comfy.sd.VAE):
         self.device = comfy.model_management.vae_device()
         self.output_device = comfy.model_management.intermediate_device()
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
-        network = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
+        network: Any = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
         self.first_stage_model = network.requires_grad_(False)
         self.patcher = patcher_of(network, network, self.device, comfy.model_management.vae_offload_device())
         self.config = config = network.config
@@ -56,10 +56,10 @@ class PyramidVAE(comfy.sd.VAE):
     def decode(
         self,
         samples_in: Tensor,
-        vae_options: dict | None = None,
+        vae_options: dict[str, Any] | None = None,
         chunk: int | None = None,
         tile: int | None = None,
-        **kw,
+        **kw: Any,
     ) -> Tensor:
         """Video `(b, frames, h, w, 3)` in 0..1; `chunk` in latent frames, `tile` in pixels.
 
@@ -109,7 +109,7 @@ class PyramidVAE(comfy.sd.VAE):
         tile_y: int | None = None,
         overlap: Any = None,
         tile_t: int | None = None,
-        **kw,
+        **kw: Any,
     ) -> Tensor:
         """Decode in square tiles of `tile_x` latent columns that overlap by a quarter; in time nothing is lost."""
         space = self.info.space_compression
@@ -122,7 +122,7 @@ class PyramidVAE(comfy.sd.VAE):
         tile_y: int | None = None,
         overlap: Any = None,
         tile_t: int | None = None,
-        **kw,
+        **kw: Any,
     ) -> Tensor:
         """Encode in tiles of `tile_x` pixels."""
         return self.encode(pixel_samples, chunk=tile_t, tile=self.legal_tile(min(tile_x or 512, tile_y or 512)))
@@ -159,7 +159,7 @@ class PyramidVAE(comfy.sd.VAE):
     def as_memory_allows(self, work: Work, memory: Memory, chunk: int | None, tile: int | None) -> Tensor:
         """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""
         plans = self.smaller_and_smaller(chunk, tile)
-        # First what the device could hold with nothing else on it: the host makes as much room as it is asked for.
+        # First what the device could hold with nothing else on it: the host makes as much room as it can.
         possible = plans_within(self.memory_beside_weights(), plans, memory)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*possible[0]))
         free = comfy.model_management.get_free_memory(self.device)
@@ -186,7 +186,7 @@ class PyramidVAE(comfy.sd.VAE):
         return total - self.patcher.model_size() - comfy.model_management.minimum_inference_memory()
 
     def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[Plan]:
-        """The plan asked for, then ones that need less memory: fewer frames first, because that changes nothing."""
+        """The plan wanted, then ones that need less memory: fewer frames first, because that changes nothing."""
         fewer = [(pieces, tile) for pieces in CHUNKS if pieces is not None and (chunk is None or pieces < chunk)]
         tiles = [self.legal_tile(size) for size in TILES if tile is None or size < tile]
         return [(chunk, tile), *fewer, *((1, size) for size in tiles)]

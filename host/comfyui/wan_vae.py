@@ -8,8 +8,9 @@ import comfy.ldm.wan.vae
 import torch
 from torch import Tensor
 
+from ...models.history_levels import UNIT_FRAMES
 from ...models.model_info import VAEInfo
-from ...models.wan_vae import SPACE, TIME, UNIT_FRAMES, UNIT_PICTURES
+from ...models.wan_vae import SPACE, TIME, UNIT_PICTURES
 from .progress import Bar
 
 

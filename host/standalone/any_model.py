@@ -33,7 +33,7 @@ from ...samplers.spectral import (
 )
 from ...samplers.spectral_stages import SpectralStages, check_jump
 from ..checks import check_latent
-from ..protocol import Latent, Prompts
+from ..protocol import Latent, ProgressBar, Prompts
 from .sampling import guided_model
 from .wires import VAE, Model, resident
 
@@ -85,17 +85,17 @@ class Run:
 class AnyModel:
     """The pyramid for our models of one size: `protocol.AnyModel`."""
 
-    def __init__(self, progress: Callable[[int], Any]) -> None:
+    def __init__(self, progress: Callable[[int], ProgressBar]) -> None:
         self._progress = progress
 
     def info(self, model: Model) -> PictureInfo:
         family = model.info.family
-        if family.name not in ("flow", "diffusion"):
+        if not family.rules.any_sampler:
             raise ValueError(
                 f"{model.info.name} is a {family}, which makes no picture of one size from noise step by step: use "
                 f"'{family.rules.sampler}'"
             )
-        scaling = FLOW if family.name == "flow" else VARIANCE_EXPLODING
+        scaling = VARIANCE_EXPLODING if family.rules.has_noise_schedule else FLOW
         return PictureInfo(PATCH, scaling, model.info.latent_format.name, 0)
 
     def sigmas(self, model: Model, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
@@ -199,9 +199,9 @@ class AnyModel:
                 for number, seed in enumerate(seeds):
                     noise = draw_noise((1, *shape[1:]), seed).to(model.device)
                     done = number * segments[jump].first_step
-                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
+                    run = Run(clean, sampler_name, noise, info, segments, from_step(bar, done))
                     state = run.play(run.begin(start.to(noise)), segments[:jump])
-                    shown = clean(state, segments[jump].level_before)
+                    shown = clean(state, segments[jump].level_before or 0.0)
                     clips.append(model.latent_format.denormalize(shown).float().cpu())
                     tensors = {"state": [state.cpu()], "noise": [noise.cpu()], "latent": [start]}
                     shares = stages.shares(size_of(noise), info.latents)
@@ -225,7 +225,7 @@ class AnyModel:
                     stages = SpectralStages(draft.scales, levels=draft.levels)
                     segments = stages.plan(size_of(noise), info.patch, draft.sigmas, info.scaling)
                     noise = noise.to(model.device)
-                    run = Run(clean, sampler_name, noise, info, segments, lambda n, done=done: bar.update(done + n))
+                    run = Run(clean, sampler_name, noise, info, segments, from_step(bar, done))
                     made.append(run.play(state.to(noise), segments[draft.segment :]))
                     done += len(draft.sigmas) - 1
         finally:
@@ -248,10 +248,15 @@ class AnyModel:
         return {"samples": model.latent_format.denormalize(made).float().cpu()}
 
 
+def from_step(bar: ProgressBar, first: int) -> Callback:
+    """The callback of one run of several, whose steps begin at `first`."""
+    return lambda done: bar.update(first + done)
+
+
 def clean_estimate(model: Model, prompts: Prompts, batch: int) -> Clean:
     """The guided model as ComfyUI calls it: the clean clip, from a state at a level of its own scaling."""
     guided = guided_model(model, *prompts, batch)
-    if model.info.family.name == "flow":
+    if not model.info.family.rules.has_noise_schedule:
         return lambda x, sigma: x - sigma * guided(x, TIMESTEPS * sigma)
     table = level_table(model)
     logs = torch.tensor(table, dtype=torch.float64).log()
@@ -268,7 +273,7 @@ def clean_estimate(model: Model, prompts: Prompts, batch: int) -> Clean:
 def level_table(model: Model) -> list[float]:
     """The 1000 levels of a model, rising, in the scaling of its family."""
     family = model.info.family
-    if family.name == "flow":
+    if not family.rules.has_noise_schedule:
         even = [(step + 1) / NUM_TRAIN_TIMESTEPS for step in range(NUM_TRAIN_TIMESTEPS)]
         return [shift_sigma(level, family.shift) for level in even]
     return schedule_of(family).sigmas.tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def free_memory(device: torch.device) -> int:
     import psutil
     import torch
 
-    backend = getattr(torch, device.type, None)
+    backend: Any = getattr(torch, device.type, None)
     if device.type in ("cpu", "mps") or not hasattr(backend, "mem_get_info"):
         return psutil.virtual_memory().available
     held = backend.memory_reserved(device) - backend.memory_allocated(device)  # torch's own, but not in use

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...models import skip_init
 
 
-def at_use(parameter: Tensor | None, x: Tensor) -> Tensor | None:
+def at_use(parameter: Any, x: Tensor) -> Any:
     return None if parameter is None else parameter.to(x.dtype)
 
 

@@ -19,7 +19,7 @@ class Bar:
     def __init__(self, total: int, silent: bool) -> None:
         self.total = total
         self.silent = silent or total <= 1  # a bar of one step would flash by
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
 
     @property
     def is_drawn(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from av.filter import Graph
     from torch import Tensor
 
 CRF = "17"  # no loss that the eye finds; small clips are a few kilobytes either way
@@ -67,13 +68,13 @@ def write_mp4(path: Path, clip: Clip, metadata: Mapping[str, str]) -> None:
         container.mux(stream.encode(None))
 
 
-def to_bt709(width: int, height: int, unit: Fraction):
+def to_bt709(width: int, height: int, unit: Fraction) -> Graph:
     """A filter graph from RGB frames to YUV by the matrix of BT.709, which players take for granted in large films."""
     import av
 
     graph = av.filter.Graph()
     chain = [
-        graph.add_buffer(width=width, height=height, format="rgb24", time_base=unit),
+        graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=unit),
         graph.add("scale", "out_color_matrix=bt709:out_range=limited:flags=bicubic+accurate_rnd+full_chroma_int"),
         graph.add("format", "pix_fmts=yuv420p"),
         graph.add("buffersink"),

@@ -14,7 +14,8 @@ import pytest
 import torch
 from pyramid_video.models.checkpoints import METADATA_KEY
 from pyramid_video.models.latent_format import MINIFLUX
-from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
+from pyramid_video.models.miniflux import MiniFluxConfig
+from torch import nn
 
 HOST_MODULES = """comfy comfy.conds comfy.latent_formats comfy.ldm comfy.ldm.modules comfy.ldm.modules.attention
 comfy.model_base comfy.model_management comfy.model_patcher comfy.ops comfy.patcher_extension comfy.samplers comfy.sd
@@ -133,7 +134,7 @@ def test_the_past_reaches_the_network_as_an_input(host):
     model, x = video_model(host), torch.zeros(2, 1, 1, 4, 4)
     sizes = dict(in_channels=4, num_layers=1, num_single_layers=1, num_attention_heads=2, attention_head_dim=8)
     config = MiniFluxConfig(**sizes, joint_attention_dim=6, pooled_projection_dim=5, axes_dims_rope=(4, 2, 2))
-    model.diffusion_model = MiniFluxTransformer(config)
+    model.diffusion_model = host.model.host_network("miniflux")(config, torch.float32, operations=nn)
     model.manual_cast_dtype, model.get_dtype = None, lambda: torch.float32
     text = {"text": torch.zeros(2, 3, 6), "text_lengths": (3, 2), "pooled": torch.zeros(2, 5)}
     beside = {"timestep": torch.ones(1), "history": (torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 1, 4, 4))}
@@ -147,9 +148,9 @@ def test_the_past_reaches_the_network_as_an_input(host):
 
 
 def test_each_prompt_gets_its_own_memory_of_easy_cache(host):
-    class Plain:
+    class Plain(nn.Module):
         def __init__(self, config, ops=None, device=None, dtype=None) -> None:
-            pass
+            super().__init__()
 
     class Network(host.model.HostNetwork, Plain):
         pass

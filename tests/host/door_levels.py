@@ -62,8 +62,10 @@ def check_a_flow_takes_the_shift_of_a_block_behind_it(door):
     block = ours["PyramidVideoFlowSampler"]()
 
     def sample(model, shift=0.0):
-        answer = block.sample(model, door.positive, door.latent(), SEED, STEPS, SCALE, door.negative, shift=shift)
-        return answer[0]["samples"]
+        made = block.sample(
+            model, door.positive, door.latent(), SEED, negative=door.negative, cfg=SCALE, steps=STEPS, shift=shift
+        )
+        return made[0]["samples"]
 
     same(door, sample(shifted), sample(model, 5.0), 1e-4)
     same(door, sample(shifted, 2.0), sample(model), 1e-4)
