@@ -55,10 +55,15 @@ class CheckpointInfo:
     def files(self) -> tuple[Path, ...]:
         return self.weights.files if self.weights else ()
 
+    @property
+    def stored(self) -> WeightFiles:
+        """The weights in the files, of whatever has some: all but official text encoders."""
+        assert self.weights is not None, f"{self.path} has no weights of its own"
+        return self.weights
+
     def shape(self, key: str) -> tuple[int, ...]:
         """What the file says of the shape of a parameter."""
-        assert self.weights is not None  # official text encoders have no keys
-        return full_shape(key, self.weights.tensors[self.keys[key]].shape, self.quantised)
+        return full_shape(key, self.stored.tensors[self.keys[key]].shape, self.quantised)
 
     @property
     def parameters(self) -> int:

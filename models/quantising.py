@@ -35,12 +35,11 @@ def quantise(source: Path, target: Path, form: str = "fp8") -> Path:
     info = checkpoints.inspect(source, checkpoints.TRANSFORMERS)
     if info.quantised:
         raise checkpoints.CheckpointError(f"{source} is quantised already; start from its bf16 or fp32 weights")
-    assert info.weights is not None  # as all transformers have
     exact = getattr(network_classes(info.kind)[1], "KEEPS_FLOAT32", ())
     own = {name: key for key, name in info.keys.items()}
     settings = torch.tensor(list(json.dumps({"format": FORMS[form], EXACT_PRODUCTS: True}).encode()), dtype=torch.uint8)
     tensors: dict[str, Tensor] = {}
-    for name, stored in read_tensors(info.weights, list(own)):
+    for name, stored in read_tensors(info.stored, list(own)):
         key = own[name]
         if is_large_matrix(key, stored) and not any(part in key for part in exact):
             tensors[key], scale = quantised_weight(stored, form)

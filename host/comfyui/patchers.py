@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.model_management
 import comfy.model_patcher
 import torch
 from torch import nn
 
 
-def patcher_of(model: nn.Module, network: nn.Module, load: torch.device, offload: torch.device):
+def patcher_of(model: nn.Module, network: nn.Module, load: torch.device, offload: torch.device) -> Any:
     """A patcher of the class that this host gives its own models; newer ones stream the weights of `network` with it.
 
     Those cast a weight to the type that it had when the network was made, and some of ours are in another one since

@@ -58,7 +58,7 @@ def load_weights(network: nn.Module, info: CheckpointInfo, dtype: torch.dtype, f
     small = sum(file.stat().st_size for file in info.files) < SMALL
     own = {name: key for key, name in info.keys.items()}
     state, full = {}, {}
-    for name, stored in read_tensors(info.weights, list(own)):
+    for name, stored in read_tensors(info.stored, list(own)):
         key = own[name]
         if key.endswith(".weight") and key.removesuffix(".weight") in info.quantised:
             check_type(info.path, name, info.quantised[key.removesuffix(".weight")], stored)
@@ -83,7 +83,7 @@ def read_parts(info: CheckpointInfo) -> dict[str, Tensor]:
     """What lies beside the weights, by its key in the file; CheckpointError for scales that are no numbers."""
     parts = {}
     for key, tensor in read_tensors(
-        info.weights, [key for layer in info.quantised.values() for key in layer.parts.values()]
+        info.stored, [key for layer in info.quantised.values() for key in layer.parts.values()]
     ):
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise CheckpointError(f"{info.path} has numbers in {key} that no scale can have: it is damaged")
