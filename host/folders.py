@@ -25,7 +25,7 @@ MODEL_EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 WEIGHT_EXTENSIONS = (".safetensors", ".bin")
 # The names that libraries give to the weights of a folder with a config.json.
 PART = re.compile(r"(diffusion_pytorch_model.*|pytorch_model|model|.+-\d{5}-of-\d{5})\.\w+")
-KIND_WORDS = {  # keys of a config.json that only these kinds have
+KIND_KEYS = {  # keys of a config.json that only these kinds have
     "joint_attention_dim": "diffusion_models",
     "has_multi_term_memory_patch": "diffusion_models",
     "encoder_block_out_channels": "vae",
@@ -164,7 +164,7 @@ def resolve_new(root: Path, name: str, what: str) -> Path:
     if not parts:
         raise ValueError(f"the {what} {name!r} would be {root} itself; give it a name inside that folder")
     for part in parts:
-        fault = next((words for pattern, words in UNUSABLE if pattern.search(part)), None)
+        fault = next((reason for pattern, reason in UNUSABLE if pattern.search(part)), None)
         if fault is not None:
             raise ValueError(f"the {what} cannot be called {name!r}: {fault}; letters, digits, - and _ always work")
     return path
@@ -284,8 +284,8 @@ def _parts(files: Sequence[str]) -> list[str]:
 
 
 def _official_kind(folder: Path, folders: Sequence[str], files: Sequence[str]) -> str | None:
-    """Tell the kind of a folder from its layout and the words in its config; weights are not opened."""
+    """Tell the kind of a folder from its layout and the keys of its config; weights are not opened."""
     if _holds_texts(folder, folders):
         return "text_encoders"
     config = _config(folder) if _parts(files) else {}
-    return next((kind for word, kind in KIND_WORDS.items() if word in config), None)
+    return next((kind for key, kind in KIND_KEYS.items() if key in config), None)

@@ -223,7 +223,8 @@ class HeliosTransformer(nn.Module):
     ) -> Tensor:
         """As `PyramidTransformer.predict`; every token of the text is read, and nothing is kept from unit to unit."""
         past = history.each(lambda clip: rows_like(clip, x)) if history else None
-        return self(x, timestep, text, past, attention)
+        # By its class: in ComfyUI the network has another forward in front.
+        return HeliosTransformer.forward(self, x, timestep, text, past, attention)
 
     @staticmethod
     def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, None]:

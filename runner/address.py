@@ -21,7 +21,7 @@ LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and the secrets that it is asked with, which are never shown."""
+    """Where a server is, and the secrets of every request to it, which are never shown."""
 
     base: str  # scheme, host, port and path, without a slash at its end
     query: Mapping[str, str]  # goes along with every request, such as `token` of a notebook's proxy
@@ -34,7 +34,7 @@ class Address:
 
     @property
     def proxy(self) -> str | None:
-        """The proxy that the environment names for this server; a server on this computer is asked directly."""
+        """The proxy that the environment names for this server; a server on this computer is reached directly."""
         host = URL(self.base).host or ""
         if LOOPBACK.fullmatch(host) or proxy_bypass(host):
             return None

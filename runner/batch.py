@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from .delivery import Batch, finish_killed, ranges
 from .execute import execute
 from .jobs import Job, read_jobs
-from .memory import Memory
 from .opening import check_writable, open_here
 from .ranks import is_first, locked_for_all, own_share, refuse_shared_training, wait_for_all
+from .result_cache import ResultCache
 from .staging import staged
 from .texts import fill_names
 from .workflow import Workflow
@@ -70,15 +70,15 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
                 continue
             yield job, key, workflow, outputs
 
-    memory = Memory()
+    cache = ResultCache()
     for (job, key, workflow, outputs), following in with_next(right_ones()):
         if following is not None:
-            memory.expect(following[2].prompt, following[3], classes)
+            cache.expect(following[2].prompt, following[3], classes)
         try:
             check_writable(options.out)
             fill_names(workflow)
             with staged(options.out) as staging:
-                outcome = execute(workflow.prompt, outputs, classes, workflow.extra_pnginfo, memory=memory)
+                outcome = execute(workflow.prompt, outputs, classes, workflow.extra_pnginfo, cache=cache)
                 batch.deliver(job, key, workflow, outcome, staging)
         except Exception as error:
             batch.fail(job, error)

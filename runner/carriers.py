@@ -1,6 +1,6 @@
 """Finds the graphs in a file, whatever carries them: JSON in an envelope, a picture, a video.
 
-The file is untrusted: it is told by its first bytes what it is, and the search through it has an end.
+The file is untrusted: its first bytes say what it is, and the search through it has an end.
 """
 
 from __future__ import annotations

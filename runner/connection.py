@@ -1,4 +1,4 @@
-"""HTTP and websocket to one server. Every answer has a deadline and a most, and no redirect leads to another host."""
+"""HTTP and websocket to one server: every response has a deadline and a largest size, no redirect leads elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from yarl import URL
 from .address import TOKEN_VARIABLE, base_of, read_address
 from .errors import LostError, PassingError, RunnerError, ServerError
 
-ANSWER_SECONDS = 60.0  # for an answer, and for the beginning of a file
+RESPONSE_SECONDS = 60.0  # for a response, and for the beginning of a file
 SLOWEST = 10_000  # bytes per second of a file, after that
-MOST_BYTES = 64 << 20  # of an answer: a list of all nodes has a few, the queue holds the graphs of all that wait
+MOST_BYTES = 64 << 20  # of a response: a list of all nodes has a few, the queue holds the graphs of all that wait
 MOST_FILE_BYTES = 64 << 30
 MOST_EVENT_BYTES = 16 << 20
 REDIRECTS, MOST_REDIRECTS = (301, 302, 303, 307, 308), 5
-PASSING = {408, 425, 429, 500, 502, 503, 504, *range(520, 531)}  # what proxies answer for a server that is busy or gone
+PASSING = {408, 425, 429, 500, 502, 503, 504, *range(520, 531)}  # what proxies return for a server that is busy or gone
 CREDENTIALS = "put them into the address, http://USER:PASSWORD@HOST, or a bearer token into "
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Connection:
         trace.on_request_redirect.append(refuse_redirect)  # of a websocket; ours are followed by `_follow`
         return aiohttp.ClientSession(
             headers=self.address.headers,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_SECONDS / 2),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=RESPONSE_SECONDS / 2),
             proxy=self.address.proxy,
             trace_configs=[trace],
         )
@@ -81,7 +81,7 @@ class Connection:
         self.loop.call_soon_threadsafe(cancel)
 
     def close(self) -> None:
-        """Let go of everything; nothing can be asked afterwards."""
+        """Let go of everything; nothing can be requested afterwards."""
         if not self.loop.is_closed():
             self.run(self.session.close())
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -89,17 +89,17 @@ class Connection:
             self.loop.close()
 
     def get(self, path: str, seconds: float | None = None) -> bytes:
-        """The answer to a GET; raises as `_exchange`."""
-        return self._ask("GET", path, dict, seconds or ANSWER_SECONDS)
+        """The response to a GET; raises as `_exchange`."""
+        return self._fetch("GET", path, dict, seconds or RESPONSE_SECONDS)
 
     def post(self, path: str, body: Any, seconds: float | None = None) -> bytes:
-        """The answer to a POST of JSON."""
+        """The response to a POST of JSON."""
         data = json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        return self._ask("POST", path, lambda: {"data": data, "headers": headers}, seconds or ANSWER_SECONDS)
+        return self._fetch("POST", path, lambda: {"data": data, "headers": headers}, seconds or RESPONSE_SECONDS)
 
     def upload(self, path: str, file: Path, fields: Mapping[str, str]) -> bytes:
-        """The answer to a form that carries a file, which is sent piece by piece."""
+        """The response to a form that carries a file, which is sent piece by piece."""
 
         def form() -> dict[str, Any]:
             data = aiohttp.FormData(fields, quote_fields=False)
@@ -108,10 +108,10 @@ class Connection:
             )
             return {"data": data}
 
-        return self._ask("POST", path, form, ANSWER_SECONDS + file.stat().st_size / SLOWEST)
+        return self._fetch("POST", path, form, RESPONSE_SECONDS + file.stat().st_size / SLOWEST)
 
     def download(self, path: str, query: Mapping[str, str], file: Path) -> None:
-        """Write an answer to a file piece by piece, however large it is."""
+        """Write a response to a file piece by piece, however large it is."""
 
         def write(piece: bytes) -> None:
             try:
@@ -120,12 +120,12 @@ class Connection:
                 raise RunnerError(f"{file.parent} cannot be written: {error.strerror or error}") from error
 
         with file.open("wb", buffering=0) as target:
-            self.run(self._exchange("GET", path, dict, query, ANSWER_SECONDS, write, MOST_FILE_BYTES, SLOWEST))
+            self.run(self._exchange("GET", path, dict, query, RESPONSE_SECONDS, write, MOST_FILE_BYTES, SLOWEST))
 
-    def _ask(self, method: str, path: str, body: Callable[[], dict[str, Any]], seconds: float) -> bytes:
-        answer = bytearray()
-        self.run(self._exchange(method, path, body, None, seconds, answer.extend, MOST_BYTES))
-        return bytes(answer)
+    def _fetch(self, method: str, path: str, body: Callable[[], dict[str, Any]], seconds: float) -> bytes:
+        response = bytearray()
+        self.run(self._exchange(method, path, body, None, seconds, response.extend, MOST_BYTES))
+        return bytes(response)
 
     async def _exchange(
         self,
@@ -138,9 +138,9 @@ class Connection:
         most: int,
         slowest: float | None = None,
     ) -> None:
-        """One request, followed through redirects on this host; `take` gets the answer piece by piece.
+        """One request, followed through redirects on this host; `take` gets the response piece by piece.
 
-        `body` gives what is sent, once for each request. PassingError where it is worth asking again, LostError where
+        `body` gives what is sent, once for each request. PassingError where it is worth a retry, LostError where
         in addition the request may have been carried out; RunnerError where the server refuses; Refusal for its 400.
         """
         begun = self.loop.time()
@@ -148,25 +148,25 @@ class Connection:
         try:
             for _ in range(MOST_REDIRECTS):
                 sending = self.session.request(method, url, allow_redirects=False, **body())
-                answer = await asyncio.wait_for(sending, seconds)
-                async with answer:
-                    if answer.status in REDIRECTS and "Location" in answer.headers:
-                        url = self._follow(url, path, answer.headers["Location"])
+                response = await asyncio.wait_for(sending, seconds)
+                async with response:
+                    if response.status in REDIRECTS and "Location" in response.headers:
+                        url = self._follow(url, path, response.headers["Location"])
                         continue
                     received = 0
-                    if answer.status != 200:
+                    if response.status != 200:
                         take, most, slowest = (refusal := bytearray()).extend, MOST_BYTES, None
                     while True:
                         allowed = seconds + (received / slowest if slowest else 0) - (self.loop.time() - begun)
-                        piece = await asyncio.wait_for(answer.content.readany(), max(allowed, 0))
+                        piece = await asyncio.wait_for(response.content.readany(), max(allowed, 0))
                         if not piece:
                             break
                         received += len(piece)
                         if received > most:
                             raise ServerError(f"{self.name} answers more than {most >> 20} MB to {path}")
                         take(piece)
-                    if answer.status != 200:
-                        self._refuse(answer.status, path, bytes(refusal))
+                    if response.status != 200:
+                        self._refuse(response.status, path, bytes(refusal))
                     return
             raise RunnerError(f"{self.name} sends from one address to the next without an end")
         except asyncio.TimeoutError:
@@ -202,7 +202,7 @@ class Connection:
         return target
 
     def _refuse(self, status: int, path: str, text: bytes) -> None:
-        """Raise what an answer other than 200 means."""
+        """Raise what a response other than 200 means."""
         says = f"{self.name} answers {status} ({reason_of(status)}) to {path}"
         if status == 400:
             raise Refusal(says, text)
@@ -218,7 +218,7 @@ class Connection:
         """A connection for the server's events; OSError where the server or a proxy has none."""
         url = URL(f"{self.base}/ws", encoded=True).with_query({"clientId": client_id, **self.address.query})
         opening = self.session.ws_connect(url, autoclose=False, max_msg_size=MOST_EVENT_BYTES)
-        return Listener(self, self.run(connected(asyncio.wait_for(opening, ANSWER_SECONDS / 2))))
+        return Listener(self, self.run(connected(asyncio.wait_for(opening, RESPONSE_SECONDS / 2))))
 
 
 class Listener:
@@ -274,14 +274,14 @@ async def refuse_redirect(*_: Any) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Why a connection failed, in the system's words."""
+    """Why a connection failed, as the system says it."""
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return error.strerror or type(error).__name__
 
 
 def reason_of(status: int) -> str:
-    """The words of a status; a server's own would be a stranger's."""
+    """The phrase of a status; a server's own are not to be trusted."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -10,7 +10,7 @@ from typing import Any
 from ..models.plain_text import plain as without_controls
 
 MOST_PROBLEMS = 100  # that are looked for in one graph
-MOST_LISTED = 8  # known words that a sentence lists
+MOST_LISTED = 8  # known names that a sentence lists
 LONGEST_SENTENCE = 600  # characters
 NEAR = 0.6  # likeness of two names from which on one may be meant by the other
 LONGEST_NAME = 100  # characters that are compared with known names
@@ -43,7 +43,7 @@ class ServerError(RunnerError):
 
 
 class PassingError(ServerError):
-    """A fault that may have passed when the same is asked again; `status` where the server or a proxy gave one."""
+    """A fault that may have passed when the same is tried again; `status` where the server or a proxy gave one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class PassingError(ServerError):
 
 
 class LostError(PassingError):
-    """The answer was lost, or came from a proxy: what was asked for may have been done all the same."""
+    """The response was lost, or came from a proxy: the request may have been carried out all the same."""
 
 
 def sentence(error: Exception) -> str:
@@ -63,7 +63,7 @@ def sentence(error: Exception) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from a file of a stranger as a terminal may show it: without control characters, and of some length."""
+    """A text from anybody's file as a terminal may show it: without control characters, and of some length."""
     if len(text) > LONGEST_SENTENCE:
         text = f"{text[: LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 2 :]}"
     return without_controls(text).replace("\n", " ")
@@ -81,16 +81,16 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """The end of a sentence that names the known word nearest to `name`, or nothing when none is near."""
-    words = {str(word).lower(): str(word) for word in sorted(map(str, known), reverse=True)}
-    near = get_close_matches(str(name)[:LONGEST_NAME].lower(), words, n=1, cutoff=NEAR)
-    return f"; the nearest is {words[near[0]]!r}" if near else ""
+    """The end of a sentence that names the known name nearest to `name`, or nothing when none is near."""
+    names = {str(each).lower(): str(each) for each in sorted(map(str, known), reverse=True)}
+    near = get_close_matches(str(name)[:LONGEST_NAME].lower(), names, n=1, cutoff=NEAR)
+    return f"; the nearest is {names[near[0]]!r}" if near else ""
 
 
 def all_or_nearest(name: object, known: Iterable[object]) -> str:
-    """The end of a sentence that names the known word nearest to `name`, or all of them where they are few."""
-    words = [shown(word) for word in islice(known, MOST_LISTED + 1)]
-    return nearest(name, known) or (f": {', '.join(words)}" if len(words) <= MOST_LISTED else "")
+    """The end of a sentence that names the known name nearest to `name`, or all of them where they are few."""
+    names = [shown(each) for each in islice(known, MOST_LISTED + 1)]
+    return nearest(name, known) or (f": {', '.join(names)}" if len(names) <= MOST_LISTED else "")
 
 
 def node_label(prompt: dict, node_id: str) -> str:

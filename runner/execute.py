@@ -13,7 +13,7 @@ from typing import Any
 from ..host import get_host
 from .errors import NodeError, node_label
 from .links import needed_order, sources
-from .memory import Memory
+from .result_cache import ResultCache
 from .workflow import Prompt, is_link
 
 # What torch says, as a RuntimeError, of a tensor that no memory holds.
@@ -26,7 +26,7 @@ class Outcome:
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what nodes had to say
-    on_note: Callable[[str], None] | None = None  # told each of them at once: long work may follow
+    on_note: Callable[[str], None] | None = None  # called for each of them at once: long work may follow
 
     def note(self, text: str) -> None:
         """Add what a node said."""
@@ -41,26 +41,26 @@ def execute(
     classes: Mapping[str, type],
     extra_pnginfo: dict[str, Any] | None = None,
     on_note: Callable[[str], None] | None = None,
-    memory: Memory | None = None,
+    cache: ResultCache | None = None,
 ) -> Outcome:
     """Run `outputs` and all that they need; NodeError names the node that failed.
 
-    `memory` has what an earlier run gave, and takes in what the next one will need.
+    `cache` has what an earlier run gave, and takes in what the next one will need.
     """
     import torch
 
     outcome = Outcome(on_note=on_note)
     order = list(needed_order(prompt, outputs))
-    words = {} if memory is None else memory.begin(prompt, order, classes)
+    digests = {} if cache is None else cache.begin(prompt, order, classes)
     waiting = Counter(source for node_id in order for source in sources(prompt, node_id))
     results: dict[str, tuple[Any, ...]] = {}
     try:
         with torch.inference_mode():
             for node_id in order:
-                known = memory.recall(words[node_id]) if node_id in words else None
+                known = cache.get(digests[node_id]) if cache is not None and node_id in digests else None
                 results[node_id] = known or run_node(prompt, node_id, classes, results, extra_pnginfo, outcome)
-                if node_id in words:
-                    memory.store(words[node_id], results[node_id])
+                if cache is not None and node_id in digests:
+                    cache.put(digests[node_id], results[node_id])
                 waiting.subtract(sources(prompt, node_id))
                 for done in [kept for kept in results if waiting[kept] <= 0]:
                     del results[done]
@@ -95,13 +95,13 @@ def run_node(
     for call in range(max(map(len, wires.values()), default=1)):
         arguments = {name: values[min(call, len(values) - 1)] for name, values in wires.items()}
         try:
-            answer = getattr(node_class(), node_class.FUNCTION)(**arguments, **hidden)
+            output = getattr(node_class(), node_class.FUNCTION)(**arguments, **hidden)
         except Exception as error:
             raise NodeError(f"{node_label(prompt, node_id)}: {explain(error)}") from error
-        if isinstance(answer, dict):
-            collect(answer.get("ui") or {}, node_label(prompt, node_id), outcome)
-            answer = answer.get("result")
-        given.append(tuple(answer or ()))
+        if isinstance(output, dict):
+            collect(output.get("ui") or {}, node_label(prompt, node_id), outcome)
+            output = output.get("result")
+        given.append(tuple(output or ()))
     lists = getattr(node_class, "OUTPUT_IS_LIST", ())
     return tuple(
         [thing for part in parts for thing in part] if slot < len(lists) and lists[slot] else list(parts)
@@ -125,7 +125,7 @@ def explain(error: Exception) -> str:
 
     if isinstance(error, torch.OutOfMemoryError):
         return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
-    if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LARGE):
+    if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in TOO_LARGE):
         return "the computer ran out of memory; make the video smaller or shorter"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "there is no space left on the disk of the output folder"

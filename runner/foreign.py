@@ -63,7 +63,7 @@ def as_listed(value: str, input_: InputSpec) -> str:
 def pass_over_newer(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> list[str]:
     """Leave out what core nodes of newer ComfyUI take and those described here do not; returns a note for each.
 
-    WorkflowError where such a value asks for what is not done here. Links and names that are nearly one that is left
+    WorkflowError where such a value means what cannot be done here. Links and names that are nearly one that is left
     open stay: they are mistakes.
     """
     notes, problems = [], []
@@ -74,12 +74,12 @@ def pass_over_newer(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> list[str]:
         for name in list(newer_inputs(node, spec)):
             value = node["inputs"][name]
             same = NEWER_INPUTS.get((node["class_type"], name))
-            words = f"{node_label(prompt, node_id)}, input {shown(name)}"
+            where = f"{node_label(prompt, node_id)}, input {shown(name)}"
             if same is not None and value not in same:
                 only = " or ".join(map(repr, same))
-                problems.append(f"{words}, is {shown(value)}; here it can only be {only} (a newer ComfyUI can do more)")
+                problems.append(f"{where}, is {shown(value)}; here it can only be {only} (a newer ComfyUI can do more)")
             elif same is None:
-                notes.append(f"{words}, is of another version of ComfyUI and not known here; it was passed over")
+                notes.append(f"{where}, is of another version of ComfyUI and not known here; it was passed over")
             del node["inputs"][name]
     if problems:
         raise WorkflowError(problems)

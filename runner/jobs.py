@@ -18,7 +18,7 @@ from .specs import NodeSpec
 from .texts import choose_texts
 from .workflow import Workflow
 
-WORDS = ("prompt", "negative", "seed")
+KEYS = ("prompt", "negative", "seed")
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Job:
     """One line. What it leaves out stays as the workflow and the command line have it."""
 
     line: int
-    wishes: Mapping[str, Any] = field(default_factory=dict)  # the WORDS, and NODE.INPUT
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the KEYS, and NODE.INPUT
     fault: str = ""  # why the line cannot be read
 
     def changed(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Workflow:
         """A copy of the workflow that does what the line wants, its files named after prompt and seed.
 
-        RunnerError when the line cannot be read or the workflow has no place for its wishes.
+        RunnerError when the line cannot be read or the workflow has no place for what it sets.
         """
         if self.fault:
             raise RunnerError(self.fault)
         workflow = copy.deepcopy(workflow)
-        for side, word in (("positive", "prompt"), ("negative", "negative")):
-            if word in self.wishes:
-                set_text(workflow, specs, side, self.wishes[word])
-        if "seed" in self.wishes:
-            set_seed(workflow, self.wishes["seed"])
-        for target, value in self.wishes.items():
-            if target not in WORDS:
+        for side, key in (("positive", "prompt"), ("negative", "negative")):
+            if key in self.settings:
+                set_text(workflow, specs, side, self.settings[key])
+        if "seed" in self.settings:
+            set_seed(workflow, self.settings["seed"])
+        for target, value in self.settings.items():
+            if target not in KEYS:
                 wanted, _, name = target.rpartition(".")
                 assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
         fit_in(workflow, specs)
@@ -77,7 +77,7 @@ def read_jobs(path: Path) -> tuple[list[Job], list[int]]:
     for number, line in enumerate(map(str.strip, lines), 1):
         if line:
             job = read(number, line)
-            wanted = f"line {number}" if job.fault else json.dumps(job.wishes, sort_keys=True)
+            wanted = f"line {number}" if job.fault else json.dumps(job.settings, sort_keys=True)
             if jobs.setdefault(wanted, job) is not job:
                 repeated.append(number)
     if not jobs:
@@ -92,22 +92,22 @@ def read_text(number: int, line: str) -> Job:
 def read_object(number: int, line: str) -> Job:
     """One line of a `.jsonl` file."""
     try:
-        wishes = parse(line)
+        settings = parse(line)
     except (ValueError, RecursionError) as error:
         return Job(number, fault=f"this is not valid JSON: {error}")
-    if not isinstance(wishes, dict):
+    if not isinstance(settings, dict):
         return Job(number, fault='a line is an object such as {"prompt": "a tiger", "seed": 3}')
-    return Job(number, wishes, fault_of(wishes))
+    return Job(number, settings, fault_of(settings))
 
 
-def fault_of(wishes: Mapping[str, Any]) -> str:
+def fault_of(settings: Mapping[str, Any]) -> str:
     """What is wrong with an object, or nothing."""
-    for word, value in wishes.items():
-        wanted, dot, name = word.rpartition(".")
-        if word not in WORDS and not (wanted and dot and name):
-            return f"{word!r} means nothing here{nearest(word, WORDS)}; inputs are named NODE.INPUT"
-        if word in ("prompt", "negative") and not isinstance(value, str):
-            return f"{word!r} takes text, not {json.dumps(value)[:60]}"
-        if word == "seed" and (isinstance(value, bool) or not isinstance(value, int)):
+    for key, value in settings.items():
+        wanted, dot, name = key.rpartition(".")
+        if key not in KEYS and not (wanted and dot and name):
+            return f"{key!r} means nothing here{nearest(key, KEYS)}; inputs are named NODE.INPUT"
+        if key in ("prompt", "negative") and not isinstance(value, str):
+            return f"{key!r} takes text, not {json.dumps(value)[:60]}"
+        if key == "seed" and (isinstance(value, bool) or not isinstance(value, int)):
             return f"'seed' takes a whole number, not {json.dumps(value)[:60]}"
     return ""

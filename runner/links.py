@@ -11,7 +11,7 @@ from .errors import LONGEST_NAME, WorkflowError, first, nearest, node_label, sho
 from .specs import NodeSpec
 from .workflow import Prompt, is_link
 
-HOST_TYPES = "COMFY_"  # how the host's own words for "decided elsewhere" begin, as COMFY_MATCHTYPE_V3
+HOST_TYPES = "COMFY_"  # how the host's own types for "decided elsewhere" begin, as COMFY_MATCHTYPE_V3
 MISSPELT = 0.7  # likeness of two names from which on one is taken for the other: `sead` and `seed` have 0.75
 
 

@@ -1,4 +1,4 @@
-"""Reads and changes what a workflow is asked for: --prompt, --negative, --seed, --set, and the lines of --prompts."""
+"""Reads and changes the settings of a workflow: --prompt, --negative, --seed, --set, and the lines of --prompts."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files import sync_folder
-from .answers import NOTHING, fits
 from .contents import Contents
+from .responses import NOTHING, fits
 from .specs import NodeSpec
 from .workflow import Workflow
 

@@ -24,7 +24,7 @@ class Progress:
         self.bar: Bar | None = None
         self.begun = False
 
-    def hear(self, text: str | None, prompt_id: str) -> bool:
+    def take_event(self, text: str | None, prompt_id: str) -> bool:
         """Take in one event; True when it says that the prompt has ended."""
         if text is None:
             return False
@@ -33,7 +33,7 @@ class Progress:
             data = event.get("data") or {}
             of_another = data.get("prompt_id") != prompt_id
         except (ValueError, AttributeError, RecursionError):
-            return False  # no event of ComfyUI; how the run stands is asked for anyway
+            return False  # no event of ComfyUI; the state of the run is polled anyway
         if of_another:
             return False
         self.begun = True
@@ -85,16 +85,16 @@ def raise_failure(entry: Mapping[str, Any], workflow: Workflow) -> None:
     raise RunnerError("the run failed on the server, which does not say why")
 
 
-def refusals(answer: Mapping[str, Any], workflow: Workflow) -> list[str]:
+def refusals(response: Mapping[str, Any], workflow: Workflow) -> list[str]:
     """The server's complaints about a graph, one sentence each."""
-    faults = answer.get("node_errors")
+    faults = response.get("node_errors")
     sentences = [
         f"{node_label(workflow.prompt, node_id)}: {fault.get('message')}"
         + (f" ({fault['details']})" if fault.get("details") else "")
         for node_id, problems in (faults.items() if isinstance(faults, dict) else ())
         for fault in problems.get("errors") or ()
     ]
-    general = answer.get("error") or {}
+    general = response.get("error") or {}
     if isinstance(general, str):
         general = {"message": general}
     return sentences or [f"the server refuses the workflow: {general.get('message') or 'it does not say why'}"]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from .errors import RunnerError, ServerError, WorkflowError, sentence
 from .jobs import Job
 from .opening import check_writable, open_on_server
-from .server import LAST_WORDS_SECONDS, Server
+from .server import Server
+from .server_api import CANCEL_SECONDS
 from .specs import NodeSpec
 from .staging import staged
 from .texts import fill_names
@@ -102,7 +103,7 @@ def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> Non
             work.stop()
             for server, *_ in opened:
                 server.stop()
-            end = time.monotonic() + LAST_WORDS_SECONDS + 1
+            end = time.monotonic() + CANCEL_SECONDS + 1
             for thread in threads:
                 thread.join(max(0.0, end - time.monotonic()))
             raise
@@ -137,7 +138,7 @@ def serve(
         except ServerError as error:
             if not work.give_back(job, error.begun):
                 batch.fail(job, RunnerError(f"given up, as servers go down with it: {sentence(error)}"))
-            if not server.answers():
+            if not server.is_there():
                 leave_out(server, error, batch, gone)
                 return
         except KeyboardInterrupt:

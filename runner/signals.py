@@ -18,7 +18,7 @@ def ending_as_ctrl_c() -> Iterator[None]:
     """
     names = ["SIGTERM", "SIGHUP"]  # Windows has no SIGHUP
     if process_count() > 1:
-        names.append("SIGINT")  # launchers pass it on to processes that the terminal has told already
+        names.append("SIGINT")  # launchers pass it on to processes that the terminal has signalled already
     before = {}
     if threading.current_thread() is threading.main_thread():
         known = [getattr(signal, name) for name in names if hasattr(signal, name)]

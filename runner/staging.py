@@ -19,7 +19,7 @@ from typing import Any
 from ..host.folders import resolve_inside
 from ..host.standalone.core.saving import saving_to
 from ..models.files import claim, free_name, make_folder, sync_file, sync_folder, write_beside
-from .answers import fits
+from .responses import fits
 
 BATCH, SINGLE = ".making_", ".unfinished_"  # what the folders of runs of a batch are called, and of others
 PLAN = "plan.json"

@@ -69,5 +69,5 @@ def unfailing_output() -> Iterator[None]:
 
 
 def print_note(text: str) -> None:
-    """Show what a node has to say, which may hold words of strangers; stdout is for the paths of the files."""
+    """Show what a node has to say, which may come from anybody; stdout is for the paths of the files."""
     print(*map(plain, text.split("\n")), sep="\n", file=sys.stderr)

@@ -118,10 +118,10 @@ def fill_names(workflow: Workflow, now: datetime | None = None) -> None:
 
 def filled(token: re.Match[str], workflow: Workflow, now: datetime) -> str:
     """What a `%...%` stands for; itself where it means nothing to the editor, as ComfyUI knows more of them."""
-    words = token[1].split(".")
-    if len(words) != 2:
-        return date_text(words[0][5:], now) if words[0].startswith("date:") else token[0]
-    called, name = words
+    parts = token[1].split(".")
+    if len(parts) != 2:
+        return date_text(parts[0][5:], now) if parts[0].startswith("date:") else token[0]
+    called, name = parts
     prompt = workflow.prompt
     found = [i for i, node in prompt.items() if workflow.names.get(i, node["class_type"]) == called]
     found = found or [i for i, node in prompt.items() if (node.get("_meta") or {}).get("title") == called]

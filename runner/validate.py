@@ -110,9 +110,9 @@ def own_problems(
             yield from (f"{label}, input {name!r}, {fault}" for fault in range_faults(spec.inputs[name], value))
     if check is not None:
         named = literals if takes_all else {name: value for name, value in literals.items() if name in parameters}
-        verdict = check(**named)
-        if verdict is not True:
-            yield f"{label}: {verdict}" if verdict else f"{label} refuses its values"
+        valid = check(**named)
+        if valid is not True:
+            yield f"{label}: {valid}" if valid else f"{label} refuses its values"
 
 
 def convert_value(value: Any, kind: str) -> Any:

@@ -175,8 +175,8 @@ def refuse_what_does_not_fit(
     if not fits and not (rules.one_step and len(sigmas) == 2):
         function = getattr(sampler, "sampler_function", sampler)
         name = getattr(function, "__name__", type(function).__name__).removeprefix("sample_")
-        words = IN_STAGES if rules.in_stages else ONE_STEP
-        raise ValueError(words.format(name=info.name, sampler=f"the sampler {name!r}"))
+        sentence = IN_STAGES if rules.in_stages else ONE_STEP
+        raise ValueError(sentence.format(name=info.name, sampler=f"the sampler {name!r}"))
     if rules.in_stages:
         sampler.check(info, noise)
     return executor(noise, latent_image, sampler, sigmas, *rest, **kw)
@@ -193,7 +193,7 @@ def choose_dtypes(
         supported_dtypes=dtypes,
         weight_dtype=None if info.quantised else info.dtype,
     )
-    if storage == torch.float16:  # a start-up option of the host can ask for it
+    if storage == torch.float16:  # a start-up option of the host may choose it
         logging.warning("Pyramid Video: this model overflows in float16; its weights are kept in bfloat16")
         storage = torch.bfloat16
     stored = None if info.quantised and wanted in AS_STORED else storage  # None: in neither of the types

@@ -27,10 +27,10 @@ from ...models.official_text import CLIP_TOKENS, ENCODER_SETS, LONGEST_TEXT, T5_
 HOST_NAMES = {"official_text_miniflux": ("l", "t5xxl"), "official_text_sd3": ("l", "g", "t5xxl")}
 HOST_GELU = {"gelu_new": "gelu_pytorch_tanh"}  # the same function under the host's name
 T5_MARKS = {"end": 1, "pad": 0}
-HOST_WORDS = 49408  # rows of the host's CLIP word tables, whatever the config says
+HOST_VOCABULARY = 49408  # rows of the host's CLIP embeddings, whatever the config says
 LARGE = 2_000_000_000  # bytes
 CLIP_PREFIX = "text_model."
-WORDS = f"{CLIP_PREFIX}embeddings.token_embedding.weight"
+EMBEDDING = f"{CLIP_PREFIX}embeddings.token_embedding.weight"
 PROJECTION = "text_projection.weight"
 UNUSED = {"official_text_miniflux": {PROJECTION}, "official_text_sd3": set()}  # tensors that a folder may lack
 
@@ -172,7 +172,7 @@ def host_key(name: str) -> str:
 
 
 def kept_dtype(state: dict[str, Tensor], host_dtype: torch.dtype, device: Any) -> torch.dtype:
-    """Small encoders keep their precision, large ones as little as the file has or the host's settings ask for."""
+    """Small encoders keep their precision, large ones as little as the file has or the host's settings want."""
     largest = max(state.values(), key=Tensor.numel)
     if sum(tensor.nbytes for tensor in state.values()) < LARGE:
         return largest.dtype
@@ -200,12 +200,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in weight_files(folder):
         state.update(comfy.utils.load_torch_file(str(file), safe_load=True))
-    if "encoder.embed_tokens.weight" in state:  # T5's word table under the name of its second use
+    if "encoder.embed_tokens.weight" in state:  # T5's embedding under the name of its second use
         state.setdefault("shared.weight", state.pop("encoder.embed_tokens.weight"))
-    if WORDS.removeprefix(CLIP_PREFIX) in state:  # CLIP as transformers 5 writes it
+    if EMBEDDING.removeprefix(CLIP_PREFIX) in state:  # CLIP as transformers 5 writes it
         state = {key if key == PROJECTION else CLIP_PREFIX + key: value for key, value in state.items()}
-    if WORDS in state:
-        state[WORDS] = torch.nn.functional.pad(state[WORDS], (0, 0, 0, HOST_WORDS - len(state[WORDS])))
+    if EMBEDDING in state:
+        state[EMBEDDING] = torch.nn.functional.pad(state[EMBEDDING], (0, 0, 0, HOST_VOCABULARY - len(state[EMBEDDING])))
     return state
 
 

@@ -1,4 +1,4 @@
-"""What ComfyUI's page is sent beside results: pictures and text on the running node, and pictures it asks for."""
+"""What ComfyUI's page is sent beside results: pictures and text on the running node, and pictures that it requests."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Preview:
         return None
 
     def play(self, clip: Tensor) -> None:
-        """Write the clip as an animation and tell the page that it is on the node."""
+        """Write the clip as an animation and show it on the node."""
         frames = [
             to_picture(self.latent_format.preview(enlarge(as_grid(frame), SMALLEST_CLIP))[0])
             for frame in clip.unbind(2)

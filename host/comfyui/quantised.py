@@ -17,7 +17,7 @@ from ...models.checkpoint_kinds import network_classes
 from ...models.checkpoints import SMALL, kept_dtype
 from ...models.quantised import CONF, EXACT_PRODUCTS, INPUT_SCALE, OLD_NAMES, QuantisedLayer, check_type, formats
 
-MIXED_OPS = {"mixed_ops": True}  # what the host's own look at a file answers
+MIXED_OPS = {"mixed_ops": True}  # what the host's own look at a file gives
 
 
 def prepare(config: Any, info: CheckpointInfo) -> None:
@@ -45,7 +45,7 @@ def known_formats() -> list[str]:
     if not has_mixed_layers():
         return ["float8_e4m3fn", "float8_e5m2"] if hasattr(comfy.ops, "scaled_fp8_ops") else []
     quant_ops = importlib.import_module("comfy.quant_ops")
-    layout = getattr(quant_ops, "get_layout_class", lambda name: None)  # answers None without comfy-kitchen
+    layout = getattr(quant_ops, "get_layout_class", lambda name: None)  # gives None without comfy-kitchen
     return [name for name, form in quant_ops.QUANT_ALGOS.items() if layout(form["comfy_tensor_layout"]) is not None]
 
 

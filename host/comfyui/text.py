@@ -70,7 +70,7 @@ class HostTextEncoder(TextEncoder):
         self.execution_device = None
 
     def encode_token_weights(self, tokens: dict[str, list[Any]]) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Features `(1, n, width)` without padding and the pooled vector; weights of words are not used."""
+        """Features `(1, n, width)` without padding and the pooled vector; weights of tokens are not used."""
         place = self.execution_device or self.tokens.weight.device
         ids = torch.tensor([[pair[0] for pair in row] for row in tokens[OWN]], device=place)
         features, pooled = self(ids)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """One line that says how far a node is and what it is doing; drawn from the first step on, silent when told so."""
+    """One line that says how far a node is and what it is doing; drawn from the first step on, or silent."""
 
     shows_pictures = False
     shows_pace = True  # steps, speed and time left, beside the text

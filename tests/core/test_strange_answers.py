@@ -6,9 +6,9 @@ import json
 
 import pytest
 from pyramid_video.nodes.bounds import faults
-from pyramid_video.runner import answers
-from pyramid_video.runner.answers import read_answer
+from pyramid_video.runner import responses
 from pyramid_video.runner.errors import ServerError, sentence
+from pyramid_video.runner.responses import read_response
 from pyramid_video.runner.server_reports import Progress
 from pyramid_video.runner.terminal import print_note
 from pyramid_video.runner.workflow import Workflow
@@ -27,7 +27,7 @@ def test_errors_and_notes_hold_no_control_characters(kind, capsys):
 @pytest.mark.parametrize("answer", [b"[]", b"null", b"3", b'"x"', b"<html>", b"", b"[" * 100_000, b"\xff"])
 def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
     with pytest.raises(ServerError, match="is not ComfyUI"):
-        read_answer(answer, answers.QUEUE, "http://server")
+        read_response(answer, responses.QUEUE, "http://server")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
     ],
 )
 def test_an_event_that_is_none_is_passed_over(text):
-    assert Progress(Workflow({}), silent=True).hear(text, "mine") is False
+    assert Progress(Workflow({}), silent=True).take_event(text, "mine") is False
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf")])

@@ -12,15 +12,14 @@ import pytest
 from fake_comfy import WORKFLOW, FakeComfy
 from pyramid_video.host import use_host
 from pyramid_video.models.file_lock import file_lock
-from pyramid_video.runner import server as server_module
-from pyramid_video.runner import sharing
+from pyramid_video.runner import server_api, sharing
 from pyramid_video.runner.cli import main
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server_api, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 0.1)
     yield
     use_host(None)
 
@@ -301,7 +300,7 @@ def test_a_server_that_goes_is_told_at_once_and_its_lines_in_one_sentence(tmp_pa
 
 
 def test_a_silence_is_said_once_while_it_lasts(run, servers, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 1.0)
     server = servers()
     answer, silent = server.get, iter(range(1, 5))
 
@@ -314,5 +313,5 @@ def test_a_silence_is_said_once_while_it_lasts(run, servers, tmp_path, capsys, m
     server.before_run = lambda server, text: time.sleep(0.3)
     (tmp_path / "w.json").write_text(json.dumps(WORKFLOW))
     assert main(["run", str(tmp_path / "w.json"), "--server", server.url, "--out", str(tmp_path / "out")]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "asking again for 1 seconds" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "trying again for 1 seconds" in line]
     assert len(said) == 1 and server.url in said[0]

@@ -19,9 +19,9 @@ from pyramid_video.host.standalone.video import read_clip, read_metadata
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import RunnerError
 from pyramid_video.runner.execute import execute
-from pyramid_video.runner.memory import Memory
 from pyramid_video.runner.ranks import refuse_shared_training
 from pyramid_video.runner.registry import node_classes
+from pyramid_video.runner.result_cache import ResultCache
 from tiny_models import MODEL, TEXT, VAE, make_models
 
 FAST = [
@@ -199,15 +199,15 @@ def test_the_next_run_gets_what_it_shares_and_the_rest_is_let_go():
             "4": {"class_type": "End", "inputs": {"value": 0, "thing": ["3", 0]}},
         }
 
-    memory = Memory()
-    memory.expect(graph(2), ["4"], classes)
-    execute(graph(1), ["4"], classes, memory=memory)
-    assert calls == ["Load", "Text", "Sample", "End"] and list(memory.results.values()) == [([1],)]
+    cache = ResultCache()
+    cache.expect(graph(2), ["4"], classes)
+    execute(graph(1), ["4"], classes, cache=cache)
+    assert calls == ["Load", "Text", "Sample", "End"] and list(cache.results.values()) == [([1],)]
     calls.clear()
-    memory.expect(graph(2), ["4"], classes)
-    execute(graph(2), ["4"], classes, memory=memory)
+    cache.expect(graph(2), ["4"], classes)
+    execute(graph(2), ["4"], classes, cache=cache)
     assert calls == ["Text", "Sample", "End"]
-    assert sorted(memory.results.values()) == [([1],), ([3],), ([3],)]
+    assert sorted(cache.results.values()) == [([1],), ([3],), ([3],)]
     calls.clear()
-    execute(graph(2), ["4"], classes, memory=memory)
+    execute(graph(2), ["4"], classes, cache=cache)
     assert calls == ["End"], "what writes files runs each time"

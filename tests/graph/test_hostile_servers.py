@@ -11,8 +11,7 @@ from contextlib import suppress
 
 import pytest
 from pyramid_video.host import use_host
-from pyramid_video.runner import connection
-from pyramid_video.runner import server as server_module
+from pyramid_video.runner import connection, server_api
 from pyramid_video.runner.cli import main
 from test_server import FILE, INFO, SUCCESS, WORKFLOW, Stub
 
@@ -100,9 +99,9 @@ PATHS = ("/object_info", "/prompt", "/history", "/queue", "/view")
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(server_api, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "RESPONSE_SECONDS", 0.4)
     monkeypatch.setattr(connection, "MOST_BYTES", 1 << 20)
     monkeypatch.setattr(connection, "MOST_FILE_BYTES", 1 << 20)
     yield
@@ -181,8 +180,8 @@ def test_a_run_without_a_file_says_so(run, entry):
 
 
 def test_ctrl_c_ends_a_batch_on_a_server_that_does_not_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 60.0)
-    monkeypatch.setattr(server_module, "LAST_WORDS_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "RESPONSE_SECONDS", 60.0)
+    monkeypatch.setattr(server_api, "CANCEL_SECONDS", 0.3)
     sick = Sick("/prompt", forever(b"", 0.05))
     (tmp_path / "workflow.json").write_text(json.dumps(WORKFLOW))
     (tmp_path / "p.jsonl").write_text('{"1.text": "a"}\n{"1.text": "b"}\n')

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pyramid_video.host import use_host
-from pyramid_video.runner import server as server_module
+from pyramid_video.runner import server_api
 from pyramid_video.runner.address import TOKEN_VARIABLE, read_address
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import RunnerError
@@ -69,8 +69,8 @@ class Front(Stub):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(server_api, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 10.0)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     yield
     use_host(None)
@@ -217,7 +217,7 @@ def test_work_that_was_taken_is_not_handed_over_again_when_the_answer_is_lost(ru
 
 
 def test_a_server_that_fails_on_a_graph_each_time_is_told(run, start, monkeypatch):
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 0.1)
     status, report = run(start(lambda front, handler: handler.path == "/prompt" and handler.refuse(500)).url)
     assert status == 1 and "cannot take this workflow" in report["error"] and "answers 500" in report["error"]
 
@@ -237,7 +237,7 @@ def test_what_the_server_remembers_but_has_no_more_is_made_again(run, start, mon
         return None if path == "/view" and prefixes[-1].count("./") < 2 else view(path, query)
 
     monkeypatch.setattr(front, "get", get)
-    monkeypatch.setattr(server_module, "check_links", lambda *_: None)  # of the stand-in's node without a prefix
+    monkeypatch.setattr(server_api, "check_links", lambda *_: None)  # of the stand-in's node without a prefix
     status, report = run(front.url, workflow=saving("clip"))
     sent = [body["prompt"]["3"]["inputs"]["filename_prefix"] for body in front.bodies("/prompt")]
     assert status == 0 and sent == ["clip", "./clip", "././clip"] and len(report["files"]) == 1

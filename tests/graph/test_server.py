@@ -15,9 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import ROOT
 from pyramid_video.host import use_host
-from pyramid_video.runner import server as server_module
+from pyramid_video.runner import server_api
 from pyramid_video.runner.cli import main
 from pyramid_video.runner.connection import Connection, quoted
+from pyramid_video.runner.server import Server
 
 INFO = {
     "Say": {
@@ -117,8 +118,8 @@ class Stub:
 
 @pytest.fixture
 def stub(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server_api, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 0.1)
     stub = Stub()
     yield stub
     stub.server.shutdown()
@@ -280,7 +281,7 @@ def test_ctrl_c_interrupts_this_prompt_and_no_other(run, stub, monkeypatch):
         raise KeyboardInterrupt
 
     stub.entry = None
-    monkeypatch.setattr(server_module.Server, "follow", interrupt)
+    monkeypatch.setattr(Server, "follow", interrupt)
     code, report, _ = run()
     assert code == 130 and report["status"] == "interrupted"
     assert stub.bodies("/queue") == [{"delete": ["p1"]}] and stub.bodies("/interrupt") == [{"prompt_id": "p1"}]
@@ -291,7 +292,7 @@ def test_ctrl_c_leaves_another_run_alone(run, stub, monkeypatch):
         raise KeyboardInterrupt
 
     stub.queued = False
-    monkeypatch.setattr(server_module.Server, "follow", interrupt)
+    monkeypatch.setattr(Server, "follow", interrupt)
     assert run()[0] == 130 and stub.bodies("/interrupt") == []
 
 
@@ -367,7 +368,7 @@ def test_an_address_that_is_none_is_told(tmp_path, capsys, url, reason):
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub, monkeypatch):
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(server_api, "RETRY_SECONDS", 5.0)
     stub.cuts = {"/history/p1": 2}
     code, report, _ = run()
     assert code == 0 and stub.cuts == {"/history/p1": 0}

@@ -65,7 +65,7 @@ class LoadVideo:
 
 
 def missing_input(name: Any) -> bool | str:
-    """True, or the sentence that tells why an input file cannot be used."""
+    """True, or the sentence that says why an input file cannot be used."""
     try:
         get_host().input_file(str(name))
     except (ValueError, FileNotFoundError) as error:
@@ -159,7 +159,7 @@ class SaveImage:
 
 
 def bad_prefix(prefix: Any) -> bool | str:
-    """True, or the sentence that tells why files may not be written under this name."""
+    """True, or the sentence that says why files may not be written under this name."""
     if not isinstance(prefix, str):
         return True  # linked, or of a type that the general check speaks about
     try:

@@ -43,13 +43,13 @@ def graph_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict
 
 
 def expand(prefix: str, width: int, height: int) -> str:
-    """Fill in the words that ComfyUI knows in a file name: `%width%`, `%height%`, `%year%` ... `%second%`."""
+    """Fill in the placeholders that ComfyUI knows in a file name: `%width%`, `%height%`, `%year%` ... `%second%`."""
     now = time.localtime()
     moments = ("year", "month", "day", "hour", "minute", "second")
-    words = {"width": str(width), "height": str(height)}
-    words |= {word: f"{value:02}" for word, value in zip(moments, now[:6], strict=True)}
-    for word, value in words.items():
-        prefix = prefix.replace(f"%{word}%", value)
+    values = {"width": str(width), "height": str(height)}
+    values |= {name: f"{value:02}" for name, value in zip(moments, now[:6], strict=True)}
+    for name, value in values.items():
+        prefix = prefix.replace(f"%{name}%", value)
     return prefix
 
 

@@ -1,4 +1,4 @@
-"""What the answers of a ComfyUI look like. Nothing else is believed, so nothing else need be expected anywhere."""
+"""What the responses of a ComfyUI look like. Nothing else is let in, so nothing else need be expected anywhere."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NODE = {
 }
 
 
-def read_answer(data: bytes, shape: Any, name: str) -> Any:
-    """An answer of the server `name` as an object of that shape; ServerError for anything else."""
+def read_response(data: bytes, shape: Any, name: str) -> Any:
+    """A response of the server `name` as an object of that shape; ServerError for anything else."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
