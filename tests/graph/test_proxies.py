@@ -237,7 +237,8 @@ def test_what_the_server_remembers_but_has_no_more_is_made_again(run, start, mon
         return None if path == "/view" and prefixes[-1].count("./") < 2 else view(path, query)
 
     monkeypatch.setattr(front, "get", get)
-    monkeypatch.setattr("pyramid_video.runner.server.check_links", lambda *_: None)  # of the stand-in's node without a prefix
+    # The stand-in's node has no prefix.
+    monkeypatch.setattr("pyramid_video.runner.server.check_links", lambda *_: None)
     status, report = run(front.url, workflow=saving("clip"))
     sent = [body["prompt"]["3"]["inputs"]["filename_prefix"] for body in front.bodies("/prompt")]
     assert status == 0 and sent == ["clip", "./clip", "././clip"] and len(report["files"]) == 1
