@@ -9,12 +9,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from loop_toys import SETTINGS, assert_same, make_run, saved, state_of, train
+from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, state_of, train
 from pyramid_video.training.run.loop import MOST_SKIPPED, TrainingRun
 from pyramid_video.training.run.loss_log import read_rows
 from pyramid_video.training.run.report import read_losses
 from pyramid_video.training.run.train_settings import OLD_NAMES, TrainSettings
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 
@@ -155,6 +156,34 @@ def test_other_settings_hold_from_the_resume_on_and_are_told(tmp_path, caplog):
     again = make_run(tmp_path, changed)
     caplog.clear()
     assert again.resume() and not caplog.messages
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number is read from a tensor, for which the host waits where a device works."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += "_local_scalar_dense" in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_as_often_for_many_losses_of_many_batches_as_for_one(tmp_path):
+    counts = []
+    for watched, batches in ((0, 1), (6, 4)):
+        run = make_run(tmp_path / str(watched), replace(SETTINGS, steps=1, gradient_accumulation_steps=batches))
+        usual = objective_of(run)
+
+        def step(number, generator, usual=usual, watched=watched):
+            loss = usual(number, generator)["loss"]
+            return {"loss": loss, **{f"part_{part}": loss * part for part in range(watched)}}
+
+        with Waits() as waits:
+            run.train(step)
+        counts.append(waits.count)
+        (row,) = read_rows(tmp_path / str(watched) / "losses.jsonl")
+        assert all(row[f"part_{part}"] == pytest.approx(part * row["loss"]) for part in range(watched))
+    assert counts[0] == counts[1]
 
 
 def test_settings_of_older_versions_are_compared_under_their_new_names(tmp_path, caplog):

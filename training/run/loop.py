@@ -31,6 +31,7 @@ from .processes import (
     average_gradients,
     average_values,
     decided_by_first,
+    read_together,
     share_weights,
     start_accelerator,
 )
@@ -200,12 +201,12 @@ class TrainingRun:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 losses = self._network(training_step, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
-            parts.append({name: float(value.detach()) for name, value in losses.items()})
-        values, stopped = average_values(parts, any(held))
+            parts.append({name: value.detach() for name, value in losses.items()})
         if not self._sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
         norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
-        norm = float(whole(norm) if self._sharded else norm)
+        numbers, norm = read_together(parts, whole(norm) if self._sharded else norm)
+        values, stopped = average_values(numbers, any(held))
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
         self._updating = True
         if finite:

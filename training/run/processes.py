@@ -9,7 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..batch import Losses
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -132,6 +134,14 @@ def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Paramete
     used, *gradients = mean.split([len(trained), *(p.numel() for p in trained)])
     for parameter, share, gradient in zip(trained, used.tolist(), gradients, strict=True):
         parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if share else None
+
+
+def read_together(parts: Sequence[Losses], norm: Tensor) -> tuple[list[dict[str, float]], float]:
+    """Losses and the norm of the gradients as numbers, for which the host waits once."""
+    values = [value for part in parts for value in part.values()]
+    *numbers, length = torch.stack([value.reshape(()).to(norm) for value in (*values, norm)]).tolist()
+    rest = iter(numbers)
+    return [{name: next(rest) for name in part} for part in parts], length
 
 
 def average_values(parts: Sequence[Mapping[str, float]], stop: bool) -> tuple[dict[str, float], bool]:
