@@ -9,6 +9,7 @@ import torch
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.models.text_features import TextFeatures
+from pyramid_video.recipes.emoji.recipe import TRANSFORMER_FILES
 from pyramid_video.samplers.full_sequence import FullSequenceSampler
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.noise import draw_noise, row_generators
@@ -18,9 +19,11 @@ from torch import Tensor
 
 
 def only_file(models: Path, kind: str, family: str | None = None) -> Path:
-    """The one checkpoint in `models/kind`, of a family where that is asked for."""
+    """The one checkpoint in `models/kind`; of a family where that is asked for: the recipe's own, or the only one."""
     found = sorted((models / kind).glob("*.safetensors"))
     if family is not None:
+        if (models / TRANSFORMER_FILES[family]).exists():
+            return models / TRANSFORMER_FILES[family]
         found = [path for path in found if checkpoints.inspect(path).family.name == family]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "nothing"

@@ -30,6 +30,7 @@ class Clips:
     cell: int
     step: int
     stages: int | None = None
+    double: bool = False  # clips of twice these sides, too
 
     def doubts(self, name: str, latent_frames: int, rows: int, columns: int, stages: int | None = None) -> list[str]:
         """A sentence where the latent `(latent_frames, rows, columns)` is not of this kind; else none.
@@ -37,14 +38,16 @@ class Clips:
         A longer clip is not new: it goes on.
         """
         width, height, frames = columns * self.cell, rows * self.cell, (latent_frames - 1) * self.step + 1
-        unusual = [] if (width, height) == (self.width, self.height) else [f"{width}x{height} pixels"]
+        known_sizes = [(times * self.width, times * self.height) for times in ((1, 2) if self.double else (1,))]
+        unusual = [] if (width, height) in known_sizes else [f"{width}x{height} pixels"]
         if stages is not None and self.stages is not None and stages != self.stages:
             unusual.append(f"{stages} stage{'s' * (stages > 1)}")
         if frames < self.frames:
             unusual.append("a single frame" if frames == 1 else f"{frames} frames")
         if not unusual:
             return []
-        known = f"{self.width}x{self.height} pixels, {self.frames} frames"
+        sizes = " or ".join(f"{width}x{height}" for width, height in known_sizes)
+        known = f"{sizes} pixels, {self.frames} frames"
         known += "" if self.stages is None else f" and {self.stages} stages"
         return [
             f"{name} learned clips of {known}; "

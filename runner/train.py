@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
-PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan")
+PARTS = ("vae", "pyramid", "decoder", "flow", "flow_128", "diffusion", "gan")
 SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
-    "begin_from": ("pyramid", "flow", "diffusion", "gan"),
+    "begin_from": ("pyramid", "flow", "flow_128", "diffusion", "gan"),
 }
 
 

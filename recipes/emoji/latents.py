@@ -62,6 +62,11 @@ def encode_clips(
     return torch.stack([row.latent for row in cached.rows]), [Combination(**row.label) for row in cached.rows]
 
 
+def resized(dataset: AnimationDataset, size: int) -> AnimationDataset:
+    """The same clips at another size."""
+    return AnimationDataset(dataset.folder, dataset.subjects, size, dataset.frames, dataset.fps, dataset.split)
+
+
 @torch.inference_mode()
 def encode_latents(vae: CausalVideoVAE, videos: Tensor, batch: int = 4) -> Tensor:
     """Latents `(n, c, t, h, w)` of byte clips, in the VAE's own scale."""

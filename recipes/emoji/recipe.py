@@ -21,6 +21,7 @@ SUBJECTS = (
 FAMILIES = {
     "pyramid": ModelFamily("pyramid"),
     "flow": ModelFamily("flow"),
+    "flow_128": ModelFamily("flow"),
     "diffusion": ModelFamily("diffusion", schedule="cosine", prediction="v", zero_terminal_snr=True),
     "gan": ModelFamily("gan"),
 }
@@ -29,6 +30,7 @@ TEXT_FILE = "text_encoders/pyramid_video_small_text.safetensors"
 TRANSFORMER_FILES = {
     "pyramid": "diffusion_models/pyramid_video_small.safetensors",
     "flow": "diffusion_models/pyramid_video_small_flow.safetensors",
+    "flow_128": "diffusion_models/pyramid_video_small_flow_128.safetensors",
     "diffusion": "diffusion_models/pyramid_video_small_diffusion.safetensors",
     "gan": "diffusion_models/pyramid_video_small_gan.safetensors",
 }
@@ -51,6 +53,7 @@ class Recipe:
     first: str
     begins_with: Mapping[str, str]
     training: Mapping[str, Mapping[str, Any]]
+    two_sizes: tuple[str, ...] = ()  # families that learn clips of twice the size, too
 
 
 MUON = {"weight_decay": 1e-2, "optimizer": "muon", "precision": "bf16", "ema_decay": 0.999}
@@ -83,15 +86,17 @@ RECIPES = {
         },
         say=caption,
         first="pyramid",
-        begins_with={"flow": "pyramid", "diffusion": "flow", "gan": "flow"},
+        begins_with={"flow": "pyramid", "flow_128": "flow", "diffusion": "flow", "gan": "flow"},
         training={
             "vae": {"steps": 750, "learning_rate": 3e-4, "warmup_steps": 50, "ema_decay": 0.998},
             "pyramid": {"steps": 20000, "learning_rate": 1.5e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "decoder": {"steps": 1500, "learning_rate": 5e-4, "warmup_steps": 50, "ema_decay": 0.998},
             "flow": {"steps": 3000, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
+            "flow_128": {"steps": 4000, "learning_rate": 1e-3, "warmup_steps": 100, **MUON},
             "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "gan": {"steps": 700, **GAN},
         },
+        two_sizes=("flow_128",),
     ),
     128: Recipe(
         vae={

@@ -23,18 +23,22 @@ from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
-from ...training.trainer import TrainedModel, train
+from ...training.trainer import TrainedModel, TrainingData, train
 from . import small_pyramid
-from .latents import cached_latents
+from .kinds import KindsObjective, KindsOfClips
+from .latents import cached_latents, encode_clips, resized
 from .recipe import FAMILIES, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 from .texts import CaptionedLatents, explicit_attention, new_transformer
 
 OBJECTIVES: dict[str, Objective[Batch]] = {
     "pyramid": small_pyramid.OBJECTIVE,
     "flow": FlowObjective("logit_normal"),
+    "flow_128": FlowObjective("logit_normal"),
     "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
     "gan": GANObjective(),
 }
+TWO_SIZES = {"own": 0.3, "double": 0.7}  # shares of the steps of a family that learns two sizes
+BATCHES = {"own": 48, "double": 24}
 
 
 def train_family(
@@ -53,7 +57,8 @@ def train_family(
     """Train the transformer of the family `name`, with the text encoder in the folder `models`.
 
     A new run begins with a transformer of the folder `begin_from` (see `Recipe`), if given: what it knows of texts and
-    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing.
+    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing. One of
+    `recipe.two_sizes` also learns clips of twice the size of `dataset`.
     """
     recipe = recipe or RECIPES[dataset.size]
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
@@ -73,6 +78,15 @@ def train_family(
     encoder.requires_grad_(False).to(run.device)
     if run.device.type == "cpu":
         network.attention = explicit_attention
-    data = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
+    data: TrainingData = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
+    objective = OBJECTIVES[name]
+    if name in recipe.two_sizes:
+        double = encode_clips(resized(dataset, 2 * dataset.size), vae, folder, clips, settings.seed + 6)
+        kinds = {
+            kind: CaptionedLatents(*each, recipe.say, encoder, tokenizer, BATCHES[kind])
+            for kind, each in (("own", (latents, combinations)), ("double", double))
+        }
+        data = KindsOfClips(kinds, lambda: TWO_SIZES)
+        objective = KindsObjective(objective, data)
     trained = TrainedModel(run, "miniflux", network.config, FAMILIES[name], latent_format)
-    return train(trained, OBJECTIVES[name], data, TEXT_DROPOUT, on_step)
+    return train(trained, objective, data, TEXT_DROPOUT, on_step)

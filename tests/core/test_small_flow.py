@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.recipes.emoji import figure_vae, small_flow, small_models
+from pyramid_video.recipes.emoji.kinds import draw_kind
 from pyramid_video.recipes.emoji.recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
 from pyramid_video.recipes.emoji.small_families import train_family
 from pyramid_video.recipes.emoji.texts import explicit_attention
@@ -124,8 +125,8 @@ def test_flow_and_text_encoder_go_on_exactly_and_know_both_sizes(dataset, vae, n
 
 def test_whole_clips_come_when_the_cheap_ones_have_taught_something():
     generator = torch.Generator().manual_seed(0)
-    early = {small_flow.draw_kind(0.9 * small_flow.CHEAP_FIRST, generator) for _ in range(50)}
-    late = [small_flow.draw_kind(0.9, generator) for _ in range(200)]
+    early = {draw_kind(small_flow.shares_at(0.9 * small_flow.CHEAP_FIRST), generator) for _ in range(50)}
+    late = [draw_kind(small_flow.shares_at(0.9), generator) for _ in range(200)]
     assert early == {"stills", "half"} and set(late) == set(small_flow.BATCHES)
     assert late.count("whole") > 100
 

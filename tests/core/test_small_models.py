@@ -9,14 +9,16 @@ import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
+from pyramid_video.recipes.emoji import small_families
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights
-from pyramid_video.recipes.emoji.recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
+from pyramid_video.recipes.emoji.recipe import FAMILIES, RECIPES, TRANSFORMER_FILES, VAE_FILE
 from pyramid_video.recipes.emoji.small_families import train_family
 from pyramid_video.recipes.emoji.small_pyramid import train_pyramid
 from pyramid_video.recipes.emoji.small_vae import train_small_vae
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.run.loop import TrainSettings
+from pyramid_video.training.run.loss_log import read_rows
 
 CLIPS = 6
 
@@ -174,8 +176,8 @@ def begun(dataset, vae, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["flow", "diffusion", "gan"])
-def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun, tmp_path, name):
+@pytest.mark.parametrize("name", ["flow", "flow_128", "diffusion", "gan"])
+def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun, tmp_path, name, monkeypatch):
     class Stop(Exception):
         pass
 
@@ -184,6 +186,7 @@ def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun,
             raise Stop
 
     settings = TrainSettings(steps=2, warmup_steps=1, ema_decay=0.5)
+    monkeypatch.setattr(small_families, "BATCHES", {"own": 4, "double": 2})
     options = {"clips": CLIPS, "batch_size": 4}
     straight = train_family(name, dataset, vae, begun, tmp_path / "straight", settings, **options)
     with pytest.raises(Stop):
@@ -192,10 +195,12 @@ def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun,
     for module, state in straight.run.averaged().items():
         torch.testing.assert_close(trained.run.averaged()[module], state, rtol=0, atol=0)
     assert trained.run.modules["transformer"].proj_out.weight.any()
+    seen = {key for row in read_rows(trained.run.folder / "losses.jsonl") for key in row}
+    assert bool(seen & {"own", "double"}) == (name == "flow_128")  # which learns two sizes
 
     path = trained.save(tmp_path / TRANSFORMER_FILES[name])
     network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
-    assert info.family.name == name and not network.config.use_temporal_causal
+    assert info.family.name == FAMILIES[name].name and not network.config.use_temporal_causal
     assert info.latent_format == trained.latent_format
 
 
