@@ -18,7 +18,7 @@ from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.flow import FlowObjective
 from ...training.presets import TEXT_DROPOUT
-from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
 from ...training.trainer import train
 from .kinds import KindsObjective, KindsOfClips
