@@ -46,7 +46,7 @@ def sample_network(
         sampler = PyramidSampler(make_stages(first_steps=steps, video_steps=steps), PyramidHistory())
         return sample(guider, sampler, latent, seed, None)["samples"]
     if family.rules.one_step:
-        negative = None
+        negative, scale = None, 1.0
     how = full_sequence_sampler(family, steps)
     made = sample_full_sequence(model, how, (positive, negative, scale), latent, seed, lambda *_: None)
     return made["samples"]

@@ -53,7 +53,7 @@ class Around(PyramidTransformer):
     def predict(self, *inputs):
         return super().predict(*inputs[:6])  # it has no keys to keep
 
-    def forward(self, clips, timestep, text, mask, pooled, kept=None):
+    def forward(self, clips, timestep, text, mask, pooled, *_):
         return self.function(clips, timestep, text, mask, pooled)
 
 
