@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,9 @@ def test_sizes_and_stages_that_it_was_not_made_for_are_named():
     (said,) = CLIPS.doubts("it", frames, 2 * rows, 2 * columns, 1)
     assert f"{2 * CLIPS.width}x{2 * CLIPS.height} pixels and 1 stage are new" in said
     assert "a single frame is new" in CLIPS.doubts("it", 1, rows, columns)[0]
+    two_sizes = replace(CLIPS, double=True)
+    assert two_sizes.doubts("it", frames, 2 * rows, 2 * columns, CLIPS.stages) == []
+    assert "64x64 or 128x128 pixels" in two_sizes.doubts("it", frames, 3 * rows, 3 * columns)[0]
 
 
 @pytest.fixture
