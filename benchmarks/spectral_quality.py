@@ -1,6 +1,6 @@
 """What the pyramid for any model costs and keeps on the bundled flow, which knows 64 and 128 pixels: timed and judged.
 
-    python benchmarks/spectral_quality.py --animations DIR --count 200
+    python benchmarks/spectral_quality.py --animations DIR --count 100
 
 Clips of 128 pixels of prompts never trained on, plain and with the early steps at half size, from the same noise, in
 turn in one run. Seconds are of one clip at a time: of sampling, and of all from the prompt to the pixels. The judge
@@ -62,9 +62,9 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--animations", type=Path, required=True, help="folder of the animations that were learned")
-    parser.add_argument("--count", type=int, default=200, help="prompts, each another unseen combination")
+    parser.add_argument("--count", type=int, default=100, help="prompts, each another unseen combination")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--levels", type=float, nargs="+", default=[0.6, 0.45, 0.35], help="where half size ends")
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.5, 0.4], help="where half size ends")
     pretrained = _package.ROOT / "models" / "pretrained"
     parser.add_argument("--models", type=Path, default=pretrained, help="folder laid out like models/pretrained")
     parser.add_argument("--seed", type=int, default=0)
