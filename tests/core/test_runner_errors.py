@@ -407,8 +407,8 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
 @pytest.mark.parametrize(
     ("part", "option", "parts"),
     [
-        ("vae", "--begin-from", "pyramid, flow, diffusion, gan"),
-        ("decoder", "--begin-from", "pyramid, flow, diffusion, gan"),
+        ("vae", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
+        ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
         ("pyramid", "--judge-from", "vae, decoder"),
     ],
 )
