@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
 
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
+Needs = Callable[[int | None, int | None], float]  # (chunk, tile) -> bytes
 Result = TypeVar("Result")
 
 CHUNKS = (8, 4, 2, 1)  # latent frames at once; every choice gives the same pictures
@@ -18,27 +19,28 @@ FULL = ("out of memory", "not enough memory", "can't allocate memory")  # what t
 log = logging.getLogger(__name__)
 
 
-def smaller_pieces(chunk: int | None, tile: int | None) -> list[Piece]:
+def smaller_pieces(chunk: int | None, tile: int | None, tiles: Iterable[int] = TILES) -> list[Piece]:
     """What was wanted, then what needs less memory: fewer frames first, because that changes no number."""
     fewer = [(frames, tile) for frames in CHUNKS if chunk is None or frames < chunk]
-    return [(chunk, tile), *fewer, *((1, edge) for edge in TILES if tile is None or edge < tile)]
+    return [(chunk, tile), *fewer, *((1, edge) for edge in tiles if tile is None or edge < tile)]
+
+
+def fitting_pieces(pieces: Sequence[Piece], needs: Needs, free: float) -> Sequence[Piece]:
+    """The pieces that need no more than `free` bytes; the last one, the smallest, where none does."""
+    return [piece for piece in pieces if needs(*piece) <= free] or pieces[-1:]
 
 
 def as_memory_allows(
     work: Callable[[int | None, int | None], Result],
-    needs: Callable[[int | None, int | None], float],
+    pieces: Sequence[Piece],
     wanted: Piece,
-    free: float,
     release: Callable[[], None],
 ) -> Result:
-    """Do `work(chunk, tile)` in the largest pieces that fit, and in smaller ones when memory runs out all the same.
+    """Do `work(chunk, tile)` in the first of the `pieces`, and in the next one whenever memory runs out all the same.
 
-    needs: bytes that a piece takes, of which there are `free`. release: gives unused memory back to the device.
-    What the last attempt raises is raised.
+    release: gives unused memory back to the device. What the last attempt raises is raised.
     """
-    pieces = smaller_pieces(*wanted)
-    fitting = [piece for piece in pieces if needs(*piece) < free] or pieces[-1:]
-    for piece in fitting:
+    for piece in pieces:
         if piece != wanted:
             log.warning(
                 "memory is short: the VAE works on %s latent frames at once, tiles %s", *(p or "off" for p in piece)
@@ -46,10 +48,17 @@ def as_memory_allows(
         try:
             return work(*piece)
         except (RuntimeError, MemoryError) as error:
-            if piece == fitting[-1] or not is_out_of_memory(error):
+            if piece == pieces[-1] or not is_out_of_memory(error):
                 raise
         release()  # outside the handler, whose exception holds the tensors of the attempt
     raise AssertionError("unreachable: the last piece returns or raises")
+
+
+def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tuple[int, ...]:
+    """`(b, c, t, h, w)` with rows and columns no more than a tile has; a cell of the shape is `pixels` wide."""
+    if tile is None:
+        return tuple(shape)
+    return (*shape[:3], *(min(side, tile // pixels) for side in shape[3:]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

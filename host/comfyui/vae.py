@@ -17,15 +17,13 @@ from torch import Tensor
 
 from ...models import checkpoints
 from ...models.model_info import VAEInfo
+from ...models.vae_pieces import Needs, as_memory_allows, fitting_pieces, shape_of_tile, smaller_pieces
 from .model import json_tensor
 from .patchers import patcher_of
 from .progress import Bar
 
-CHUNKS = (None, 8, 4, 2, 1)  # latent frames at once, all first; every choice gives the same pictures
-TILES = (512, 256, 128)  # pixels; tiles cost a little exactness at their seams
-Plan = tuple["int | None", "int | None"]  # (chunk, tile): latent frames at once and pixels of a tile, None for all
-Work = Callable[["int | None", "int | None"], Tensor]  # plan -> result
-Memory = Callable[["int | None", "int | None"], float]  # plan -> bytes beside the weights
+TILES = (512, 256, 128)  # pixels
+Work = Callable[["int | None", "int | None"], Tensor]  # (chunk, tile) -> result
 
 
 class PyramidVAE(comfy.sd.VAE):
@@ -98,7 +96,7 @@ class PyramidVAE(comfy.sd.VAE):
             return torch.cat([self.encode_one(clip, frames, tile) for clip in video.split(1)])
 
         def memory(chunk: int | None, tile: int | None) -> float:
-            return self.encode_memory(shape_of_tile(video.shape, tile, 1), self.vae_dtype, chunk and chunk * step)
+            return self.encode_memory(shape_of_tile(video.shape, tile), self.vae_dtype, chunk and chunk * step)
 
         return self.as_memory_allows(work, memory, chunk and max(1, chunk // step), tile)
 
@@ -156,40 +154,19 @@ class PyramidVAE(comfy.sd.VAE):
         """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, still on the device and laid out as it is kept."""
         return self.process_output(video.float()).movedim(1, -1).contiguous()
 
-    def as_memory_allows(self, work: Work, memory: Memory, chunk: int | None, tile: int | None) -> Tensor:
+    def as_memory_allows(self, work: Work, needs: Needs, chunk: int | None, tile: int | None) -> Tensor:
         """Do the work in the largest pieces that fit, and in smaller ones when memory runs out all the same."""
-        plans = self.smaller_and_smaller(chunk, tile)
+        pieces = smaller_pieces(chunk, tile, map(self.legal_tile, TILES))
         # First what the device could hold with nothing else on it: the host makes as much room as it can.
-        possible = plans_within(self.memory_beside_weights(), plans, memory)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory(*possible[0]))
-        free = comfy.model_management.get_free_memory(self.device)
-        fitting = plans_within(free, possible, memory)
-        for number, (pieces, tiles) in enumerate(fitting, 1):
-            if (pieces, tiles) != plans[0]:
-                logging.info(
-                    "Pyramid Video: VAE works on %s latent frames at once, tiles %s", pieces or "all", tiles or "off"
-                )
-            try:
-                return work(pieces, tiles)
-            except comfy.model_management.OOM_EXCEPTION:
-                if number == len(fitting):
-                    raise
-                logging.warning("Pyramid Video: the VAE ran out of memory; trying smaller pieces")
-            # Outside the handler, so that the exception no longer holds the tensors of the failed attempt.
-            gc.collect()
-            comfy.model_management.soft_empty_cache()
-        raise AssertionError("unreachable: the last plan returns or raises")
+        possible = fitting_pieces(pieces, needs, self.memory_beside_weights())
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=needs(*possible[0]))
+        fitting = fitting_pieces(possible, needs, comfy.model_management.get_free_memory(self.device))
+        return as_memory_allows(work, fitting, (chunk, tile), release_memory)
 
     def memory_beside_weights(self) -> float:
         """Bytes on the device that neither the VAE's weights nor the host's reserve take."""
         total = comfy.model_management.get_total_memory(self.device)
         return total - self.patcher.model_size() - comfy.model_management.minimum_inference_memory()
-
-    def smaller_and_smaller(self, chunk: int | None, tile: int | None) -> list[Plan]:
-        """The plan wanted, then ones that need less memory: fewer frames first, because that changes nothing."""
-        fewer = [(pieces, tile) for pieces in CHUNKS if pieces is not None and (chunk is None or pieces < chunk)]
-        tiles = [self.legal_tile(size) for size in TILES if tile is None or size < tile]
-        return [(chunk, tile), *fewer, *((1, size) for size in tiles)]
 
     def legal_tile(self, pixels: int) -> int:
         """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
@@ -223,16 +200,10 @@ class PyramidVAE(comfy.sd.VAE):
         return self.config.encode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
 
 
-def plans_within(limit: float, plans: list[Plan], memory: Memory) -> list[Plan]:
-    """The plans that need no more than `limit` bytes; the last one, the smallest, where none does."""
-    return [plan for plan in plans if memory(*plan) <= limit] or plans[-1:]
-
-
-def shape_of_tile(shape: torch.Size, tile: int | None, pixels: int) -> tuple[int, ...]:
-    """`(b, c, t, h, w)` with rows and columns no more than a tile has; a cell of the shape is `pixels` wide."""
-    if tile is None:
-        return tuple(shape)
-    return (*shape[:3], *(min(side, tile // pixels) for side in shape[3:]))
+def release_memory() -> None:
+    """Give what nothing uses any more back to the device."""
+    gc.collect()
+    comfy.model_management.soft_empty_cache()
 
 
 def on_chunk() -> Callable[[int, int], None]:

@@ -16,14 +16,13 @@ from ...models.knowledge import Vocabulary
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
 from ...models.text_features import TextFeatures
-from ...models.vae_pieces import Piece, as_memory_allows
+from ...models.vae_pieces import Needs, Piece, as_memory_allows, fitting_pieces, shape_of_tile, smaller_pieces
 from ..checks import expect
 from ..protocol import Conditioning
 from .devices import free_memory
 
 OnChunk = Callable[[int, int], None]
 Work = Callable[[int | None, int | None], Tensor]
-Needs = Callable[[int | None, int | None], float]
 
 
 @contextmanager
@@ -104,13 +103,13 @@ class VAE:
         space = self.info.space_compression
 
         def needs(chunk: int | None, tile: int | None) -> float:
-            area = (min(side, tile // space) if tile else side for side in latent.shape[3:])
-            return self._bytes(self.network.config.decode_numbers((*latent.shape[:3], *area), chunk))
+            return self._bytes(self.network.config.decode_numbers(shape_of_tile(latent.shape, tile, space), chunk))
 
         return self._as_memory_allows(work, needs, (chunk, tile))
 
     def _as_memory_allows(self, work: Work, needs: Needs, wanted: Piece) -> Tensor:
-        return as_memory_allows(work, needs, wanted, free_memory(self.device), lambda: release_memory(self.device))
+        pieces = fitting_pieces(smaller_pieces(*wanted), needs, free_memory(self.device))
+        return as_memory_allows(work, pieces, wanted, lambda: release_memory(self.device))
 
     def _bytes(self, numbers: float) -> float:
         return next(self.network.parameters()).element_size() * numbers
@@ -127,8 +126,8 @@ class VAE:
             return self.network.encode(self._placed(video), chunk and chunk * time, tile).mode().float().cpu()
 
         def needs(chunk: int | None, tile: int | None) -> float:
-            area = (min(side, tile) if tile else side for side in video.shape[3:])
-            return self._bytes(self.network.config.encode_numbers((*video.shape[:3], *area), chunk and chunk * time))
+            shape = shape_of_tile(video.shape, tile)
+            return self._bytes(self.network.config.encode_numbers(shape, chunk and chunk * time))
 
         with resident(self.network, self.device):
             return self._as_memory_allows(work, needs, (chunk and max(1, chunk // time), None))
