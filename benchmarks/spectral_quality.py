@@ -42,7 +42,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     asked = choose_combinations(dataset, options.count, generator)
     prompts = [caption(combination, generator) for combination in asked]
-    make, judge = Maker(options.models, options.steps), Judge(dataset)
+    make, judge = Maker(options.models, options.steps, dataset.frames), Judge(dataset)
     for name in rows:  # what is paid once is paid before
         make(prompts[0], rows[name], 0)
     made: dict[str, list[tuple[float, float, Any]]] = {name: [] for name in rows}
@@ -75,14 +75,14 @@ def parse_options() -> argparse.Namespace:
 class Maker:
     """Makes clips with the bundled flow as 'Sample with a pyramid' does without ComfyUI."""
 
-    def __init__(self, models: Path, steps: int) -> None:
+    def __init__(self, models: Path, steps: int, frames: int) -> None:
         self.host, self.steps = StandaloneHost(silent=True), steps
         self.model = self.host.load_model(models / TRANSFORMER_FILES["flow_128"])
         self.vae = self.host.load_vae(only_file(models, "vae"))
         self.clip = self.host.load_text_encoder(only_file(models, "text_encoders"))
         info = self.host.vae_info(self.vae)
         side = PIXELS // info.space_compression
-        self.empty = {"samples": torch.zeros(1, info.latent_channels, 5, side, side)}
+        self.empty = {"samples": torch.zeros(1, info.latent_channels, info.latent_frames_of(frames), side, side)}
 
     def __call__(self, prompt: str, stages: SpectralStages, seed: int) -> tuple[Tensor, float, float]:
         """The clip (3, t, h, w) in -1..1, the seconds of sampling, and those of all."""

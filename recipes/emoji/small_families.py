@@ -30,15 +30,13 @@ from .latents import cached_latents, encode_clips, resized
 from .recipe import FAMILIES, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 from .texts import CaptionedLatents, explicit_attention, new_transformer
 
-OBJECTIVES: dict[str, Objective[Batch]] = {
+OBJECTIVES: dict[str, Objective[Batch]] = {  # by family
     "pyramid": small_pyramid.OBJECTIVE,
     "flow": FlowObjective("logit_normal"),
-    "flow_128": FlowObjective("logit_normal"),
     "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
     "gan": GANObjective(),
 }
 TWO_SIZES = {"own": 0.3, "double": 0.7}  # shares of the steps of a family that learns two sizes
-BATCHES = {"own": 48, "double": 24}
 
 
 def train_family(
@@ -49,7 +47,7 @@ def train_family(
     folder: Path,
     settings: TrainSettings,
     clips: int = 8000,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
     recipe: Recipe | None = None,
@@ -58,7 +56,7 @@ def train_family(
 
     A new run begins with a transformer of the folder `begin_from` (see `Recipe`), if given: what it knows of texts and
     shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing. One of
-    `recipe.two_sizes` also learns clips of twice the size of `dataset`.
+    `recipe.two_sizes` also learns clips of twice the size of `dataset`, half as many at once.
     """
     recipe = recipe or RECIPES[dataset.size]
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
@@ -78,15 +76,15 @@ def train_family(
     encoder.requires_grad_(False).to(run.device)
     if run.device.type == "cpu":
         network.attention = explicit_attention
-    data: TrainingData = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
-    objective = OBJECTIVES[name]
+    family = FAMILIES[name]
+    batch_size = batch_size or (48 if name in recipe.two_sizes else 32)
+    own = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
+    data: TrainingData = own
+    objective = OBJECTIVES[family.name]
     if name in recipe.two_sizes:
-        double = encode_clips(resized(dataset, 2 * dataset.size), vae, folder, clips, settings.seed + 6)
-        kinds = {
-            kind: CaptionedLatents(*each, recipe.say, encoder, tokenizer, BATCHES[kind])
-            for kind, each in (("own", (latents, combinations)), ("double", double))
-        }
-        data = KindsOfClips(kinds, lambda: TWO_SIZES)
+        more = encode_clips(resized(dataset, 2 * dataset.size), vae, folder, clips, settings.seed + 6)
+        double = CaptionedLatents(*more, recipe.say, encoder, tokenizer, max(1, batch_size // 2))
+        data = KindsOfClips({"own": own, "double": double}, lambda: TWO_SIZES)
         objective = KindsObjective(objective, data)
-    trained = TrainedModel(run, "miniflux", network.config, FAMILIES[name], latent_format)
+    trained = TrainedModel(run, "miniflux", network.config, family, latent_format)
     return train(trained, objective, data, TEXT_DROPOUT, on_step)

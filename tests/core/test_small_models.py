@@ -9,7 +9,6 @@ import torch
 from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.recipes.emoji import small_families
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights
 from pyramid_video.recipes.emoji.recipe import FAMILIES, RECIPES, TRANSFORMER_FILES, VAE_FILE
 from pyramid_video.recipes.emoji.small_families import train_family
@@ -177,7 +176,7 @@ def begun(dataset, vae, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["flow", "flow_128", "diffusion", "gan"])
-def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun, tmp_path, name, monkeypatch):
+def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun, tmp_path, name):
     class Stop(Exception):
         pass
 
@@ -186,7 +185,6 @@ def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun,
             raise Stop
 
     settings = TrainSettings(steps=2, warmup_steps=1, ema_decay=0.5)
-    monkeypatch.setattr(small_families, "BATCHES", {"own": 4, "double": 2})
     options = {"clips": CLIPS, "batch_size": 4}
     straight = train_family(name, dataset, vae, begun, tmp_path / "straight", settings, **options)
     with pytest.raises(Stop):
