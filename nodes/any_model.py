@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
-from .any_model_inputs import CARE, KSAMPLER, SPECTRUM, STAGES, size_of_latent, stages_or_default
+from .any_model_inputs import CARE, KSAMPLER, SCHEDULER, SPECTRUM, STAGES, STEPS, size_of_latent, stages_or_default
 from .block import Block, Choice, Float, Output, Text, Wire
 from .drawings.any_model import draw_plan, draw_scales
 from .drawings.pen import as_image, on_node
@@ -36,7 +36,7 @@ class AnyStages(Block):
     CATEGORY = "pyramid video/schedule"
     DESCRIPTION = (
         "Runs the first steps of any model on a small picture, because noise hides fine detail until late. No "
-        "training is needed. Connect model, latent and sigmas to draw the stages and the work that is left."
+        "training is needed. Connect model and latent to draw the stages and the work that is left."
     )
     ALIASES = (
         "spectral progressive diffusion, speed up, faster wan, progressive resolution, coarse to fine, multi "
@@ -63,7 +63,10 @@ class AnyStages(Block):
         SPECTRUM,
         Wire("model", "MODEL").tip("Only for the drawing: the model that will be sampled."),
         Wire("latent_image", "LATENT").tip("Only for the drawing: the size that will be sampled."),
-        Wire("sigmas", "SIGMAS").tip("Only for the drawing: the schedule, for example from BasicScheduler."),
+        Wire("sigmas", "SIGMAS").tip(
+            "Only for the drawing: the schedule, for example from BasicScheduler. Not connected: the plain sampler's "
+            "20 steps of 'simple'."
+        ),
     )
     OUTPUTS = (
         Output("SPECTRAL_STAGES", "For the samplers and drafts of any model.", "stages"),
@@ -76,13 +79,19 @@ class AnyStages(Block):
 
         sizes = numbers(own_scales, "own_scales") if scales == OWN else SCALES[scales]
         stages = SpectralStages(sizes, care, spectrum, numbers(levels, "levels"))
-        if model is None or latent_image is None or sigmas is None:
+        if model is None or latent_image is None:
             drawing, ui = draw_scales(stages), {}
         else:
-            info, size = get_host().any_model.info(model), size_of_latent(latent_image)
+            host, size = get_host().any_model, size_of_latent(latent_image)
+            drawn_for = []
+            if sigmas is None:
+                steps, scheduler = STEPS.options["default"], SCHEDULER.options["default"]
+                sigmas = host.sigmas(model, steps, scheduler)
+                drawn_for = [f"Drawn for {steps} steps of {scheduler!r}; connect sigmas to draw another schedule."]
+            info = host.info(model)
             plan = stages.plan(size, info.patch, [float(s) for s in sigmas], info.scaling, info.latents)
             drawing = draw_plan(stages, plan, size, info)
-            ui = show_message(*run_summary(stages, model, latent_image, sigmas))
+            ui = show_message(*run_summary(stages, model, latent_image, sigmas), *drawn_for)
         return {"ui": {**ui, **on_node(drawing, name="stages")}, "result": (stages, as_image(drawing))}
 
 

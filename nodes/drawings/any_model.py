@@ -32,7 +32,7 @@ def draw_scales(stages: SpectralStages) -> Image:
     """What is known without a model: the sizes, as parts of the full one."""
     pen = Pen(WIDTH, FLOOR + ROW * 3)
     pen.text(LEFT, 26, "stages", size=20, anchor="lm")
-    pen.text(LEFT, 90, "Wire model, latent and sigmas to see where they change, in how", FAINT, 17, "lm")
+    pen.text(LEFT, 90, "Connect model and latent to see where they change, in how", FAINT, 17, "lm")
     pen.text(LEFT, 116, "many steps, and how much of the work is left.", FAINT, 17, "lm")
     for index, (left, right) in enumerate(column_edges(len(stages.scales))):
         draw_size(pen, (left + right) / 2, stages.scales[index], (1, 1), stage_colour(index, len(stages.scales)))

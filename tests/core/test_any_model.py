@@ -15,7 +15,7 @@ from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
-from pyramid_video.nodes.any_model import numbers
+from pyramid_video.nodes.any_model import AnyStages, numbers
 from pyramid_video.nodes.drafts import rows_of
 from pyramid_video.nodes.finish_clip import below, least_level, start_level
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
@@ -220,6 +220,16 @@ def test_what_a_run_leaves_out_and_saves_is_told():
     used = stages.plan((8, 8), 2, (1.0, 0.8, 0.4, 0.2, 0.0), SCALING)
     assert left_out(stages, used) == "" and work_share(used, (8, 8)) == pytest.approx((2 / 16 + 2) / 4)
     assert "begins at 0.4" in left_out(stages, stages.plan((8, 8), 2, (0.4, 0.2, 0.0), SCALING))
+
+
+def test_stages_are_drawn_for_the_plain_sampler_where_no_schedule_is_connected(host):
+    model, given = make_model(FLOW), ("1/2", 0.01, "", "0.6", None)
+    drawn = AnyStages().build(*given, model, empty(), None)
+    same = AnyStages().build(*given, model, empty(), host.sigmas(model, 20, "simple"))
+    bare = AnyStages().build(*given, None, None, None)
+    assert torch.equal(drawn["result"][1], same["result"][1]) and drawn["result"][0] == same["result"][0]
+    assert drawn["result"][1].shape != bare["result"][1].shape
+    assert any("20 steps of 'simple'" in line for line in drawn["ui"]["text"])
 
 
 def test_numbers_are_typed_as_people_type_them():
