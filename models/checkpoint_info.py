@@ -27,7 +27,8 @@ from .config_from_shapes import Shapes, config_from_shapes
 from .families import ModelFamily
 from .latent_format import LatentFormat
 from .network_config import shown
-from .quantised import FORMATS, QuantisedLayer, check_shapes, split_quantised
+from .quantised import check_shapes, split_quantised
+from .quantised_forms import FORMATS, QuantisedLayer
 
 MINIFLUX_AXES = [16, 24, 24]  # the official loader sets them, where they fit the head
 

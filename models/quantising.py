@@ -12,7 +12,7 @@ from torch import Tensor
 from . import checkpoints
 from .checkpoint_files import read_tensors
 from .checkpoint_kinds import network_classes
-from .quantised import CONF, EXACT_PRODUCTS, FORMATS, SCALE
+from .quantised_forms import CONF, EXACT_PRODUCTS, FORMATS, SCALE
 
 FORMS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}  # name on the command line: format
 IN_A_BLOCK = re.compile(r"(^|\.)\w*blocks\.\d+\.")  # what lies outside the blocks is small and needs precision
