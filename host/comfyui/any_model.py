@@ -19,7 +19,8 @@ from ...samplers.spectral import PictureInfo, resample_picture, size_of
 from ...samplers.spectral_stages import SpectralStages
 from ..protocol import Latent, Prompts
 from .drafts import DraftSampler, FinishSampler
-from .spectral import SpectralSampler, patch_of, scaling_of
+from .picture_info import picture_info
+from .spectral import SpectralSampler
 
 Callback = Callable[[int, Any, Any, int], None]  # (step, clean estimate, state, total steps)
 
@@ -28,14 +29,7 @@ class AnyModel:
     """The pyramid for the host's models of all kinds: `protocol.AnyModel`."""
 
     def info(self, model: Any) -> PictureInfo:
-        network = model.model
-        latents = network.latent_format
-        return PictureInfo(
-            patch_of(network),
-            scaling_of(network),
-            type(latents).__name__,
-            int(getattr(latents, "spacial_downscale_ratio", 0) or 0),
-        )
+        return picture_info(model.model)
 
     def sigmas(self, model: Any, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
         return ksampler(model, "euler", steps, scheduler, denoise).sigmas
@@ -95,10 +89,10 @@ class AnyModel:
                 sampler.levels,
                 tuple(float(sigma) for sigma in sigmas),
                 sampler.next_segment,
-                {"state": [sampler.state.cpu()], "noise": streams_of(noise), "latent": streams_of(samples)},
+                {"state": [sampler.state.cpu()], "noise": tensors_of(noise), "latent": tensors_of(samples)},
             )
             if mask is not None:
-                draft.tensors["mask"] = streams_of(mask)
+                draft.tensors["mask"] = tensors_of(mask)
             rows.append(pack_draft(draft))
             clips.append([each.cpu() for each in sampler.clip])
         joined = [torch.cat(streams) for streams in zip(*clips, strict=True)]
@@ -121,7 +115,7 @@ class AnyModel:
                 *(model, prompts, sampler, sigmas, noise, samples, mask, draft.seed),
                 from_step(report, first, total),
             )
-            made.append(streams_of(done))
+            made.append(tensors_of(done))
             first += len(draft.sigmas) - 1
         joined = [torch.cat(streams) for streams in zip(*made, strict=True)]
         return handed_on({}, nested(joined))
@@ -136,8 +130,8 @@ class AnyModel:
         latent: Latent,
         seed: int,
     ) -> Latent:
-        large, *others = streams_of(fit_empty(model, latent))
-        small, *sound = streams_of(clip["samples"])
+        large, *others = tensors_of(fit_empty(model, latent))
+        small, *sound = tensors_of(clip["samples"])
         samples = nested([resample_picture(small, size_of(large)), *(sound or others)])
         sampler = comfy.samplers.sampler_object(sampler_name)
         made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
@@ -145,7 +139,7 @@ class AnyModel:
 
     def encode(self, vae: Any, images: Tensor, model: Any = None) -> Tensor:
         samples = vae.encode(images[..., :3])
-        samples = streams_of(samples)[0].float().cpu()
+        samples = tensors_of(samples)[0].float().cpu()
         return samples if model is None else model.model.process_latent_in(samples)
 
 
@@ -191,15 +185,15 @@ def run(
 
 def noise_rows(samples: Any, seed: int) -> Any:
     """Noise for a latent; row i comes from seed + i, and is what the host would draw from that seed for it alone."""
-    streams = streams_of(samples)
+    tensors = tensors_of(samples)
     rows = []
-    for row in range(len(streams[0])):
+    for row in range(len(tensors[0])):
         generator = seed_generator(seed + row)
-        rows.append([torch.randn(each.shape[1:], generator=generator) for each in streams])
+        rows.append([torch.randn(each.shape[1:], generator=generator) for each in tensors])
     return nested([torch.stack(parts) for parts in zip(*rows, strict=True)])
 
 
-def streams_of(samples: Any) -> list[Tensor]:
+def tensors_of(samples: Any) -> list[Tensor]:
     """The tensors of a latent, one or several."""
     return list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]
 
@@ -215,7 +209,7 @@ def nested(streams: list[Tensor]) -> Any:
 
 def first_row(samples: Any) -> Any:
     """The first of a batch of latents or masks."""
-    return nested([each[:1] for each in streams_of(samples)])
+    return nested([each[:1] for each in tensors_of(samples)])
 
 
 def handed_on(latent: Latent, samples: Any) -> Latent:

@@ -24,7 +24,7 @@ class DraftSampler(SpectralSampler):
 
     def play(self, run: SpectralRun) -> Tensor:
         state = run.begin()
-        self.levels = self.stages.shares(run.size, run.latents)
+        self.levels = self.stages.shares(run.size, run.info.latents)
         check_jump(run.segments, self.jump, self.levels, run.sigmas)
         walked = run.segments[: self.jump]
         self.next_segment = self.jump

@@ -10,24 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import CellType, FunctionType
 from typing import Any
 
 import comfy.model_management
-import comfy.model_sampling
 import comfy.samplers
-import comfy.utils
 import torch
 from torch import Tensor
 
-from ...models.layers import PATCH
-from ...models.model_info import ModelInfo
 from ...samplers.handover import hand_over, take_over
 from ...samplers.seeds import nth_seed
 from ...samplers.spectral import (
-    FLOW,
-    VARIANCE_EXPLODING,
-    NoiseScaling,
     Segment,
     jump_up,
     play,
@@ -35,8 +27,10 @@ from ...samplers.spectral import (
     resample_picture,
 )
 from ...samplers.spectral_stages import SpectralStages, left_out
+from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, stage_conds
-from .streams import Streams, fresh_noise
+from .stage_options import stage_options
+from .streams import Streams, fresh_noise, packs_streams, streams_of
 
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, clean estimate, state, total steps)
 
@@ -113,18 +107,18 @@ class SpectralRun:
         self.full_conds = guider.conds
         self.streams = streams_of(guider, noise)
         self.size = self.streams.size
-        self.scaling = scaling_of(self.model)
+        self.info = picture_info(self.model)
+        self.scaling = self.info.scaling
         self.goes_on = not torch.count_nonzero(noise)  # the latent holds a state already
         self.raw_noise, self.mask = noise, denoise_mask
         self.latent = torch.zeros_like(noise) if latent_image is None else latent_image
         self.noise = getattr(self.model.model_sampling, "noise_scale", 1.0) * noise
-        self.latents = type(self.model.latent_format).__name__
         self.segments = self.plan()
         self.clean: Tensor | None = None  # last estimate, of the size of its stage
 
     def plan(self, stage: int | None = None) -> tuple[Segment, ...]:
         """Which stage walks which part of the schedule."""
-        return self.sampler.stages.plan(self.size, patch_of(self.model), self.sigmas, self.scaling, self.latents, stage)
+        return self.sampler.stages.plan(self.size, self.info.patch, self.sigmas, self.scaling, self.info.latents, stage)
 
     def begin(self) -> Tensor:
         """The state where the first segment begins."""
@@ -147,7 +141,7 @@ class SpectralRun:
         """Go on from the latent of another sampler: a smaller stage's, or one of full size, which stays as it is."""
         state = self.mixed(self.sigmas[0], self.raw_noise, self.latent)
         picture, *others = self.streams.split(state)
-        sizes = self.sampler.stages.sizes(self.size, patch_of(self.model))
+        sizes = self.sampler.stages.sizes(self.size, self.info.patch)
         taken = take_over(picture, self.sigmas[0], sizes)
         self.segments = self.plan(len(sizes) - 1 if taken is None else taken.stage)
         if taken is None:
@@ -193,7 +187,12 @@ class SpectralRun:
             self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
         model = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
-        arguments = {**self.extra_args, "model_options": self.options_for(sigmas), "denoise_mask": mask}
+        options = self.extra_args.get("model_options", {})
+        arguments = {
+            **self.extra_args,
+            "model_options": stage_options(options, sigmas, self.model),
+            "denoise_mask": mask,
+        }
         if segment.level_before is not None and seed is not None:
             arguments["seed"] = nth_seed(seed, segment.stage)  # else each stage would draw the same noise again
 
@@ -215,22 +214,11 @@ class SpectralRun:
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
     ) -> dict[str, list[Any]]:
         """The prompts, start images and masks for a stage, by the host's own code."""
-        packed = {"latent_shapes": [torch.Size(shape) for shape in stage.shapes]} if knows_shapes() else {}
+        packed = {"latent_shapes": [torch.Size(shape) for shape in stage.shapes]} if packs_streams() else {}
         picture = stage.split(like)[0]
         return stage_conds(
             self.guider, like, picture, self.size, latent_image=latent, denoise_mask=mask, seed=seed, **packed
         )
-
-    def options_for(self, sigmas: Tensor) -> dict[str, Any]:
-        """The run's options with what belongs to a stage made anew."""
-        options = self.extra_args.get("model_options", {})
-        inner = {**options.get("transformer_options", {}), "sample_sigmas": sigmas}
-        cache = inner.get("easycache")
-        if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
-            inner["easycache"] = cache.clone().prepare_timesteps(self.model.model_sampling)
-        patches = options.get("sampler_pre_cfg_function")
-        anew = {"sampler_pre_cfg_function": [begun_anew(patch) for patch in patches]} if patches else {}
-        return {**options, **anew, "transformer_options": inner}
 
     def inpaint_noise(self, noise: Tensor, seed: int | None) -> Tensor:
         """What the kept part of a masked picture is made noisy with."""
@@ -253,58 +241,6 @@ class SpectralRun:
             noise = self.streams.split(self.noise)[0]
             state = self.streams.join([hand_over(picture, noise, last.sigmas[-1]), *others])
         return self.model.model_sampling.inverse_noise_scaling(self.walked[-1], state)
-
-
-def scaling_of(model: Any) -> NoiseScaling:
-    """How a model of the host mixes data and noise. ValueError for the few that mix none."""
-    sampling = model.model_sampling
-    kinds = comfy.model_sampling
-    odd = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
-    if isinstance(sampling, odd):
-        raise ValueError(
-            f"{type(model).__name__} turns one picture into another without noise, so no stage can be smaller: use the "
-            "plain sampler"
-        )
-    return FLOW if isinstance(sampling, kinds.CONST) else VARIANCE_EXPLODING
-
-
-def streams_of(guider: Any, latent: Tensor) -> Streams:
-    """What the latent that the host samples with holds; hosts differ in where they say it."""
-    shapes = getattr(guider.inner_model, "latent_shapes", None)
-    if shapes is None:
-        given = (cond["model_conds"].get("latent_shapes") for conds in guider.conds.values() for cond in conds)
-        shapes = next((each.cond for each in given if each is not None), [latent.shape])
-    return Streams(tuple(tuple(shape) for shape in shapes))
-
-
-def begun_anew(patch: Callable[..., Any]) -> Callable[..., Any]:
-    """A guidance patch with its own copy of what it remembers, such as the running mean of APG.
-
-    The memory of one stage has the wrong size for the next, and only some patches notice.
-    """
-    if not isinstance(patch, FunctionType) or not patch.__closure__:
-        return patch
-    cells = tuple(CellType(cell.cell_contents) for cell in patch.__closure__)
-    copied = FunctionType(patch.__code__, patch.__globals__, patch.__name__, patch.__defaults__, cells)
-    copied.__kwdefaults__ = patch.__kwdefaults__
-    return copied
-
-
-def patch_of(model: Any) -> int:
-    """Latent cells that rows and columns of a network's picture are multiples of."""
-    network = model.diffusion_model
-    if isinstance(getattr(model, "info", None), ModelInfo):
-        return PATCH  # of our own networks
-    patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patchifier", None), "patch_size", None)
-    if patch is None:
-        channels = getattr(network, "channel_mult", None)  # of a U-Net, which halves once for each but the first
-        return 2 ** (len(channels) - 1) if channels else 1
-    return int(patch[-1]) if isinstance(patch, list | tuple) else int(patch)
-
-
-def knows_shapes() -> bool:
-    """Whether this host packs several streams into one latent."""
-    return hasattr(comfy.utils, "pack_latents")
 
 
 def say_left_out(stages: SpectralStages, segments: tuple[Segment, ...]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.utils
 import torch
@@ -62,3 +63,17 @@ def fresh_noise(like: Tensor, run_noise: Tensor, number: int) -> Tensor:
         generator = seed_generator(nth_seed(int.from_bytes(digest[:8], "little"), number))
         rows.append(torch.randn(row.shape, generator=generator))
     return torch.stack(rows).to(like)
+
+
+def streams_of(guider: Any, latent: Tensor) -> Streams:
+    """What the latent that the host samples with holds; hosts differ in where they say it."""
+    shapes = getattr(guider.inner_model, "latent_shapes", None)
+    if shapes is None:
+        given = (cond["model_conds"].get("latent_shapes") for conds in guider.conds.values() for cond in conds)
+        shapes = next((each.cond for each in given if each is not None), [latent.shape])
+    return Streams(tuple(tuple(shape) for shape in shapes))
+
+
+def packs_streams() -> bool:
+    """Whether this host packs several streams into one latent."""
+    return hasattr(comfy.utils, "pack_latents")

@@ -1,0 +1,43 @@
+"""What a model of the host says of itself, as the pyramid for any model needs it: its noise and its patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_sampling
+
+from ...models.layers import PATCH
+from ...models.model_info import ModelInfo
+from ...samplers.spectral import FLOW, VARIANCE_EXPLODING, NoiseScaling, PictureInfo
+
+
+def picture_info(model: Any) -> PictureInfo:
+    """What a network of the host says of its latents."""
+    latents = model.latent_format
+    compression = int(getattr(latents, "spacial_downscale_ratio", 0) or 0)
+    return PictureInfo(patch_of(model), scaling_of(model), type(latents).__name__, compression)
+
+
+def scaling_of(model: Any) -> NoiseScaling:
+    """How a model of the host mixes data and noise. ValueError for the few that mix none."""
+    sampling = model.model_sampling
+    kinds = comfy.model_sampling
+    odd = tuple(getattr(kinds, name) for name in ("IMG_TO_IMG", "IMG_TO_IMG_FLOW") if hasattr(kinds, name))
+    if isinstance(sampling, odd):
+        raise ValueError(
+            f"{type(model).__name__} turns one picture into another without noise, so no stage can be smaller: use the "
+            "plain sampler"
+        )
+    return FLOW if isinstance(sampling, kinds.CONST) else VARIANCE_EXPLODING
+
+
+def patch_of(model: Any) -> int:
+    """Latent cells that rows and columns of a network's picture are multiples of."""
+    network = model.diffusion_model
+    if isinstance(getattr(model, "info", None), ModelInfo):
+        return PATCH  # of our own networks
+    patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patchifier", None), "patch_size", None)
+    if patch is None:
+        channels = getattr(network, "channel_mult", None)  # of a U-Net, which halves once for each but the first
+        return 2 ** (len(channels) - 1) if channels else 1
+    return int(patch[-1]) if isinstance(patch, list | tuple) else int(patch)
