@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from ...models.files import remove_parts
 from ...samplers.seeds import nth_seed
 from ..batch import Losses
+from .ema import averaged, make_ema
 from .loss_log import LOSSES, LossLog
-from .optimizer import load_optimizer, make_optimizer
+from .optimizer import make_optimizer
 from .processes import (
     agree,
     average_gradients,
@@ -38,7 +39,8 @@ from .processes import (
 from .run_description import earlier_description, write_description
 from .run_lock import run_lock
 from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
-from .sharding import Networks, is_sharded, shard, share_like, whole
+from .run_tensors import load_tensors, tensors_of
+from .sharding import Networks, is_sharded, shard, whole
 from .stopping import unbroken
 from .train_settings import SETTINGS, TrainSettings, check_settings, write_settings
 
@@ -84,17 +86,7 @@ class TrainingRun:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
             self.optimizer = self.accelerator.prepare(optimizer)
-        self._ema = None
-        if self.settings.ema_decay:
-            from diffusers.training_utils import EMAModel
-
-            self._ema = EMAModel(
-                self._network.parameters(),
-                decay=self.settings.ema_decay,
-                use_ema_warmup=True,
-                inv_gamma=10.0,
-                power=0.9,
-            )
+        self._ema = make_ema(list(self._network.parameters()), self.settings.ema_decay)
         self._states = StateFolder(self.folder, self.settings.keep)
         self._losses = LossLog(self.folder)
         self._owns_folder = False
@@ -255,14 +247,11 @@ class TrainingRun:
         return self._gathered
 
     def _ema_of_shares(self) -> dict[str, dict[str, Tensor]]:
-        parameters = list(self._network.parameters())
-        if self._ema is not None:
-            self._ema.store(parameters)
-            self._ema.copy_to(parameters)
-        states = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in self.modules.items()}
-        if self._ema is not None:
-            self._ema.restore(parameters)
-        return states
+        with averaged(self._ema, list(self._network.parameters())):
+            return {
+                name: {key: value.detach().clone() for key, value in module.state_dict().items()}
+                for name, module in self.modules.items()
+            }
 
     def save(self) -> Path:
         """Write the whole state beside the old one and rename it into place; OSError where that fails."""
@@ -273,9 +262,7 @@ class TrainingRun:
             "batches": self.batches,
             "skipped": self.skipped,
             "seed": self.settings.seed,
-            "network": self._network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self._ema is None else self._ema.state_dict(),
+            **tensors_of(self._network, self.optimizer, self._ema),
         }
         if self.settings.minutes is not None:  # a run without a limit of time has the same state however long it took
             state["seconds"] = self.seconds
@@ -314,36 +301,10 @@ class TrainingRun:
         return state is not None
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        own, found = self._network.state_dict(), state["network"]
-        wrong = [
-            k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape
-        ]
-        if wrong:
-            raise ValueError(
-                f"{self.folder} holds a run of another model: {len(wrong)} of its tensors differ, first "
-                f"{sorted(wrong)[0]!r}. Give the run a new folder, or the settings it was started with"
-            )
-        self._network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
-        try:
-            load_optimizer(self.optimizer, state["optimizer"])
-            if self._ema is not None and state["average"] is not None:
-                self._load_ema(self._ema, state["average"])
-        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-            raise ValueError(
-                f"{self.folder} holds a run that trained other tensors of this model. Give the run a new folder, or "
-                "the command it was started with"
-            ) from error
+        load_tensors(self.folder, state, self._network, self.optimizer, self._ema, self.settings.ema_decay)
         self.step, self.skipped = state["step"], state.get("skipped", 0)
         self.seconds = float(state.get("seconds", 0.0))
         self.batches = state.get("batches", self.step * self._batches_a_step)
-
-    def _load_ema(self, ema: Any, state: Mapping[str, Any]) -> None:
-        parameters = list(self._network.parameters())
-        shares = [
-            share_like(shadow, like).to(like.device).view_as(like)
-            for shadow, like in zip(state["shadow_params"], parameters, strict=True)
-        ]
-        ema.load_state_dict({**state, "shadow_params": shares, "decay": self.settings.ema_decay})
 
     def _described(self) -> dict[str, Any]:
         return {"processes": self.accelerator.num_processes, **asdict(self.settings)}

@@ -1,0 +1,45 @@
+"""What a state holds of a run in tensors: weights, moments of the optimiser, and the average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .ema import load_ema
+from .optimizer import load_optimizer
+from .sharding import share_like
+
+
+def tensors_of(network: nn.Module, optimizer: Any, ema: Any) -> dict[str, Any]:
+    """The state dicts of a run; `load_tensors` takes them up again."""
+    return {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": None if ema is None else ema.state_dict(),
+    }
+
+
+def load_tensors(
+    folder: Path, state: Mapping[str, Any], network: nn.Module, optimizer: Any, ema: Any, decay: float
+) -> None:
+    """Take up what `tensors_of` gave. ValueError when `state`, of the run in `folder`, is of another model."""
+    own, found = network.state_dict(), state["network"]
+    wrong = [k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape]
+    if wrong:
+        raise ValueError(
+            f"{folder} holds a run of another model: {len(wrong)} of its tensors differ, first {sorted(wrong)[0]!r}. "
+            "Give the run a new folder, or the settings it was started with"
+        )
+    network.load_state_dict({name: share_like(found[name], own[name]) for name in own})
+    try:
+        load_optimizer(optimizer, state["optimizer"])
+        if ema is not None and state["average"] is not None:
+            load_ema(ema, state["average"], list(network.parameters()), decay)
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder} holds a run that trained other tensors of this model. Give the run a new folder, or the "
+            "command it was started with"
+        ) from error
