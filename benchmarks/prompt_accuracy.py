@@ -35,7 +35,6 @@ from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.data.captions import Combination, caption
 from pyramid_video.training.data.datasets import AnimationDataset
-from pyramid_video.training.objectives.vae import psnr
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -223,6 +222,12 @@ def print_report(report: dict) -> None:
         mistakes = Counter(f"{c['asked'][name]} -> {c['seen'][name]}" for c in clips if not c["right"][name])
         if mistakes:
             print(f"{name}: " + ", ".join(f"{mistake} ({count})" for mistake, count in mistakes.most_common(8)))
+
+
+def psnr(decoded: Tensor, video: Tensor) -> Tensor:
+    """Peak signal to noise ratio in dB of each clip of `(b, 3, t, h, w)` in -1..1 (peak to peak 2)."""
+    error = (decoded.clamp(-1, 1) - video).square().flatten(1).mean(1)
+    return 10 * torch.log10(4 / error.clamp_min(1e-12))
 
 
 def draw_contact_sheet(clips: Tensor, verdicts: Sequence[dict]) -> Image.Image:

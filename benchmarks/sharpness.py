@@ -20,12 +20,12 @@ from pathlib import Path
 import _package
 import torch
 from nearest_clip import nearest_clip
-from prompt_accuracy import DEFAULTS, choose_combinations, generate, reconstruct
+from prompt_accuracy import DEFAULTS, choose_combinations, generate, psnr, reconstruct
 from pyramid_video.models.files import write_beside
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
-from pyramid_video.training.objectives.vae import figure, psnr
+from pyramid_video.training.objectives.vae import figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 

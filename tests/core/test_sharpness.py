@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool3d
 sys.path.append(str(ROOT / "benchmarks"))
 
 from nearest_clip import nearest_clip  # noqa: E402
-from sharpness import gradient_energy, measure  # noqa: E402
+from sharpness import gradient_energy, measure, psnr  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,11 @@ def dataset(tmp_path_factory):
         pictures.append(picture)
     pictures[0].save(folder / "ball.png", save_all=True, append_images=pictures[1:], duration=125)
     return AnimationDataset(folder, frames=5, split="all", size=48)
+
+
+def test_psnr_of_a_known_error():
+    video = torch.zeros(1, 3, 2, 4, 4)
+    torch.testing.assert_close(psnr(video + 0.2, video), torch.tensor([20.0]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("motion", ["still", "left", "down"])

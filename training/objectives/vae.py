@@ -134,9 +134,3 @@ def adaptive_weight(vae: CausalVideoVAE, reconstruction: Tensor, adversarial: Te
         torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
     )
     return (ours / (theirs + 1e-4)).clamp(0, LARGEST_ADAPTIVE_WEIGHT).detach()
-
-
-def psnr(decoded: Tensor, video: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB of each clip of `(b, 3, t, h, w)` in -1..1 (peak to peak 2)."""
-    error = (decoded.clamp(-1, 1) - video).square().flatten(1).mean(1)
-    return 10 * torch.log10(4 / error.clamp_min(1e-12))
