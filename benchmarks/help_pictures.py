@@ -25,11 +25,10 @@ from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
+from pyramid_video.nodes.drawings.animation import to_picture
 from pyramid_video.nodes.drawings.comparison import paper, side_by_side
-from pyramid_video.nodes.drawings.contact_sheet import standardised
+from pyramid_video.nodes.drawings.contact_sheet import clip_sheet, standardised
 from pyramid_video.nodes.drawings.pen import as_image
-from pyramid_video.training.run.validation import contact_sheet
-from pyramid_video.training.run.validation import picture as to_pil
 from torch import Tensor
 
 DOCS = _package.ROOT / "web" / "docs"
@@ -184,7 +183,7 @@ def training(small: SmallModels) -> dict[str, Tensor]:
     looks = [torch.cat([read_picture(clip, n) for n in range(17)]) for clip in (clips[0], clips[1], clips[-1])]
     return {
         "training_curves": block("TrainingCurves", run=answer[0])[0],
-        "validation": as_image(contact_sheet(looks)),
+        "validation": as_image(clip_sheet(looks)),
     }
 
 
@@ -296,7 +295,7 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
 
 def write(frames: Tensor, path: Path) -> None:
     """Save pictures (n, h, w, 3) as a webp, animated where they are several, as good as LARGEST allows."""
-    first, *rest = (to_pil(frame) for frame in frames)
+    first, *rest = (to_picture(frame) for frame in frames)
     for quality in QUALITIES:
         made = io.BytesIO()
         first.save(

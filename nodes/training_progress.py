@@ -62,7 +62,7 @@ class ProgressReporter:
 
     def note(self, step: int, losses: Mapping[str, float]) -> None:
         """Keep the losses for drawing; of a long run means of its steps, as the file is written now and then only."""
-        from ..training.run.report import mean_line, read_losses
+        from ..training.run.loss_log import mean_line, read_losses
 
         if not self.curves:
             self.curves.update(read_losses(self.run.folder))
@@ -74,7 +74,7 @@ class ProgressReporter:
 
     def picture(self, now: bool) -> Image | None:
         """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
-        from ..training.run.report import draw_curves
+        from .drawings.curves import draw_curves
         from .drawings.pen import below_each_other
 
         if not (self.bar.shows_pictures and self.run.is_main):
@@ -87,7 +87,7 @@ class ProgressReporter:
 
     def result(self, trained: Any) -> dict[str, Any]:
         """The result of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
-        from ..training.run.report import save_curves
+        from .drawings.curves import save_curves
 
         self.bar.close()
         shown = self.validation.shown() if self.validation is not None else {}
@@ -127,7 +127,9 @@ class ValidationSampler:
 
         from ..host.direct import sample_network
         from ..training.run.loss_log import pass_over
-        from ..training.run.validation import FOLDER, contact_sheet, save_animation
+        from ..training.run.validation import FOLDER
+        from .drawings.animation import save_animation
+        from .drawings.contact_sheet import clip_sheet
 
         host, plan, trained = get_host(), self.plan, self.trained
         info = host.vae_info(self.vae)
@@ -153,7 +155,7 @@ class ValidationSampler:
             self.file = save_animation(clips, path, self.dataset.fps)
         except OSError as error:
             pass_over(path, error)
-        return contact_sheet(clips)
+        return clip_sheet(clips)
 
     def shown(self) -> dict[str, Any]:
         """The last clips as the host shows animated pictures on a node."""

@@ -77,16 +77,14 @@ class TrainingCurves(Block):
     FUNCTION = "draw"
 
     def draw(self, run: TrainedModel):
-        import numpy as np
-        import torch
-
-        from ..training.run.report import draw_curves, read_losses
+        from ..training.run.loss_log import read_losses
+        from .drawings.curves import draw_curves
+        from .drawings.pen import as_image
 
         curves = read_losses(run.run.folder)
         if not curves:
             raise ValueError(f"the run in {run.run.folder} has no losses yet; let it run for a step first")
-        pixels = torch.from_numpy(np.array(draw_curves(curves))).float() / 255
-        return (pixels.unsqueeze(0), {"loss": [value for _, value in curves.get("loss", ())]})
+        return (as_image(draw_curves(curves)), {"loss": [value for _, value in curves.get("loss", ())]})
 
 
 class SaveTrained(Saver):

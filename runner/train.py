@@ -133,8 +133,8 @@ def train_part(options: argparse.Namespace) -> list[Path]:
             "repository and run it there, or give a folder of clips"
         ) from None
     from ..models import checkpoints
+    from ..nodes.drawings.curves import save_curves
     from ..training.data.datasets import AnimationDataset
-    from ..training.run.report import save_curves
 
     pixels = options.pixels or 64
     parts = RECIPES[pixels].training

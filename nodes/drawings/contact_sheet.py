@@ -1,10 +1,12 @@
-"""A latent video as one picture: its frames in colours, or each of its channels by itself."""
+"""Videos as one picture: frames of clips, a latent video in colours, or each of its channels by itself."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .animation import to_picture
 from .pen import FAINT, Pen
 
 if TYPE_CHECKING:
@@ -17,7 +19,25 @@ SHEET = 1024  # pixels that the longer edge may have, where cells need not be sm
 SMALLEST, LARGEST = 64, 256  # pixels of the longer edge of a frame
 MOST_FRAMES = 8  # of each channel
 GAP, LINE = 4, 18
+SHOWN = 5  # frames of each clip
+SMALLEST_CLIP = 64  # pixels of the shorter side of its frames
+CLIP_GAP = 2
 SPREAD = 3.0  # deviations from black, or white, to the middle
+
+
+def clip_sheet(clips: Sequence[Tensor]) -> Image:
+    """A few frames of every clip `(frames, h, w, 3)` in 0..1, a clip a row."""
+    from PIL import Image
+
+    height, width = clips[0].shape[1:3]
+    scale = max(1, -(-SMALLEST_CLIP // min(height, width)))
+    cell = (width * scale + CLIP_GAP, height * scale + CLIP_GAP)
+    sheet = Image.new("RGB", (cell[0] * SHOWN - CLIP_GAP, cell[1] * len(clips) - CLIP_GAP), "white")
+    for row, clip in enumerate(clips):
+        for column in range(SHOWN):
+            frame = to_picture(clip[round(column * (len(clip) - 1) / (SHOWN - 1))])
+            sheet.paste(frame.resize((width * scale, height * scale)), (column * cell[0], row * cell[1]))
+    return sheet
 
 
 def standardised(latent: Tensor) -> Tensor:
@@ -59,7 +79,7 @@ def sheet(pictures: Tensor, labels: list[str], columns: int) -> Image:
         pen.text(x, y + LINE / 2, fitting(label, width * scale), FAINT, 12, "lm")
     result = pen.finished()
     for (x, y), pixels in zip(places, pictures, strict=True):
-        frame = Image.fromarray((pixels * 255).round().byte().cpu().numpy())
+        frame = to_picture(pixels)
         result.paste(frame.resize((width * scale, height * scale), Image.Resampling.NEAREST), (x, y + LINE))
     return result
 

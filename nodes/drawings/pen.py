@@ -22,15 +22,16 @@ COARSE, FINE = (146, 96, 230), (52, 196, 178)  # colours of the first and the la
 class Pen:
     """PIL's drawing on a new sheet of `width` x `height`, in the coordinates of the finished picture."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, paper: tuple[int, int, int] = PAPER) -> None:
         from PIL import Image, ImageDraw
 
         self.size = width, height
-        self.sheet = Image.new("RGB", (width * SMOOTH, height * SMOOTH), PAPER)
+        self.sheet = Image.new("RGB", (width * SMOOTH, height * SMOOTH), paper)
         self.draw = ImageDraw.Draw(self.sheet)
 
     def line(self, *points: tuple[float, float], colour, width: float = 1.5) -> None:
-        self.draw.line([(x * SMOOTH, y * SMOOTH) for x, y in points], fill=colour, width=round(width * SMOOTH))
+        corners = [(x * SMOOTH, y * SMOOTH) for x, y in points]
+        self.draw.line(corners, fill=colour, width=round(width * SMOOTH), joint="curve")
 
     def box(self, left: float, top: float, right: float, bottom: float, colour, edge=None, round_by: float = 6) -> None:
         corners = [v * SMOOTH for v in (left, top, right, bottom)]
@@ -41,16 +42,23 @@ class Pen:
         self.draw.ellipse([v * SMOOTH for v in (x - radius, y - radius, x + radius, y + radius)], fill=colour)
 
     def text(self, x: float, y: float, words: str, colour=INK, size: int = 17, anchor: str = "mm") -> None:
-        from PIL import ImageFont
+        self.draw.text((x * SMOOTH, y * SMOOTH), words, fill=colour, font=font_of(size), anchor=anchor)
 
-        font = ImageFont.load_default(size * SMOOTH)
-        self.draw.text((x * SMOOTH, y * SMOOTH), words, fill=colour, font=font, anchor=anchor)
+    def text_width(self, words: str, size: int = 17) -> float:
+        return self.draw.textlength(words, font_of(size)) / SMOOTH
 
     def finished(self) -> Image:
         """The picture, RGB."""
         from PIL import Image
 
         return self.sheet.resize(self.size, Image.Resampling.LANCZOS)
+
+
+def font_of(size: int) -> Any:
+    """PIL's own font, as large as it is drawn."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size * SMOOTH)
 
 
 def mix(a: tuple[int, ...], b: tuple[int, ...], share: float) -> tuple[int, ...]:
@@ -86,7 +94,7 @@ def on_node(*pictures: Image, name: str) -> dict[str, list[dict[str, str]]]:
 
 def playing_on_node(clip: Tensor, fps: float, name: str) -> dict[str, Any]:
     """Likewise for a clip `(frames, h, w, 3)` in 0..1, which plays."""
-    from ...training.run.validation import save_animation
+    from .animation import save_animation
 
     digest = hashlib.sha256(clip.cpu().numpy().tobytes() + repr(fps).encode()).hexdigest()[:16]
     path = save_animation([clip], get_host().temp_dir / f"pyramid_video_{name}_{digest}.webp", fps)

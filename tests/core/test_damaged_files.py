@@ -21,7 +21,8 @@ from pyramid_video.models.network_config import LARGEST_SIZE
 from pyramid_video.models.official_text import check_folders
 from pyramid_video.models.text_encoder import TextEncoderConfig
 from pyramid_video.models.wan_vae import WanVAEConfig
-from pyramid_video.training.run.report import read_losses, save_curves
+from pyramid_video.nodes.drawings.curves import save_curves
+from pyramid_video.training.run.loss_log import read_losses
 from pyramid_video.training.run.run_description import earlier_description, write_description
 from safetensors.torch import save_file
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, state_of, train
 from pyramid_video.training.run.loop import MOST_SKIPPED, TrainingRun
-from pyramid_video.training.run.loss_log import read_rows
-from pyramid_video.training.run.report import read_losses
+from pyramid_video.training.run.loss_log import read_losses, read_rows
 from pyramid_video.training.run.train_settings import OLD_NAMES, TrainSettings
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode

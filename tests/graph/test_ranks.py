@@ -8,12 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pyramid_video.nodes.drawings import curves
 from pyramid_video.recipes.emoji import small_vae
 from pyramid_video.recipes.emoji.recipe import VAE_FILE
 from pyramid_video.runner.ranks import is_first, own_outputs
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.runner.train import train_part
-from pyramid_video.training.run import processes, report
+from pyramid_video.training.run import processes
 
 PROMPT = {
     "train": {"class_type": "PyramidVideoTrainFlow", "inputs": {}},
@@ -41,7 +42,7 @@ def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     )
     trained = SimpleNamespace(run=SimpleNamespace(is_main=first), save=lambda path: exported.append(path) or path)
     monkeypatch.setattr(small_vae, "train_small_vae", lambda *_, **__: trained)
-    monkeypatch.setattr(report, "save_curves", lambda folder: folder / "curves.png")
+    monkeypatch.setattr(curves, "save_curves", lambda folder: folder / "curves.png")
     values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
     assert train_part(options) == [Path("out", VAE_FILE), Path("run/curves.png")] * first

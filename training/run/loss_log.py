@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ OLD_NAMES = {  # of losses, in the files of older versions
     "deceive": "generator_loss",
     "slope": "gradient_penalty",
 }
+POINTS = 240  # means of equal parts of the run that a curve is drawn through
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # EDQUOT is unknown on Windows
 
 
@@ -95,3 +97,31 @@ def is_row(row: Any) -> bool:
     if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
         return False
     return all(type(value) in (int, float) for value in row.values())
+
+
+def read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The losses of a run by name, (step, value) each; of a step that was done again the last counts.
+
+    Steps that were skipped have none, and so has a run whose file cannot be read.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    try:
+        rows = read_rows(Path(folder) / LOSSES)
+    except OSError as error:
+        pass_over(Path(folder) / LOSSES, error)
+        return {}
+    for row in rows:
+        steps[row.pop("step")] = {} if "skipped" in row else row
+    names = dict.fromkeys(name for row in steps.values() for name in row)
+    curves = {
+        name: [(step, row[name]) for step, row in sorted(steps.items()) if math.isfinite(row.get(name, math.nan))]
+        for name in names
+    }
+    return {name: points for name, points in curves.items() if points}
+
+
+def mean_line(points: Sequence[tuple[int, float]], count: int = POINTS) -> list[tuple[float, float]]:
+    """Means of `count` equal parts of a curve, or the curve itself where it is shorter."""
+    size = max(1, math.ceil(len(points) / count))
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return [tuple(sum(values) / len(part) for values in zip(*part, strict=True)) for part in parts]

@@ -6,16 +6,8 @@ import json
 
 import numpy
 import pytest
-from pyramid_video.training.run.report import (
-    COLOURS,
-    HEIGHT,
-    WIDTH,
-    draw_curves,
-    mean_line,
-    read_losses,
-    round_steps,
-    save_curves,
-)
+from pyramid_video.nodes.drawings.curves import COLOURS, HEIGHT, WIDTH, draw_curves, round_steps, save_curves
+from pyramid_video.training.run.loss_log import mean_line, read_losses
 
 
 def write(folder, rows):

@@ -1,0 +1,40 @@
+"""Clips as one animated file, and frames as PIL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...models.files import write_beside
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+GAP = 2  # pixels between two clips
+
+
+def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
+    """All clips beside each other as one animated webp."""
+    from PIL import Image
+
+    frames = []
+    for shown in zip(*clips, strict=True):
+        height, width = shown[0].shape[:2]
+        sheet = Image.new("RGB", ((width + GAP) * len(shown) - GAP, height), "white")
+        for column, frame in enumerate(shown):
+            sheet.paste(to_picture(frame), (column * (width + GAP), 0))
+        frames.append(sheet)
+    with write_beside(path) as part:
+        frames[0].save(
+            part, format="WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=90
+        )
+    return path
+
+
+def to_picture(frame: Tensor) -> Image:
+    """A frame `(h, w, 3)` in 0..1."""
+    from PIL import Image
+
+    return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().cpu().numpy())
