@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .network_config import check_sizes, shown
+from .network_config import JSONConfig, check_sizes, shown
 
 # Official switches with only one value in use; anything else is a network that this code does not build.
 _FIXED = {
@@ -39,7 +39,7 @@ def live_frames(frames: int, chunk: int | None) -> float:
 
 
 @dataclass(frozen=True)
-class CausalVAEConfig:
+class CausalVAEConfig(JSONConfig):
     """Shape of a `CausalVideoVAE`; the defaults are the official network.
 
     Lists run from the pixels inwards in the encoder. In the decoder the flags and layer counts run from the latent
@@ -121,10 +121,6 @@ class CausalVAEConfig:
             elif key not in known and key not in _HARMLESS and not key.startswith("_"):
                 raise ValueError(f"causal VAE config: unknown key {key!r}; is this the config of another model?")
         return cls(**{key: value for key, value in values.items() if key in known})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
     def latent_channels(self) -> int:

@@ -18,7 +18,7 @@ from .attention_forms import Attention
 from .families import HELIOS
 from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
 from .history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels, history_rotation, whole_patches
-from .input_checks import check_clips
+from .input_checks import check_clips, check_text, check_timestep
 from .kv_cache import CacheSlot
 from .layers import PATCH, TIMESTEP_FEATURES, Device, Dtype, init_weights, patch_grid, unpatchify
 from .network_config import NetworkConfig
@@ -239,14 +239,9 @@ class HeliosTransformer(nn.Module):
             raise ValueError(f"a history for {len(history.frames)} frames was given with {x.shape[2]} frames to make")
         if past and not config.has_multi_term_memory_patch:
             raise ValueError("this Helios model has no history (its config says has_multi_term_memory_patch: false)")
-        if text.ndim != 3 or text.shape[-1] != config.text_dim:
-            raise ValueError(
-                f"this Helios model expects text features {config.text_dim} wide, got the shape {tuple(text.shape)}: "
-                "wire a UMT5-XXL text encoder (core's CLIPLoader of type wan, or the official folder)"
-            )
-        for what, tensor in (("text features", text), ("timesteps", timestep)):
-            if len(tensor) != len(x):
-                raise ValueError(f"got {what} for {len(tensor)} rows and latents for {len(x)}; make them the same")
+        encoder = "a UMT5-XXL text encoder (core's CLIPLoader of type wan, or the official folder)"
+        check_text(self.name, "text features", text, 3, config.text_dim, len(x), encoder)
+        check_timestep(timestep, len(x))
 
 
 def text_window(text: Tensor) -> Tensor:

@@ -31,34 +31,35 @@ def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:
             )
 
 
-def check_conditioning(
+def check_text(
     name: str,
-    batch: int,
-    timestep: Tensor,
+    what: str,
     text: Tensor,
-    mask: Tensor | None,
-    pooled: Tensor,
-    text_width: int,
-    pooled_width: int,
+    axes: int,
+    width: int,
+    rows: int,
+    encoder: str = "the text encoder that belongs to this model",
 ) -> None:
-    """Raise a ValueError that says which text features, pooled vector and timestep this model takes."""
-    for what, tensor, axes, width in (
-        ("text features", text, 3, text_width),
-        ("a pooled text vector", pooled, 2, pooled_width),
-    ):
-        if tensor.ndim != axes or tensor.shape[-1] != width:
-            raise ValueError(
-                f"this {name} model expects {what} {width} wide, got {tensor.shape[-1]} (shape {tuple(tensor.shape)}): "
-                f"wire the text encoder that belongs to this model"
-            )
-        if tensor.shape[0] != batch:
-            raise ValueError(
-                f"got {what} for {tensor.shape[0]} rows and clips for {batch}; give every clip its own row"
-            )
-    if timestep.shape != (batch,):
+    """Raise a ValueError unless the features or the vector of a text are `width` wide, one text for each of `rows`."""
+    if text.ndim != axes or text.shape[-1] != width:
         raise ValueError(
-            f"timestep has the shape {tuple(timestep.shape)}; expected ({batch},), one number for every clip"
+            f"this {name} model expects {what} {width} wide, got {text.shape[-1]} (shape {tuple(text.shape)}): "
+            f"wire {encoder}"
         )
+    if text.shape[0] != rows:
+        raise ValueError(f"got {what} for {text.shape[0]} rows and clips for {rows}; give every clip its own row")
+
+
+def check_timestep(timestep: Tensor, rows: int) -> None:
+    """Raise a ValueError unless there is one number for each of `rows`."""
+    if timestep.shape != (rows,):
+        raise ValueError(
+            f"timestep has the shape {tuple(timestep.shape)}; expected ({rows},), one number for every clip"
+        )
+
+
+def check_mask(mask: Tensor | None, text: Tensor) -> None:
+    """Raise a ValueError unless a mask says of every token of `text` whether it is one."""
     if mask is not None and mask.shape != text.shape[:2]:
         raise ValueError(
             f"the text mask has the shape {tuple(mask.shape)}; expected {tuple(text.shape[:2])} as the text has"

@@ -16,7 +16,16 @@ Config = TypeVar("Config", bound="NetworkConfig")
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class JSONConfig:
+    """Sizes that a `config.json` holds."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON knows it; `from_dict` reads it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class NetworkConfig(JSONConfig):
     """Sizes and rules under the names of the official `config.json`, which is read with `from_dict`.
 
     What depends on the kind of a transformer alone is said by its class, so that nobody has to compare kinds.
@@ -54,10 +63,6 @@ class NetworkConfig:
             raise ValueError(f"{cls.__name__} does not know the config key {key!r}{hint}")
         settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
         return cls(**settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON knows it; `from_dict` reads it back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
     def width(self) -> int:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import ForwardPlan, HeadsAttention
 from .attention_forms import Attention, choose_form
 from .cached_tokens import CachedTokens
-from .input_checks import check_clips, check_conditioning
+from .input_checks import check_clips, check_mask, check_text, check_timestep
 from .kv_cache import CacheSlot
 from .layers import AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
@@ -129,9 +129,10 @@ class PyramidTransformer(nn.Module):
         config = self.config
         check_clips(self.name, clips, config.latent_channels)
         last = clips[-1]
-        check_conditioning(
-            self.name, len(last), timestep, text, text_mask, pooled, config.text_width, config.pooled_width
-        )
+        check_text(self.name, "text features", text, 3, config.text_width, len(last))
+        check_text(self.name, "a pooled text vector", pooled, 2, config.pooled_width, len(last))
+        check_timestep(timestep, len(last))
+        check_mask(text_mask, text)
         grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
         real = real_tokens(text, text_mask if config.use_t5_mask else None)
         plan = self.plan(grids, real, last, kept, attention)

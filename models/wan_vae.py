@@ -6,7 +6,7 @@ The network is diffusers' `AutoencoderKLWan`; this file gives it the methods and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .causal_vae import OnChunk, Posterior
 from .causal_vae_config import check_tensor
 from .history_levels import UNIT_FRAMES
-from .network_config import check_sizes
+from .network_config import JSONConfig, check_sizes
 from .vae_tiling import TilePlan, plan_tiles
 
 TIME, SPACE = 4, 8  # how many times smaller a latent is
@@ -25,7 +25,7 @@ DECODE_NUMBERS, ENCODE_NUMBERS = 7000, 6000
 
 
 @dataclass(frozen=True)
-class WanVAEConfig:
+class WanVAEConfig(JSONConfig):
     """What the official `config.json` tells; the defaults are those of Wan 2.1."""
 
     base_dim: int = 96
@@ -54,10 +54,6 @@ class WanVAEConfig:
         kept = {key: value for key, value in values.items() if key in known}
         settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
         return cls(**settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     unit = UNIT_FRAMES
     time_compression = TIME

@@ -12,11 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ..training.run.launch import is_first
 from .contents import Contents
 from .errors import sentence
 from .execute import Outcome
 from .jobs import Job
-from .ranks import are_connected, gathered, is_first
+from .ranks import are_connected, gathered
 from .results import Results, key_of
 from .specs import NodeSpec
 from .staging import Staging, finish_plans

@@ -26,8 +26,8 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     """The host of this process, the workflow with the options carried out, and what its nodes take."""
     from ..host import use_host
     from ..host.standalone.host import StandaloneHost
+    from ..training.run.launch import is_first
     from .foreign import pass_over_newer
-    from .ranks import is_first
     from .registry import node_specs
     from .workflow import locate, read_workflow
 

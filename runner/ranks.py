@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..models.file_lock import LockedError, file_lock
+from ..training.run.launch import is_first, own_rank, process_count
 from .errors import RunnerError
 from .workflow import Prompt
 
 TRAINED = "TRAINING_RUN"
 LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than another
 T = TypeVar("T")
-
-
-def is_first() -> bool:
-    """Whether this process is the only one or the first."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def leave_others() -> None:
@@ -57,7 +53,7 @@ def trains(prompt: Prompt, node_id: str, classes: Mapping[str, type]) -> bool:
 
 def own_share(items: Sequence[T]) -> Sequence[T]:
     """Every n-th of the items, for n processes; the same ones each time."""
-    return items[int(os.environ.get("RANK", "0")) :: process_count()]
+    return items[own_rank() :: process_count()]
 
 
 @contextmanager
@@ -89,10 +85,6 @@ def gathered(item: T) -> list[T]:
     items: list[Any] = [None] * process_count()
     torch.distributed.all_gather_object(items, item)
     return items
-
-
-def process_count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def refuse_shared_training(prompt: Prompt, classes: Mapping[str, type]) -> None:

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..training.run.launch import is_first
 from .errors import RunnerError
 from .opening import check_folders, check_writable, open_here, open_on_server
-from .ranks import are_connected, is_first
+from .ranks import are_connected
 from .terminal import print_note
 
 if TYPE_CHECKING:

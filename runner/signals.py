@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .ranks import process_count
+from ..training.run.launch import process_count
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..training.run.launch import is_first
 from .errors import RunnerError, nearest
-from .ranks import is_first
 from .train_clips import add_options, count, train_clips
 
 if TYPE_CHECKING:

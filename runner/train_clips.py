@@ -55,8 +55,8 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     """Train on the folder `options.part`; run the same command again to go on."""
     from ..host import use_host
     from ..host.standalone.host import StandaloneHost
+    from ..training.run.launch import is_first
     from .overrides import set_input
-    from .ranks import is_first
     from .registry import node_specs
     from .run import execute_here
     from .workflow import locate, read_workflow

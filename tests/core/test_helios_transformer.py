@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_said():
         ({"x": given["x"][..., :7, :]}, "nearest size"),
         ({"text": given["text"][..., :5]}, "UMT5"),
         ({"text": given["text"][:1]}, "text features for 1 rows"),
-        ({"timestep": given["timestep"][:1]}, "timesteps for 1 rows"),
+        ({"timestep": given["timestep"][:1]}, "timestep has the shape .1,.; expected .2,"),
         ({"history": history.each(lambda clip: clip[:1])}, "batch of 1"),
     ):
         with pytest.raises(ValueError, match=words):

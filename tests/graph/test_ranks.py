@@ -11,10 +11,11 @@ import pytest
 from pyramid_video.nodes.drawings import curves
 from pyramid_video.recipes.emoji import small_vae
 from pyramid_video.recipes.emoji.recipe import VAE_FILE
-from pyramid_video.runner.ranks import is_first, own_outputs
+from pyramid_video.runner.ranks import own_outputs
 from pyramid_video.runner.registry import node_classes
 from pyramid_video.runner.train import train_part
 from pyramid_video.training.run import processes
+from pyramid_video.training.run.launch import is_first
 
 PROMPT = {
     "train": {"class_type": "PyramidVideoTrainFlow", "inputs": {}},

@@ -12,17 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Losses
+from .launch import process_count
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-def is_first() -> bool:
-    """Whether this process is the only one or the first of those that were started together."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def start_accelerator() -> Accelerator:
@@ -33,7 +29,7 @@ def start_accelerator() -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    started = int(os.environ.get("WORLD_SIZE", "1"))
+    started = process_count()
     on_cpus = started > 1 and not any(kind.is_available() for kind in (torch.cuda, torch.xpu, torch.backends.mps))
     # Its precision holds for a whole process, ours for a run. Processes on CPUs it connects only when told of them.
     accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)

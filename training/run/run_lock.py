@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...models.file_lock import LockedError, file_lock
-from .processes import is_first
+from .launch import is_first
 
 LOCK = ".lock"
 _holders: dict[Path, int] = {}  # threads of this process by the folders of their runs
