@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from av.filter import Graph
     from torch import Tensor
 
-CRF = "17"  # no loss that the eye finds; small clips are a few kilobytes either way
+ENCODING = {
+    "crf": "17",  # no loss that the eye finds; small clips are a few kilobytes either way
+    # x264's fast forms read memory that was never written in widths of no multiple of 128: the same clip in other bytes
+    "x264-params": "cpu-independent=1",
+}
 COLOURS = {
     "colorspace": 1,
     "color_primaries": 1,
@@ -54,7 +58,7 @@ def write_mp4(path: Path, clip: Clip, metadata: Mapping[str, str]) -> None:
     # The option keeps metadata under keys of our choice, which MP4 otherwise drops.
     with av.open(str(path), "w", format="mp4", options={"movflags": "use_metadata_tags"}) as container:
         container.metadata.update(metadata)
-        stream = container.add_stream("h264", rate=clip.frame_rate, options={"crf": CRF})
+        stream = container.add_stream("h264", rate=clip.frame_rate, options=ENCODING)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for name, value in COLOURS.items():
             setattr(stream.codec_context, name, value)

@@ -105,3 +105,16 @@ def test_grey_stays_grey_and_times_are_exact(tmp_path):
     assert read.frame_rate == Fraction(24000, 1001) and len(read.images) == 17
     means = read.images.mean((1, 2))
     assert (means - levels[:, None]).abs().max() < 0.012 and np.ptp(means.numpy(), axis=1).max() < 0.01
+
+
+@pytest.mark.parametrize("width", (96, 160))
+def test_the_same_frames_are_the_same_film(tmp_path, width):
+    """x264 by itself reads memory that it never wrote, where a width is no multiple of 128 pixels."""
+    colours = torch.rand(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    frames = torch.nn.functional.interpolate(colours, (25, 96, width), mode="trilinear")[0].permute(1, 2, 3, 0)
+    films = set()
+    for number in range(5):
+        _ = [np.full(size, number + 1, np.uint8) for size in range(1_000, 200_000, 9_001)]  # what memory holds
+        write_mp4(tmp_path / "a.mp4", Clip(frames, Fraction(8)), {})
+        films.add((tmp_path / "a.mp4").read_bytes())
+    assert len(films) == 1
