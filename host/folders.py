@@ -127,7 +127,7 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     """
     text = str(name).replace("\\", "/")
     parts = PurePosixPath(text).parts
-    if not text.strip() or any(unicodedata.category(letter) == "Cc" for letter in text):
+    if not text.strip() or not is_encodable(text) or any(unicodedata.category(letter) == "Cc" for letter in text):
         raise ValueError(f"the {what} has no usable name: {str(name)[:60]!r}")
     if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in parts) or len(text) > LONGEST_PATH:
         most = f"a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
@@ -140,6 +140,15 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"the {what} {name!r} leads through a link out of {root}; put the file itself in that folder")
     return path
+
+
+def is_encodable(name: str) -> bool:
+    """Whether the file system has bytes for a name: JSON may hold half a letter (a lone surrogate)."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def annotated(name: str) -> tuple[str, str]:

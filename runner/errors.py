@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from reprlib import Repr
 from typing import Any
 
 from ..models.plain_text import plain as without_controls
@@ -14,6 +15,9 @@ MOST_LISTED = 8  # known names that a sentence lists
 LONGEST_SENTENCE = 600  # characters
 NEAR = 0.6  # likeness of two names from which on one may be meant by the other
 LONGEST_NAME = 100  # characters that are compared with known names
+SHORT = Repr()  # of a value that may be huge: the beginning of it
+SHORT.maxlist = SHORT.maxdict = SHORT.maxtuple = 20
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = LONGEST_NAME
 
 
 class RunnerError(Exception):
@@ -76,7 +80,7 @@ def first(problems: Iterable[str]) -> list[str]:
 
 def shown(value: Any) -> str:
     """A value as a sentence can hold it."""
-    text = repr(value[:LONGEST_NAME] if isinstance(value, str) else value)
+    text = repr(value[:LONGEST_NAME]) if isinstance(value, str) else SHORT.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

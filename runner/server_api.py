@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from . import responses
 from .connection import Connection, Listener, NotFound, Refusal
-from .errors import LostError, PassingError, RunnerError, ServerError, WorkflowError
+from .errors import LostError, PassingError, RunnerError, ServerError, WorkflowError, shown
 from .responses import read_response
 from .server_reports import refusals
 from .workflow import Workflow
@@ -84,7 +84,7 @@ class ServerAPI:
             raise
         taken = response["prompt_id"]
         if not re.fullmatch(r"[\w-]{1,100}", taken):
-            raise ServerError(f"what answers at {self.url} is not ComfyUI: it calls the prompt {taken!r}")
+            raise ServerError(f"what answers at {self.url} is not ComfyUI: it calls the prompt {shown(taken)}")
         if response.get("node_errors"):  # the server would run the rest and drop this branch without a word
             self.cancel(taken)
             raise WorkflowError(refusals(response, workflow))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from pyramid_video.nodes.bounds import faults
 from pyramid_video.runner import responses
-from pyramid_video.runner.errors import ServerError, sentence
+from pyramid_video.runner.errors import ServerError, sentence, shown
 from pyramid_video.runner.responses import read_response
 from pyramid_video.runner.server_reports import Progress
 from pyramid_video.runner.terminal import print_note
@@ -28,6 +29,15 @@ def test_errors_and_notes_hold_no_control_characters(kind, capsys):
 def test_an_answer_that_is_no_object_is_not_from_comfyui(answer):
     with pytest.raises(ServerError, match="is not ComfyUI"):
         read_response(answer, responses.QUEUE, "http://server")
+
+
+def test_an_answer_of_a_million_things_is_quoted_at_once():
+    many = ["x"] * 1_000_000
+    begun = time.monotonic()
+    for _ in range(20):
+        assert len(shown(many)) <= 60 and shown({"a": many}).startswith("{'a': ['x', 'x'")
+    assert time.monotonic() - begun < 1
+    assert shown({"a": 3, "b": "text"}) == "{'a': 3, 'b': 'text'}" and shown("x" * 10**7).endswith("...")
 
 
 @pytest.mark.parametrize(
