@@ -42,8 +42,8 @@ LONE = ("diffusion_transformer_", "diffusion_pytorch_model.safetensors")  # know
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
 UNUSABLE = (  # what a part of a new name may not be, and why
     (re.compile(r"^\."), "a name that begins with a dot is hidden"),
-    (re.compile(r"[. ]$|^ "), "Windows takes no names with a dot or a space at their end"),
-    (re.compile(r'[<>:"|?*]'), 'Windows takes no names with any of < > : " | ? *'),
+    (re.compile(r"[. ]$|^ "), "Windows does not allow a dot or a space at the end of a name"),
+    (re.compile(r'[<>:"|?*]'), 'Windows does not allow any of < > : " | ? * in a name'),
     (
         re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE),
         "Windows keeps this name for a device",
@@ -135,7 +135,7 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
     if os.name == "nt" and ":" in text:  # there it leads into a stream that no folder shows
-        raise ValueError(f"the {what} {name!r} holds a colon, which names have not on Windows")
+        raise ValueError(f"the {what} {name!r} holds a colon, which Windows does not allow in names")
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"the {what} {name!r} leads through a link out of {root}; put the file itself in that folder")
@@ -165,8 +165,8 @@ def annotated(name: str) -> tuple[str, str]:
 def resolve_new(root: Path, name: str, what: str) -> Path:
     """The path that a new file or folder gets below `root`: as `resolve_inside`, for names that every system has.
 
-    ValueError also for the folder itself, for hidden names, which lists leave out, and for those that Windows has not,
-    so that runs and models can go to another computer.
+    ValueError also for the folder itself, for hidden names, which lists leave out, and for names that Windows does not
+    allow, so that runs and models can go to another computer.
     """
     path = resolve_inside(root, name, what)
     parts = path.relative_to(root).parts

@@ -141,7 +141,7 @@ class Host(Protocol):
     def decode(self, vae: VAE, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Return pictures `(b * frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`.
 
-        At once are decoded `chunk` latent frames and tiles of `tile` pixels; None: as much as there is memory for.
+        `chunk` latent frames and tiles of `tile` pixels are decoded at once; None: as much as there is memory for.
         """
         ...
 

@@ -47,7 +47,7 @@ OnChunk = Callable[[int, int], None]  # (pieces done, pieces in total)
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the encoder believes: a normal distribution per latent value, `mean` and `logvar` both `(b, c, t, h, w)`."""
+    """What the encoder predicts: a normal distribution per latent value, `mean` and `logvar` both `(b, c, t, h, w)`."""
 
     mean: Tensor
     logvar: Tensor

@@ -152,7 +152,7 @@ def stored_entry(entry: Mapping[str, Any], file: Path) -> Stored:
     """What a header says of one tensor; ValueError where it contradicts itself."""
     name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(name, str) or not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-        raise ValueError("a type that is no word, or a size that is no count")
+        raise ValueError("a type that is not text, or a size that is not a count")
     stored = Stored(tuple(shape), DTYPES.get(name), file)
     if end - begin < 0 or (stored.dtype is not None and end - begin != stored.size * stored.dtype.itemsize):
         raise ValueError("a tensor of another size than its shape says")

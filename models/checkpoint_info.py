@@ -28,7 +28,7 @@ from .families import ModelFamily
 from .latent_format import LatentFormat
 from .network_config import shown
 from .quantised import check_shapes, split_quantised
-from .quantised_forms import FORMATS, QuantisedLayer
+from .quantised_formats import FORMATS, QuantisedLayer
 
 MINIFLUX_AXES = [16, 24, 24]  # the official loader sets them, where they fit the head
 

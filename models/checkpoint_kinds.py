@@ -150,7 +150,7 @@ def network_classes(name: str) -> tuple[Any, Any]:
     """The config class and the network class of a kind, imported when needed."""
     classes = KINDS[name].classes
     if classes is None:
-        raise ValueError(f"a {KINDS[name]} is no network of this pack; `load_official_text` reads it")
+        raise ValueError(f"a {KINDS[name]} is not a network of this pack; `load_official_text` reads it")
     module, config_class, network_class = classes
     found = import_module(f".{module}", __package__)
     return getattr(found, config_class), getattr(found, network_class)

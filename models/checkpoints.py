@@ -1,6 +1,6 @@
 """Checkpoints: find out what a file or folder is, build its network without a second copy, save our own.
 
-Read are official component folders (safetensors, shards or .bin, with config.json), single files without config, and
+It reads official component folders (safetensors, shards or .bin, with config.json), single files without config, and
 what `save` writes: safetensors that carry their description in the metadata.
 """
 
@@ -180,7 +180,7 @@ def save(
     """
     path = Path(path)
     if kind not in SAVED:
-        raise ValueError(f"{kind!r} is no kind that is saved; those are {', '.join(SAVED)}")
+        raise ValueError(f"{kind!r} is not a kind that is saved; expected one of {', '.join(SAVED)}")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} must end in .safetensors")
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights

@@ -19,8 +19,8 @@ HELIOS_HEAD = 128  # features of an attention head in all released models
 def config_from_shapes(kind: str, title: str, shapes: Shapes) -> dict[str, Any]:
     """Work out the sizes of a network of `kind`, which people call `title`; keys are without prefix.
 
-    What shapes cannot tell has the official value (rotary axes, position scale) or a logged guess (norm groups).
-    CheckpointError when a tensor that tells a size is missing or has too few axes.
+    What shapes do not show has the official value (rotary axes, position scale) or a logged guess (norm groups).
+    CheckpointError when a tensor that shows a size is missing or has too few axes.
     """
     try:
         return READERS[kind](shapes)
@@ -71,7 +71,7 @@ def read_helios(shapes: Shapes) -> dict[str, Any]:
     width, channels = shapes["patch_embedding.weight"][:2]
     scales = shapes.get("blocks.0.attn1.history_key_scale", (0,))[0]
     if width % HELIOS_HEAD:
-        raise CheckpointError(f"a Helios transformer {width} wide needs its config.json, which tells the heads")
+        raise CheckpointError(f"a Helios transformer {width} wide needs its config.json, which gives the heads")
     return {
         "num_layers": count(shapes, "blocks."),
         "num_attention_heads": width // HELIOS_HEAD,

@@ -60,7 +60,7 @@ class ModelFamily:
             raise ValueError(f"the shift of a flow is {self.shift!r:.60}; expected a number above 0")
         names = (self.schedule, self.prediction, self.variant)
         if not all(isinstance(name, str) for name in names) or not isinstance(self.zero_terminal_snr, bool):
-            raise ValueError(f"schedule, prediction and variant of a family are words, not {names!r:.100}")
+            raise ValueError(f"schedule, prediction and variant of a family must be text, not {names!r:.100}")
         if self.variant not in VARIANTS:
             raise ValueError(
                 f"unknown variant {self.variant!r:.60}; expected one of {', '.join(VARIANTS[1:])}, or none"

@@ -99,7 +99,7 @@ class HeliosConfig(NetworkConfig):
         """Read a config as the official loader does: a key that it does not know is logged and left out."""
         known = {each.name for each in fields(cls)}
         if unknown := sorted(key for key in values.keys() - known if not key.startswith("_")):
-            log.warning("Helios: keys of its config.json that are not known are left out: %s", ", ".join(unknown))
+            log.warning("Helios: unknown keys of its config.json are ignored: %s", ", ".join(unknown))
         return super().from_dict({key: value for key, value in values.items() if key in known})
 
     @property

@@ -1,4 +1,4 @@
-"""JSON files of strangers: read whole, or refused in a few words."""
+"""JSON files from untrusted sources: read whole, or refused in a few words."""
 
 from __future__ import annotations
 

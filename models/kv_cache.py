@@ -72,7 +72,7 @@ class KVCache:
         entry.tokens += count
 
     def forget(self, chosen: Callable[[Hashable], bool]) -> None:
-        """Drop what is kept at these places: it has turned out untrue."""
+        """Drop what is kept at these places: it is no longer true."""
         for key in [key for key in self.entries if chosen(key)]:
             self.room += self.entries.pop(key).size
 

@@ -55,7 +55,7 @@ class LatentFormat:
             rows = self.rgb_factors if isinstance(self.rgb_factors, list | tuple) else [self.rgb_factors]
             triples = [*rows, *([] if self.rgb_bias is None else [self.rgb_bias])]
             if not all(isinstance(row, list | tuple) and len(row) == 3 and all(map(is_number, row)) for row in triples):
-                raise ValueError(f"latent format {shown(self.name)}: its colours are no triples of numbers")
+                raise ValueError(f"latent format {shown(self.name)}: its colours are not triples of numbers")
             object.__setattr__(self, "rgb_factors", tuple(tuple(row) for row in self.rgb_factors))
             object.__setattr__(self, "rgb_bias", tuple(self.rgb_bias or (0.0, 0.0, 0.0)))
             counts.add(len(self.rgb_factors))

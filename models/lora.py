@@ -1,8 +1,8 @@
 """LoRA: small additions to the linear layers of a transformer that stays as it is (Hu et al. 2021, arXiv 2106.09685).
 
 `y = W x + strength * alpha / rank * up(down(x))`. Files have the keys that ComfyUI's LoRA loaders take for any model,
-`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. Read are also PEFT's `lora_A` and `lora_B`,
-and diffusers' prefix `transformer.`.
+`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. PEFT's `lora_A` and `lora_B` and
+diffusers' prefix `transformer.` are read too.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def entry_fault(value: Any, kind: str, least: int) -> str:
         return "" if type(value) in (int, float) and math.isfinite(value) else "a number"
     if kind == "bool":
         return "" if type(value) is bool else "true or false"
-    return "" if isinstance(value, str) else "a word"
+    return "" if isinstance(value, str) else "text"
 
 
 def shown(value: Any) -> str:

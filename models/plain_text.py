@@ -1,4 +1,4 @@
-"""The one door for words that strangers may have written, on their way to a page, a log or a terminal.
+"""The one way of text from untrusted sources to a page, a log or a terminal.
 
 Captions, file names and messages of libraries come along here. A terminal obeys control characters, and a page may take
 what looks like markup for its own.

@@ -15,7 +15,7 @@ LONGEST_NAME = 50  # characters of up to 4 bytes; file systems take 255 bytes
 
 
 def colours_file(folder: Path, latent_format: LatentFormat) -> Path:
-    """Where the colours of this format are kept; its name may come from a stranger's file."""
+    """Where the colours of this format are kept; its name may come from an untrusted file."""
     name = "".join(letter if letter.isalnum() else "_" for letter in str(latent_format.name)[:LONGEST_NAME])
     return folder / f"{name}.json"
 

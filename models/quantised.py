@@ -1,7 +1,7 @@
 """Quantised weights, as ComfyUI's own tools write them: what a file says of its layers, and whether that fits.
 
 Settings of a layer are read from beside its weight, from the table `_quantization_metadata` of a file's header, from
-the mark of older `scaled_fp8` files, or from scales beside float8 weights alone. `quantised_forms` has the forms.
+the mark of older `scaled_fp8` files, or from scales beside float8 weights alone. `quantised_formats` has the formats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint_files import SAFETENSORS, CheckpointError, Stored, WeightFiles, read_tensors
-from .quantised_forms import CONF, EXACT_PRODUCTS, FORMATS, OLD_NAMES, PARTS, SCALE, TURNING, QuantisedLayer
+from .quantised_formats import CONF, EXACT_PRODUCTS, FORMATS, OLD_NAMES, PARTS, ROTATED, SCALE, QuantisedLayer
 
 OLD_MARK = "scaled_fp8"  # an empty tensor, or of two numbers where products shall not be made in float8
 HEADER_TABLE = "_quantization_metadata"
@@ -59,9 +59,9 @@ def split_quantised(
 
 
 def format_of(path: Path, layer: str, stored: Stored) -> str | None:
-    """The form of a layer that has scales and no settings; None for weights that are whole numbers as they are."""
+    """The format of a layer that has scales and no settings; None for weights that are whole numbers as they are."""
     if stored.dtype is None:
-        raise CheckpointError(f"{path} has scales for {layer} and does not say in what form it is stored")
+        raise CheckpointError(f"{path} has scales for {layer} and does not say in what format it is stored")
     name = str(stored.dtype).removeprefix("torch.")
     return name if name in FORMATS else None
 
@@ -119,21 +119,21 @@ def checked_settings(path: Path, name: str, settings: Any) -> dict[str, Any]:
         raise CheckpointError(f"{path} has damaged settings of a quantised layer in {name}: no format is named")
     if format_name not in FORMATS:
         raise CheckpointError(
-            f"{path} stores {name} in the form {format_name[:40]!r}, which is unknown here; known are "
+            f"{path} stores {name} in the format {format_name[:40]!r}, which is not known here; these are: "
             f"{', '.join(FORMATS)}"
         )
     return settings
 
 
 def checked_layer(path: Path, name: str, layer: QuantisedLayer) -> QuantisedLayer:
-    """CheckpointError where a part is missing or belongs to another form."""
+    """CheckpointError where a part is missing or belongs to another format."""
     form = FORMATS[layer.format]
     for part in form.scales:
         if part not in layer.parts:
             raise CheckpointError(f"{path} lacks {name}.{part}, without which its {layer.format} weights mean nothing")
     for part in layer.parts:
         if part not in form.scales and part not in form.extras:
-            raise CheckpointError(f"{path} has {name}.{part}, which is no part of the form {layer.format}")
+            raise CheckpointError(f"{path} has {name}.{part}, which is not a part of the format {layer.format}")
     return layer
 
 
@@ -146,8 +146,8 @@ def check_shapes(path: Path, name: str, layer: QuantisedLayer, shape: tuple[int,
         )
     form, (rows, columns) = FORMATS[layer.format], shape
     group = layer.number("convrot_groupsize", 256)
-    if (layer.turned or layer.format in TURNING) and (not group or columns % group):
-        raise CheckpointError(f"{path} turns {name} in groups of {group} columns, which do not fit its {columns}")
+    if (layer.rotated or layer.format in ROTATED) and (not group or columns % group):
+        raise CheckpointError(f"{path} rotates {name} in groups of {group} columns, which do not fit its {columns}")
     for part, sizes in {**form.scales, **form.extras}.items():
         stored = weights.tensors.get(layer.parts.get(part, ""))
         if stored is not None and stored.shape not in sizes(rows, columns, layer):
@@ -162,7 +162,7 @@ def read_scales(path: Path, layers: Mapping[str, QuantisedLayer], weights: Weigh
     for name, layer in layers.items():
         if not layer.is_plain:
             raise CheckpointError(
-                f"{path} stores {name} in {layer.format}{' with rotation' if layer.turned else ''}, which only the"
+                f"{path} stores {name} in {layer.format}{' with rotation' if layer.rotated else ''}, which only the"
                 " layers of a newer ComfyUI compute with; take the file in fp8 or bf16 here"
             )
     names = {layer.parts[SCALE]: name for name, layer in layers.items()}
@@ -186,6 +186,6 @@ def full_weight(path: Path, name: str, layer: QuantisedLayer, stored: Tensor, sc
 
 
 def check_type(path: Path, name: str, layer: QuantisedLayer, stored: Tensor) -> None:
-    """CheckpointError unless the numbers of a weight are of the form's type."""
+    """CheckpointError unless the numbers of a weight are of the format's type."""
     if stored.dtype != FORMATS[layer.format].dtype:
         raise CheckpointError(f"{path} stores {name} as {stored.dtype}, not as {FORMATS[layer.format].dtype}")

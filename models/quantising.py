@@ -1,4 +1,4 @@
-"""Writing a transformer with quantised weights, in the form that ComfyUI and `quantised` read."""
+"""Writing a transformer with quantised weights, in the formats that ComfyUI and `quantised` read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from . import checkpoints
 from .checkpoint_files import read_tensors
 from .checkpoint_kinds import network_classes
-from .quantised_forms import CONF, EXACT_PRODUCTS, FORMATS, SCALE
+from .quantised_formats import CONF, EXACT_PRODUCTS, FORMATS, SCALE
 
 FORMS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}  # name on the command line: format
 IN_A_BLOCK = re.compile(r"(^|\.)\w*blocks\.\d+\.")  # what lies outside the blocks is small and needs precision
@@ -27,7 +27,7 @@ def quantise(source: Path, target: Path, form: str = "fp8") -> Path:
     CheckpointError for other files, ValueError for other names, FileExistsError where `target` is.
     """
     if form not in FORMS:
-        raise ValueError(f"{form!r} is no form to quantise to; those are {', '.join(FORMS)}")
+        raise ValueError(f"{form!r} is not a form to quantise to; expected one of {', '.join(FORMS)}")
     if target.suffix != ".safetensors":
         raise ValueError(f"{target} must end in .safetensors")
     if target.exists():

@@ -26,7 +26,7 @@ DECODE_NUMBERS, ENCODE_NUMBERS = 7000, 6000
 
 @dataclass(frozen=True)
 class WanVAEConfig(JSONConfig):
-    """What the official `config.json` tells; the defaults are those of Wan 2.1."""
+    """What the official `config.json` says; the defaults are those of Wan 2.1."""
 
     base_dim: int = 96
     decoder_base_dim: int | None = None

@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(sys.argv[1:] if argv is None else argv)
 
 
-def run_command(words: Sequence[str]) -> int:
-    options = argparse.Namespace(debug=False, json="--json" in words)  # until they are read
+def run_command(arguments: Sequence[str]) -> int:
+    options = argparse.Namespace(debug=False, json="--json" in arguments)  # until they are read
     try:
-        options, unknown = make_parser().parse_known_args(words)
+        options, unknown = make_parser().parse_known_args(arguments)
         refuse(unknown, options.parser)
         code = options.command(options)
         leave_others()
@@ -87,14 +87,14 @@ def make_parser() -> Parser:
 
 
 def refuse(unknown: Sequence[str], parser: Parser) -> None:
-    """Raise RunnerError for the first word that a command does not take; of an option it names the nearest."""
+    """Raise RunnerError for the first argument that a command does not take; of an option it names the nearest."""
     if not unknown:
         return
     if not unknown[0].startswith("-"):
-        parser.error(f"{unknown[0]!r} belongs to no option; put text of several words in quotes")
-    word = unknown[0].partition("=")[0]
+        parser.error(f"{unknown[0]!r} does not belong to an option; put text of several words in quotes")
+    option = unknown[0].partition("=")[0]
     known = re.findall(r"--[\w-]+", parser.format_usage())
-    parser.error(f"there is no option {word}{nearest(word, known)}")
+    parser.error(f"there is no option {option}{nearest(option, known)}")
 
 
 def version() -> str:

@@ -168,7 +168,7 @@ class Connection:
                     if response.status != 200:
                         self._refuse(response.status, path, bytes(refusal))
                     return
-            raise RunnerError(f"{self.name} sends from one address to the next without an end")
+            raise RunnerError(f"{self.name} redirects from one address to the next without an end")
         except asyncio.TimeoutError:
             raise LostError(f"no ComfyUI answers at {self.name}: its answer to {path} takes too long") from None
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
@@ -187,16 +187,16 @@ class Connection:
         try:
             target = url.join(URL(location)).with_fragment(None)
         except ValueError:
-            raise RunnerError(f"{self.name} sends on to what is no address") from None
+            raise RunnerError(f"{self.name} redirects to something that is not an address") from None
         place = target.with_user(None).with_query(None)
         shown = str(place)
         is_safer = (target.scheme, url.scheme) == ("https", "http")
         if target.scheme not in ("http", "https") or target.host != url.host:
-            raise RunnerError(f"{self.name} sends on to another server, {shown}; if that is yours, name it instead")
+            raise RunnerError(f"{self.name} redirects to another server, {shown}; if that is yours, name it instead")
         if (url.scheme, target.scheme) == ("https", "http"):
-            raise RunnerError(f"{self.name} sends on to {shown}, which is not encrypted; name it if that is meant")
+            raise RunnerError(f"{self.name} redirects to {shown}, which is not encrypted; name it if that is meant")
         if self.address.has_secrets and not is_safer and target.origin() != url.origin():
-            raise RunnerError(f"{self.name} sends on to {shown}; name that address, so that it gets your credentials")
+            raise RunnerError(f"{self.name} redirects to {shown}; name that address, so that it gets your credentials")
         if place.raw_path.endswith(path):  # everything lies there; the websocket follows no redirect
             self.base = base_of(place, place.raw_path.removesuffix(path))
         return target

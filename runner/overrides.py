@@ -125,10 +125,10 @@ def inputs_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> set[str]:
 
 def nodes_called(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str) -> Iterator[str]:
     """The nodes of a title, else those of a type or a type's usual name; all for no name at all."""
-    word = wanted.strip().lower()
-    names = {node_id: [name.lower() for name in names_of(node, specs)] for node_id, node in workflow.prompt.items()}
-    titled = [node_id for node_id, known in names.items() if word == known[0]]
-    yield from titled or (node_id for node_id, known in names.items() if not word or word in known)
+    name = wanted.strip().lower()
+    names = {node_id: [each.lower() for each in names_of(node, specs)] for node_id, node in workflow.prompt.items()}
+    titled = [node_id for node_id, known in names.items() if name == known[0]]
+    yield from titled or (node_id for node_id, known in names.items() if not name or name in known)
 
 
 def names_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> list[str]:

@@ -30,7 +30,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     run.add_argument("file", metavar="FILE", help="workflow (UI or API format), or a video that carries its workflow")
     run.add_argument("--prompt", metavar="TEXT", help="what the video shows")
     run.add_argument("--negative", metavar="TEXT", help="what it should not show")
-    run.add_argument("--seed", type=int, metavar="N", help="another seed is another clip")
+    run.add_argument("--seed", type=int, metavar="N", help="another seed gives another clip")
     run.add_argument("--seconds", type=float, metavar="S", help="how long the clip is")
     run.add_argument("--size", metavar="WxH", help="width and height of the clip, as in 64x64")
     run.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (of a pyramid's first frame)")
@@ -55,7 +55,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("output"), metavar="DIR", help="where files go (default: ./output)"
     )
     run.add_argument(
-        "--input", type=Path, metavar="DIR", help="where pictures and videos to load lie (default: ./input)"
+        "--input", type=Path, metavar="DIR", help="folder of the pictures and videos to load (default: ./input)"
     )
     run.add_argument(
         "--server",
@@ -78,7 +78,7 @@ def run_command(options: argparse.Namespace) -> int:
     started = time.monotonic()
     check_folders(options)
     if options.server and (options.models or options.device):
-        raise RunnerError("--models and --device say nothing to a server; it has its own")
+        raise RunnerError("--models and --device have no effect on a server, which has its own")
     if options.prompts:
         from .batch import run_batch
 

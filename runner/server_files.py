@@ -25,7 +25,7 @@ class ServerFile:
         """The name without the server's number, and the ending; RunnerError when it is no name for a file."""
         stem, _, suffix = self.name.rpartition(".")
         if not stem or not re.fullmatch(r"\w{1,9}", suffix):
-            raise RunnerError(f"the server at {server} names a file {self.name!r}, which is no name for one")
+            raise RunnerError(f"the server at {server} names a file {self.name!r}, which is not a usable name")
         return re.sub(r"_\d+_?$", "", stem), f".{suffix}"
 
 
@@ -36,7 +36,7 @@ def files_of(entry: Mapping[str, Any], server: str) -> Iterator[ServerFile]:
             if isinstance(item, dict) and item.get("type") == "output" and "filename" in item:
                 name, subfolder = item["filename"], item.get("subfolder") or ""
                 if not isinstance(name, str) or not isinstance(subfolder, str):
-                    raise RunnerError(f"the server at {server} names a file {name!r}, which is no name for one")
+                    raise RunnerError(f"the server at {server} names a file {name!r}, which is not a usable name")
                 yield ServerFile(name, subfolder)
 
 

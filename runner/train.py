@@ -36,37 +36,36 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         f"models, with --animations: {', '.join(PARTS)}",
     )
     train.add_argument("--steps", type=count, metavar="N", help="optimiser updates (default: those of the workflow)")
-    train.add_argument("--clips", type=count, metavar="N", help="clips that are drawn once and learned from")
+    train.add_argument("--clips", type=count, metavar="N", help="how many clips are drawn and encoded once")
     train.add_argument("--out", type=Path, metavar="DIR", help="where the finished files go (default: ./output)")
-    train.add_argument("--seed", type=int, metavar="N", help="another seed is another run (default: 0)")
+    train.add_argument("--seed", type=int, metavar="N", help="another seed gives another run (default: 0)")
     add_options(train)
     small = train.add_argument_group("for a part of the pack's small models")
-    small.add_argument("--animations", type=Path, metavar="DIR", help="webp, gif or png with alpha, its subjects there")
+    small.add_argument("--animations", type=Path, metavar="DIR", help="webp, gif or png animations with alpha")
     small.add_argument("--run", type=Path, metavar="DIR", help="where the run keeps its state")
     small.add_argument(
         "--judge-from",
         type=int,
         metavar="STEP",
-        help="from this step on a discriminator teaches the VAE or its decoder too",
+        help="train the VAE or decoder against a discriminator from this step on",
     )
     small.add_argument(
         "--begin-from",
         type=Path,
         metavar="DIR",
-        help="a models folder whose transformer and text encoder learn on, in a new run of pyramid",
+        help="start a new run of pyramid from the transformer and text encoder in this models folder",
     )
     small.add_argument(
         "--pixels",
         type=int,
         choices=(64, 128),
-        help="the bundled models have 64 (default); those of 128 begin with the VAE and the flow, which the others go "
-        "on from",
+        help="size of the clips (default: 64); at 128 train vae and flow first, the others start from them",
     )
     small.add_argument(
         "--minutes",
         type=positive,
         metavar="N",
-        help="end after so many minutes of learning, on whatever there is, with a rate that follows the clock",
+        help="stop after N minutes of training on any hardware; the learning rate follows the clock",
     )
     train.set_defaults(command=train_command, refuse=train.error)
     return train
@@ -84,7 +83,7 @@ def train_command(options: argparse.Namespace) -> int:
         return 0
     if options.part not in PARTS:
         close = nearest(options.part, PARTS)
-        options.refuse(f"argument --animations: {options.part!r} is no part of the small models{close}")
+        options.refuse(f"argument --animations: {options.part!r} is not a part of the small models{close}")
     refuse_options(options, CLIPS_ONLY, "a folder of clips")
     for name in ("animations", "run", "out"):
         if getattr(options, name) is None:
@@ -102,7 +101,7 @@ def train_command(options: argparse.Namespace) -> int:
 
 
 def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for: str) -> None:
-    """Refuse what says nothing in this use of the command."""
+    """Refuse options that have no effect in this use of the command."""
     for name in names:
         if getattr(options, name) not in (None, []):
             shown = {"kind": "as"}.get(name, name.replace("_", "-"))

@@ -38,7 +38,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("with a FOLDER of your own clips")
     group.add_argument("--as", dest="kind", choices=KINDS, help="what is trained (default: lora)")
     group.add_argument("--name", metavar="NAME", help="of the run and of the finished file (default: the folder's)")
-    group.add_argument("--model", metavar="FILE", help="the model that learns on (default: a bundled one)")
+    group.add_argument("--model", metavar="FILE", help="the model to train further (default: a bundled one)")
     group.add_argument(
         "--prompt", metavar="TEXT", help="what the clip at the end shows (default: the caption of the first clip)"
     )

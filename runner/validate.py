@@ -19,7 +19,7 @@ from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
 
-TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+TRUE_TEXTS, FALSE_TEXTS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, NodeSpec]) -> list[str]:
@@ -119,10 +119,10 @@ def convert_value(value: Any, kind: str) -> Any:
     """Bring a literal to the type of its input; ValueError or TypeError when it has no such meaning."""
     if kind == "BOOLEAN":
         if isinstance(value, str):
-            word = value.strip().lower()
-            if word not in TRUE_WORDS + FALSE_WORDS:
+            text = value.strip().lower()
+            if text not in TRUE_TEXTS + FALSE_TEXTS:
                 raise ValueError(value)
-            return word in TRUE_WORDS
+            return text in TRUE_TEXTS
         if not isinstance(value, (bool, int)):
             raise TypeError(value)
         return bool(value)

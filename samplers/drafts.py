@@ -29,7 +29,7 @@ class Draft:
     Each has a batch of one.
     """
 
-    model: str  # a word for the network's kind and shapes
+    model: str  # names the network's kind and shapes
     seed: int
     scales: tuple[float, ...]
     levels: tuple[float, ...]  # shares of noise

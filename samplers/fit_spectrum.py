@@ -12,7 +12,7 @@ from torch import Tensor
 from .spectral import dct
 from .spectrum import LEAST_FREQUENCY, Spectrum
 
-LEAST_CELLS = 8  # rows and columns of latents: fewer tell nothing of how power falls
+LEAST_CELLS = 8  # rows and columns of latents: fewer do not show how power falls
 LEAST_PICTURES = 16
 GOOD_FIT = 0.97  # r squared, in logarithms; below it the table goes before the law
 BANDS_PER_OCTAVE = 4

@@ -16,7 +16,7 @@ from torch import Tensor
 from .spectral import Size, resample, size_of
 
 DAMPING = 64.0
-LOUDEST = 4 / DAMPING  # of damped coefficients, as a share of the level; those of a state are near 1
+LARGEST_DEVIATION = 4 / DAMPING  # of damped coefficients, as a share of the level; those of a state are near 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,10 @@ def take_over(latent: Tensor, level: float, sizes: Sequence[Size]) -> Handover |
             return None
         state = resample(latent, size)
         above = latent - resample(state, full)
-        if loudness(above, full, size) < LOUDEST * level:
+        if outer_deviation(above, full, size) < LARGEST_DEVIATION * level:
             inner = (max(1, size[0] - 1), max(1, size[1] - 1))
             edge = state - resample(resample(state, inner), size)
-            if loudness(edge, size, inner) < LOUDEST * level:
+            if outer_deviation(edge, size, inner) < LARGEST_DEVIATION * level:
                 raise ValueError(
                     f"this latent was left by a smaller stage than the {size[0]} x {size[1]} cells of these stages: "
                     "wire the same 'Pyramid stages (any model)' into both samplers"
@@ -60,7 +60,7 @@ def take_over(latent: Tensor, level: float, sizes: Sequence[Size]) -> Handover |
     return None
 
 
-def loudness(rest: Tensor, size: Size, without: Size) -> float:
+def outer_deviation(rest: Tensor, size: Size, without: Size) -> float:
     """Deviation of the coefficients of `size` that are not in its corner `without`; `rest` holds those alone."""
     share = 1 - without[0] * without[1] / (size[0] * size[1])
     return float((rest.double().square().mean() / share).sqrt()) if share > 0 else math.inf

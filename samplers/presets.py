@@ -67,13 +67,13 @@ def resolve_defaults(
     stages, history = stages or preset.stages, history or preset.history
     if stages.made_for != wanted:
         raise ValueError(
-            f"'stages' is a ladder of {stages.made_for}, but {info.name} is a {wanted} model: set 'made_for' in "
-            f"'Pyramid stages' to {wanted}, or leave 'stages' open"
+            f"'stages' are those of {stages.made_for}, but {info.name} is a {wanted} model: set 'made_for' in "
+            f"'Pyramid stages' to {wanted}, or leave 'stages' unconnected"
         )
     if history.made_for != wanted:
         block = "Temporal conditioning" if wanted == PYRAMID_FLOW else f"Temporal conditioning ({wanted})"
         raise ValueError(
-            f"'history' is a memory of {history.made_for}, but {info.name} is a {wanted} model: use '{block}', or "
-            "leave 'history' open"
+            f"'history' is that of {history.made_for}, but {info.name} is a {wanted} model: use '{block}', or "
+            "leave 'history' unconnected"
         )
     return stages, history

@@ -48,17 +48,16 @@ class SpectralStages:
     def shares(self, size: Size, latents: str = "") -> tuple[float, ...]:
         """Share of noise at which each stage but the last ends, in a picture of `size` latent cells.
 
-        `latents` is the host's name of the model's latents. ValueError where nothing tells.
+        `latents` is the host's name of the model's latents. ValueError where the spectrum is not known.
         """
         if self.levels or len(self.scales) == 1:
             return self.levels
         spectrum = self.spectrum or KNOWN.get(latents)
         if spectrum is None:
             raise ValueError(
-                f"nothing is known of how detail is spread in the latents of this model ({latents or 'no name'}): "
-                "wire 'Fit spectrum', made from a few clips and the model's VAE, into 'spectrum' of 'Pyramid stages "
-                f"(any model)', or write {len(self.scales) - 1} numbers into its 'levels'. Known are those of the VAEs "
-                "of Wan 2.1 and FLUX"
+                f"the spectrum of this model's latents ({latents or 'without a name'}) is not known, only those of the "
+                "VAEs of Wan 2.1 and FLUX are: wire 'Fit spectrum', made from a few clips and the model's VAE, into "
+                f"'spectrum' of 'Pyramid stages (any model)', or write {len(self.scales) - 1} numbers into its 'levels'"
             )
         return jump_levels(spectrum, self.scales, *size, self.delta)
 

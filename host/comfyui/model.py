@@ -165,7 +165,7 @@ def refuse_what_does_not_fit(
 ) -> Any:
     """Run a pyramid only with its sampler, a GAN in one step only, and all with the noise levels that they learned.
 
-    Said before anything is loaded.
+    Raises ValueError before anything is loaded.
     """
     patcher = executor.class_obj.model_patcher
     check_noise_levels(patcher)

@@ -86,7 +86,7 @@ class OfficialNetworks(torch.nn.Module):
         self.clips = tuple(name for name in configs if name != "t5xxl")
 
     def take_marks(self, tokenizers: OfficialTokenizers) -> None:
-        """Tell the CLIPs which token ends a text: that is where they pool. The configs of old are wrong about it."""
+        """Set the token that ends a text in the CLIPs: that is where they pool. Old configs are wrong about it."""
         for name in self.clips:
             own = tokenizers.tokenizers[name]
             marks = {"start": own.start_token, "end": own.end_token, "pad": own.pad_token}

@@ -16,7 +16,7 @@ from ...models.checkpoint_info import CheckpointInfo
 from ...models.checkpoint_kinds import network_classes
 from ...models.checkpoints import SMALL, kept_dtype
 from ...models.quantised import check_type
-from ...models.quantised_forms import CONF, EXACT_PRODUCTS, INPUT_SCALE, OLD_NAMES, QuantisedLayer, formats
+from ...models.quantised_formats import CONF, EXACT_PRODUCTS, INPUT_SCALE, OLD_NAMES, QuantisedLayer, formats
 
 MIXED_OPS = {"mixed_ops": True}  # what the host's own look at a file gives
 

@@ -29,7 +29,7 @@ class Streams:
         shape = self.shapes[0]
         if len(shape) not in (4, 5):
             raise ValueError(
-                f"the latent of this model has the shape {shape}, which is no picture: a pyramid needs rows and "
+                f"the latent of this model has the shape {shape}, which is not a picture: a pyramid needs rows and "
                 "columns. Use the host's plain sampler"
             )
         return shape[-2], shape[-1]

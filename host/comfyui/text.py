@@ -124,7 +124,7 @@ def encode(clip: Any, text: str) -> list[list[Any]]:
         )
     if names not in ({"l", "t5xxl"}, {"l", "g", "t5xxl"}):
         raise ValueError(
-            f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, no text that a pyramid model knows: take "
+            f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, which no pyramid model reads: take "
             "'Load text encoder', or core's CLIPLoader of type wan (Helios), DualCLIPLoader of type flux (miniFLUX) or "
             "TripleCLIPLoader (SD3)"
         )

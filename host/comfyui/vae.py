@@ -61,7 +61,7 @@ class PyramidVAE(comfy.sd.VAE):
     ) -> Tensor:
         """Video `(b, frames, h, w, 3)` in 0..1; `chunk` in latent frames, `tile` in pixels.
 
-        None for both decodes as much at once as there is memory for; when that turns out too much, ever less.
+        None for both decodes as much at once as there is memory for; when that is too much, smaller and smaller pieces.
         """
         latent = samples_in.unsqueeze(2) if samples_in.ndim == 4 else samples_in
         self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
@@ -84,7 +84,7 @@ class PyramidVAE(comfy.sd.VAE):
     def encode(self, pixel_samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Latents `(b, c, t, h, w)` of pictures that follow each other, `(f, h, w, c)`, or of `b` such clips.
 
-        The mean of what the VAE believes. Rows, columns and last frames that the VAE cannot take are cut off; `chunk`
+        The mean of the posterior. Rows, columns and last frames that the VAE cannot take are cut off; `chunk`
         counts frames.
         """
         clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)

@@ -255,7 +255,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 def test_saving_under_a_wrong_name_or_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must end in .safetensors"):
         save(tmp_path / "own.bin", {}, "miniflux", {})
-    with pytest.raises(ValueError, match="no kind that is saved"):
+    with pytest.raises(ValueError, match="not a kind that is saved"):
         save(tmp_path / "own.safetensors", {}, "official_text_sd3", {})
 
 

@@ -171,5 +171,5 @@ def test_every_kind_of_transformer_has_presets(kind):
 def test_what_was_made_for_another_kind_is_refused():
     with pytest.raises(ValueError, match="set 'made_for' in 'Pyramid stages' to Helios"):
         resolve_defaults(info_of("helios", "base"), make_stages(), None)
-    with pytest.raises(ValueError, match="memory of Helios.* use 'Temporal conditioning'"):
+    with pytest.raises(ValueError, match="that of Helios.* use 'Temporal conditioning'"):
         resolve_defaults(info_of("miniflux"), None, HeliosHistory())

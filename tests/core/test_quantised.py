@@ -135,7 +135,7 @@ DAMAGES = {
     "no weight": (lambda s: without(s, f"{LAYER}.weight"), f"has no {LAYER}.weight"),
     "too many scales": (lambda s: s | {f"{LAYER}.weight_scale": torch.ones(3)}, f"{LAYER}.weight_scale of the shape"),
     "NaN": (lambda s: s | {f"{LAYER}.weight_scale": torch.tensor(torch.nan)}, f"{LAYER}.weight_scale"),
-    "unknown": (lambda s: s | {f"{LAYER}.comfy_quant": settings({"format": "fp3"})}, "'fp3', which is unknown"),
+    "unknown": (lambda s: s | {f"{LAYER}.comfy_quant": settings({"format": "fp3"})}, "'fp3', which is not known"),
     "no format": (lambda s: s | {f"{LAYER}.comfy_quant": settings({})}, f"{LAYER}.comfy_quant: no format"),
     "no JSON": (lambda s: s | {f"{LAYER}.comfy_quant": torch.zeros(9, dtype=torch.uint8)}, "no format is named"),
     "no text": (lambda s: s | {f"{LAYER}.comfy_quant": torch.zeros(9)}, f"damaged settings .* {LAYER}.comfy_quant"),
@@ -145,11 +145,11 @@ DAMAGES = {
         lambda s: s | {f"{LAYER}.weight": torch.zeros(8, 8).to(torch.float8_e4m3fn)},
         f"{LAYER}.weight has the shape",
     ),
-    "foreign part": (lambda s: s | {f"{LAYER}.weight_scale_2": torch.ones(())}, "no part of the form float8_e4m3fn"),
+    "foreign part": (lambda s: s | {f"{LAYER}.weight_scale_2": torch.ones(())}, "not a part of the format"),
     "a bias": (lambda s: s | {"transformer_blocks.0.attn.to_q.bias.weight_scale": torch.ones(())}, "has no .*bias.w"),
     "turned": (
         lambda s: s | {f"{LAYER}.comfy_quant": settings({"format": "int8_tensorwise", "convrot": True})},
-        f"turns {LAYER} in groups of 256 columns",
+        f"rotates {LAYER} in groups of 256 columns",
     ),
     "not a layer": (lambda s: s | {"transformer_blocks.0.norm1.weight_scale": torch.ones(())}, "norm1.weight"),
 }

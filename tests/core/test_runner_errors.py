@@ -382,7 +382,7 @@ def test_json_lists_all_problems(capsys, workflow):
         (["--seed", "x"], "--seed: invalid int value: 'x'"),
         (["--sed", "1"], "there is no option --sed; the nearest is '--seed'; see pyramid-video run --help"),
         (["--promt=a pig"], "there is no option --promt; the nearest is '--prompt'"),
-        (["--prompt", "a", "pig"], "'pig' belongs to no option; put text of several words in quotes"),
+        (["--prompt", "a", "pig"], "'pig' does not belong to an option; put text of several words in quotes"),
     ],
 )
 def test_wrong_options_are_told(capsys, workflow, arguments, words):

@@ -201,7 +201,7 @@ def test_folders_without_clips_are_refused_with_reasons(tmp_path, folder):
         VideoFolder(tmp_path / "void")
     with pytest.raises(ValueError, match="short.mp4: 0.80 s long"):
         VideoFolder(folder, frames=241, fps=10)
-    with pytest.raises(ValueError, match="more than nothing"):
+    with pytest.raises(ValueError, match="above 0"):
         VideoFolder(folder, frames=0)
 
 

@@ -126,7 +126,7 @@ def test_a_redirect_takes_no_credentials_to_another_door(run, start):
     place = f"http://127.0.0.1:{behind.server.server_port}/object_info"
     front = start(lambda front, handler: handler.refuse(307, b"", Location=f"{place}?token={SECRET}"))
     status, report = run(address(front, user=f"me:{SECRET}@"))
-    assert status == 1 and f"sends on to {place}; name that address" in report["error"] and not behind.asked
+    assert status == 1 and f"redirects to {place}; name that address" in report["error"] and not behind.asked
 
 
 def test_a_page_to_log_in_is_told(run, start):
@@ -177,7 +177,7 @@ def test_a_token_of_the_address_goes_with_every_request(run, start):
     "url", [f"http://me:{SECRET}@x:y", f"me:{SECRET}@", f"ftp://me:{SECRET}@x", f"http://me:{SECRET}#@x"]
 )
 def test_an_address_that_cannot_be_read_is_shown_without_its_secrets(url):
-    with pytest.raises(RunnerError, match="no address") as caught:
+    with pytest.raises(RunnerError, match="not an address|not the address") as caught:
         read_address(url)
     assert SECRET not in str(caught.value)
 

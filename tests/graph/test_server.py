@@ -166,7 +166,7 @@ def test_a_file_whose_ending_would_leave_the_folder_is_not_written(run, stub, tm
     (tmp_path / "away").mkdir()
     stub.entry = SUCCESS | {"outputs": {"3": {"images": [FILE | {"filename": name}]}}}
     code, report, _ = run()
-    assert code == 1 and "which is no name for one" in report["error"]
+    assert code == 1 and "which is not a usable name" in report["error"]
     assert not list((tmp_path / "away").iterdir()) and not list((tmp_path / "out").rglob("*.*"))
 
 
@@ -364,7 +364,9 @@ def test_an_address_that_is_none_is_told(tmp_path, capsys, url, reason):
     path = tmp_path / "workflow.json"
     path.write_text(json.dumps(WORKFLOW))
     assert main(["run", str(path), "--server", url, "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"pyramid-video: {url} is no address such as http://127.0.0.1:8188: {reason}\n"
+    assert (
+        capsys.readouterr().err == f"pyramid-video: {url} is not an address such as http://127.0.0.1:8188: {reason}\n"
+    )
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_again(run, stub, monkeypatch):

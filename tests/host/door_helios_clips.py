@@ -141,7 +141,7 @@ def check_what_does_not_fit_helios_is_said(door):
         return lambda: door.host.sample(guider, door.host.make_sampler(stages, history), empty, SEED)
 
     refused(sample(10), "10 latent frames", "a multiple of 9", "Empty video latent")
-    refused(sample(9, make_stages()), "a ladder of Pyramid Flow")
+    refused(sample(9, make_stages()), "those of Pyramid Flow")
     assert not any(loaded.model is model for loaded in comfy.model_management.current_loaded_models)
     start = door.torch.zeros(1, 4, 1, 8, 8)
     refused(sample(9, None, HeliosHistory(start, start)), "4 channels", "'wan'")

@@ -89,7 +89,7 @@ class AnimationDataset:
                 f"clips of {self.size} pixels are too small to show anything; the least is {SMALLEST_SIZE}"
             )
         if self.frames < 1 or not self.fps > 0:
-            raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be more than nothing")
+            raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be above 0")
         if self.split not in SPLITS:
             raise ValueError(f"unknown split {self.split!r}; expected one of {', '.join(SPLITS)}")
         files = choose_files(self.folder, self.subjects)

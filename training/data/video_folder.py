@@ -78,7 +78,7 @@ class VideoFolder:
         if self.size < SMALLEST_SIZE or self.multiple < 1:
             raise ValueError(f"clips of {self.size} pixels in steps of {self.multiple}; at least {SMALLEST_SIZE} and 1")
         if self.frames < 1 or not self.fps > 0:
-            raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be more than nothing")
+            raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be above 0")
         folder = Path(self.folder)
         object.__setattr__(self, "folder", folder)
         found = list_folder(folder)

@@ -31,7 +31,7 @@ def start_accelerator() -> Accelerator:
 
     started = process_count()
     on_cpus = started > 1 and not any(kind.is_available() for kind in (torch.cuda, torch.xpu, torch.backends.mps))
-    # Its precision holds for a whole process, ours for a run. Processes on CPUs it connects only when told of them.
+    # Its precision holds for a whole process, ours for a run. It connects processes on CPUs only with `cpu`.
     accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:

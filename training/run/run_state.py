@@ -76,7 +76,7 @@ class StateFolder:
             self._newest = step if path.name == STATE else None
             if faults:
                 log.warning(
-                    "in %s not to be read: %s; the run goes on from %s, after step %d",
+                    "%s: these states cannot be read: %s; the run goes on from %s, after step %d",
                     *(self.folder, ", ".join(faults), path.name, step),
                 )
             return state

@@ -98,13 +98,13 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None = None) -> None:
     """Compare `settings` with those that the run in `folder` was last saved with, and log what is new.
 
-    ValueError for another seed: the run would go on with batches of another run, and be neither. `seed` is what the
-    state says; the file counts only for states of old, which do not, for people may edit or lose it.
+    ValueError for another seed: the run would go on with batches of another run. `seed` is that of the state; only old
+    states have none, and then the file counts, which people may have edited or lost.
     """
     try:
         before = {OLD_NAMES.get(name, name): value for name, value in read_object(folder / SETTINGS).items()}
     except NotReadable as error:
-        log.warning("%s cannot be compared with the settings of now: %s", folder / SETTINGS, error)
+        log.warning("%s cannot be compared with the new settings: %s", folder / SETTINGS, error)
         before = {}
     now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     was = before.get("seed", now["seed"]) if seed is None else seed

@@ -1,4 +1,4 @@
-"""The forms of quantised weights that ComfyUI writes: types, the parts beside a weight, and their shapes.
+"""The formats of quantised weights that ComfyUI writes: types, the parts beside a weight, and their shapes.
 
 A layer's `weight` is then small numbers, and tensors beside it say what they mean: `comfy_quant` (a JSON object as
 bytes, `{"format": ...}`), `weight_scale` and others. Older files call them `scale_weight` and `scale_input`.
@@ -34,7 +34,7 @@ class QuantisedLayer:
         return found if type(found) is int and found > 0 else 0
 
     @property
-    def turned(self) -> bool:
+    def rotated(self) -> bool:
         """Whether the weights were rotated before they were rounded."""
         inner = self.settings.get("params")
         return bool(self.settings.get("convrot", isinstance(inner, dict) and inner.get("convrot", False)))
@@ -42,12 +42,12 @@ class QuantisedLayer:
     @property
     def is_plain(self) -> bool:
         """Whether a weight is its number times a scale, so that it can be worked out without the host's layers."""
-        return FORMATS[self.format].plain and not self.turned
+        return FORMATS[self.format].plain and not self.rotated
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form that ComfyUI 0.33 knows: the shapes of its parts for a layer of so many rows and columns."""
+class StoredFormat:
+    """A format that ComfyUI 0.33 knows: the shapes of its parts for a layer of some rows and columns."""
 
     dtype: torch.dtype
     scales: Mapping[str, Sizes]  # parts that must be there
@@ -98,27 +98,27 @@ def codebook(rows: int, columns: int, layer: QuantisedLayer) -> set[tuple[int, .
 
 
 ONE_INPUT = {INPUT_SCALE: one}
-FORMATS: Mapping[str, Form] = {
-    "float8_e4m3fn": Form(torch.float8_e4m3fn, {SCALE: one}, ONE_INPUT, plain=True),
-    "float8_e5m2": Form(torch.float8_e5m2, {SCALE: one}, ONE_INPUT, plain=True),
-    "int8_tensorwise": Form(torch.int8, {SCALE: one_or_each_row}, plain=True),
-    "mxfp8": Form(torch.float8_e4m3fn, {SCALE: blocks_of(32)}, ONE_INPUT, multiple=32),
-    "nvfp4": Form(
+FORMATS: Mapping[str, StoredFormat] = {
+    "float8_e4m3fn": StoredFormat(torch.float8_e4m3fn, {SCALE: one}, ONE_INPUT, plain=True),
+    "float8_e5m2": StoredFormat(torch.float8_e5m2, {SCALE: one}, ONE_INPUT, plain=True),
+    "int8_tensorwise": StoredFormat(torch.int8, {SCALE: one_or_each_row}, plain=True),
+    "mxfp8": StoredFormat(torch.float8_e4m3fn, {SCALE: blocks_of(32)}, ONE_INPUT, multiple=32),
+    "nvfp4": StoredFormat(
         torch.uint8,
         {SCALE: blocks_of(16), "weight_scale_2": one},
         ONE_INPUT | {"pre_quant_scale": each_column},
         packed=2,
         multiple=16,
     ),
-    "convrot_w4a4": Form(torch.int8, {SCALE: each_row}, packed=2),
-    "asym_w4a8_int8": Form(
+    "convrot_w4a4": StoredFormat(torch.int8, {SCALE: each_row}, packed=2),
+    "asym_w4a8_int8": StoredFormat(
         torch.int8, {"weight_s_rel": groups}, {"weight_s_channel": each_row, "weight_codebook": codebook}, packed=2
     ),
 }
-TURNING = ("convrot_w4a4", "asym_w4a8_int8")  # always in groups of columns, int8 where its settings say so
+ROTATED = ("convrot_w4a4", "asym_w4a8_int8")  # always in groups of columns, int8 where its settings say so
 PARTS = {CONF, *OLD_NAMES, *(part for form in FORMATS.values() for part in (*form.scales, *form.extras))}
 
 
 def formats(layers: Iterable[QuantisedLayer]) -> list[str]:
-    """The names of the forms, each once."""
+    """The names of the formats, each once."""
     return sorted({layer.format for layer in layers})
