@@ -1,4 +1,4 @@
-"""What of the past a unit sees: the newest unit sharp, older ones ever coarser (Pyramid Flow, section 3.2)."""
+"""What of the past a unit sees: the newest unit sharp, older ones ever coarser (Pyramid Flow, section 3.3)."""
 
 from __future__ import annotations
 
@@ -115,17 +115,17 @@ def newest(done: Sequence[Tensor], depth: int | None, levels: int) -> tuple[Tens
     return pyramid(frames if depth is None else frames[:, :, -depth:], levels)
 
 
-def history_clips(levels: Sequence[Tensor], stage: int, frames_per_unit: int = 1) -> tuple[Tensor, ...]:
+def history_clips(levels: Sequence[Tensor], stage: int, unit: int = 1) -> tuple[Tensor, ...]:
     """Cut the past into the clips that `stage` sees, oldest first.
 
-    `levels` holds the finished frames (b, c, t, h, w) at every resolution, coarsest first. Going back in time: the
-    newest unit at the resolution of `stage`, the one before one level coarser, and so on down to level 1; everything
-    older is one clip at level 0.
+    `levels` holds the finished frames (b, c, t, h, w) at every resolution, coarsest first; `unit` is the number of
+    frames of a unit. Going back in time: the newest unit at the resolution of `stage`, the one before one level
+    coarser, and so on down to level 1; everything older is one clip at level 0.
     """
     clips: list[Tensor] = []
     end = levels[0].shape[2]
     for level in range(stage, 0, -1) or (0,):  # in stage 0 the newest unit is still a clip of its own
-        start = max(0, end - frames_per_unit)
+        start = max(0, end - unit)
         clips.append(levels[level][:, :, start:end])
         end = start
     clips.append(levels[0][:, :, :end])

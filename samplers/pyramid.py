@@ -1,7 +1,9 @@
-"""The pyramid sampler: unit after unit of latent frames, each climbing from coarse to fine (arXiv 2410.05954).
+"""The pyramid sampler: unit after unit of latent frames, each from coarse to fine (Pyramid Flow, arXiv 2410.05954).
 
-Velocity is `noise - data`; sigma runs from 1 (noise) to 0 (data). The sampler only plays stages, solver, units and
-history in turn and knows nothing of networks: the model is a callable, with guidance inside.
+For each unit this is Algorithm 1 of the paper (section 3.2.2): solve each stage, and between two stages double the
+picture and renoise it. Earlier units are the history that a unit sees (section 3.3). Velocity is `noise - data`; sigma
+runs from 1 (noise) to 0 (data). No network is known here: the model is a callable, with guidance inside. The terms are
+in docs/glossary.md.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class StepInfo:
     sigma: float  # inside the stage, 1 -> 0
     timestep: float  # 0..1000, as the network takes it
     history: HistoryClips  # what the unit sees of the past, normalised
-    settled: int = 0  # oldest frames of it that later units see alike
-    settled_later: int = 0  # how many such frames there are before the last unit, 0 in the last
+    settled: int = 0  # oldest frames of the history that later units see alike, so that their keys can be kept
+    settled_later: int = 0  # how many of them there are before the last unit, 0 in the last
 
 
 Velocity = Callable[[Tensor, StepInfo], Tensor]  # (noisy unit, info) -> velocity of the same shape

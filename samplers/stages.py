@@ -1,8 +1,9 @@
-"""The stages of a pyramidal flow: which resolution removes which part of the noise (Pyramid Flow, section 3.1).
+"""The stages of a pyramidal flow: which resolution removes which part of the noise (Pyramid Flow, section 3.2).
 
-Stage 0 is the coarsest. Noise level `sigma` runs from 1 (noise) to 0 (data). Two scales of it occur: the *share of
-noise* in the picture, and the sigma *inside a stage*, 1 where the stage starts and 0 where it ends. Everything here
-is a Python float computed in float64.
+The paper counts stages from the finest and time from noise (0) to data (1); here stage 0 is the coarsest, and the noise
+level `sigma` runs from 1 (noise) to 0 (data). Two scales of it occur: the *share of noise* in the picture, and the
+sigma *inside a stage*, 1 where the stage starts and 0 where it ends. Everything here is a Python float computed in
+float64.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def check_gamma(gamma: float) -> None:
 
 
 def jump_scales(q: float, gamma: float) -> tuple[float, float]:
-    """`(alpha, beta)` that make the noise of a doubled picture with noise share `q` white again (section 3.1).
+    """`(alpha, beta)` that make the noise of a doubled picture with noise share `q` white again (3.2.2, equation 15).
 
     Written without 1 / gamma, so that gamma 0 is a plain limit: forget the picture, start from white noise.
     """

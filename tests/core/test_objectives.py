@@ -81,11 +81,6 @@ def test_whole_clips_have_no_history():
     assert [tuple(column.target.shape) for column in columns] == [(1, 4, 5, 2, 2), (1, 4, 5, 4, 4), (1, 4, 5, 8, 8)]
 
 
-def test_units_of_several_frames_are_trained_together():
-    columns = make_columns(torch.randn(3, 4, 7, 8, 8), (1, 2, 3), frames_per_unit=3)
-    assert [[clip.shape[2] for clip in column.clips] for column in columns] == [[1], [1, 3], [1, 3, 3]]
-
-
 def test_timesteps_fill_the_window_of_their_stage():
     columns = make_columns(torch.zeros(3000, 1, 1, 4, 4), (1, 1, 1))
     for column, window in zip(columns, STAGES.stages, strict=True):

@@ -192,17 +192,16 @@ def official_units(call, max_units, group, rank, clip_units, stages) -> list[int
 def check_training_inputs(case: Case) -> None:
     facts, arguments, latent = case.facts, case.facts["arguments"], case["in.latent"]
     stages = make_stages(len(arguments["ratios"]), arguments["shift"], arguments["gamma"])
-    per_unit = arguments.get("frame_per_unit", 1)
+    assert arguments.get("frame_per_unit", 1) == 1
     for call in facts["train_calls"]:
         units = call["units_per_stage"]
         assert (units is None) == (facts["mode"] == "full_sequence")
         if units is not None:
-            clip_units = 1 + (latent.shape[2] - 1) // per_unit
             group = arguments["mtl"], arguments["vsg"], arguments["rank"]
-            assert official_units(call["number"], *group, clip_units, len(stages)) == units
+            assert official_units(call["number"], *group, latent.shape[2], len(stages)) == units
         draw = Recorded([case[key] for key in call["draws"]])
         noise = arguments.get("corrupt_ratio", 0.0)
-        columns = pyramid_batch(latent, stages, arguments["ratios"], units, draw, noise, per_unit)
+        columns = pyramid_batch(latent, stages, arguments["ratios"], units, draw, noise)
         assert not draw.left
         for ours, theirs in zip(columns, call["columns"], strict=True):
             assert ours.stage == theirs["stage"]

@@ -66,7 +66,6 @@ def pyramid_batch(
     units_per_stage: Sequence[int] | None,
     draw: Draw,
     history_noise: float = HISTORY_NOISE,
-    frames_per_unit: int = 1,
 ) -> list[Column]:
     """Turn normalised latents (b, c, T, h, w) into the columns of one training step.
 
@@ -83,13 +82,13 @@ def pyramid_batch(
     for offset, stage in enumerate(stage_of_column):
         samples = slice(offset, None, len(stage_of_column))
         units = None if units_per_stage is None else units_per_stage[stage]
-        now = slice(0, None) if units is None else unit_frames(units, latent.shape[2], frames_per_unit)
+        now = slice(0, None) if units is None else last_frame(units, latent.shape[2])
         levels = [level[samples] for level in clean]
         index = (draw.uniform(len(levels[0])) * NUM_TRAIN_TIMESTEPS).long()
         strength = (draw.uniform(len(levels[0])) * history_noise).view(-1, 1, 1, 1, 1)
         past: tuple[Tensor, ...] = ()
         if now.start > 0:
-            past = history_clips([level[:, :, : now.start] for level in levels], stage, frames_per_unit)
+            past = history_clips([level[:, :, : now.start] for level in levels], stage)
             past = corrupt_clips(past, strength, lambda clip: draw.normal(clip.shape))
         start, end = endpoints([level[:, :, now] for level in levels], noise[stage][samples, :, now], stages, stage)
         sigma, timestep = stages.training_sigma(stage, index), stages.training_timestep(stage, index)
@@ -107,15 +106,10 @@ def endpoints(clean: Sequence[Tensor], noise: Tensor, stages: PyramidStages, sta
     return start, end
 
 
-def unit_frames(units: int, frames: int, frames_per_unit: int = 1) -> slice:
-    """Latent frames of the last of the first `units` units of a clip; the first unit of a clip is a single frame."""
-    last = min(units, count_units(frames, frames_per_unit)) - 1
-    return slice(0, 1) if last == 0 else slice(1 + (last - 1) * frames_per_unit, 1 + last * frames_per_unit)
-
-
-def count_units(frames: int, frames_per_unit: int = 1) -> int:
-    """Units in a clip of `frames` latent frames; incomplete ones do not count."""
-    return 1 + (frames - 1) // frames_per_unit
+def last_frame(units: int, frames: int) -> slice:
+    """The last of the first `units` units of a clip of `frames` latent frames; a unit is one latent frame."""
+    last = min(units, frames)
+    return slice(last - 1, last)
 
 
 def check_batch(latent: Tensor, stages: PyramidStages, ratios: Sequence[int], units: Sequence[int] | None) -> None:
@@ -209,7 +203,7 @@ class PyramidObjective:
             return None
         if float(torch.rand(1, generator=generator, device=generator.device)) < self.first_units:
             return (1,) * len(self.stages)
-        return random_units(count_units(frames), generator, len(self.stages))
+        return random_units(frames, generator, len(self.stages))
 
 
 def random_units(clip_units: int, generator: torch.Generator, stage_count: int = 3) -> tuple[int, ...]:
