@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from .attention import JointAttention
 from .checkpoint_files import SAFETENSORS, CheckpointError, check_bytes, read_safetensors, scan_safetensors
@@ -79,10 +80,8 @@ class LoRA(nn.Module):
             LoRALayer(layer.in_features, layer.out_features, settings, generator) for layer in layers.values()
         )
         network.requires_grad_(False)
-        self._hooks = [
-            layer.register_forward_hook(lambda _, inputs, output, addition=addition: output + addition(inputs[0]))
-            for layer, addition in zip(layers.values(), self.additions, strict=True)
-        ]
+        self._hooks: list[RemovableHandle] = []
+        self.attach(network)
 
     def parts(self, state: Mapping[str, Tensor]) -> dict[str, Part]:
         """The additions by layer, with the numbers of `state`, a state dict of this LoRA."""
@@ -91,6 +90,21 @@ class LoRA(nn.Module):
             name: (state[f"additions.{number}.down"], state[f"additions.{number}.up"], scale)
             for number, name in enumerate(self.names)
         }
+
+    def attach(self, network: nn.Module) -> None:
+        """Put the additions beside the layers of `network` that they are for."""
+        self._attached = (network,)  # not as a module of this one, which has no weights but its own
+        for name, addition in zip(self.names, self.additions, strict=True):
+            self._hooks.append(
+                network.get_submodule(name).register_forward_hook(
+                    lambda _, inputs, output, addition=addition: output + addition(inputs[0])
+                )
+            )
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Turn it on in the network that the additions are part of."""
+        for network in self._attached:
+            network.enable_gradient_checkpointing()  # type: ignore[operator]  # torch takes it for a tensor
 
     def detach(self) -> None:
         """Take the additions out of the network again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..training.presets import AUTO, BASE_DTYPES
 from .block import Choice, Float, Int, Output, Wire
 from .trainer_base import SETTINGS, VALIDATION, Trainer
 from .training_files import RunName, Saver, saved, saver_inputs
@@ -63,6 +64,11 @@ class TrainLoRA(Trainer):
     OPTIONAL = (
         SETTINGS.tip("From 'Training settings'. Not connected: 500 steps of 4 clips, learning rate 1e-3."),
         VALIDATION,
+        Choice("base_dtype", BASE_DTYPES, AUTO).tip(
+            "How the model itself is kept in memory. auto: in the type that training computes in, which changes no "
+            "number. bf16 takes half of float32, fp8_e4m3fn a quarter, slightly rounded. The LoRA always learns in "
+            "float32."
+        ),
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
 
@@ -73,15 +79,15 @@ class TrainLoRA(Trainer):
         from ..training.run.train_settings import TrainSettings
         from ..training.trainer import TrainingPlan
 
-        return TrainingPlan(TrainSettings(500, 1e-3), batch_size=4)
+        return TrainingPlan(TrainSettings(500, 1e-3, precision="auto"), batch_size=4)
 
-    def objective(self, trainee: ModelSource, rank, alpha, targets):
+    def objective(self, trainee: ModelSource, rank, alpha, targets, base_dtype):
         return objective_of(trainee.family)
 
-    def start(self, trainee, encoded, folder, plan, rank, alpha, targets):
+    def start(self, trainee, encoded, folder, plan, rank, alpha, targets, base_dtype):
         from ..training.lora_trainer import LoRASettings, start_lora_run
 
-        return start_lora_run(trainee, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings)
+        return start_lora_run(trainee, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings, base_dtype)
 
 
 class SaveTrainedLoRA(Saver):

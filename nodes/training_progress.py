@@ -136,8 +136,8 @@ class ValidationSampler:
         frames = info.latent_frames_of(self.dataset.frames)
         counts = self.dataset.bucket_counts(1)  # of sizes; the most frequent is shown
         height, width = (side // info.space_compression for side in max(counts, key=counts.get))
-        network, clips = trained.network(), []
-        with torch.no_grad():
+        clips = []
+        with torch.no_grad(), trained.sampling() as network:
             for number, prompt in enumerate(plan.prompts):
                 latent = sample_network(
                     network,

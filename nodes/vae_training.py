@@ -117,7 +117,7 @@ class TrainVAE(NamesRun):
         from ..training.trainer import TrainingPlan
         from ..training.vae_trainer import start_vae_run, train_vae
 
-        plan = settings or TrainingPlan(TrainSettings(2000, 3e-4), batch_size=2)
+        plan = settings or TrainingPlan(TrainSettings(2000, 3e-4, precision="auto"), batch_size=2)
         check_dataset(dataset, "sample")
         stay_with_host()
         host, folder, seed = get_host(), run_folder(run_name), plan.settings.seed

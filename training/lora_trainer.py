@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ import torch
 from torch import nn
 
 from ..models import checkpoints
-from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
-from ..models.lora import LoRA, LoRASettings, Part, lora_state, merge_lora, save_lora
+from ..models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
+from ..models.stored_linear import store_linears
 from .batch import Networks
 from .model_source import ModelSource, prepare
+from .presets import AUTO, BASE_DTYPES
 from .run.loop import TrainingRun, open_run
 from .run.train_settings import TrainSettings
 from .trainer import TrainingData
@@ -41,11 +44,18 @@ class TrainedLoRA:
         """The additions by layer, from averaged weights."""
         return self.run.modules["lora"].parts(self.run.averaged()["lora"])
 
-    def network(self) -> nn.Module:
-        """The transformer with the LoRA in its weights, in eval mode; it shares those that do not change."""
-        plain = network_classes(self.kind)[1](self.config, device="meta")
-        plain.load_state_dict(self.base.state_dict(), assign=True)
-        return merge_lora(plain, self.parts(), 1.0).eval()
+    @contextmanager
+    def sampling(self) -> Iterator[nn.Module]:
+        """The transformer in training, to make clips with: for a while an averaged LoRA is in the place of its own."""
+        own, state = self.run.modules["lora"], self.run.averaged()["lora"]
+        own.detach()
+        averaged = LoRA(self.base, own.settings, torch.Generator()).to(self.run.device)
+        try:
+            averaged.load_state_dict(state)
+            yield self.base
+        finally:
+            averaged.detach()
+            own.attach(self.base)
 
     def save(self, path: Path, replace: bool = True) -> Path:
         """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
@@ -58,12 +68,21 @@ class TrainedLoRA:
 
 
 def start_lora_run(
-    source: ModelSource, lora: LoRASettings, data: TrainingData, folder: Path, settings: TrainSettings
+    source: ModelSource,
+    lora: LoRASettings,
+    data: TrainingData,
+    folder: Path,
+    settings: TrainSettings,
+    base_dtype: str = AUTO,
 ) -> TrainedLoRA:
     """A run in `folder` of a LoRA for the model from `source`: a new one, or the one that is there, where it stopped.
 
-    ValueError when `source` is not a model from a file, or the run in `folder` is another one.
+    The large matrices of the model are stored in `base_dtype`, one of `BASE_DTYPES`; "auto" is the type that the run
+    computes in, which changes no number. ValueError when `source` is not a model from a file, or the run in `folder`
+    is another one.
     """
+    if base_dtype not in BASE_DTYPES:
+        raise ValueError(f"base_dtype is {base_dtype!r}; expected {', '.join(BASE_DTYPES)}")
     if source.weights is None:
         raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
     own = checkpoints.inspect(source.weights, checkpoints.TRAINABLE).family
@@ -83,5 +102,9 @@ def start_lora_run(
     base = model.modules["transformer"]
     adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
     run = open_run({"lora": adapter}, settings, folder, description)
-    base.to(run.device)
+    if base_dtype == AUTO:
+        base_dtype = "bf16" if run.precision == "bf16" else "fp32"
+    adapter.detach()
+    store_linears(base, base_dtype)
+    adapter.attach(base.to(run.device))
     return TrainedLoRA(run, model.kind, model.config, own, model.latent_format, base)

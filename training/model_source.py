@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models import checkpoints, layers
+from ..models import checkpoints, layers, skip_init
 from ..models.checkpoint_kinds import network_classes
 from ..models.families import ModelFamily
 from ..models.latent_format import LatentFormat
@@ -67,7 +67,7 @@ def prepare(source: ModelSource, channels: int, text_width: int, pooled_width: i
         if source.family.name != info.family.name:
             config = replace(config, use_temporal_causal=source.family.name == "pyramid")
         state = checkpoints.load_state_dict(info, dtype=torch.float32)
-    network = network_classes(kind)[1](config)
+    network = network_classes(kind)[1](config, ops=skip_init)  # all weights come below
     if state is None:
         layers.init_weights(network, torch.Generator().manual_seed(seed + 3))
     else:

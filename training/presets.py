@@ -10,7 +10,9 @@ NETWORK_SIZES = {  # name: double blocks, single blocks, heads, features of a he
 }
 TIMESTEP_SAMPLINGS = ("logit_normal", "uniform")  # how the noise levels of a flow are drawn
 GAN_LOSSES = ("relativistic", "non_saturating", "hinge")
-PRECISIONS = ("no", "bf16")
+AUTO = "auto"  # by the device
+PRECISIONS = ("no", "bf16", AUTO)
+BASE_DTYPES = (AUTO, "fp32", "bf16", "fp8_e4m3fn")  # in which the model is stored that a LoRA is trained for
 SPLITS = ("train", "test", "all")  # of a dataset of animations
 ROTARY_PARTS = (2, 3, 3)  # of eight: time, rows, columns
 DISCRIMINATOR_WIDTHS = (48, 96, 96)  # of the discriminator of clips

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +50,7 @@ class TrainingData(Protocol):
 class TrainingPlan:
     """How a run learns, how many clips go into a batch, and which share of the texts is left empty."""
 
-    settings: TrainSettings = TrainSettings(2000)
+    settings: TrainSettings = TrainSettings(2000, precision="auto")
     batch_size: int = 32
     text_dropout: float = TEXT_DROPOUT
 
@@ -74,11 +76,19 @@ class TrainedModel:
         """What an objective is called with: the transformer, of a GAN also the discriminator."""
         return self.run.modules
 
-    def network(self) -> nn.Module:
-        """A copy of the transformer with averaged weights, in eval mode, where the run is."""
+    @contextmanager
+    def sampling(self) -> Iterator[nn.Module]:
+        """The transformer with averaged weights, to make clips with: the one in training, where it is whole.
+
+        Where weights are shared among processes a copy, after all of them have called `run.gather()`.
+        """
+        if not self.run.sharded:
+            with self.run.averaged_in_place():
+                yield self.run.modules["transformer"]
+            return
         network = network_classes(self.kind)[1](self.config, device="meta").to_empty(device=self.run.device)
         network.load_state_dict(self.run.averaged()["transformer"])
-        return network.eval()
+        yield network
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16, replace: bool = True) -> Path:
         """Write the transformer with averaged weights as one file that the loaders take; see `checkpoints.save`."""

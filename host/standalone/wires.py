@@ -27,8 +27,8 @@ Work = Callable[[int | None, int | None], Tensor]
 
 @contextmanager
 def resident(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Keep `module` on `device` inside the block and on the CPU outside it; on the CPU nothing moves."""
-    if device.type == "cpu":
+    """Keep `module` on `device` inside the block and on the CPU outside it; what is there already stays there."""
+    if device.type == "cpu" or next(module.parameters()).device == device:
         yield
         return
     try:

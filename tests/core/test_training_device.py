@@ -1,14 +1,18 @@
-"""Training stays on the device of the host: accelerate looks for a card itself, whatever the host was told."""
+"""Training stays on the device of the host, where accelerate would look for a card itself; its precision suits it."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from loop_toys import SETTINGS, make_run, train
 from pyramid_video.host import use_host
 from pyramid_video.nodes.trainer_base import stay_with_host
+from pyramid_video.training.run.precision import chosen_precision
 
 
 @pytest.mark.parametrize(("device", "told"), [("cpu", "true"), ("cuda", None), ("mps", None)])
@@ -21,3 +25,22 @@ def test_a_host_on_the_cpu_keeps_training_there(monkeypatch, device, told):
         assert os.environ.get("ACCELERATE_USE_CPU") == told
     finally:
         use_host(None)
+
+
+def test_auto_computes_in_bf16_where_the_device_does(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert chosen_precision("auto", torch.device("cuda:0")) == "no", "an older card would only emulate it"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert chosen_precision("auto", torch.device("cuda:0")) == "bf16"
+    assert chosen_precision("no", torch.device("cuda:0")) == "no"
+    assert [chosen_precision("auto", torch.device(kind)) for kind in ("cpu", "mps", "meta")] == ["no"] * 3
+    assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_a_run_says_what_auto_became(tmp_path, caplog):
+    train(make_run(tmp_path, replace(SETTINGS, steps=2, precision="no")))
+    again = make_run(tmp_path, replace(SETTINGS, steps=3, precision="auto"))
+    again.resume()
+    assert again.precision == "no" and "precision" not in caplog.text
+    train(again)
+    assert json.loads((tmp_path / "settings.json").read_text("utf-8"))["precision"] == "no"

@@ -32,6 +32,7 @@ TRAINING = {
     "models/causal_vae.py": "noise of the VAE, drawn on the CPU",
     "training/run/processes.py": "losses and the norm of the gradients, read together once a step; weights to share",
     "training/run/loop.py": "weights to and from files",
+    "training/run/ema.py": "weights that are set aside while averages are in their place, for a file or a clip",
     "training/lora_trainer.py": "weights, once a run",
     "training/vae_trainer.py": "the pictures of a batch",
     "models/checkpoints.py": "weights on their way into a file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from pyramid_video.runner.registry import node_classes
 from pyramid_video.training.run.loss_log import read_rows
 from tiny_models import MODEL, TEXT, VAE, make_animations, make_models, make_text_encoder, make_vae
 from vgg_file import write_vgg
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from _live_tensors import LiveTensors
 
 FAMILIES = {"flow": "Flow", "diffusion": "Diffusion", "gan": "GAN", "pyramid": "Pyramid"}
 
@@ -431,6 +435,68 @@ def test_a_lora_is_trained_saved_loaded_and_changes_the_clip(host, parts):
     assert torch.equal(clip_of(by_wire), clip_of(on))
     assert torch.equal(clip_of(off), plain) and (clip_of(on) - plain).abs().max() > 1e-3
     assert torch.equal(clip_of(model), plain)
+
+
+@pytest.mark.parametrize("base_dtype", ["fp32", "bf16", "fp8_e4m3fn"])
+def test_a_lora_learns_in_float32_beside_a_base_of_any_type_and_resumes_exactly(parts, base_dtype):
+    plan = run("PyramidVideoValidation", prompts="a ball", every=2, steps=1)[0]
+    straight = train_lora(parts, name="straight", steps=4, base_dtype=base_dtype)
+    train_lora(parts, name="broken", steps=2, base_dtype=base_dtype)
+    again = train_lora(parts, name="broken", steps=4, base_dtype=base_dtype, validation=plan)
+    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}[base_dtype]
+    assert again.base.transformer_blocks[0].attn.to_q.weight.dtype == wanted
+    moments = [moment for state in again.run.optimizer.state.values() for moment in state.values()]
+    learned = again.run.averaged()["lora"]
+    assert moments and all(tensor.dtype == torch.float32 for tensor in (*moments, *learned.values()))
+    for key, value in straight.run.averaged()["lora"].items():
+        assert torch.equal(learned[key], value), key
+    assert any(value.any() for key, value in learned.items() if key.endswith("up"))
+
+
+def test_gradient_checkpointing_is_that_of_the_base_and_changes_no_number(parts):
+    plain = train_lora(parts, name="plain")
+    sparing = train_lora(parts, name="sparing", settings=settings(3, learning_rate=1e-2, gradient_checkpointing=True))
+    assert sparing.base.gradient_checkpointing and not plain.base.gradient_checkpointing
+    for key, value in plain.run.averaged()["lora"].items():
+        assert torch.equal(sparing.run.averaged()["lora"][key], value), key
+
+
+def test_on_a_cpu_the_type_of_the_base_is_float32_unless_asked(parts):
+    exact, auto = (train_lora(parts, name=name, base_dtype=name) for name in ("fp32", "auto"))
+    for key, value in exact.run.averaged()["lora"].items():
+        assert torch.equal(auto.run.averaged()["lora"][key], value), key
+    with pytest.raises(ValueError, match="base_dtype is 'fp4'; expected auto, fp32, bf16, fp8_e4m3fn"):
+        train_lora(parts, base_dtype="fp4")
+
+
+def test_validation_of_a_model_uses_the_network_in_training_with_averaged_weights(parts):
+    trained = train("flow", parts, settings=settings(2, average=0.5))
+    own, averages = trained.run.modules["transformer"], trained.run.averaged()["transformer"]
+    before = {key: value.clone() for key, value in own.state_dict().items()}
+    with trained.sampling() as network:
+        assert network is own
+        assert all(torch.equal(value, averages[key]) for key, value in own.state_dict().items())
+    assert any(not torch.equal(averages[key], value) for key, value in before.items())
+    assert all(torch.equal(value, before[key]) for key, value in own.state_dict().items())
+
+
+def test_validation_of_a_lora_copies_nothing_of_its_base(parts):
+    """What it makes anew are the averages of the LoRA; hooks and weights are afterwards what they were."""
+    trained = train_lora(parts, settings=settings(2, average=0.5, learning_rate=0.05), targets="attention")
+    own = trained.run.modules["lora"]
+    layer = trained.base.transformer_blocks[0].attn.to_q
+    x = torch.ones(1, 1, own.additions[0].down.shape[1])
+    with torch.no_grad(), LiveTensors() as memory:
+        mine = layer(x)
+        with trained.sampling() as network:
+            assert network is trained.base
+            averaged = layer(x)
+            down, up, scale = trained.parts()["transformer_blocks.0.attn.to_q"]
+        plain = torch.nn.functional.linear(x, layer.weight, layer.bias)
+        torch.testing.assert_close(averaged - plain, scale * x @ down.T @ up.T, rtol=1e-3, atol=1e-5)
+        assert torch.equal(layer(x), mine) and not torch.equal(mine, averaged)
+    assert memory.peak < sum(value.nbytes for value in trained.base.state_dict().values()) / 2
+    assert len(layer._forward_hooks) == 1
 
 
 @pytest.mark.parametrize("family", ["flow", "diffusion"])

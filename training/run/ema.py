@@ -30,8 +30,8 @@ def averaged(ema: Any, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
         yield
         return
     ema.store(parameters)
-    ema.copy_to(parameters)
     try:
+        ema.copy_to(parameters)
         yield
     finally:
         ema.restore(parameters)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..batch import Losses
 from .ema import averaged, make_ema
 from .loss_log import LOSSES, LossLog
 from .optimizer import make_optimizer
+from .precision import chosen_precision
 from .processes import (
     agree,
     average_gradients,
@@ -71,18 +72,19 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
         self.accelerator = start_accelerator()
-        self._sharded = is_sharded(self.accelerator)
+        self.precision = chosen_precision(self.settings.precision, self.device)
+        self.sharded = is_sharded(self.accelerator)
         self._gathered: dict[str, dict[str, Tensor]] | None = None
         self._network = Networks(self.modules)
-        if not self._sharded:  # which leaves on the device what is needed there
+        if not self.sharded:  # which leaves on the device what is needed there
             self._network.to(self.device)
         if self.settings.gradient_checkpointing:
             save_memory(self._network)
         share_weights(self._network, self.device)
-        if self._sharded and self.settings.optimizer == "muon":
+        if self.sharded and self.settings.optimizer == "muon":
             raise ValueError("muon needs whole matrices, and these weights are shared among processes; take adamw")
         optimizer = make_optimizer(self._network, self.settings)
-        if self._sharded:
+        if self.sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
             self.optimizer = self.accelerator.prepare(optimizer)
@@ -152,7 +154,7 @@ class TrainingRun:
         except BaseException as error:
             # Stopped in the middle of an update, the last saved state is the newest whole one; so it is where a state
             # needs the shares of all processes and they did not stop together.
-            whole_now = not self._updating and (together or not self._sharded)
+            whole_now = not self._updating and (together or not self.sharded)
             if whole_now:
                 with suppress(KeyboardInterrupt):  # asked to stop once more
                     self.save()
@@ -179,7 +181,7 @@ class TrainingRun:
 
     def _all_agree(self, due: bool) -> bool:
         """Whether to do what all processes must do at once, where they must."""
-        return decided_by_first(due) if self._sharded else due
+        return decided_by_first(due) if self.sharded else due
 
     def _update(self, training_step: TrainingStep, *held: list[int]) -> tuple[Mapping[str, float], bool]:
         """One step; returns its losses, and whether to stop after it, because a process has `held` back a signal."""
@@ -190,14 +192,14 @@ class TrainingRun:
         generator, parts = torch.Generator(), []
         for part in range(self.settings.gradient_accumulation_steps):
             generator.manual_seed(self._seed(part))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 losses = self._network(training_step, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
             parts.append({name: value.detach() for name, value in losses.items()})
-        if not self._sharded:  # where it is done on the way back
+        if not self.sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
         norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
-        numbers, norm = read_together(parts, whole(norm) if self._sharded else norm)
+        numbers, norm = read_together(parts, whole(norm) if self.sharded else norm)
         values, stopped = average_values(numbers, any(held))
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
         self._updating = True
@@ -235,19 +237,25 @@ class TrainingRun:
 
         All processes must call it; `train` does at its end.
         """
-        if self._sharded:
+        if self.sharded:
             self._gathered = whole(self._ema_of_shares(), keep=self.is_main)
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
         """State dicts of the modules with averaged weights (the plain ones when there is no average)."""
-        if not self._sharded:
+        if not self.sharded:
             return self._ema_of_shares()
         if self._gathered is None or not self.is_main:
             raise ValueError("the weights of this run are shared among processes: gather() them, in the first process")
         return self._gathered
 
-    def _ema_of_shares(self) -> dict[str, dict[str, Tensor]]:
+    @contextmanager
+    def averaged_in_place(self) -> Iterator[None]:
+        """Put averaged weights into the modules for a while, to make clips with them."""
         with averaged(self._ema, list(self._network.parameters())):
+            yield
+
+    def _ema_of_shares(self) -> dict[str, dict[str, Tensor]]:
+        with self.averaged_in_place():
             return {
                 name: {key: value.detach().clone() for key, value in module.state_dict().items()}
                 for name, module in self.modules.items()
@@ -255,7 +263,7 @@ class TrainingRun:
 
     def save(self) -> Path:
         """Write the whole state beside the old one and rename it into place; OSError where that fails."""
-        if not self.is_main and not self._sharded:
+        if not self.is_main and not self.sharded:
             return self.folder
         state = {
             "step": self.step,
@@ -266,7 +274,7 @@ class TrainingRun:
         }
         if self.settings.minutes is not None:  # a run without a limit of time has the same state however long it took
             state["seconds"] = self.seconds
-        if self._sharded:
+        if self.sharded:
             state = whole(state, keep=self.is_main)
         if not self.is_main:
             return self.folder
@@ -307,7 +315,7 @@ class TrainingRun:
         self.batches = state.get("batches", self.step * self._batches_a_step)
 
     def _described(self) -> dict[str, Any]:
-        return {"processes": self.accelerator.num_processes, **asdict(self.settings)}
+        return {"processes": self.accelerator.num_processes, **asdict(self.settings), "precision": self.precision}
 
 
 def open_run(

@@ -35,7 +35,8 @@ class TrainSettings:
     `warmup_steps`, then falls along a half cosine to `final_rate` times `learning_rate`. `ema_decay` is that of the
     exponential moving average of the weights (0 = none), which warms up so that early averages are not made of the
     random start. An update is the mean over `gradient_accumulation_steps` batches in each process, its gradient cut to
-    the length `max_grad_norm`. `precision` is "no" (float32) or "bf16". The last `keep` states stay on disk, saved
+    the length `max_grad_norm`. `precision` is "no" (float32), "bf16", or "auto" for
+    bf16 on devices that compute in it. The last `keep` states stay on disk, saved
     every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
     """
 
@@ -70,7 +71,8 @@ class TrainSettings:
             raise ValueError(f"ema_decay is {self.ema_decay}; expected 0 (no average) up to less than 1, usually 0.999")
         if self.precision not in PRECISIONS:
             raise ValueError(
-                f'precision is {self.precision!r}; expected "no" (float32) or "bf16": these models overflow in float16'
+                f'precision is {self.precision!r}; expected "auto", "no" (float32) or "bf16": these models overflow in '
+                "float16"
             )
 
     def rate(self, step: int, seconds: float = 0.0) -> float:

@@ -1,0 +1,25 @@
+"""The type that a run computes in: what its settings ask for, or what suits the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..presets import AUTO
+
+
+def chosen_precision(asked: str, device: torch.device) -> str:
+    """Return "no" (float32) or "bf16"; "auto" is bf16 where the device computes in it, and float32 on a CPU."""
+    if asked != AUTO:
+        return asked
+    return "bf16" if has_bf16(device) else "no"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are made by the device itself; False for those that cannot tell."""
+    backend: Any = getattr(torch, device.type, None)
+    check = getattr(backend, "is_bf16_supported", None)
+    if device.type == "cpu" or check is None:
+        return False
+    return bool(check(including_emulation=False) if device.type == "cuda" else check())
