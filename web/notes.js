@@ -4,7 +4,7 @@ import { app } from '../../scripts/app.js'
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
 const LONGEST = 4000 // characters
 
-function show(node, text) {
+export function show(node, text) {
   if (!node.pyramidVideoNote) {
     if (!text) return
     const box = document.createElement('div')

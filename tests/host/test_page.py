@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -224,6 +225,27 @@ def test_a_page_that_was_loaded_since_shows_what_cached_blocks_have_to_show(open
         shown.append(page.evaluate(SHOWN))
     for block in ("PyramidVideoSampler", "PyramidVideoEmptyLatent", "PyramidVideoStages", "SaveVideo"):
         assert shown[0][block] == shown[1][block], block
+
+
+NOTES = """() => Object.fromEntries(app.graph._nodes.filter(node => node.type.startsWith('PyramidVideoLoad'))
+    .map(node => [node.type.slice(16), node.pyramidVideoNote?.textContent ?? '']))"""
+
+
+def test_a_loader_says_that_its_official_folder_is_not_there_and_no_more_when_it_is(open_page, models):
+    page = open_page({})
+    page.evaluate(
+        "async () => app.loadGraphData(await (await fetch("
+        "'/api/workflow_templates/pyramid_video/official_miniflux.json')).json())"
+    )
+    page.wait_for_function(f"({NOTES})().Model")
+    notes = page.evaluate(NOTES)  # the other parts are there
+    assert notes["Model"].startswith("pyramid-flow-miniflux/diffusion_transformer_768p is not on this server")
+    assert notes["VAE"] == notes["TextEncoder"] == ""
+    top = models / "pyramid_video" / "pyramid-flow-miniflux"
+    added = Path(shutil.copytree(top / "diffusion_transformer_384p", top / "diffusion_transformer_768p"))
+    page.evaluate("() => app.refreshComboInNodes()")
+    page.wait_for_function(f"!({NOTES})().Model")
+    shutil.rmtree(added)
 
 
 def test_a_note_is_in_the_language_of_the_page(open_page):
