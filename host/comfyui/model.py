@@ -20,7 +20,6 @@ from torch import Tensor
 from ...models import checkpoints
 from ...models.checkpoint_dtypes import FAST, LARGE, named_dtype
 from ...models.latent_format import WAN, LatentFormat
-from ...models.layers import PATCH
 from ...models.model_info import ModelInfo
 from ...samplers.noise_schedule import schedule_of
 from ..checks import check_text
@@ -76,7 +75,9 @@ class VideoModel(comfy.model_base.BaseModel):
     ) -> dict[str, Any]:
         """What the network gets of a CONDITIONING; ValueError where it does not read it."""
         check_text(self.info, cross_attn, pooled_output)
-        return self.diffusion_model.conds(cross_attn, pooled_output, kw.get("attention_mask"))
+        # Once a run: the host would bring what lies elsewhere to the device in every step.
+        text, pooled = (x if x is None else x.to(kw.get("device")) for x in (cross_attn, pooled_output))
+        return self.diffusion_model.conds(text, pooled, kw.get("attention_mask"))
 
     def memory_required(self, input_shape: list[int], *args: Any, **kw: Any) -> float:
         """Bytes for activations: of a pyramid one unit at a time and the history that it sees."""
@@ -141,7 +142,7 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     config = VideoConfig({"network_config": info.config})
     config.sampling_settings = {"shift": info.family.shift}
     config.latent_format = HostLatentFormat(ModelInfo.of(info).latent_format, info.config.latent_channels)
-    config.memory_usage_factor = info.config.live_widths * info.config.width / PATCH**2 / HOST_UNIT
+    config.memory_usage_factor = info.config.live_numbers / HOST_UNIT
     config.set_inference_dtype(storage, compute)
     about, network = ModelInfo.of(info, config.latent_format.ours), host_network(info.kind)
     config.optimizations = {"fp8": weight_dtype == FAST}

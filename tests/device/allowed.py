@@ -38,6 +38,18 @@ TRAINING = {
     "models/checkpoints.py": "weights on their way into a file",
     "?": "weights that the test itself fetches",
 }
+# Where ComfyUI is the host.
+COMFYUI = {
+    "host": "ComfyUI's own lines, where none of the project is at work",
+    "host/comfyui/model.py": "weights; prompts, once a run",
+    "host/comfyui/host.py": "the finished clip on its way out; what text encoders and VAEs are known by",
+    "host/comfyui/sampling.py": "the levels of a stage",
+    "host/comfyui/any_model.py": "the levels of a schedule, and the finished clip",
+    "host/comfyui/spectral.py": "the levels of a schedule; whether there is something to begin with, once a run",
+    "host/comfyui/stage_conds.py": "whether there is something to begin with, once a stage",
+    "host/comfyui/vae.py": "weights, pictures, latents",
+    "nodes/any_model.py": "the levels of a schedule, for the sentence on the block",
+}
 EVERYWHERE = FIRST_STEP | OUTSIDE_STEPS | TRAINING
 
 

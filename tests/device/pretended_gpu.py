@@ -21,17 +21,20 @@ INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_ind
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
 
 notes: Counter[tuple[str, str]] = Counter()  # ("to device" | "to host" | "wait" | "float64", line of the project)
+hosts: list[Path] = []  # other folders whose lines are named, as "host:PATH", where no line of the project is at work
 
 
 def place() -> str:
     """The line of the project that is at work."""
-    frame = sys._getframe(2)
+    frame, of_host = sys._getframe(2), "?"
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if ROOT in path.parents and "tests" not in path.parts:
             return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+        if of_host == "?" and any(host in path.parents for host in hosts):
+            of_host = f"host:{path}:{frame.f_lineno}"
         frame = frame.f_back
-    return "?"
+    return of_host
 
 
 class OnDevice(torch.Tensor):

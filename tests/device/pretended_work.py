@@ -10,7 +10,8 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -127,6 +128,15 @@ def vae(bench: Bench) -> dict[str, Tensor]:
 
 def any_model(bench: Bench) -> dict[str, Tensor]:
     """The pyramid for models of one size, with a flow."""
+    write_flow(bench, "flow.safetensors")
+    model = bench.run("LoadModel", model_name="flow.safetensors", weight_dtype="default")
+    stages = bench.run("AnyStages", levels="1")
+    wires = {**bench.wires(model), "negative": bench.prompt(""), "stages": stages, "steps": 4, "cfg": 2.0}
+    return {"clip": bench.run("AnySampler", **wires)["samples"]}
+
+
+def write_flow(bench: Bench, name: str) -> None:
+    """The tiny model as a flow."""
     from pyramid_video.models import checkpoints
     from pyramid_video.models.families import ModelFamily
 
@@ -134,11 +144,7 @@ def any_model(bench: Bench) -> dict[str, Tensor]:
     info = checkpoints.inspect(source)
     state = checkpoints.load_state_dict(info, dtype=torch.float32)
     family = {"family": ModelFamily("flow").to_dict()}
-    checkpoints.save(source.with_name("one.safetensors"), state, info.kind, info.config, info.latent_format, family)
-    model = bench.run("LoadModel", model_name="one.safetensors", weight_dtype="default")
-    stages = bench.run("AnyStages", levels="1")
-    wires = {**bench.wires(model), "negative": bench.prompt(""), "stages": stages, "steps": 4, "cfg": 2.0}
-    return {"clip": bench.run("AnySampler", **wires)["samples"]}
+    checkpoints.save(source.with_name(name), state, info.kind, info.config, info.latent_format, family)
 
 
 def helios(bench: Bench) -> dict[str, Tensor]:
@@ -166,7 +172,8 @@ def prompts(bench: Bench) -> dict[str, Tensor]:
     return {"tokens": tokens, "pooled": extra["pooled_output"]}
 
 
-WORK: dict[str, Callable[[Bench], dict[str, Tensor]]] = {
+Work = Callable[[Bench], dict[str, Tensor]]
+WORK: dict[str, Work] = {
     "prompts": prompts,
     "vae": vae,
     "any model": any_model,
@@ -181,27 +188,34 @@ class Steps:
     """Watches the calls of networks: what is noted from one call to the end of the next one of the same stage."""
 
     def __init__(self) -> None:
-        from pyramid_video.host.standalone.wires import Model
-
         self.inside: set[str] = set()
         self.last: object = None
         self.timestep = 0.0
         self.seen: dict[tuple[str, str], int] = {}
+
+    def watch(self) -> None:
+        from pyramid_video.host.standalone.wires import Model
+
         ask = Model.velocity
 
         def watched(model, x, timestep, history, text, *rest):
-            place, at = (x.shape, len(text.tokens), shapes_of(history)), float(held(timestep).flatten()[0])
-            same_stage = place == self.last and at < self.timestep
-            if not same_stage:
-                self.seen = dict(notes)
-            answer = ask(model, x, timestep, history, text, *rest)
-            if same_stage:
-                new = {note for note, count in notes.items() if count > self.seen.get(note, 0)}
-                self.inside |= {f"{what} {where}" for what, where in new}
-            self.last, self.timestep, self.seen = place, at, dict(notes)
-            return answer
+            place = x.shape, len(text.tokens), shapes_of(history)
+            with self.call(place, float(held(timestep).flatten()[0])):
+                return ask(model, x, timestep, history, text, *rest)
 
         Model.velocity = watched
+
+    @contextmanager
+    def call(self, place: object, at: float) -> Iterator[None]:
+        """One call at the level `at`, of the stage that `place` tells from others."""
+        same_stage = place == self.last and at < self.timestep
+        if not same_stage:
+            self.seen = dict(notes)
+        yield
+        if same_stage:
+            new = {note for note, count in notes.items() if count > self.seen.get(note, 0)}
+            self.inside |= {f"{what} {where}" for what, where in new}
+        self.last, self.timestep, self.seen = place, at, dict(notes)
 
     def begin(self) -> None:
         self.inside, self.last = set(), None
@@ -214,13 +228,41 @@ def shapes_of(history) -> tuple:
     return tuple(clip.shape for clip in history or ())
 
 
-def on_device(work: Callable[[Bench], dict[str, Tensor]], folder: Path, device: str):
+def tried(work: Work, bench: type[Bench], folder: Path, device: str):
     """What `work` answers, or how it failed; the device's notes are then of this work alone."""
     notes.clear()
     try:
-        return work(Bench(folder, device)), None
+        return work(bench(folder, device)), None
     except Exception:
         return {}, traceback.format_exc()
+
+
+def compare(chosen: dict[str, Work], folder: Path, bench: type[Bench], steps: Steps, pretended) -> dict[str, dict]:
+    """Do all work on the CPU, then all on the device; what differs, and what was noted."""
+    from accelerate import Accelerator, PartialState
+    from tiny_models import make_animations, make_models
+
+    make_models(folder / "models")
+    (folder / "input").mkdir()
+    make_animations(folder / "input")
+    plain = {name: tried(work, bench, folder, "cpu") for name, work in chosen.items()}
+    PartialState._reset_state()
+    steps.watch()
+    Accelerator.device = property(lambda self: torch.device(DEVICE))
+    found = {}
+    with pretended:
+        for name, work in chosen.items():
+            expected, failed = plain[name]
+            steps.begin()
+            made, wrong = tried(work, bench, folder, DEVICE)
+            far = {key: float((made[key].detach().cpu().float() - expected[key].float()).abs().max()) for key in made}
+            found[name] = {
+                "failed": failed or wrong,
+                "differences": far,
+                "notes": [f"{what} {where}" for what, where in notes],
+                "inside": sorted(steps.inside),
+            }
+    return found
 
 
 def faults() -> dict[str, list[str]]:
@@ -241,38 +283,13 @@ def faults() -> dict[str, list[str]]:
     return {"raised": said, "noted": sorted({what for what, _ in notes})}
 
 
-def main(only: str = "") -> None:
-    from accelerate import Accelerator, PartialState
-    from tiny_models import make_animations, make_models
-
-    found, pretended = {}, pretend()  # before the first backward, which makes a queue for each device that is known
+def main() -> None:
+    pretended = pretend()  # before the first backward, which makes a queue for each device that is known
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_models(folder / "models")
-        (folder / "input").mkdir()
-        make_animations(folder / "input")
-        chosen = {name: work for name, work in WORK.items() if only in name}
-        plain = {name: on_device(work, folder, "cpu") for name, work in chosen.items()}
-        PartialState._reset_state()
-        steps = Steps()
-        Accelerator.device = property(lambda self: torch.device(DEVICE))
-        with pretended:
-            for name, work in chosen.items():
-                expected, failed = plain[name]
-                steps.begin()
-                made, wrong = on_device(work, folder, DEVICE)
-                far = {
-                    key: float((made[key].detach().cpu().float() - expected[key].float()).abs().max()) for key in made
-                }
-                found[name] = {
-                    "failed": failed or wrong,
-                    "differences": far,
-                    "notes": [f"{what} {where}" for what, where in notes],
-                    "inside": sorted(steps.inside),
-                }
-            raised_and_noted = faults()
-    print(json.dumps({"work": found, "faults": raised_and_noted}))
+        found = compare(WORK, Path(name), Bench, Steps(), pretended)
+    with pretended:
+        print(json.dumps({"work": found, "faults": faults()}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
