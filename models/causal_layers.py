@@ -68,12 +68,17 @@ def unfold_frames(frames: Tensor, batch: int) -> Tensor:
     return frames.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
-def norm_frames(norm: nn.Module, x: Tensor) -> Tensor:
+def norm_frames(norm: nn.Module, x: Handed) -> Tensor:
     """Group norm of each frame alone, so that no statistic flows from one frame to another."""
-    return unfold_frames(norm(fold_frames(x)), x.shape[0])
+    x = taken(x)
+    batch, frames = len(x), fold_frames(x)
+    if not any(frames.is_contiguous(memory_format=form) for form in (torch.contiguous_format, torch.channels_last)):
+        frames = frames.contiguous()  # the norm would make this copy too, and hold on to what was handed over
+    del x
+    return unfold_frames(norm(frames), batch)
 
 
-def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
+def norm_silu(norm: nn.Module, x: Handed) -> Tensor:
     """Group norm of each frame, then SiLU (in place where no gradient needs the values before it)."""
     return F.silu(norm_frames(norm, x), inplace=not torch.is_grad_enabled())
 
@@ -148,7 +153,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = taken(x)
         inside = [self.conv1([norm_silu(self.norm1, x)], memory)]
-        h = self.conv2([norm_silu(self.norm2, inside.pop())], memory)
+        h = self.conv2([norm_silu(self.norm2, inside)], memory)
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x, memory)
         return h + x if torch.is_grad_enabled() else h.add_(x)

@@ -91,7 +91,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         inside = [run_layers((self.conv_in, *self.down_blocks, self.mid_block), x, memory)]
-        return self.conv_out([norm_silu(self.conv_norm_out, inside.pop())], memory)
+        return self.conv_out([norm_silu(self.conv_norm_out, inside)], memory)
 
 
 class Decoder(nn.Module):
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, memory: ChunkMemory | None) -> Tensor:
         inside = [run_layers((self.conv_in, self.mid_block, *self.up_blocks), x, memory)]
-        return self.conv_out([norm_silu(self.conv_norm_out, inside.pop())], memory)
+        return self.conv_out([norm_silu(self.conv_norm_out, inside)], memory)
 
 
 class CausalVideoVAE(nn.Module):

@@ -31,7 +31,7 @@ LIVE_FRAMES, KEPT_FRAMES = 3.5, 18
 _HARMLESS = {"sample_size", "scaling_factor", "downsample_scale"}
 
 
-def live_frames(frames: int, chunk: int | None) -> float:
+def live_frames(frames: float, chunk: int | None) -> float:
     """Full-size frames alive at once while `frames` are worked through, `chunk` at a time."""
     if chunk is None or frames <= chunk + 1:
         return LIVE_FRAMES * frames
@@ -141,6 +141,8 @@ class CausalVAEConfig(JSONConfig):
     def decode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
         """Numbers alive at once while latents of `shape` are decoded, `chunk` frames at a time, beside the weights."""
         frames = (shape[2] - 1) * self.time_compression + 1
+        if frames == 1:
+            frames = 1.25  # in memory there is still the other half of a pair, which no longer belongs to the clip
         area = shape[3] * shape[4] * (self.space_compression // self.patch_size) ** 2
         # The last block begins at full size with the width of its input.
         numbers = area * max(self.decoder_block_out_channels[:2])

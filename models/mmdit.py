@@ -43,8 +43,6 @@ class MMDiTConfig(TransformerConfig):
     temp_pos_embed_type: str = "rope"
     add_temp_pos_embed: bool = True  # rotation in time
 
-    live_widths: ClassVar[float] = 15.0
-
     MODEL: ClassVar[str] = "SD3"
     FIXED: ClassVar[dict[str, object]] = {
         "patch_size": PATCH,

@@ -34,7 +34,7 @@ class NetworkConfig(JSONConfig):
     made_for: ClassVar[str] = PYRAMID_FLOW  # whose stages and history it takes
     unit_frames: ClassVar[int] = 1  # latent frames that are made at once
     text_tokens: ClassVar[int | None] = None  # every text is filled up with zeros to it; None: padding is masked
-    live_widths: ClassVar[float] = 18.0  # numbers alive at once for each token in work, in widths of the network
+    live_widths: ClassVar[float] = 16.5  # numbers alive at once for each token in work, in widths of the network
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset()  # keys that change no result
     FIXED: ClassVar[dict[str, object]] = {}  # keys that have one known value
@@ -68,6 +68,13 @@ class NetworkConfig(JSONConfig):
     def width(self) -> int:
         """Features of a token inside the network."""
         return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def live_numbers(self) -> float:
+        """Numbers alive at once for each latent cell in work, beside the weights."""
+        from .layers import PATCH  # and torch, which a config needs for nothing else
+
+        return self.live_widths * self.width / PATCH**2
 
 
 def check_sizes(config: Any) -> None:

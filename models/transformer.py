@@ -55,7 +55,7 @@ class TransformerConfig(NetworkConfig):
 
         The frame in work, the newest of the past at full size, one of half its size, all others at a 16th.
         """
-        return min(2.25 + frames / 16, 2.0 * frames)
+        return min(frames, 2.25 + (frames - 3) / 16)
 
     @property
     def text_width(self) -> int:

@@ -1,0 +1,89 @@
+"""What a host is asked to keep free: at least what the networks take, and less than a third more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pyramid_video.models import skip_init
+from pyramid_video.models.causal_vae import CausalVideoVAE, in_chunks
+from pyramid_video.models.causal_vae_config import CausalVAEConfig
+from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
+from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
+from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+from pyramid_video.samplers.history import history_clips
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from _live_tensors import LiveTensors  # noqa: E402
+from helios_memory import activations  # noqa: E402
+
+BF16 = 2  # bytes
+ROWS, TEXT, STAGES = 2, 60, 3
+MOST = 1.3  # times what is taken
+SHALLOW = {  # of full width; a block gives back what it took
+    "miniflux": (MiniFluxTransformer, MiniFluxConfig(num_layers=1, num_single_layers=2)),
+    "sd3": (MMDiTTransformer, MMDiTConfig(num_layers=2)),
+}
+
+
+def empty(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, device="meta", dtype=torch.bfloat16)
+
+
+def fused(query, key, value, *_, **__) -> torch.Tensor:
+    """Attention that takes no memory but its answer, as on a card."""
+    return torch.empty_like(query)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 16, 31])
+@pytest.mark.parametrize("kind", SHALLOW)
+def test_pyramid_transformers(kind, frames):
+    """The last frame at the last stage, which sees most."""
+    network, config = SHALLOW[kind]
+    rows, columns = 48, 80
+    network = network(config, ops=skip_init, device="meta", dtype=torch.bfloat16)
+    network.attention = fused
+    sizes = [(rows >> shift, columns >> shift) for shift in reversed(range(STAGES))]
+    finished = [empty(ROWS, config.latent_channels, frames - 1, *size) for size in sizes]
+    past = history_clips(finished, STAGES - 1) if frames > 1 else ()
+    given = (*past, empty(ROWS, config.latent_channels, 1, rows, columns)), torch.empty(ROWS, device="meta")
+    text = empty(ROWS, TEXT, config.text_width), torch.ones(ROWS, TEXT), empty(ROWS, config.pooled_width)
+    with torch.no_grad(), LiveTensors() as counted:
+        network(*given, *text)
+    asked = BF16 * ROWS * rows * columns * config.frames_at_once(frames) * config.live_numbers
+    assert counted.peak <= asked <= MOST * counted.peak
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_helios(batch):
+    config = HeliosConfig(num_layers=2)
+    network = HeliosTransformer(config, ops=skip_init, device="meta", dtype=torch.bfloat16)
+    network.attention = fused
+    counted = activations(network, 640, 384, batch)
+    asked = BF16 * batch * 48 * 80 * config.frames_at_once(33) * config.live_numbers
+    assert counted <= asked <= MOST * counted
+
+
+@pytest.mark.parametrize(("frames", "chunk"), [(1, None), (17, None), (33, 8)])
+def test_encoding(frames, chunk, monkeypatch):
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    config, video = CausalVAEConfig(), empty(1, 3, frames, 96, 160)
+    check_vae("_to_moments", video, chunk, config.encode_numbers(tuple(video.shape), chunk))
+
+
+@pytest.mark.parametrize(("frames", "chunk"), [(1, None), (3, None), (4, 1)])
+def test_decoding(frames, chunk, monkeypatch):
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    config, latent = CausalVAEConfig(), empty(1, 16, frames, 12, 20)
+    check_vae("_to_video", latent, chunk, config.decode_numbers(tuple(latent.shape), chunk))
+
+
+def check_vae(work: str, given: torch.Tensor, chunk: int | None, numbers: float) -> None:
+    network = CausalVideoVAE(CausalVAEConfig(), ops=skip_init, device="meta", dtype=torch.bfloat16).eval()
+    with torch.no_grad(), LiveTensors() as counted:
+        for part in in_chunks(getattr(network, work), given, chunk):
+            del part
+    assert counted.peak <= BF16 * numbers <= MOST * counted.peak
