@@ -11,8 +11,8 @@ from .training_files import RunName, Saver, saved, saver_inputs
 
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
-    from ..training.lora_trainer import TrainedLoRA
-    from ..training.model_source import ModelSource
+    from ..training.trainers.lora import TrainedLoRA
+    from ..training.trainers.model_source import ModelSource
 
 
 def objective_of(family: ModelFamily) -> Any:
@@ -77,7 +77,7 @@ class TrainLoRA(Trainer):
 
     def plan(self):
         from ..training.run.train_settings import TrainSettings
-        from ..training.trainer import TrainingPlan
+        from ..training.trainers.model import TrainingPlan
 
         return TrainingPlan(TrainSettings(500, 1e-3, precision="auto"), batch_size=4)
 
@@ -85,7 +85,7 @@ class TrainLoRA(Trainer):
         return objective_of(trainee.family)
 
     def start(self, trainee, encoded, folder, plan, rank, alpha, targets, base_dtype):
-        from ..training.lora_trainer import LoRASettings, start_lora_run
+        from ..training.trainers.lora import LoRASettings, start_lora_run
 
         return start_lora_run(trainee, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings, base_dtype)
 
@@ -100,7 +100,7 @@ class SaveTrainedLoRA(Saver):
 
     def save(self, run: TrainedLoRA, name):
         from ..models.lora import lora_state
-        from ..training.lora_trainer import TrainedLoRA
+        from ..training.trainers.lora import TrainedLoRA
 
         self.check(run, TrainedLoRA)
         wanted = self.file(name)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..training.data.datasets import VideoDataset
-    from ..training.encoded_dataset import EncodedDataset
-    from ..training.model_source import ModelSource
+    from ..training.data.encoded_dataset import EncodedDataset
     from ..training.run.validation import ValidationPlan
-    from ..training.trainer import TrainedModel, TrainingPlan
+    from ..training.trainers.model import TrainedModel, TrainingPlan
+    from ..training.trainers.model_source import ModelSource
 
 SETTINGS = Wire("settings", "TRAINING_SETTINGS")
 VALIDATION = Wire("validation", "TRAINING_VALIDATION").tip(
@@ -61,13 +61,13 @@ class Trainer(NamesRun):
         self, trainee: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
     ) -> TrainedModel:
         """The run in `folder`, started or continued."""
-        from ..training.trainer import start_run
+        from ..training.trainers.model import start_run
 
         return start_run(trainee, encoded, folder, plan.settings)
 
     def plan(self) -> TrainingPlan:
         """The settings where none are wired."""
-        from ..training.trainer import TrainingPlan
+        from ..training.trainers.model import TrainingPlan
 
         return TrainingPlan()
 
@@ -95,7 +95,7 @@ class Trainer(NamesRun):
         import torch
 
         from ..training.run.run_lock import run_lock
-        from ..training.trainer import train
+        from ..training.trainers.model import train
 
         self.check(trainee)
         objective = self.objective(trainee, **own)
@@ -156,11 +156,11 @@ def encode_dataset(
     """
     import torch
 
+    from ..training.data.encoded_dataset import EncodedDataset
     from ..training.data.latent_cache import latents_key, prepare_latents
     from ..training.data.text_cache import NO_TEXT, prepare_texts
-    from ..training.encoded_dataset import EncodedDataset
-    from ..training.model_source import check_source
     from ..training.run.run_description import earlier_description
+    from ..training.trainers.model_source import check_source
 
     host, seed = get_host(), plan.settings.seed
     cache = host.output_dir / "training" / CACHE

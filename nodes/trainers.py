@@ -11,7 +11,7 @@ from .trainer_base import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:
-    from ..training.model_source import ModelSource
+    from ..training.trainers.model_source import ModelSource
 
 TRAINING_WORDS = "train, training, trainer, fine-tune, from scratch, learn"
 

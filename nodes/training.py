@@ -38,7 +38,7 @@ class NewModel(Block):
         return validate_family(family, schedule, prediction, zero_terminal_snr)
 
     def make(self, family, size, shift, schedule, prediction, zero_terminal_snr):
-        from ..training.model_source import ModelSource
+        from ..training.trainers.model_source import ModelSource
 
         return (ModelSource(family_of(family, shift, schedule, prediction, zero_terminal_snr), size),)
 
@@ -70,7 +70,7 @@ class LoadForTraining(Block):
 
     def load(self, model_name, family, shift, schedule, prediction, zero_terminal_snr):
         from ..models import checkpoints
-        from ..training.model_source import ModelSource
+        from ..training.trainers.model_source import ModelSource
 
         path = get_host().find_model("diffusion_models", model_name)
         own = checkpoints.inspect(path, checkpoints.TRAINABLE).family
@@ -147,7 +147,7 @@ class TrainingSettings(Block):
         run_seed,
     ):
         from ..training.run.train_settings import TrainSettings
-        from ..training.trainer import TrainingPlan
+        from ..training.trainers.model import TrainingPlan
 
         settings = TrainSettings(
             steps,

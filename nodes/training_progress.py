@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..training.data.datasets import VideoDataset
     from ..training.run.loop import TrainingRun
     from ..training.run.validation import ValidationPlan
-    from ..training.trainer import TrainedModel
+    from ..training.trainers.model import TrainedModel
 
 CURVE_SECONDS = 5.0  # between two drawings of the losses on the node
 MOST_POINTS = 4000  # of a loss that are kept for it

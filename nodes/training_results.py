@@ -10,7 +10,7 @@ from .training_files import Saver, saved, saver_inputs
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:
-    from ..training.trainer import TrainedModel
+    from ..training.trainers.model import TrainedModel
 
 TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # of saved weights, as torch calls them
 
@@ -107,7 +107,7 @@ class SaveTrained(Saver):
     def save(self, run: TrainedModel, name, precision):
         import torch
 
-        from ..training.trainer import TrainedModel
+        from ..training.trainers.model import TrainedModel
 
         self.check(run, TrainedModel)
         wanted = self.file(name)

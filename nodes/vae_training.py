@@ -16,8 +16,8 @@ from .training_progress import ProgressReporter
 if TYPE_CHECKING:
     from ..training.data.datasets import VideoDataset
     from ..training.objectives.vae import PerceptualTerm
-    from ..training.trainer import TrainingPlan
-    from ..training.vae_trainer import TrainedVAE, VAESource
+    from ..training.trainers.model import TrainingPlan
+    from ..training.trainers.vae import TrainedVAE, VAESource
 
 NEW = ("new small", "new official")
 
@@ -41,7 +41,7 @@ class VAETraineeBlock(Block):
     FUNCTION = "make"
 
     def make(self, vae_name, decoder_only):
-        from ..training.vae_trainer import VAESource
+        from ..training.trainers.vae import VAESource
 
         if vae_name in NEW:
             return (VAESource(vae_name.removeprefix("new "), None, decoder_only),)
@@ -114,8 +114,8 @@ class TrainVAE(NamesRun):
         from ..training.run.run_description import earlier_description
         from ..training.run.run_lock import run_lock
         from ..training.run.train_settings import TrainSettings
-        from ..training.trainer import TrainingPlan
-        from ..training.vae_trainer import start_vae_run, train_vae
+        from ..training.trainers.model import TrainingPlan
+        from ..training.trainers.vae import start_vae_run, train_vae
 
         plan = settings or TrainingPlan(TrainSettings(2000, 3e-4, precision="auto"), batch_size=2)
         check_dataset(dataset, "sample")
@@ -148,7 +148,7 @@ class SaveTrainedVAE(Saver):
     OUTPUTS = (Output("VAE", "The saved VAE."),)
 
     def save(self, run: TrainedVAE, name):
-        from ..training.vae_trainer import TrainedVAE
+        from ..training.trainers.vae import TrainedVAE
 
         self.check(run, TrainedVAE)
         wanted = self.file(name)

@@ -20,7 +20,7 @@ from ...training.data.video_pool import draw_pool
 from ...training.objectives.vae import VAEObjective
 from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
-from ...training.vae_trainer import TrainedVAE, new_vae, train_vae
+from ...training.trainers.vae import TrainedVAE, new_vae, train_vae
 from .figure_crops import FigureCrops
 from .recipe import RECIPES, Recipe
 from .small_vae import start_vae

@@ -23,7 +23,7 @@ from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
-from ...training.trainer import TrainedModel, TrainingData, train
+from ...training.trainers.model import TrainedModel, TrainingData, train
 from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips
 from .latents import cached_latents, encode_clips, resized

@@ -20,7 +20,7 @@ from ...training.objectives.flow import FlowObjective
 from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
-from ...training.trainer import train
+from ...training.trainers.model import train
 from .kinds import KindsObjective, KindsOfClips
 from .latents import cached_latents, encode_clips, resized
 from .recipe import RECIPES, Recipe

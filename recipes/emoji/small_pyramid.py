@@ -17,7 +17,7 @@ from ...training.objectives.pyramid import PyramidObjective, relative_loss
 from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
-from ...training.trainer import train
+from ...training.trainers.model import train
 from .latents import cached_latents
 from .recipe import RECIPES, TEXT_FILE, Recipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text

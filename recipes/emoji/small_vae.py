@@ -15,7 +15,7 @@ from ...training.data.video_pool import draw_pool, from_bytes
 from ...training.objectives.vae import VAEObjective
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from ...training.vae_trainer import TrainedVAE, fit_to_pool, new_vae, train_vae, vae_modules
+from ...training.trainers.vae import TrainedVAE, fit_to_pool, new_vae, train_vae, vae_modules
 from .recipe import RECIPES
 
 PIECES = ((9, 2), (17, 1))  # frames and batch of the steps, in turn

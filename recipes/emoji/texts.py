@@ -21,7 +21,7 @@ from ...training.run.loop import TrainingRun
 from ...training.run.run_description import read_record
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
-from ...training.trainer import TrainedModel
+from ...training.trainers.model import TrainedModel
 from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pyramid_video.models.causal_vae import CausalVideoVAE, init_weights
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
-from pyramid_video.training.block_fit import fit_block_shortcut
+from pyramid_video.training.trainers.block_fit import fit_block_shortcut
 
 CHANNELS = 5
 CONFIG = CausalVAEConfig(

@@ -33,8 +33,8 @@ TRAINING = {
     "training/run/processes.py": "losses and the norm of the gradients, read together once a step; weights to share",
     "training/run/loop.py": "weights to and from files",
     "training/run/ema.py": "weights that are set aside while averages are in their place, for a file or a clip",
-    "training/lora_trainer.py": "weights, once a run",
-    "training/vae_trainer.py": "the pictures of a batch",
+    "training/trainers/lora.py": "weights, once a run",
+    "training/trainers/vae.py": "the pictures of a batch",
     "models/checkpoints.py": "weights on their way into a file",
     "?": "weights that the test itself fetches",
 }

@@ -533,7 +533,7 @@ def test_a_run_is_sent_to_the_block_that_saves_it(parts):
 
 
 def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
-    from pyramid_video.training.trainer import TrainingPlan
+    from pyramid_video.training.trainers.model import TrainingPlan
 
     plan = TrainingPlan()
     assert (plan.settings.steps, plan.batch_size, plan.text_dropout) == (2000, 32, 0.1)

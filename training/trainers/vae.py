@@ -9,19 +9,19 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from ..models import checkpoints
-from ..models.causal_vae import CausalVideoVAE, init_weights
-from ..models.causal_vae_config import CausalVAEConfig
-from ..models.frame_discriminator import FrameDiscriminator
-from ..models.frame_discriminator import init_weights as init_discriminator
-from .batch import Losses, Networks
+from ...models import checkpoints
+from ...models.causal_vae import CausalVideoVAE, init_weights
+from ...models.causal_vae_config import CausalVAEConfig
+from ...models.frame_discriminator import FrameDiscriminator
+from ...models.frame_discriminator import init_weights as init_discriminator
+from ..batch import Losses, Networks
+from ..data.video_pool import Pool, VideoPieces, from_bytes
+from ..objectives.vae import VAEObjective
+from ..presets import ENCODING, FITTED_CLIPS, VAE_SIZES
+from ..run.loop import OnStep, TrainingRun, open_run
+from ..run.run_state import run_exists
+from ..run.train_settings import TrainSettings
 from .block_fit import fit_block_shortcut
-from .data.video_pool import Pool, VideoPieces, from_bytes
-from .objectives.vae import VAEObjective
-from .presets import ENCODING, FITTED_CLIPS, VAE_SIZES
-from .run.loop import OnStep, TrainingRun, open_run
-from .run.run_state import run_exists
-from .run.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.latent_format import LatentFormat
-from .batch import Batch
-from .data.latent_cache import LatentSet
-from .data.preview_colours import with_colours
-from .data.text_cache import NO_TEXT, TextSet
-from .objectives.pyramid import GeneratorDraw, drop_captions
+from ...models.latent_format import LatentFormat
+from ..batch import Batch
+from ..objectives.pyramid import GeneratorDraw, drop_captions
+from .latent_cache import LatentSet
+from .preview_colours import with_colours
+from .text_cache import NO_TEXT, TextSet
 
 MEASURED = 512  # latents of each size that mean and deviation are taken from, at most
 SHOWN = 8  # of them are decoded to find the colours of previews
@@ -23,7 +23,7 @@ Decode = Callable[[Tensor], Tensor]  # latents (1, c, t, h, w) -> pictures (fram
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """Batches of `batch_size` clips of one size with their texts: the usual `trainer.TrainingData`."""
+    """Batches of `batch_size` clips of one size with their texts: the usual `trainers.model.TrainingData`."""
 
     latents: LatentSet
     texts: TextSet  # has all captions of `latents`

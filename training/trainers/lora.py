@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models import checkpoints
-from ..models.families import ModelFamily
-from ..models.latent_format import LatentFormat
-from ..models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
-from ..models.stored_linear import store_linears
-from .batch import Networks
+from ...models import checkpoints
+from ...models.families import ModelFamily
+from ...models.latent_format import LatentFormat
+from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
+from ...models.stored_linear import store_linears
+from ..batch import Networks
+from ..presets import AUTO, BASE_DTYPES
+from ..run.loop import TrainingRun, open_run
+from ..run.train_settings import TrainSettings
+from .model import TrainingData
 from .model_source import ModelSource, prepare
-from .presets import AUTO, BASE_DTYPES
-from .run.loop import TrainingRun, open_run
-from .run.train_settings import TrainSettings
-from .trainer import TrainingData
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models import checkpoints, layers, skip_init
-from ..models.checkpoint_kinds import network_classes
-from ..models.families import ModelFamily
-from ..models.latent_format import LatentFormat
-from ..models.miniflux import MiniFluxConfig
-from ..models.video_discriminator import VideoDiscriminator
-from ..models.video_discriminator import init_weights as init_discriminator
-from .presets import DISCRIMINATOR_WIDTHS, NETWORK_SIZES, ROTARY_PARTS
+from ...models import checkpoints, layers, skip_init
+from ...models.checkpoint_kinds import network_classes
+from ...models.families import ModelFamily
+from ...models.latent_format import LatentFormat
+from ...models.miniflux import MiniFluxConfig
+from ...models.video_discriminator import VideoDiscriminator
+from ...models.video_discriminator import init_weights as init_discriminator
+from ..presets import DISCRIMINATOR_WIDTHS, NETWORK_SIZES, ROTARY_PARTS
 
 
 @dataclass(frozen=True)

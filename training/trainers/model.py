@@ -11,17 +11,17 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..models import checkpoints
-from ..models.checkpoint_kinds import network_classes
-from ..models.families import ModelFamily
-from ..models.latent_format import LatentFormat
-from .batch import Batch, Losses, Networks, Objective
+from ...models import checkpoints
+from ...models.checkpoint_kinds import network_classes
+from ...models.families import ModelFamily
+from ...models.latent_format import LatentFormat
+from ..batch import Batch, Losses, Networks, Objective
+from ..objectives.gan import BETAS
+from ..presets import TEXT_DROPOUT
+from ..run.loop import OnStep, TrainingRun, open_run
+from ..run.run_description import DESCRIPTION, earlier_description, earlier_format
+from ..run.train_settings import TrainSettings
 from .model_source import ModelSource, prepare
-from .objectives.gan import BETAS
-from .presets import TEXT_DROPOUT
-from .run.loop import OnStep, TrainingRun, open_run
-from .run.run_description import DESCRIPTION, earlier_description, earlier_format
-from .run.train_settings import TrainSettings
 
 
 class TrainingData(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..models.causal_vae import CausalVideoVAE
+from ...models.causal_vae import CausalVideoVAE
 
 SAMPLES = 60_000  # blocks that are looked at, of each kind
 
