@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
 from .block import Block, Choice, Float, Int, Output, Text, Wire
+from .messages import show_message
 from .training_files import Saver, saved, saver_inputs
 from .widget_validation import validation_result
 
@@ -81,10 +82,13 @@ class TrainingCurves(Block):
         from .drawings.curves import draw_curves
         from .drawings.pen import as_image
 
-        curves = read_losses(run.run.folder)
-        if not curves:
-            raise ValueError(f"the run in {run.run.folder} has no losses yet; let it run for a step first")
-        return (as_image(draw_curves(curves)), {"loss": [value for _, value in curves.get("loss", ())]})
+        folder = run.run.folder
+        curves = read_losses(folder)
+        result = as_image(draw_curves(curves)), {"loss": [value for _, value in curves.get("loss", ())]}
+        if curves:
+            return result
+        # They are only for people: what is saved and sampled behind this block does not need them.
+        return {"ui": show_message(f"The run in {folder} has no losses that can be read."), "result": result}
 
 
 class SaveTrained(Saver):

@@ -54,7 +54,8 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Image:
     lines = {name: mean_line(points) for name, points in curves.items() if all(value > 0 for _, value in points)}
     pen = Pen(WIDTH, HEIGHT, WHITE)
     if not lines:
-        pen.text(LEFT, TOP, "no loss of this run is above 0 throughout", BLACK, LETTERS, "la")
+        why = "no loss of this run is above 0 throughout" if curves else "the losses of this run cannot be read"
+        pen.text(LEFT, TOP, why, BLACK, LETTERS, "la")
         return pen.finished()
     values = [math.log10(value) for line in lines.values() for _, value in line]
     low, high = math.floor(min(values)), math.ceil(max(values))

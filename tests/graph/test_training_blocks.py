@@ -154,6 +154,15 @@ def test_curves_are_drawn_and_handed_on(parts):
     assert picture.shape[0] == 1 and picture.shape[-1] == 3 and len(losses["loss"]) == 3
 
 
+def test_a_run_whose_losses_are_lost_has_an_empty_picture_and_stops_nothing(parts):
+    trained = train("flow", parts, steps=2)
+    (trained.run.folder / "losses.jsonl").write_bytes(b"\xff\x00 damaged")
+    answer = node_classes()["PyramidVideoTrainingCurves"]().draw(run=trained)
+    assert "has no losses that can be read" in answer["ui"]["text"][0]
+    picture, losses = answer["result"]
+    assert picture.shape[-1] == 3 and losses == {"loss": []}
+
+
 def test_a_model_from_a_file_learns_on_and_may_change_its_family(host, parts):
     path = host.find_model("diffusion_models", MODEL)
     before = checkpoints.load_state_dict(checkpoints.inspect(path), dtype=torch.float32)
