@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes what the blocks say of themselves to where else it is read: the help pages' tables, the English locale.
+"""Writes what the blocks say of themselves to where else it is read: the help pages' tables, the English locale, and
+new inputs with their defaults into the API prompts of the example workflows. Prints what the other languages lack.
 
-Run it after a text of a block has changed; `tests/core/test_texts.py` says when that was forgotten.
+Run it after a text or an input of a block has changed; `tests/core/test_texts.py` says when that was forgotten.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES, ENGLISH = ROOT / "web" / "docs", ROOT / "locales" / "en"
+PAGES, LOCALES, PROMPTS = ROOT / "web" / "docs", ROOT / "locales", ROOT / "workflows" / "api"
+ENGLISH = LOCALES / "en"
 TABLE = re.compile(r"^\| input \|.*\n\|---.*\n(?:\|.*\n)*", re.MULTILINE)
 QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
 MOST_WRITTEN = 10_000_000  # larger ranges, as of seeds, tell nobody anything
@@ -91,6 +94,35 @@ def english(blocks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def completed(prompt: dict[str, Any], blocks: dict[str, Any]) -> dict[str, Any]:
+    """An API prompt in which every widget of a block has a value; those it lacks have their defaults."""
+    nodes = {}
+    for node_id, node in prompt.items():
+        widgets = [each for each in getattr(blocks.get(node["class_type"]), "inputs", list)() if is_widget(each)]
+        new = {each.name: default_of(each) for each in widgets if each.name not in node["inputs"]}
+        nodes[node_id] = {**node, "inputs": {**node["inputs"], **new}}
+    return nodes
+
+
+def is_widget(each: Any) -> bool:
+    return bool(each.options) or each.choices is not None
+
+
+def default_of(each: Any) -> Any:
+    if "default" in each.options:
+        return each.options["default"]
+    return (each.choices() if callable(each.choices) else each.choices)[0]
+
+
+def untranslated(english: dict[str, Any], other: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Where another language has no text for an English one."""
+    for key, text in english.items():
+        if key not in other:
+            yield path + key
+        elif isinstance(text, dict):
+            yield from untranslated(text, other[key], f"{path}{key}.")
+
+
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
@@ -106,6 +138,13 @@ def main() -> None:
         path = PAGES / f"{id_}.md"
         path.write_text(page(block, path.read_text("utf-8")), "utf-8")
     (ENGLISH / "nodeDefs.json").write_text(as_json(english(blocks)), "utf-8")
+    for path in PROMPTS.glob("*.json"):
+        prompt = json.loads(path.read_text("utf-8"))
+        if completed(prompt, blocks) != prompt:
+            path.write_text(as_json(completed(prompt, blocks)), "utf-8")
+    for path in sorted(LOCALES.glob("*/nodeDefs.json")):
+        for place in untranslated(english(blocks), json.loads(path.read_text("utf-8"))):
+            print(f"{path.relative_to(ROOT)} lacks {place}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,22 @@ def test_the_english_locale_is_what_the_blocks_say():
     assert menus == {name: name for name in menus}
 
 
+@pytest.mark.parametrize("path", sorted(texts.PROMPTS.glob("*.json")), ids=lambda path: path.stem)
+def test_example_prompts_have_all_inputs(path):
+    prompt = json.loads(path.read_text("utf-8"))
+    assert texts.completed(prompt, NODE_CLASS_MAPPINGS) == prompt, HINT
+
+
+def test_a_new_input_is_added_with_its_default_and_nothing_else():
+    given = {"class_type": "PyramidVideoStages", "inputs": {"first_steps": 3}}
+    foreign = {"class_type": "KSampler", "inputs": {}}
+    done = texts.completed({"1": given, "2": foreign}, NODE_CLASS_MAPPINGS)
+    assert done["2"] == foreign
+    widgets = {each.name for each in NODE_CLASS_MAPPINGS["PyramidVideoStages"].inputs()}
+    assert set(done["1"]["inputs"]) == widgets and done["1"]["inputs"]["first_steps"] == 3
+    assert done["1"]["inputs"]["video_steps"] == 10
+
+
 def test_inputs_and_blocks_in_a_tooltip_are_marked():
     names = {"care", "own_scales"}
     assert texts.in_markdown("From 'Fit spectrum' and 'care'; own_scales*", names) == (
