@@ -20,7 +20,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_client_in_the_docs_is_the_file():
-    (quoted,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "server.md").read_text("utf-8"), flags=re.S)
+    quoted, _sdk = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "server.md").read_text("utf-8"), flags=re.S)
     assert quoted == (ROOT / "workflows" / "api" / "client.py").read_text("utf-8")
 
 

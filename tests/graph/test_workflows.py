@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -71,10 +72,25 @@ def runs(node) -> bool:
     return node["type"] not in NOTES
 
 
+# By how much blocks grow in Nodes 2.0 when they have run: sentences, a preview, a picture.
+SENTENCE, PICTURE = 44, 232
+GROWTH = {
+    **dict.fromkeys(("EmptyLatent", "History", "HeliosMemory", "SaveTrained", "SaveTrainedLoRA"), SENTENCE),
+    **dict.fromkeys(("Sampler", "AnySampler", "Draft", "FinishDraft", "AnyStages"), SENTENCE + PICTURE),
+    "FinishClip": 309,
+    "FlowSampler": 421,
+    "DDIMSampler": 421,
+    "AnimationDataset": 108,
+    "FolderDataset": 222,
+    **dict.fromkeys((f"Train{what}" for what in ("Pyramid", "Flow", "Diffusion", "GAN", "LoRA", "VAE")), 572),
+}
+GROWTH = {f"PyramidVideo{name}": pixels for name, pixels in GROWTH.items()} | {"SaveVideo": PICTURE}
+
+
 def box(node) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a node with its title."""
+    """Left, top, right, bottom of a node with its title, and of what it shows when it has run."""
     (x, y), (width, height) = node["pos"], node["size"]
-    return x, y - TITLE_HEIGHT, x + width, y + height
+    return x, y - TITLE_HEIGHT, x + width, y + height + GROWTH.get(node["type"], 0)
 
 
 def node_specs() -> dict[str, NodeSpec]:
@@ -196,15 +212,23 @@ def test_every_node_that_runs_lies_in_one_titled_group(stem):
 
 @every_workflow
 def test_all_of_it_is_in_view_and_large_enough_to_be_read(stem):
-    """On a full HD screen, beside the editor's bars; below 0.6 the editor draws no words."""
+    """On a full HD screen, between the bars of the page and of the browser; below 0.6 the page draws no words."""
     ui = ui_of(stem)
     scale, (left, top) = ui["extra"]["ds"]["scale"], ui["extra"]["ds"]["offset"]
     boxes = [box(node) for node in ui["nodes"]]
     boxes += [(x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in ui["groups"])]
     for x, y, right, bottom in boxes:
-        assert x + left >= 0 and y + top >= 0
-        assert (right + left) * scale <= 1840 and (bottom + top) * scale <= 970
+        assert (x + left) * scale >= 70 and (y + top) * scale >= 95
+        assert (right + left) * scale <= 1915 and (bottom + top) * scale <= 980
     assert scale >= 0.6
+
+
+def test_the_example_with_comfys_sdk_names_what_is_there():
+    page, graph = (FOLDER.parent / "docs" / "server.md").read_text("utf-8"), api_of("text_to_video")
+    given = re.findall(r'set_input\("(\w+)", "(\w+)"', page)
+    assert given and all(name in graph[node]["inputs"] for node, name in given)
+    (last,) = re.findall(r'get_outputs\("(\w+)"\)', page)
+    assert graph[last]["class_type"] == "SaveVideo"
 
 
 @every_workflow
