@@ -61,12 +61,12 @@ class ModelFolders:
     shared: Sequence[Path] = field(default=())
 
     @classmethod
-    def below(cls, root: Path | None, output: Path | None = None) -> ModelFolders:
+    def below(cls, root: Path | None, outputs: Sequence[Path] = ()) -> ModelFolders:
         """The bundled models, and a user's folder laid out as ComfyUI's `models/` or holding official folders.
 
-        What was saved to the `output` folder is found there too, as in ComfyUI.
+        What was saved to one of the `outputs` is found there too, as in ComfyUI.
         """
-        saved = {kind: [] if output is None else [output / kind] for kind in KINDS}
+        saved = {kind: [output / kind for output in outputs] for kind in KINDS}
         if root is None:
             return cls({kind: [BUNDLED / kind, *saved[kind]] for kind in KINDS})
         old_names = {"diffusion_models": "unet", "text_encoders": "clip"}

@@ -86,9 +86,15 @@ def shown(value: Any) -> str:
 
 def nearest(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that names the known name nearest to `name`, or nothing when none is near."""
+    near = near_name(name, known)
+    return f"; the nearest is {near!r}" if near is not None else ""
+
+
+def near_name(name: object, known: Iterable[object]) -> str | None:
+    """The known name that `name` is most like, None when it is like none."""
     names = {str(each).lower(): str(each) for each in sorted(map(str, known), reverse=True)}
     near = get_close_matches(str(name)[:LONGEST_NAME].lower(), names, n=1, cutoff=NEAR)
-    return f"; the nearest is {names[near[0]]!r}" if near else ""
+    return names[near[0]] if near else None
 
 
 def all_or_nearest(name: object, known: Iterable[object]) -> str:

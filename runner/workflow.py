@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .carriers import Graphs, find_graphs, read_graphs
-from .errors import RunnerError, WorkflowError, first, nearest
+from .errors import RunnerError, WorkflowError, first, near_name
 from .specs import NodeSpec
 from .ui_format import MOST_INPUTS, MOST_NODES, convert
 from .ui_graph import ValuePlace
@@ -82,8 +82,9 @@ def locate(name: str) -> Path:
         for bundled in (PACKAGE / path, PACKAGE / "workflows" / path):
             if bundled.is_file():
                 return bundled
-    bundled = [f"workflows/{file.name}" for file in sorted((PACKAGE / "workflows").glob("*.json"))]
-    raise RunnerError(f"there is no file {name}" + (f"{nearest(name, bundled)} (bundled)" if bundled else ""))
+    near = near_name(path.stem, (file.stem for file in (PACKAGE / "workflows").glob("*.json")))
+    hint = "" if near is None else f"; the nearest is 'workflows/{near}.json' (bundled)"
+    raise RunnerError(f"there is no file {name}{hint}")
 
 
 def read_workflow(path: Path, specs: Mapping[str, NodeSpec]) -> Workflow:

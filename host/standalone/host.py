@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .wires import VAE, Model, TextModel
 
 MODELS_VARIABLE = "PYRAMID_VIDEO_MODELS"
+OUTPUT = Path("output")  # of the folder in which a command is given
 
 
 class StandaloneHost:
@@ -46,12 +47,14 @@ class StandaloneHost:
         self,
         models: Path | None = None,
         inputs: Path | None = None,
-        output: Path = Path("output"),
+        output: Path = OUTPUT,
         device: str | None = None,
         silent: bool = False,
     ) -> None:
         named = os.environ.get(MODELS_VARIABLE)
-        self.folders = ModelFolders.below(models or (Path(named) if named else None), Path(output))
+        # What was trained lies in the usual folder, wherever this run's clips go.
+        outputs = dict.fromkeys((Path(output), OUTPUT))
+        self.folders = ModelFolders.below(models or (Path(named) if named else None), [*outputs])
         self.input_roots = [inputs or Path("input"), BUNDLED_INPUTS]
         self.output_dir = Path(output)
         self._device_name = device

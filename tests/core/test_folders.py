@@ -249,6 +249,17 @@ def test_input_files_are_looked_up_in_order_and_listed_once(tmp_path):
         find_file([first, second], "olny.png", "input file")
 
 
+def test_what_was_trained_is_found_wherever_the_clips_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lora = touch(tmp_path / "output" / "loras" / "mine.safetensors")
+    for host in (StandaloneHost(), StandaloneHost(output=tmp_path / "clips")):
+        assert host.list_models("loras") == ["mine.safetensors"] and host.find_model(
+            "loras", "mine.safetensors"
+        ).samefile(lora)
+    newer = touch(tmp_path / "clips" / "loras" / "mine.safetensors")
+    assert StandaloneHost(output=tmp_path / "clips").find_model("loras", "mine.safetensors").samefile(newer)
+
+
 def test_a_missing_input_folder_is_to_be_made_where_the_user_works(tmp_path, monkeypatch):
     """The pack's own inputs are searched too, but nobody should put clips into an installed package."""
     monkeypatch.chdir(tmp_path)

@@ -342,6 +342,8 @@ def test_a_missing_file_names_the_nearest_bundled_one():
         RunnerError, match=r"there is no file text_to_vide.json; the nearest is 'workflows/text_to_video"
     ):
         locate("text_to_vide.json")
+    with pytest.raises(RunnerError, match=r"there is no file somewhere/workflows/nothing.json$"):
+        locate("somewhere/workflows/nothing.json")  # a path that all have in common brings no two names near
 
 
 @pytest.mark.parametrize(
