@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import gc
-import json
-import shutil
 import weakref
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +14,6 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.core import files as core_files
 from pyramid_video.host.standalone.core.saving import save_as
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.runner.cli import main
 from pyramid_video.runner.errors import NodeError, WorkflowError
 from pyramid_video.runner.execute import execute
 from pyramid_video.runner.links import types_match
@@ -345,134 +341,3 @@ def test_odd_sizes_are_refused_with_the_nearest_even_one(host):
 
 
 # the command line
-
-
-def run(capsys, *arguments) -> tuple[int, SimpleNamespace]:
-    code = main(["run", *map(str, arguments)])
-    return code, capsys.readouterr()
-
-
-@pytest.fixture
-def workflow(tmp_path):
-    path = tmp_path / "workflow.json"
-    path.write_text(json.dumps({"1": {"class_type": "SaveVideo", "inputs": {}}}))
-    return path
-
-
-def test_an_error_is_one_sentence_and_exit_code_1(capsys, tmp_path, workflow):
-    code, said = run(capsys, workflow, "--out", tmp_path / "made")
-    assert code == 1 and said.out == ""
-    assert said.err.startswith("pyramid-video: node 1 (SaveVideo) lacks its input 'video'")
-    assert said.err.count("\n") == 1
-    assert not (tmp_path / "made").exists()
-
-
-def test_json_lists_all_problems(capsys, workflow):
-    code, said = run(capsys, workflow, "--json")
-    report = json.loads(said.out)
-    assert code == 1 and report["status"] == "error" and len(report["problems"]) == 4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["missing.json"], "there is no file missing.json"),
-        (["--models", "nowhere"], "--models: there is no folder nowhere"),
-        (["--input", "nowhere"], "--input: there is no folder nowhere"),
-        (["--seed", "x"], "--seed: invalid int value: 'x'"),
-        (["--sed", "1"], "there is no option --sed; the nearest is '--seed'; see pyramid-video run --help"),
-        (["--promt=a pig"], "there is no option --promt; the nearest is '--prompt'"),
-        (["--prompt", "a", "pig"], "'pig' does not belong to an option; put text of several words in quotes"),
-    ],
-)
-def test_wrong_options_are_told(capsys, workflow, arguments, words):
-    file = [] if arguments[0].endswith(".json") else [workflow]
-    code, said = run(capsys, *file, *arguments)
-    assert code == 1 and words in said.err and said.err.count("\n") == 1 and said.out == ""
-    code, said = run(capsys, *file, "--json", *arguments)
-    report = json.loads(said.out)
-    assert code == 1 and report["status"] == "error" and said.err == f"pyramid-video: {report['error']}\n"
-    assert words in report["error"] and report["problems"] == [report["error"]]
-
-
-@pytest.mark.parametrize("option", ["--steps", "--clips"])
-@pytest.mark.parametrize("number", ["0", "-3", "1.5", "many"])
-def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, option, number):
-    folders = [word for name in ("--animations", "--run", "--out") for word in (name, str(tmp_path))]
-    assert main(["train", "vae", *folders, option, number]) == 1
-    said = capsys.readouterr().err
-    assert f"argument {option}: takes a whole number from 1 on, not '{number}'" in said and said.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("part", "option", "parts"),
-    [
-        ("vae", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
-        ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
-        ("pyramid", "--judge-from", "vae, decoder"),
-    ],
-)
-def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):
-    folders = [word for name in ("--animations", "--run", "--out") for word in (name, str(tmp_path))]
-    assert main(["train", part, *folders, option, "0"]) == 1
-    said = capsys.readouterr().err
-    assert f"argument {option}: means something for {parts} only, not for {part}" in said and said.count("\n") == 1
-
-
-@pytest.fixture
-def empty_run(monkeypatch, workflow):
-    """A workflow that passes every check and does nothing."""
-    monkeypatch.setattr("pyramid_video.runner.validate.validate", lambda *_: [])
-    return workflow
-
-
-def test_an_output_folder_that_is_none_is_told_before_the_run(capsys, tmp_path, empty_run):
-    (tmp_path / "file").touch()
-    code, said = run(capsys, empty_run, "--out", tmp_path / "file")
-    assert code == 1 and "file cannot be written: File exists" in said.err
-
-
-def test_a_full_disk_is_told_before_the_run(capsys, tmp_path, monkeypatch, empty_run):
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
-    code, said = run(capsys, empty_run, "--out", tmp_path)
-    assert code == 1 and "has only 1 MB left" in said.err
-
-
-def test_a_device_that_is_not_there_is_told_before_the_run(capsys, tmp_path, empty_run):
-    code, said = run(capsys, empty_run, "--out", tmp_path, "--device", "warp")
-    assert code == 1 and "the device 'warp' cannot be used here; there is" in said.err and "cpu" in said.err
-
-
-def test_ctrl_c_is_130_without_a_traceback(capsys, tmp_path, monkeypatch, empty_run):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pyramid_video.runner.execute.execute", interrupt)
-    code, said = run(capsys, empty_run, "--out", tmp_path)
-    assert code == 130 and said.err == "pyramid-video: interrupted\n"
-
-
-def test_success_prints_the_paths_only(capsys, tmp_path, monkeypatch, empty_run):
-    outcome = SimpleNamespace(files=[tmp_path / "a.mp4"], notes=["node 1: hello"])
-
-    def execute(*given):
-        if given[-1] is not None:
-            given[-1](*outcome.notes)
-        return outcome
-
-    monkeypatch.setattr("pyramid_video.runner.execute.execute", execute)
-    code, said = run(capsys, empty_run, "--out", tmp_path)
-    assert (code, said.out, said.err) == (0, f"{tmp_path / 'a.mp4'}\n", "node 1: hello\n")
-    _, said = run(capsys, empty_run, "--out", tmp_path, "--json")
-    report = json.loads(said.out)
-    assert report.pop("seconds") >= 0
-    assert report == {"status": "success", "files": [str(tmp_path / "a.mp4")], "notes": ["node 1: hello"]}
-
-
-@pytest.mark.parametrize("option", ["--run", "--out"])
-def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option):
-    (tmp_path / "file").touch()
-    folders = {"--animations": tmp_path / "none", "--run": tmp_path / "run", "--out": tmp_path / "out"}
-    folders[option] = tmp_path / "file"
-    assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
-    assert f"the output folder {tmp_path / 'file'} cannot be written: File exists" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""The options of the command line change a workflow in both of its forms."""
+
+from __future__ import annotations
+
+import pytest
+from fake_nodes import good_prompt, specs
+from pyramid_video.runner.errors import RunnerError
+from pyramid_video.runner.overrides import set_input, set_seed, set_text
+from pyramid_video.runner.workflow import Workflow
+from ui_files import MAKER, graph_of, read, ui_graph, ui_node, with_converted_text
+
+
+def guided(kind="api"):
+    ui = ui_graph(
+        ui_node(1, "Maker", MAKER, title="Wish"),
+        ui_node(2, "Maker", MAKER, title="Fear"),
+        ui_node(8, "Changer", ["!"], {"thing": 1}),
+        ui_node(3, "Guide", [], {"positive": 2, "negative": 3}),
+        ui_node(4, "Keep", [], {"thing": 4}),
+        links=[(1, 1, 0, 8, 0), (2, 8, 0, 3, 0), (3, 2, 0, 3, 1), (4, 3, 0, 4, 0)],
+    )
+    workflow = read(ui)
+    return workflow if kind == "ui" else Workflow(workflow.prompt)
+
+
+@pytest.mark.parametrize("kind", ["api", "ui"])
+def test_options_reach_both_forms(kind):
+    workflow = guided(kind)
+    set_text(workflow, specs(), "positive", "a tiger")
+    set_text(workflow, specs(), "negative", "blur")
+    set_seed(workflow, 42)
+    set_input(workflow, specs(), "Wish.strength=1")
+    set_input(workflow, specs(), "Changer.suffix=12")
+    set_input(workflow, specs(), "2.mode=slow")
+    wish, fear = (workflow.prompt[key]["inputs"] for key in ("1", "2"))
+    assert wish == {"text": "a tiger", "seed": 42, "strength": 1, "mode": "fast", "on": False}
+    assert fear == {"text": "blur", "seed": 42, "strength": 0.25, "mode": "slow", "on": False}
+    assert workflow.prompt["8"]["inputs"]["suffix"] == "12"
+    if kind == "ui":
+        assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+
+
+@pytest.mark.parametrize("kind", ["PrimitiveNode", "PrimitiveText"])
+def test_a_linked_text_changes_where_it_is_written(kind):
+    workflow = read(with_converted_text(kind))
+    set_input(workflow, specs(), "Maker.text=new")
+    assert workflow.ui["nodes"][0]["widgets_values"] == ["new"]
+    assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+
+
+def test_a_value_for_primitives_that_hang_on_each_other_ends_their_circle():
+    prompt = {key: {"class_type": "PrimitiveText", "inputs": {"value": [other, 0]}} for key, other in ("12", "21")}
+    workflow = read(prompt)
+    set_input(workflow, specs(), "1.value=new")
+    assert [node["inputs"]["value"] for node in workflow.prompt.values()] == ["new", ["1", 0]]
+
+
+def test_a_value_in_place_of_a_link_cuts_the_link():
+    ui = with_converted_text("Changer")
+    ui["nodes"][0]["outputs"][0]["links"] = [1]
+    workflow = read(ui)
+    set_input(workflow, specs(), "1.text=new")
+    assert workflow.prompt["1"]["inputs"]["text"] == "new"
+    assert graph_of(read(workflow.ui).prompt) == graph_of(workflow.prompt)
+    assert workflow.ui["nodes"][0]["outputs"][0]["links"] == []
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("1.txet=a", r"node 1 \(Wish\) has no input 'txet'; the nearest is 'text'"),
+        ("Wihs.text=a", "no node 'Wihs'; the nearest is 'Wish'"),
+        ("Maker.text=a", r"'text' is an input of 2 nodes; name one by its id: 1 \(Wish\), 2 \(Fear\)"),
+        ("1.text", "takes NODE.INPUT=VALUE or INPUT=VALUE"),
+        ("text=1", "'text' is an input of 2 nodes"),
+    ],
+)
+def test_options_that_fit_nothing_are_told(assignment, words):
+    with pytest.raises(RunnerError, match=words):
+        set_input(guided(), specs(), assignment)
+
+
+def test_a_value_that_looks_like_endless_json_is_text():
+    workflow = guided()
+    set_input(workflow, specs(), "2.mode=" + "[" * 100_000)
+    assert workflow.prompt["2"]["inputs"]["mode"] == "[" * 100_000
+
+
+def test_options_without_a_place_are_told():
+    workflow = read(good_prompt())
+    with pytest.raises(RunnerError, match="--prompt: no node with a text feeds an input called 'positive'"):
+        set_text(workflow, specs(), "positive", "a tiger")
+    del workflow.prompt["1"], workflow.prompt["2"]
+    with pytest.raises(RunnerError, match="no node of this workflow has a seed"):
+        set_seed(workflow, 1)
