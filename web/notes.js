@@ -3,6 +3,7 @@ import { app } from '../../scripts/app.js'
 
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
 const LONGEST = 4000 // characters
+const PICTURE = 220, LINE = 58 // pixels: the least for a picture, all for where the work is
 
 export function show(node, text) {
   if (!node.pyramidVideoNote) {
@@ -23,6 +24,18 @@ export function show(node, text) {
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
 }
 
+// On the classic canvas a picture has what other widgets leave, and the line that says where the work is takes half of it.
+function makeRoom(node) {
+  if (window.LiteGraph?.vueNodesMode) return // there a block grows by itself
+  const widgets = node.widgets ?? []
+  for (const widget of widgets) if (widget.name === '$$node-text-preview') widget.options.getMaxHeight = () => LINE
+  const counted = widgets.some(widget => widget.name === '$$canvas-image-preview')
+  const need = node.computeSize()[1] + (counted ? 0 : PICTURE)
+  if (need <= (node.pyramidVideoNeed ?? 0)) return // once: the block may be made smaller again
+  node.pyramidVideoNeed = need
+  node.setSize([node.size[0], Math.max(node.size[1], need)])
+}
+
 function heightOf(text, node) {
   const letters = Math.max(20, (node.size[0] - 40) / 6.2)
   const lines = text.split('\n').reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / letters)), 0)
@@ -39,10 +52,12 @@ app.registerExtension({
       if (output?.images) shown = output
       else if (output?.text && shown) Object.assign(output, { images: shown.images, animated: shown.animated })
       executed?.apply(this, arguments)
-      if (!output?.text) return
-      const text = output.text.join('\n').slice(0, LONGEST)
-      node.properties[KEPT] = text
-      show(node, text)
+      if (output?.text) {
+        const text = output.text.join('\n').slice(0, LONGEST)
+        node.properties[KEPT] = text
+        show(node, text)
+      }
+      if (shown) makeRoom(node)
     }
     const configured = node.onConfigure
     node.onConfigure = function (...values) {
