@@ -3,6 +3,7 @@ import { app } from '../../scripts/app.js'
 
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
 const LONGEST = 4000 // characters
+const PICTURES = ['$$canvas-image-preview', '$$comfy_animation_preview'] // the page's own widgets
 const PICTURE = 220, LINE = 58 // pixels: the least for a picture, all for where the work is
 
 export function show(node, text) {
@@ -29,8 +30,9 @@ function makeRoom(node) {
   if (window.LiteGraph?.vueNodesMode) return // there a block grows by itself
   const widgets = node.widgets ?? []
   for (const widget of widgets) if (widget.name === '$$node-text-preview') widget.options.getMaxHeight = () => LINE
-  const counted = widgets.some(widget => widget.name === '$$canvas-image-preview')
-  const need = node.computeSize()[1] + (counted ? 0 : PICTURE)
+  const shown = widgets.find(({ name }) => PICTURES.includes(name))
+  const counted = shown?.computeLayoutSize?.(node)?.minHeight ?? 0
+  const need = node.computeSize()[1] + Math.max(0, PICTURE - counted)
   if (need <= (node.pyramidVideoNeed ?? 0)) return // once: the block may be made smaller again
   node.pyramidVideoNeed = need
   node.setSize([node.size[0], Math.max(node.size[1], need)])

@@ -219,7 +219,7 @@ def test_all_of_it_is_in_view_and_large_enough_to_be_read(stem):
     boxes += [(x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in ui["groups"])]
     for x, y, right, bottom in boxes:
         assert (x + left) * scale >= 70 and (y + top) * scale >= 95
-        assert (right + left) * scale <= 1915 and (bottom + top) * scale <= 980
+        assert (right + left) * scale <= 1880 and (bottom + top) * scale <= 980
     assert scale >= 0.6
 
 

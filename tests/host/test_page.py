@@ -195,6 +195,27 @@ def test_a_text_that_comes_last_leaves_the_clip_on_the_node(open_page):
     assert shown[0]["images"][0]["filename"] == "clip.webp" and shown[1] == "a red rabbit"
 
 
+def test_a_clip_that_plays_has_room_on_the_classic_canvas_and_the_block_may_be_made_smaller(open_page):
+    page = open_page({"1": {"class_type": "PyramidVideoSampler", "inputs": {}}})
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    before, first, second = page.evaluate(
+        """() => {
+            const [node] = app.graph.nodes
+            const play = () => app.api.dispatchCustomEvent('executed', {
+                node: String(node.id), display_node: String(node.id), prompt_id: 'p',
+                output: { images: [{ filename: 'clip.webp', subfolder: '', type: 'temp' }], animated: [true] } })
+            node.setSize([300, 0])
+            const heights = [node.size[1]]
+            play()
+            heights.push(node.size[1])
+            node.setSize([300, 250])
+            play()
+            return [...heights, node.size[1]]
+        }"""
+    )
+    assert first >= before + 200 and second == 250
+
+
 RUN = """() => new Promise(done => {
     for (const name of ['execution_success', 'execution_error'])
         app.api.addEventListener(name, () => setTimeout(() => done(name), 500))
