@@ -99,7 +99,10 @@ def test_text_to_video_makes_a_video_and_shows_its_way(comfy, base, workflow):
 
 
 def test_the_page_sees_the_clip_grow(comfy, base, workflow):
-    """Each animation has a name of its own, the last one all frames, and no more than two files are left."""
+    """Each animation has a name of its own, the last one all frames, and no more than two files are left.
+
+    The last one is kept with the result, so that a page that is loaded later has it, and is no file of the output.
+    """
     there = {path.name for path in (base / "temp").glob("pyramid_video_*.webp")}  # of other runs
     prompt, clips = workflow("text_to_video"), []
     sampler = node_id(prompt, "PyramidVideoSampler")
@@ -112,12 +115,14 @@ def test_the_page_sees_the_clip_grow(comfy, base, workflow):
 
     report = comfy.run(prompt, sampler=sampler, on_event=watch, as_page=True)
     assert report.status == "success", report.message
+    *clips, kept = clips
     assert len(clips) == len(set(clips)) >= 2 and not report.previews
     left = {path.name for path in (base / "temp").glob("pyramid_video_*.webp")} - there
     assert clips[-1] in left and left == set(clips[-2:])
     with Image.open(base / "temp" / clips[-1]) as clip:
         assert clip.n_frames == 3 and max(clip.size) >= 256  # latent frames
-    assert sampler not in report.outputs, "previews are no result of a run"
+    (entry,) = report.outputs[sampler]["images"]
+    assert entry["filename"] == kept == clips[-1] and entry["type"] == "temp"
 
 
 def test_image_to_video_keeps_its_start(comfy, workflow):
