@@ -18,38 +18,64 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGES, LOCALES, PROMPTS = ROOT / "web" / "docs", ROOT / "locales", ROOT / "workflows" / "api"
 ENGLISH = LOCALES / "en"
-TABLE = re.compile(r"^\| input \|.*\n\|---.*\n(?:\|.*\n)*", re.MULTILINE)
 QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
 MOST_WRITTEN = 10_000_000  # larger ranges, as of seeds, tell nobody anything
 FILES = ("model_name", "vae_name", "text_encoder_name", "vgg_name", "linear_name", "sampler_name", "scheduler")
 
 
-def help_table(block: Any) -> str:
+PHRASES = {  # of a table: its head, then what is said of values
+    "en": ("input | what it does", " Optional.", " Default: {}.", " Default: {} ({} to {}).", "on", "off"),
+    "ja": ("入力 | 説明", "省略できます。", "既定値：{}。", "既定値：{}（{}～{}）。", "オン", "オフ"),
+    "zh": ("输入 | 说明", "可选。", "默认：{}。", "默认：{}（{}到{}）。", "开", "关"),
+    "zh-TW": ("輸入 | 說明", "可選。", "預設：{}。", "預設：{}（{}到{}）。", "開", "關"),
+}
+CHOICES = {  # of a list: what is said of it, of its default, and what stands between two
+    "en": (" Choices: {}.", " (default)", ", "),
+    "ja": ("選択肢：{}。", "（既定）", "、"),
+    "zh": ("选项：{}。", "（默认）", "、"),
+    "zh-TW": ("選項：{}。", "（預設）", "、"),
+}
+
+
+HEADS = "|".join(re.escape(phrases[0]) for phrases in PHRASES.values())
+TABLE = re.compile(rf"^\| (?:{HEADS}) \|\n\|---\|---\|\n(?:\|.*\n)*", re.MULTILINE)
+
+
+def help_table(block: Any, language: str = "en") -> str:
     """The table of a help page: a row for each input. Two columns, because ComfyUI shows it in a narrow panel."""
     names = {each.name for each in block.inputs()}
-    rows = [
-        f"| `{each.name}` | {in_markdown(each.tooltip, names)}{values(each, each in block.REQUIRED)} |\n"
-        for each in block.inputs()
-    ]
-    return "".join(["| input | what it does |\n", "|---|---|\n", *rows])
+    rows = []
+    for each in block.inputs():
+        name, text = each.name, in_markdown(each.tooltip, names)
+        if language != "en":
+            name, text = (translated(language)[block.ID]["inputs"][each.name][part] for part in ("name", "tooltip"))
+        rows.append(f"| `{name}` | {text}{values(each, each in block.REQUIRED, language)} |\n")
+    return "".join([f"| {PHRASES[language][0]} |\n", "|---|---|\n", *rows])
 
 
-def values(each: Any, required: bool) -> str:
+def values(each: Any, required: bool, language: str = "en") -> str:
     """A sentence on what an input is at first, and what else it may be."""
+    _, optional, usually, ranged, on, off = PHRASES[language]
     if not each.options and each.choices is None:
-        return "" if required or "Not connected" in each.tooltip else " Optional."
+        return "" if required or "Not connected" in each.tooltip else optional
     default = each.options.get("default")
     if each.type == "BOOLEAN":
-        return f" Default: {'on' if default else 'off'}."
+        return usually.format(on if default else off)
     if each.choices is not None:
         if each.name in FILES:
-            return f" Default: *{default}*." if default else ""
-        listed = [f"*{escaped(choice)}*{' (default)' * (choice == default)}" for choice in each.choices]
-        return f" Choices: {', '.join(listed)}."
+            return usually.format(f"*{default}*") if default else ""
+        choices, usual, between = CHOICES[language]
+        listed = [f"*{escaped(choice)}*{usual * (choice == default)}" for choice in each.choices]
+        return choices.format(between.join(listed))
     if each.type == "STRING":
-        return f" Default: `{default}`." if default else ""
+        return usually.format(f"`{default}`") if default else ""
     low, high = each.options["min"], each.options["max"]
-    return "" if high > MOST_WRITTEN else f" Default: {plain(default)} ({plain(low)} to {plain(high)})."
+    return "" if high > MOST_WRITTEN else ranged.format(plain(default), plain(low), plain(high))
+
+
+def translated(language: str) -> dict[str, Any]:
+    """The texts of all blocks in a language."""
+    return json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8"))
 
 
 def plain(number: float) -> str:
@@ -69,11 +95,18 @@ def escaped(text: str) -> str:
     return text.replace("*", r"\*").replace("|", r"\|")
 
 
-def page(block: Any, text: str) -> str:
+def page(block: Any, text: str, language: str = "en") -> str:
     """A help page with its table as it should be; ValueError where it has none."""
     if len(TABLE.findall(text)) != 1:
         raise ValueError(f"the help page of {block.ID} needs one table of inputs")
-    return TABLE.sub(lambda _: help_table(block), text)
+    return TABLE.sub(lambda _: help_table(block, language), text)
+
+
+def pages_of(id_: str) -> Iterator[tuple[Path, str]]:
+    """The help pages of a block and their languages; ComfyUI shows the English one where there is no other."""
+    yield PAGES / f"{id_}.md", "en"
+    for path in sorted((PAGES / id_).glob("*.md")):
+        yield path, path.stem
 
 
 def english(blocks: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +168,8 @@ def main() -> None:
     spec.loader.exec_module(sys.modules["pyramid_video"])
     blocks = sys.modules["pyramid_video"].NODE_CLASS_MAPPINGS
     for id_, block in blocks.items():
-        path = PAGES / f"{id_}.md"
-        path.write_text(page(block, path.read_text("utf-8")), "utf-8")
+        for path, language in pages_of(id_):
+            path.write_text(page(block, path.read_text("utf-8"), language), "utf-8")
     (ENGLISH / "nodeDefs.json").write_text(as_json(english(blocks)), "utf-8")
     for path in PROMPTS.glob("*.json"):
         prompt = json.loads(path.read_text("utf-8"))

@@ -18,8 +18,9 @@ HINT = "a text of a block was changed: run .ci/texts.py"
 
 @pytest.mark.parametrize("block", NODE_CLASS_MAPPINGS)
 def test_the_table_of_a_help_page_is_that_of_its_block(block):
-    text = (texts.PAGES / f"{block}.md").read_text("utf-8")
-    assert text == texts.page(NODE_CLASS_MAPPINGS[block], text), HINT
+    for path, language in texts.pages_of(block):
+        text = path.read_text("utf-8")
+        assert text == texts.page(NODE_CLASS_MAPPINGS[block], text, language), HINT
 
 
 def test_the_english_locale_is_what_the_blocks_say():
