@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes what the blocks say of themselves to where else it is read: the help pages' tables, the English locale, and
-new inputs with their defaults into the API prompts of the example workflows. Prints what the other languages lack.
+"""Writes what stands in one place to where else it is read.
 
-Run it after a text or an input of a block has changed; `tests/core/test_texts.py` says when that was forgotten.
+What the blocks say of themselves to the tables of the help pages and to the English locale, new inputs with their
+defaults to the API prompts of the example workflows, the words of the small models' recipe to the table of what they
+know. Prints what the other languages lack. Run it after such a text has changed; `tests/core/test_texts.py` says when
+that was forgotten.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGES, LOCALES, PROMPTS = ROOT / "web" / "docs", ROOT / "locales", ROOT / "workflows" / "api"
 ENGLISH = LOCALES / "en"
+KNOWS = ROOT / "models" / "pretrained" / "knows.json"
 QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
 MOST_WRITTEN = 10_000_000  # larger ranges, as of seeds, tell nobody anything
 FILES = ("model_name", "vae_name", "text_encoder_name", "vgg_name", "linear_name", "sampler_name", "scheduler")
@@ -156,8 +159,13 @@ def untranslated(english: dict[str, Any], other: dict[str, Any], path: str = "")
             yield from untranslated(text, other[key], f"{path}{key}.")
 
 
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+def known(table: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
+    """The table of what the small models know, with the words of their recipe."""
+    return {name: {**entry, "vocabulary": words} if "vocabulary" in entry else entry for name, entry in table.items()}
+
+
+def as_json(value: Any, indent: int = 2) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
 
 
 def main() -> None:
@@ -178,6 +186,9 @@ def main() -> None:
     for path in sorted(LOCALES.glob("*/nodeDefs.json")):
         for place in untranslated(english(blocks), json.loads(path.read_text("utf-8"))):
             print(f"{path.relative_to(ROOT)} lacks {place}")
+    from pyramid_video.recipes.emoji.vocabulary import vocabulary
+
+    KNOWS.write_text(as_json(known(json.loads(KNOWS.read_text("utf-8")), vocabulary()), 1), "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Vocabulary:
     backgrounds: Sequence[str]
     motions: Sequence[str]
     words: Sequence[str]  # all others of its captions
+    colours: Mapping[str, str] = field(default_factory=dict)  # another name -> the background; names of places, too
+    unsaid: str | None = None  # the background where none is named; None: it must be named
 
     def doubts(self, prompt: str) -> list[str]:
         """A sentence for what the prompt lacks or has that was in no caption; none for an empty prompt.
@@ -74,13 +76,19 @@ class Vocabulary:
         if not words:
             return []
         text = f" {' '.join(words)} "
-        named = [name for name in (*self.subjects, *self.synonyms) if re.search(rf" {name}(s|es)? ", text)]
-        colours = [colour for colour in self.backgrounds if f" {colour} " in text]
+        named, rest = taken_out(text, [*self.subjects, *self.synonyms])
+        found, _ = taken_out(rest, [*self.backgrounds, *self.colours])
+        colours = {self.colours.get(name, name) for name in found}
         doubts = []
         if not named:
             doubts.append(f"it knows only these subjects: {', '.join(self.subjects)}")
         if not colours:
-            doubts.append(f"it wants a background: {', '.join(self.backgrounds)}")
+            backgrounds = ", ".join(self.backgrounds)
+            doubts.append(
+                f"it wants a background: {backgrounds}"
+                if self.unsaid is None
+                else f"no background is named, so it is {self.unsaid}; others: {backgrounds}"
+            )
         if len(colours) > 1:
             doubts.append("its colours are those of backgrounds, of which a clip has one; a subject keeps its own")
         known = {*self.backgrounds, *self.motions, *self.words, *WORD.findall(" ".join(named))}
@@ -88,6 +96,15 @@ class Vocabulary:
         if new and named:
             doubts.append(f"it never met {', '.join(new[:8])}")
         return doubts
+
+
+def taken_out(text: str, names: Sequence[str]) -> tuple[list[str], str]:
+    """Which of `names` stand in `text`, the longest first, and the text without them: 'dark blue' is not 'dark'."""
+    found = []
+    for name in sorted(names, key=len, reverse=True):
+        text, times = re.subn(rf" {re.escape(name)}(s|es)? ", " / ", text)
+        found += [name] * bool(times)
+    return found, text
 
 
 @dataclass(frozen=True)

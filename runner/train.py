@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
-PARTS = ("vae", "pyramid", "decoder", "flow", "flow_128", "diffusion", "gan")
+PARTS = ("vae", "pyramid", "decoder", "flow", "flow_128", "diffusion", "gan", "text")
 SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
-    "begin_from": ("pyramid", "flow", "flow_128", "diffusion", "gan"),
+    "clips": tuple(part for part in PARTS if part != "text"),
+    "begin_from": ("pyramid", "flow", "flow_128", "diffusion", "gan", "text"),
 }
 
 

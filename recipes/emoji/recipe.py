@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,6 +54,7 @@ class Recipe:
     begins_with: Mapping[str, str]
     training: Mapping[str, Mapping[str, Any]]
     two_sizes: tuple[str, ...] = ()  # families that learn clips of twice the size, too
+    new_words: Mapping[str, int] = field(default_factory=dict)  # sizes of the text encoder that learns more words
 
 
 MUON = {"weight_decay": 1e-2, "optimizer": "muon", "precision": "bf16", "ema_decay": 0.999}
@@ -95,8 +96,10 @@ RECIPES = {
             "flow_128": {"steps": 4000, "learning_rate": 1e-3, "warmup_steps": 100, **MUON},
             "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "gan": {"steps": 700, **GAN},
+            "text": {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON},
         },
         two_sizes=("flow_128",),
+        new_words={"layers": 3, "vocab_size": 2048, "max_tokens": 64},
     ),
     128: Recipe(
         vae={

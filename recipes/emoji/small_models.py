@@ -11,7 +11,7 @@ from ...models.causal_vae import CausalVideoVAE
 from ...training.data.datasets import AnimationDataset
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from . import figure_vae, small_families, small_flow, small_pyramid, small_vae
+from . import figure_vae, small_families, small_flow, small_pyramid, small_text, small_vae
 from .recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
 
 
@@ -48,6 +48,9 @@ def train(
         train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
         trained = train_vae(dataset, folder, settings, begun=vae, discriminator_start=discriminator_start, **more)
         return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
+    if part == "text":
+        words = small_text.train_text(models, folder, settings, begin_from=begin_from, on_step=on_step)
+        return TrainedPart(words.run, words.export)
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)
         return TrainedPart(first.model.run, first.export)

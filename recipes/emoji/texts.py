@@ -74,16 +74,20 @@ class TrainedWithText:
 
     def export(self, folder: Path) -> tuple[Path, Path]:
         """Write the averaged transformer and text encoder into a models folder, in float16."""
-        run = self.model.run
-        text = checkpoints.save(
-            folder / TEXT_FILE,
-            run.averaged()["text_encoder"],
-            "text_encoder",
-            run.modules["text_encoder"].config,
-            extra={"tokenizer": self.tokenizer.to_json()},
-            dtype=torch.float16,
-        )
+        text = save_text_encoder(self.model.run, self.tokenizer, folder)
         return self.model.save(folder / TRANSFORMER_FILES[self.model.family.name]), text
+
+
+def save_text_encoder(run: TrainingRun, tokenizer: text_encoder.Tokenizer, folder: Path) -> Path:
+    """Write the averaged text encoder of a run into a models folder, with its tokenizer, in float16."""
+    return checkpoints.save(
+        folder / TEXT_FILE,
+        run.averaged()["text_encoder"],
+        "text_encoder",
+        run.modules["text_encoder"].config,
+        extra={"tokenizer": tokenizer.to_json()},
+        dtype=torch.float16,
+    )
 
 
 def start_with_text(

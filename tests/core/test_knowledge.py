@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.knowledge import knowledge_of, read_table
 from pyramid_video.nodes.conditioning import EncodePrompt, has_plain_border
 from pyramid_video.nodes.sampling_notes import sampling_notes
+from pyramid_video.recipes.emoji import sentences
+from pyramid_video.recipes.emoji.recipe import SUBJECTS
+from pyramid_video.training.data import captions
 
 TEXT = BUNDLED / "text_encoders" / "pyramid_video_small_text.safetensors"
 MODEL = BUNDLED / "diffusion_models" / "pyramid_video_small.safetensors"
@@ -38,12 +42,28 @@ def test_captions_of_its_training_are_nothing_new(subject):
         assert VOCABULARY.doubts(words) == []
 
 
+def test_a_vocabulary_without_an_own_background_wants_one():
+    (said,) = replace(VOCABULARY, unsaid=None).doubts("a rabbit")
+    assert said.startswith("it wants a background: red, orange")
+
+
+def test_sentences_of_its_training_are_nothing_new(monkeypatch):
+    monkeypatch.setattr(sentences.Words, "_mistyped", lambda words, text: text)
+    generator = torch.Generator().manual_seed(1)
+    for subject, background, motion in itertools.product(SUBJECTS, captions.BACKGROUNDS, captions.MOTIONS):
+        text = sentences.sentence(captions.Combination(subject, background, motion), generator)
+        assert [said for said in VOCABULARY.doubts(text) if "of which a clip has one" not in said] == [], text
+
+
 NEW = {
-    "a rabbit": ["wants a background: red, orange"],
+    "a rabbit": ["no background is named, so it is white; others: red, orange"],
+    "two whales in the ocean": ["never met two"],
+    "a killer whale on a dark blue wall": [],
     "a red rabbit moving left on a black background": ["a subject keeps its own"],
     "a dog on a blue background": ["only these subjects: tiger, rabbit"],
     "a tiger wearing a hat on a blue background": ["never met wearing, hat"],
-    "ein Hund": ["only these subjects", "wants a background"],
+    "ein Hund": ["only these subjects", "no background is named"],
+    "a rabbit on a green or red background": ["of which a clip has one", "never met or"],
     "": [],
 }
 

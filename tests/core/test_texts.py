@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
+from pyramid_video.recipes.emoji.vocabulary import vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("texts", ROOT / ".ci" / "texts.py")
@@ -45,6 +46,11 @@ def test_a_new_input_is_added_with_its_default_and_nothing_else():
     widgets = {each.name for each in NODE_CLASS_MAPPINGS["PyramidVideoStages"].inputs()}
     assert set(done["1"]["inputs"]) == widgets and done["1"]["inputs"]["first_steps"] == 3
     assert done["1"]["inputs"]["video_steps"] == 10
+
+
+def test_the_table_of_what_the_small_models_know_has_the_words_of_their_recipe():
+    table = json.loads(texts.KNOWS.read_text("utf-8"))
+    assert table == texts.known(table, vocabulary()), "a word of the recipe was changed: run .ci/texts.py"
 
 
 def test_inputs_and_blocks_in_a_tooltip_are_marked():

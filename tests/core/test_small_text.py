@@ -1,0 +1,107 @@
+"""A text encoder learns new words for what another one knows, and the bundled one understands them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from pyramid_video.host.folders import BUNDLED
+from pyramid_video.models import checkpoints, text_encoder
+from pyramid_video.recipes.emoji import small_text
+from pyramid_video.recipes.emoji.recipe import RECIPES, SUBJECTS, TEXT_FILE
+from pyramid_video.recipes.emoji.sentences import flaws
+from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, Combination, caption
+from pyramid_video.training.run.train_settings import TrainSettings
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def known_by_parts(monkeypatch) -> dict[Combination, torch.Tensor]:
+    """Features in which subject, background and motion have a direction each, as those of real encoders nearly do."""
+    rng = generator()
+    directions = {word: torch.randn(64, generator=rng) for word in ("tiger", "sun", "white", "blue", "left", "up")}
+    rows = {
+        Combination(*words): sum(directions[word] for word in words)
+        for words in product(("tiger", "sun"), ("white", "blue"), ("left", "up"))
+    }
+    known = small_text.KnownFeatures(rows, torch.zeros(64), torch.stack(list(rows.values())).var(0).mean())
+    monkeypatch.setattr(small_text.KnownFeatures, "of", lambda *given: known)
+    monkeypatch.setattr(small_text, "TEXTS", 500)
+    monkeypatch.setattr(small_text, "SHARES", {"caption": 0.8, "flaws": 0.1, "empty": 0.1})  # soon learned
+    return rows
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    """A models folder with a text encoder of these sizes."""
+    tokenizer = text_encoder.Tokenizer.train(["a tiger moving left on a blue background"], 300, 48)
+    config = text_encoder.TextEncoderConfig(tokenizer.vocab_size, 32, 1, 2, 48, pooled_width=32, summary=1)
+    encoder = text_encoder.TextEncoder(config)
+    extra = {"tokenizer": tokenizer.to_json()}
+    checkpoints.save(tmp_path / "old" / TEXT_FILE, encoder.state_dict(), "text_encoder", config, extra=extra)
+    return tmp_path / "old"
+
+
+def features(models: Path, texts: list[str]) -> torch.Tensor:
+    info = checkpoints.inspect(models / TEXT_FILE, ["text_encoder"])
+    encoder, _ = checkpoints.load(info.path, ["text_encoder"])
+    tokenizer = checkpoints.load_tokenizer(info)
+    with torch.no_grad():
+        return small_text.as_rows(text_encoder.encode_texts(encoder.eval().float(), tokenizer, texts))
+
+
+def test_new_words_come_to_mean_what_old_ones_do(known_by_parts, old, tmp_path):
+    settings = TrainSettings(100, learning_rate=1e-2, warmup_steps=10, optimizer="muon", ema_decay=0.9)
+    recipe = replace(RECIPES[64], new_words={"layers": 1, "vocab_size": 600, "max_tokens": 64})
+    trained = small_text.train_text(old, tmp_path / "run", settings, batch_size=32, recipe=recipe)
+    trained.export(tmp_path / "new")
+    meanings, rows = list(known_by_parts), torch.stack(list(known_by_parts.values()))
+    rng = generator(1)
+    said = features(tmp_path / "new", [caption(meaning, rng) for meaning in meanings for _ in range(8)])
+    right = (torch.cdist(said, rows).argmin(1) == torch.arange(len(meanings)).repeat_interleave(8)).float().mean()
+    assert right > 0.8, "of 8 meanings, 1 in 8 by chance"
+    for text in ("", flaws(rng)):
+        row = features(tmp_path / "new", [text])
+        assert row.norm() < torch.cdist(row, rows).min()
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[list[Combination], torch.Tensor]:
+    """The features by which the bundled transformers know things of medium size."""
+    meanings = [Combination(*parts) for parts in product(SUBJECTS, BACKGROUNDS, MOTIONS)]
+    rng = generator(2)
+    return meanings, features(BUNDLED, [caption(meaning, rng) for meaning in meanings])
+
+
+def understood(known: tuple[list[Combination], torch.Tensor], text: str) -> Combination:
+    meanings, rows = known
+    return meanings[int(torch.cdist(features(BUNDLED, [text]), rows).argmin())]
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("bunny scurrying eastwards, navy wall", ("rabbit", "blue", "right")),
+        ("A bee climbs higher and higher before a scarlet curtain.", ("honeybee", "red", "up")),
+        ("in the snow a python refuses to budge", ("snake", "white", "still")),
+        ("violet background, race car being dragged to the left edge", ("racing car", "purple", "left")),
+        ("an xmas tree plummets, jet-black backdrop, 4k, masterpiece", ("christmas tree", "black", "down")),
+        ("a red pig on a green background does nothing", ("pig", "green", "still")),
+        ("a whale", ("whale", "white", "still")),
+    ],
+)
+def test_the_bundled_encoder_understands_people(known, text, meaning):
+    assert understood(known, text) == Combination(*meaning)
+
+
+def test_the_bundled_encoder_takes_flaws_for_nothing(known):
+    empty = features(BUNDLED, [""])[0]
+    for text in ("blurry, low quality, watermark", "ugly, deformed, jitter"):
+        row = features(BUNDLED, [text])[0]
+        assert (row - empty).norm() < 0.3 * torch.cdist(row[None], known[1]).min()
