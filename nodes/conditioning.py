@@ -36,13 +36,13 @@ class EncodePrompt(Block):
         Wire("clip", "CLIP").tip("From 'Load text encoder'."),
         Text("text", multiline=True, dynamicPrompts=True).tip(
             "Leave it empty to let the model choose. Pyramid Flow reads about 90 words (128 tokens), Helios about "
-            "350 (512 tokens), the small model a sentence or two (48 tokens); the rest is cut."
+            "350 (512 tokens), the small model a sentence or two (64 tokens); the rest is cut."
         ),
     )
     OPTIONAL = (
         Bool("add_quality_words", False).tip(
             f'Appends "{QUALITY_WORDS}", as official Pyramid Flow prompts do. Keep it off for negative '
-            "prompts and for the small model, which never saw these words."
+            "prompts; the small model takes no notice of it."
         ),
     )
     OUTPUTS = (Output("CONDITIONING", "For the positive or negative input of the sampler."),)

@@ -77,14 +77,15 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
 @pytest.mark.parametrize(
     ("part", "option", "parts"),
     [
-        ("vae", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
-        ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan"),
+        ("vae", "--begin-from", "pyramid, flow, flow_128, diffusion, gan, text"),
+        ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan, text"),
         ("pyramid", "--judge-from", "vae, decoder"),
+        ("text", "--clips", "vae, pyramid, decoder, flow, flow_128, diffusion, gan"),
     ],
 )
 def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):
     folders = [word for name in ("--animations", "--run", "--out") for word in (name, str(tmp_path))]
-    assert main(["train", part, *folders, option, "0"]) == 1
+    assert main(["train", part, *folders, option, "1"]) == 1
     said = capsys.readouterr().err
     assert f"argument {option}: means something for {parts} only, not for {part}" in said and said.count("\n") == 1
 
