@@ -12,10 +12,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..models.near_names import near_or_known
 from ..models.plain_text import may_be_listed
 
 KINDS = ("diffusion_models", "vae", "text_encoders", "loras", "classifiers")
@@ -103,7 +103,7 @@ class ModelFolders:
             return entries[wanted]
         folders = ", ".join(str(folder) for folder in [*self.own.get(kind, ()), *self.shared])
         raise FileNotFoundError(
-            f"no {kind} model is called {name!r}{official_hint(wanted, entries) or _did_you_mean(wanted, entries)}; "
+            f"no {kind} model is called {name!r}{official_hint(wanted, entries) or near_or_known(wanted, entries)}; "
             f"looked in {folders}"
         )
 
@@ -185,7 +185,7 @@ def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
         path = resolve_inside(root, name, what)
         if path.is_file():
             return path
-    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{_did_you_mean(str(name), list_files(roots))}")
+    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{near_or_known(name, list_files(roots))}")
 
 
 def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
@@ -195,7 +195,7 @@ def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
         if path.is_dir():
             return path
     known = sorted(entry.name for root in roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
-    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{_did_you_mean(str(name), known)}")
+    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{near_or_known(name, known)}")
 
 
 def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -> list[str]:
@@ -213,14 +213,6 @@ def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -
 def _place(roots: Sequence[Path]) -> str:
     """Where a user's own files belong: the first of `roots`. The pack's own folder, behind it, is not for them."""
     return f" in {roots[0].absolute()}{'' if roots[0].is_dir() else ', a folder that is still to be made'}"
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    if not known:
-        return " (there are none)"
-    near = get_close_matches(name[:LONGEST_NAME], known, n=1, cutoff=0.0)
-    return f"; the nearest is {near[0]!r}" if near else ""
 
 
 def _folders_below(root: Path) -> Iterator[tuple[str, Path, list[str], list[str]]]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from itertools import islice
 from reprlib import Repr
 from typing import Any
 
+from ..models.near_names import LONGEST_NAME, MOST_LISTED, near_name
 from ..models.plain_text import plain as without_controls
 
 MOST_PROBLEMS = 100  # that are looked for in one graph
-MOST_LISTED = 8  # known names that a sentence lists
 LONGEST_SENTENCE = 600  # characters
-NEAR = 0.6  # likeness of two names from which on one may be meant by the other
-LONGEST_NAME = 100  # characters that are compared with known names
 SHORT = Repr()  # of a value that may be huge: the beginning of it
 SHORT.maxlist = SHORT.maxdict = SHORT.maxtuple = 20
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = LONGEST_NAME
@@ -88,13 +85,6 @@ def nearest(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that names the known name nearest to `name`, or nothing when none is near."""
     near = near_name(name, known)
     return f"; the nearest is {near!r}" if near is not None else ""
-
-
-def near_name(name: object, known: Iterable[object]) -> str | None:
-    """The known name that `name` is most like, None when it is like none."""
-    names = {str(each).lower(): str(each) for each in sorted(map(str, known), reverse=True)}
-    near = get_close_matches(str(name)[:LONGEST_NAME].lower(), names, n=1, cutoff=NEAR)
-    return names[near[0]] if near else None
 
 
 def all_or_nearest(name: object, known: Iterable[object]) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..models.near_names import near_name
 from .carriers import Graphs, find_graphs, read_graphs
-from .errors import RunnerError, WorkflowError, first, near_name
+from .errors import RunnerError, WorkflowError, first
 from .specs import NodeSpec
 from .ui_format import MOST_INPUTS, MOST_NODES, convert
 from .ui_graph import ValuePlace

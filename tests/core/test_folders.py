@@ -247,6 +247,8 @@ def test_input_files_are_looked_up_in_order_and_listed_once(tmp_path):
     assert find_file([first, second], "only.png", "input file") == second / "only.png"
     with pytest.raises(FileNotFoundError, match="nearest is 'only.png'"):
         find_file([first, second], "olny.png", "input file")
+    with pytest.raises(FileNotFoundError, match="'zebra.mp4'.*; there are 'both.PNG', 'only.png', 'other.txt'$"):
+        find_file([first, second], "zebra.mp4", "input file")  # no nearest where nothing is near
 
 
 def test_what_was_trained_is_found_wherever_the_clips_go(tmp_path, monkeypatch):

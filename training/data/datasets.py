@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import math
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ...models.near_names import near_or_known
 from ..presets import SPLITS
 from .animations import Sprite, draw_sprite, find_animations, load_sprite
 from .cache_files import digest
@@ -220,6 +220,4 @@ def _hash(combination: Combination) -> str:
 
 
 def _unknown(subject: str, known: Iterable[str], folder: str | Path) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(subject, names, n=3, cutoff=0.5) or names[:3]
-    return f"{folder} holds no animation of {subject!r}; the nearest there are: {', '.join(near)}"
+    return f"{folder} holds no animation of {subject!r}{near_or_known(subject, known)}"

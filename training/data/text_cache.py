@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...models.near_names import near_or_known
 from ...models.text_features import TextFeatures
 from ..run.processes import ranks, together
 from .cache_files import SUFFIX, check_key, digest, read_tensors, warn_damaged, write_tensors
@@ -38,10 +38,9 @@ class TextSet:
 
     def _find(self, caption: str) -> Features:
         if caption not in self.features:
-            near = difflib.get_close_matches(caption, list(self.features), n=1, cutoff=0)
             raise ValueError(
-                f"no features were prepared for the text {caption!r}; the nearest is {near[0]!r}. Texts must be the "
-                "same letter by letter: prepare this one too"
+                f"no features were prepared for the text {caption!r}{near_or_known(caption, self.features)}. "
+                "Texts must be the same letter by letter: prepare this one too"
             )
         return self.features[caption]
 
