@@ -42,7 +42,7 @@ class Failing:
 def make(videos: Path, folder: Path, fail: bool = False):
     """Latents of 12 clips and features of ten texts."""
     encode, texts = test_latent_cache.Encoder(), test_text_cache.Encoder()
-    told = {}
+    errors = {}
     parts = {
         "latents": lambda: latent_cache.prepare_latents(
             VideoFolder(videos, **test_latent_cache.SETTINGS), Failing(encode, fail), folder, 12, 0, "vae"
@@ -54,8 +54,8 @@ def make(videos: Path, folder: Path, fail: bool = False):
         try:
             found[name] = part()
         except (ValueError, OSError) as error:
-            told[name] = str(error)
-    return {"clips": encode.clips, "texts": texts.asked, "told": told}, found
+            errors[name] = str(error)
+    return {"clips": encode.clips, "texts": texts.asked, "errors": errors}, found
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_one_stage_is_our_own_flow_sampler(host):
     model = make_model(FLOW)
     ours = FlowSampler(5)
     assert host.sigmas(model, 5, "simple").tolist() == pytest.approx(ours.sigmas, abs=1e-6)
-    wanted = sample_full_sequence(model, ours, prompts(), empty(), 5, lambda *told: None)["samples"]
+    wanted = sample_full_sequence(model, ours, prompts(), empty(), 5, lambda *_: None)["samples"]
     torch.testing.assert_close(make(host, model, SpectralStages((1.0,)), steps=5), wanted, rtol=0, atol=1e-4)
 
 

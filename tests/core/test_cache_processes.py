@@ -20,8 +20,8 @@ def launch(clips, folder, *more):
     """What both processes report."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, *LAUNCH.split(), str(WORKER), str(clips), str(folder), *more]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 0, told.stderr
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -31,13 +31,13 @@ def test_the_work_is_shared_and_goes_on_after_a_failure(videos, tmp_path, monkey
     folder, other = tmp_path / "two", tmp_path / "one"
     first, second = launch(videos, folder, "fail")
     for part in ("latents", "texts"):
-        assert second["told"][part] == "the card fell out"
-        assert first["told"][part] == "process 1 of 2 stopped, and the others with it: the card fell out"
+        assert second["errors"][part] == "the card fell out"
+        assert first["errors"][part] == "process 1 of 2 stopped, and the others with it: the card fell out"
     assert (first["clips"], second["clips"]) == (2, 1)
     assert (len(first["texts"]), len(second["texts"])) == (2, 1)
 
     again = launch(videos, folder)
-    assert all(not report["told"] and report["clips"] > 3 and len(report["texts"]) > 2 for report in again)
+    assert all(not report["errors"] and report["clips"] > 3 and len(report["texts"]) > 2 for report in again)
     assert sum(report["clips"] for report in again) == CLIPS - 3
     asked = [text for report in (first, second, *again) for text in report["texts"]]
     assert sorted(asked) == sorted(["", *TEXTS])

@@ -60,15 +60,15 @@ def test_a_damaged_family_is_told(tmp_path, family, words):
 def heard(sampler, answer):
     """The clip that a sampler makes, the timesteps it asks with, and the progress it reports."""
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-    asked, told = [], []
+    asked, calls = [], []
 
     def ask(x, timestep):
         asked.append(timestep)
         return answer(x, timestep)
 
     generators = [torch.Generator().manual_seed(row) for row in range(len(noise))]
-    clip = sampler.run(ask, noise, generators, lambda done, total, clean: told.append((done, total)))
-    assert told == [(number, sampler.calls) for number in range(1, sampler.calls + 1)] and len(asked) == sampler.calls
+    clip = sampler.run(ask, noise, generators, lambda done, total, clean: calls.append((done, total)))
+    assert calls == [(number, sampler.calls) for number in range(1, sampler.calls + 1)] and len(asked) == sampler.calls
     return clip, noise, asked
 
 

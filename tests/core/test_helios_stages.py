@@ -65,8 +65,8 @@ def beside(solver: str, scheduler, start, step: int) -> dict:
     if solver != "dmd":
         return {}
     times = scheduler.timesteps
-    told = dict(dmd_sigmas=scheduler.sigmas, dmd_timesteps=times, all_timesteps=times)
-    return dict(cur_sampling_step=step, dmd_noisy_tensor=start, **told)
+    tables = dict(dmd_sigmas=scheduler.sigmas, dmd_timesteps=times, all_timesteps=times)
+    return dict(cur_sampling_step=step, dmd_noisy_tensor=start, **tables)
 
 
 @pytest.mark.parametrize("shift", SHIFTS)

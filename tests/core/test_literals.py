@@ -68,8 +68,8 @@ def test_a_subject_that_is_not_there_is_named():
 def test_ratios_of_stages_are_numbers_for_a_few_stages():
     check = CHECKED["PyramidVideoTrainPyramid"]
     assert check(run_name="mine", stage_ratios="1, 2, 1") is True and check(run_name="mine", stage_ratios=None) is True
-    for text, told in (("1; 2", "whole numbers"), ("0,0", "whole numbers"), ("1," * 100_000, "the most")):
-        assert told in check(run_name="mine", stage_ratios=text)
+    for text, words in (("1; 2", "whole numbers"), ("0,0", "whole numbers"), ("1," * 100_000, "the most")):
+        assert words in check(run_name="mine", stage_ratios=text)
     assert "outside" in check(run_name="../mine", stage_ratios="1")
 
 

@@ -25,8 +25,8 @@ def launch(what: str, folder: Path) -> None:
     """Run two processes of the worker to their end."""
     words = [*LAUNCH.split(), str(WORKER), what, str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    told = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 0, told.stderr
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,8 @@ def test_after_a_broken_state_the_run_goes_on_from_the_one_before(folder, straig
     damage(folder / "state.pt")
     run = make_run(folder, THREE)
     assert run.resume() and run.step == 4
-    (told,) = caplog.messages
-    assert str(folder) in told and "state.pt (" in told and "goes on from state-4.pt, after step 4" in told
+    (message,) = caplog.messages
+    assert str(folder) in message and "state.pt (" in message and "goes on from state-4.pt, after step 4" in message
     assert steps_of(folder) == list(range(4))
     assert_same(train(run), straight)
     assert steps_of(folder) == list(range(8))

@@ -86,8 +86,8 @@ def test_timesteps_fill_the_window_of_their_stage():
     for column, window in zip(columns, STAGES.stages, strict=True):
         assert window.timestep_end < column.timestep.min() and column.timestep.max() <= window.timestep_start
         assert column.sigma.mean().item() == pytest.approx(0.5, abs=0.05)
-        told = torch.tensor([window.timestep(sigma) for sigma in column.sigma.tolist()])
-        torch.testing.assert_close(column.timestep, told, rtol=0, atol=1e-3)
+        expected = torch.tensor([window.timestep(sigma) for sigma in column.sigma.tolist()])
+        torch.testing.assert_close(column.timestep, expected, rtol=0, atol=1e-3)
 
 
 def test_a_generator_is_a_batch():

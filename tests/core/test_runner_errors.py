@@ -183,10 +183,10 @@ def test_a_run_gives_nodes_their_values_and_hidden_inputs():
 
 
 def test_what_a_node_says_is_told_before_the_next_one_runs():
-    prompt, told = good_prompt(), []
+    prompt, notes = good_prompt(), []
     prompt["5"] = {"class_type": "Keep", "inputs": {"thing": ["2", 0]}}
-    execute(prompt, ["4", "5"], CLASSES, None, lambda note: told.append((note[:6], len(Keep.kept))))
-    assert told == [("node 4", 1), ("node 5", 2)]
+    execute(prompt, ["4", "5"], CLASSES, None, lambda note: notes.append((note[:6], len(Keep.kept))))
+    assert notes == [("node 4", 1), ("node 5", 2)]
 
 
 def test_a_failing_node_is_named_in_one_line():

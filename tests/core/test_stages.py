@@ -69,8 +69,8 @@ def test_a_thousand_steps_are_the_training_table():
     stages = make_stages(shift=2.0)
     index = torch.arange(1000)
     for stage in range(3):
-        told = torch.tensor(stages.timesteps(stage, 1000))
-        torch.testing.assert_close(stages.training_timestep(stage, index), told, rtol=0, atol=1e-4)
+        expected = torch.tensor(stages.timesteps(stage, 1000))
+        torch.testing.assert_close(stages.training_timestep(stage, index), expected, rtol=0, atol=1e-4)
         sigmas = torch.tensor(stages.sigmas(stage, 1000)[:-1])
         torch.testing.assert_close(stages.training_sigma(stage, index), sigmas, rtol=0, atol=1e-6)
 

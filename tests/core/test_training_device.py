@@ -15,14 +15,14 @@ from pyramid_video.nodes.trainer_base import stay_with_host
 from pyramid_video.training.run.precision import chosen_precision
 
 
-@pytest.mark.parametrize(("device", "told"), [("cpu", "true"), ("cuda", None), ("mps", None)])
-def test_a_host_on_the_cpu_keeps_training_there(monkeypatch, device, told):
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "true"), ("cuda", None), ("mps", None)])
+def test_a_host_on_the_cpu_keeps_training_there(monkeypatch, device, expected):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "")  # so that what is set meanwhile is taken back
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     use_host(SimpleNamespace(device=torch.device(device)))
     try:
         stay_with_host()
-        assert os.environ.get("ACCELERATE_USE_CPU") == told
+        assert os.environ.get("ACCELERATE_USE_CPU") == expected
     finally:
         use_host(None)
 

@@ -100,16 +100,16 @@ def test_bad_lines_are_named_with_their_number_and_the_others_delivered(run, ser
     code, report = run(lines, server)
     assert code == 1 and report["status"] == "error"
     assert delivered(report) == names(2)
-    told = {int(fault.split("line ")[1].split(":")[0]): fault.split(": ", 1)[1] for fault in report["problems"]}
-    assert sorted(told) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert told[2].startswith("this is not valid JSON")
-    assert told[3].startswith("'promt' means nothing here; the nearest is 'prompt'; inputs are named NODE.INPUT")
-    assert told[4].startswith("'prompt' takes text, not 3")
-    assert told[5].startswith("'seed' takes a whole number, not true")
-    assert told[6].startswith("a line is an object such as")
-    assert told[7].startswith("node 2 (Guide): no bad luck (on http://")
-    assert told[8].startswith("the server refuses the workflow: refused")
-    assert "there is no node '9'" in told[9] and "the nearest is 'text'" in told[10]
+    faults = {int(fault.split("line ")[1].split(":")[0]): fault.split(": ", 1)[1] for fault in report["problems"]}
+    assert sorted(faults) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert faults[2].startswith("this is not valid JSON")
+    assert faults[3].startswith("'promt' means nothing here; the nearest is 'prompt'; inputs are named NODE.INPUT")
+    assert faults[4].startswith("'prompt' takes text, not 3")
+    assert faults[5].startswith("'seed' takes a whole number, not true")
+    assert faults[6].startswith("a line is an object such as")
+    assert faults[7].startswith("node 2 (Guide): no bad luck (on http://")
+    assert faults[8].startswith("the server refuses the workflow: refused")
+    assert "there is no node '9'" in faults[9] and "the nearest is 'text'" in faults[10]
     assert {"prompt": "clip 1", "seed": 8} in [extra["extra_pnginfo"]["pyramid_video"] for extra in server.metadata]
 
 

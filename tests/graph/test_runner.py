@@ -187,8 +187,8 @@ def test_an_interrupt_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
     run(FILE)
 
 
-@pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch, capsys, told):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch, capsys, name):
     from pyramid_video.recipes.emoji import small_vae
     from pyramid_video.training.run.loop import TrainingRun, TrainSettings
 
@@ -200,7 +200,7 @@ def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch
 
         def objective(step: int, generator: torch.Generator):
             if step == 3:
-                os.kill(os.getpid(), getattr(signal, told))
+                os.kill(os.getpid(), getattr(signal, name))
             return {"loss": run.modules["line"](torch.ones(1, 1)).square().mean()}
 
         return run.train(objective)

@@ -243,8 +243,8 @@ def test_what_cannot_be_learned_is_refused_before_it_is_encoded(host, parts, mon
 @pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen", "", ".", "./", "sub/..", ".safetensors", "a:b", "lpt1"])
 def test_a_model_is_saved_inside_the_output_folder_only(host, name):
     for node_id in ("PyramidVideoSaveTrained", "PyramidVideoSaveTrainedVAE", "PyramidVideoSaveTrainedLoRA"):
-        told = node_classes()[node_id].VALIDATE_INPUTS(name=name)
-        assert isinstance(told, str) and ("outside" in told or "name" in told)
+        fault = node_classes()[node_id].VALIDATE_INPUTS(name=name)
+        assert isinstance(fault, str) and ("outside" in fault or "name" in fault)
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("diffusion_models", ""), ("vae", "VAE"), ("loras", "LoRA")])

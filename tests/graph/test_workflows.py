@@ -266,13 +266,13 @@ def test_helios_workflows_are_those_of_pyramid_flow_with_other_numbers(stem):
 
 @pytest.mark.parametrize("stem", HELIOS)
 def test_missing_models_are_told_by_name_folder_and_address(stem):
-    told = {}
+    folders = {}
     for node in ui_of(stem)["nodes"]:
         for model in node["properties"].get("models", ()):
             assert model["name"] in node["widgets_values"] and model["url"].endswith("/" + model["name"])
             assert model["url"].startswith("https://huggingface.co/")
-            told[node["type"]] = model["directory"]
-    assert told == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}
+            folders[node["type"]] = model["directory"]
+    assert folders == {"VAELoader": "vae", "CLIPLoader": "text_encoders"}
 
 
 WEIGHTS = {"official_miniflux": 5, "official_sd3": 6} | dict.fromkeys(HELIOS, 1)

@@ -57,7 +57,7 @@ def made_alone(door, model, sampler):
     from pyramid_video.host.standalone import sampling as standalone_sampling
 
     prompts = door.positive, door.negative, SCALE
-    done = standalone_sampling.sample_full_sequence(model, sampler, prompts, door.latent(), SEED, lambda *told: None)
+    done = standalone_sampling.sample_full_sequence(model, sampler, prompts, door.latent(), SEED, lambda *_: None)
     return done["samples"]
 
 
@@ -80,7 +80,7 @@ def check_the_pyramid_for_any_model_gives_what_it_gives_without_the_host(door):
     from pyramid_video.samplers.spectral_stages import SpectralStages
 
     class Silent:
-        def update(self, *told):
+        def update(self, *_):
             pass
 
         def close(self):

@@ -162,11 +162,11 @@ def compare(case, made: Any, wanted: Any, name: str) -> None:
 
 
 def check_previews_and_steps_stay_in_place(case):
-    told = []
-    case.sample(case.pyramid(case.middle), callback=lambda step, x0, x, total: told.append((step, x0, x, total)))
+    calls = []
+    case.sample(case.pyramid(case.middle), callback=lambda step, x0, x, total: calls.append((step, x0, x, total)))
     full = [tuple(each.shape) for each in case.streams(case.house.models.empty(case.kind))]
-    assert [step for step, *_ in told] == list(range(STEPS)) and {total for *_, total in told} == {STEPS}
-    for _, x0, x, _ in told:
+    assert [step for step, *_ in calls] == list(range(STEPS)) and {total for *_, total in calls} == {STEPS}
+    for _, x0, x, _ in calls:
         shapes = {tuple(each.shape) for each in (*case.streams(x0), *case.streams(x))}
         flat = sum(case.torch.Size(shape).numel() for shape in full)
         assert shapes <= {*full, (1, 1, flat)}, shapes  # older hosts hand out what is packed
@@ -325,10 +325,10 @@ def check_rows_of_a_batch_are_the_same_alone(case):
 
 
 def check_the_network_is_told_the_schedule_of_its_stage(case):
-    told = []
+    calls = []
 
     def keep(executor, *arguments, **named):
-        told.append(
+        calls.append(
             named["transformer_options"]["sample_sigmas"]
             if "transformer_options" in named
             else arguments[5]["sample_sigmas"]
@@ -338,7 +338,7 @@ def check_the_network_is_told_the_schedule_of_its_stage(case):
     patched = case.model.clone()
     patched.add_wrapper_with_key(case.house.comfy.patcher_extension.WrappersMP.APPLY_MODEL, "told", keep)
     case.sample(case.pyramid(case.middle), guider=case.guider(patched))
-    assert [len(sigmas) for sigmas in told] == [3, 3, 4, 4, 4]
+    assert [len(sigmas) for sigmas in calls] == [3, 3, 4, 4, 4]
 
 
 def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
