@@ -21,7 +21,8 @@ class ForwardPlan:
     """All that the steps of a stage have in common, made before they begin."""
 
     layout: TokenLayout
-    image_layout: TokenLayout  # for queries of the image alone
+    last: int  # tokens of the last clip
+    last_layout: TokenLayout  # for its queries alone
     rotation: Tensor | None  # table of `rotary`, for all tokens; None: no rotation
     pos_embed: Tensor | None  # (tokens, width), added to the embedded patches; None: nothing is added
     text_order: Tensor | None  # of `token_layout.text_order`
@@ -49,7 +50,7 @@ class ForwardPlan:
             (kept.past, (3,)),
             (kept.fresh, (3,)),
         ]
-        for layout in (self.layout, self.image_layout):
+        for layout in (self.layout, self.last_layout):
             sizes += [(layout.mask, (2, 3)), (layout.padding_mask, (3,))]
         for tensor, axes in sizes:
             for axis in axes if tensor is not None else ():
@@ -74,9 +75,10 @@ class HeadsAttention(nn.Module):
         """(b, n, heads * d) -> (b, n, heads, d)"""
         return x.unflatten(-1, (self.heads, -1))
 
-    def image(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values `(b, n, heads, d)` of `x (b, n, width)`, not yet rotated."""
-        return self.norm_q(self.split(self.to_q(x))), self.norm_k(self.split(self.to_k(x))), self.split(self.to_v(x))
+    def image(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries of `asking`, keys and values of `x (b, n, width)`, `(b, n, heads, d)`, not yet rotated."""
+        query = self.norm_q(self.split(self.to_q(asking)))
+        return query, self.norm_k(self.split(self.to_k(x))), self.split(self.to_v(x))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
         """Rotate queries and keys, put what was kept in front of keys and values, then attend."""
@@ -98,17 +100,17 @@ class HeadsAttention(nn.Module):
 class SelfAttention(HeadsAttention):
     """Attention over one stream; has no output linear."""
 
-    def forward(self, x: Tensor, plan: ForwardPlan) -> Tensor:
-        """Attend from and to `x (b, n, width)`."""
-        query, key, value = self.image(x)
-        return self.attend(query, key, value, plan, plan.layout)
+    def forward(self, x: Tensor, plan: ForwardPlan, asking: Tensor | None = None) -> Tensor:
+        """Attend to `x (b, n, width)`, from all of it or from `asking`, the tokens of the last clip."""
+        query, key, value = self.image(x, x if asking is None else asking)
+        return self.attend(query, key, value, plan, plan.layout if asking is None else plan.last_layout)
 
 
 class JointAttention(HeadsAttention):
     """Attention over [text, image], each with weights of its own (Esser et al. 2024, arXiv 2403.03206, figure 2b).
 
-    `text_norm` begins the names of the text norms, which differ between checkpoints. Without `text_output` text is only
-    looked at.
+    `text_norm` begins the names of the text norms, which differ between checkpoints. Without `text_output`, in a last
+    block, only the last clip attends; text and other clips are looked at.
     """
 
     def __init__(
@@ -139,14 +141,15 @@ class JointAttention(HeadsAttention):
 
     def forward(self, x: Tensor, text: Tensor | None, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
         """Attend from `x (b, n, width)` and `text (b, m, width)`; without text its keys are those that were kept."""
-        query, key, value = self.image(x)
+        layout = plan.layout if self.text_output else plan.last_layout
+        query, key, value = self.image(x, x if self.text_output else last_tokens(x, plan.last))
         if text is None:
-            return self.to_out[0](self.attend(query, key, value, plan, plan.layout)), None
+            return self.to_out[0](self.attend(query, key, value, plan, layout)), None
         norm_q, norm_k = (getattr(self, name) for name in self.text_norm_names)
         text_key, text_value = norm_k(self.split(self.add_k_proj(text))), self.split(self.add_v_proj(text))
         if not self.text_output:
             key, value = torch.cat((text_key, key), dim=1), torch.cat((text_value, value), dim=1)
-            return self.to_out[0](self.attend(query, key, value, plan, plan.image_layout)), None
+            return self.to_out[0](self.attend(query, key, value, plan, layout)), None
         text_query = norm_q(self.split(self.add_q_proj(text)))
         joint = self.attend_joined((text_query, text_key, text_value), (query, key, value), plan)
         text_part, image_part = apart(joint, text.shape[1])
@@ -160,6 +163,11 @@ class JointAttention(HeadsAttention):
         joined = join_tokens(*zip(text, image, strict=True))  # (3, b, n, heads, d)
         turned = joined[:2] if plan.rotation is None else rotate(joined[:2], plan.rotation)
         return self.attend_turned(turned[0], turned[1], joined[2], plan, plan.layout)
+
+
+def last_tokens(x: Tensor, count: int) -> Tensor:
+    """The last `count` tokens of `x (b, n, width)`, as linears take them."""
+    return x[:, x.shape[1] - count :].contiguous()
 
 
 def apart(joint: Tensor, count: int) -> tuple[Tensor, Tensor]:

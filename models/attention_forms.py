@@ -61,7 +61,7 @@ def attend_masked(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout
 
 
 def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, attention: Attention) -> Tensor:
-    """A call for each settled frame and one for all others, from `(b, heads, n, d)`."""
+    """A call for each frame that has its own and one for all others, from `(b, heads, n, d)`."""
     first = start = key.shape[2] - query.shape[2]
     real, parts = layout.padding_mask, []
     for end in layout.ends:
@@ -69,7 +69,8 @@ def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayou
         asking = query[:, :, start - first : end - first]
         parts.append(attention(asking, key[:, :, :end], value[:, :, :end], attn_mask=mask))
         start = end
-    parts.append(attention(query[:, :, start - first :], key, value, attn_mask=layout.mask))
+    if start < key.shape[2]:
+        parts.append(attention(query[:, :, start - first :], key, value, attn_mask=layout.mask))
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1).flatten(2)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import ForwardPlan, JointAttention
+from .attention import ForwardPlan, JointAttention, last_tokens
 from .rotary import Grid
 
 Device = torch.device | str | None
@@ -154,7 +154,10 @@ class FeedForward(nn.Module):
 
 
 class DoubleBlock(nn.Module):
-    """Image and text with weights of their own, meeting in one attention. Without `text_output` text ends here."""
+    """Image and text with weights of their own, meeting in one attention.
+
+    Without `text_output` it is the last block: only the last clip goes on.
+    """
 
     def __init__(
         self,
@@ -183,6 +186,7 @@ class DoubleBlock(nn.Module):
         if text is None or not self.attn.text_output:
             text_in = None if text is None else self.norm1_context(text, temb, plan)
             attended, _ = self.attn(image_in, text_in, plan)
+            x = x if self.attn.text_output else last_tokens(x, plan.last)
             return self.feed(torch.addcmul(x, gate, attended), self.ff, *mlp), None
         shift, scale, text_gate, *text_mlp = self.norm1_context.vectors(temb, plan)
         attended, text_attended = self.attn(image_in, self.norm1_context.modulate(text, shift, scale), plan)

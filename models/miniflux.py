@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import ForwardPlan, SelfAttention
+from .attention import ForwardPlan, SelfAttention, last_tokens
 from .layers import AdaLayerNorm, Device, DoubleBlock, Dtype, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
@@ -66,10 +66,16 @@ class SingleBlock(nn.Module):
         self.proj_out = ops.Linear(5 * width, width, **factory_kwargs)
         self.attn = SelfAttention(width, heads, RMS_NORM_EPS, ops, **factory_kwargs)
 
-    def forward(self, x: Tensor, temb: Tensor, plan: ForwardPlan) -> Tensor:
+    def forward(self, x: Tensor, temb: Tensor, plan: ForwardPlan, is_last: bool = False) -> Tensor:
+        """Return `x (b, n, width)` after this block; `is_last`: of the last clip alone."""
         shift, scale, gate = self.norm.vectors(temb, plan)
         inside = self.norm.modulate(x, shift, scale)
-        return torch.addcmul(x, gate, self.proj_out(self.beside(self.attn(inside, plan), self.proj_mlp(inside))))
+        asking = None
+        if is_last:
+            x, asking = last_tokens(x, plan.last), last_tokens(inside, plan.last)
+        attended = self.attn(inside, plan, asking)
+        inner = self.proj_mlp(inside if asking is None else asking)
+        return torch.addcmul(x, gate, self.proj_out(self.beside(attended, inner)))
 
     @staticmethod
     def beside(attended: Tensor, inner: Tensor) -> Tensor:
@@ -111,6 +117,7 @@ class MiniFluxTransformer(PyramidTransformer):
         for block in self.transformer_blocks:
             x, text = self.run(block, x, text, temb, plan)
         joined = x if text is None else torch.cat((text, x), dim=1)
-        for block in self.single_transformer_blocks:
-            joined = self.run(block, joined, temb, plan)
-        return joined[:, joined.shape[1] - x.shape[1] :]
+        last = len(self.single_transformer_blocks) - 1
+        for number, block in enumerate(self.single_transformer_blocks):
+            joined = self.run(block, joined, temb, plan, number == last)
+        return last_tokens(joined, plan.last)

@@ -7,8 +7,9 @@ four exact ways to compute it:
 - "varlen": one call of a fused kernel for everything, each frame a sequence whose keys begin where its row's text does.
 - "masked": one call with a mask for the past and one without for the last frame, which has most queries. Their
   shapes hardly change from unit to unit, which compilers need.
-- "settled": a call for each frame whose keys are kept for later units, then one with a mask for all others. What a
-  frame is multiplied with does not depend on the frames after it, so a CPU rounds it alike in every unit.
+- "settled": a call for each frame whose keys are kept for later units, then one with a mask for all others, or a call
+  for each of them too where they are large. What a frame is multiplied with does not depend on the frames after it, so
+  a CPU rounds it alike in every unit.
 - "runs": a plain call for each frame and length of text: for attention functions that may know no mask, and for
   training on a device, where a mask would cost the flash kernel.
 """
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor
 
 from .rotary import Grid
+
+LARGE = 128  # tokens of a frame whose pairs with later frames cost more than another call
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def token_layout(
         if form == "masked":
             return masked_layout(padding, querying, first, device)
         if form == "settled":
-            return settled_layout(padding, querying, max(first, settled), device)
+            large = ends[-1] - max((0, *ends[:-1])) >= LARGE
+            return settled_layout(padding, querying, ends[-1] if large else max(first, settled), device)
     return TokenLayout(form, padding, querying)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -187,6 +188,7 @@ class PyramidTransformer(nn.Module):
         config, device, attention = self.config, like.device, attention or self.attention
         padding, order = text_order(real, device)
         text_tokens = len(real[0]) if order is None else order.shape[1]
+        last = math.prod(grids[-1])
         ends = frame_ends(text_tokens, grids, config.use_temporal_causal)
         first, settled = (0, 0) if kept is None else (kept.tokens, kept.settled)
         form = choose_form(
@@ -194,9 +196,11 @@ class PyramidTransformer(nn.Module):
         )
         if text_tokens in padding:  # a row without any text: only runs leave all of its padding unread
             form = "runs"
+        form_of_last = "masked" if form == "settled" else form  # nothing of the last clip is kept
         return ForwardPlan(
             layout=token_layout(form, padding, ends, first, settled, device),
-            image_layout=token_layout(form, padding, ends, max(first, text_tokens), settled, device),
+            last=last,
+            last_layout=token_layout(form_of_last, padding, ends, ends[-1] - last, settled, device),
             rotation=self.rotation(text_tokens, grids, device),
             pos_embed=self.position_embedding(grids, like),
             text_order=order,
@@ -216,10 +220,9 @@ class PyramidTransformer(nn.Module):
         x = self.embed(tokens[:, known:].contiguous(), None if plan.pos_embed is None else plan.pos_embed[known:])
         with_text = plan.kept is None or not plan.kept.tokens
         x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
-        last = grid[0] * grid[1] * grid[2]
-        velocity = self.proj_out(self.norm_out(x[:, -last:], temb, plan))
+        velocity = self.proj_out(self.norm_out(x, temb, plan))
         if self.skip is not None:
-            velocity = torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -last:])
+            velocity = torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -plan.last :])
         return unpatchify(velocity, grid)
 
     def embed_conditioning(self, timestep: Tensor, pooled: Tensor, plan: ForwardPlan) -> Tensor:
@@ -234,9 +237,10 @@ class PyramidTransformer(nn.Module):
         raise NotImplementedError
 
     def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
-        """Return the image tokens after all blocks; `temb (b, width)` is the activated conditioning.
+        """Return the tokens of the last clip after all blocks; `temb (b, width)` is the activated conditioning.
 
-        Without `text` its keys and values are those that were kept.
+        Without `text` its keys and values are those that were kept. In the last block nothing else is asked: what
+        becomes of the other tokens there is read by nobody.
         """
         raise NotImplementedError
 

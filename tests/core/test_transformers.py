@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from pyramid_video.models import attention, attention_forms, transformer
+from pyramid_video.models import attention, attention_forms, token_layout, transformer
 from pyramid_video.models.cached_tokens import CachedTokens
 from pyramid_video.models.layers import timestep_frequencies, unpatchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer, init_weights
@@ -123,8 +123,9 @@ def test_runs_work_out_no_pair_that_a_mask_would_throw_away(mask):
     network(*inputs(mask))
     real = torch.ones(3, 6 + sum(FRAME_SIZES), dtype=torch.bool)
     real[:, :6] = torch.ones(3, 6) if mask is None else mask
-    expected = (allowed_pairs(mask, True) & real[:, :, None]).sum()
-    assert sum(pairs) == 4 * expected  # four blocks
+    allowed = allowed_pairs(mask, True) & real[:, :, None]
+    last_clip = sum(FRAME_SIZES[-2:])
+    assert sum(pairs) == 3 * allowed.sum() + allowed[:, -last_clip:].sum()  # the last of four blocks asks less
 
 
 def test_two_calls_ask_for_all_frames_and_rows(kind, monkeypatch):
@@ -147,8 +148,11 @@ def test_two_calls_ask_for_all_frames_and_rows(kind, monkeypatch):
         assert all(masked_last[1::2]) is (mask is not None), "the last frame needs no mask where texts are alike"
 
 
-def test_kept_tokens_change_no_number(kind, form):
+@pytest.mark.parametrize("large", [1, 10**6], ids=["frames apart", "frames together"])
+def test_kept_tokens_change_no_number(kind, form, large, monkeypatch):
     """The next unit sees the same text and old frames: their keys and values are taken over."""
+    monkeypatch.setattr(token_layout, "LARGE", large)
+    token_layout.token_layout.cache_clear()
     network, given = make(kind, torch.float32), inputs(MASKS["many_lengths"], torch.float32)
     old, text = 2 * 2, 5  # tokens of the two old frames, and of the text when its padding is cut
     past = torch.full(network.cache_shape(3, text + old), torch.nan)
@@ -199,7 +203,7 @@ def test_nothing_flows_back_in_time(kind):
     network, given = make(kind), inputs()
     blocks = network.single_transformer_blocks if kind == "miniflux" else network.transformer_blocks
     seen = []
-    blocks[-1].register_forward_hook(lambda module, args, out: seen.append(out if kind == "miniflux" else out[0]))
+    blocks[-2].register_forward_hook(lambda module, args, out: seen.append(out if kind == "miniflux" else out[0]))
     before = network(*given)
     given[0][-1][:, :, 1] += 1.0
     after = network(*given)
