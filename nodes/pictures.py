@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 
 def fill(images: Tensor, width: int, height: int) -> Tensor:
-    """Resize pictures `(n, h, w, c)` so that they cover `width` x `height`, cutting off what sticks out evenly."""
+    """Resize pictures `(n, h, w, c)` so that they cover `width` x `height`, cutting off what sticks out evenly.
+
+    Bilinear. Clips of a data set are scaled by `training.data.buckets.fill`, bicubic: neither can take the place of the
+    other without changing start images or the latents in caches.
+    """
     from torch.nn.functional import interpolate
 
     h, w = images.shape[1:3]

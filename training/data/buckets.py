@@ -48,7 +48,7 @@ def describe_change(found: ClipInfo, bucket: tuple[int, int], fps: float) -> str
 
 
 def fill(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale pictures (n, c, h, w) to cover `size` and cut off what hangs over on both sides."""
+    """Scale pictures (n, c, h, w) to cover `size` and cut off what hangs over on both sides; bicubic."""
     height, width = size
     scale = max(height / pictures.shape[2], width / pictures.shape[3])
     covering = [max(side, round(old * scale)) for side, old in zip(size, pictures.shape[2:], strict=True)]
