@@ -6,127 +6,19 @@ Run by `test_spectral_host.py` with ComfyUI's Python: `spectral.py COMFYUI ROOT 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from spectral_case import SEED, STEPS, Case, open_comfyui
 from spectral_patches import PATCHES
 
-SEED, STEPS = 5, 5
-VIDEOS_FROM_PICTURES = ("wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5")
 WITH_SOUND = ("ltx2", "minimax h3")
 KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl")
 ONE = ("wan2.1 t2v",)
-
-
-def open_house(comfyui: Path, root: Path) -> SimpleNamespace:
-    """ComfyUI on the CPU in this process, the pack, and the tiny models."""
-    sys.path.insert(0, str(comfyui))
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-    import comfy.sample
-    import comfy.samplers
-    import comfy.sd
-    import comfy.utils
-    import folder_paths  # noqa: F401 what the pack looks for
-    import torch
-    import utils.extra_config  # noqa: F401 as the server does, before it puts its inner folder on the path
-
-    spec = importlib.util.spec_from_file_location(
-        "pyramid_video", root / "__init__.py", submodule_search_locations=[str(root)]
-    )
-    package = sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(package)
-    import spectral_models as models
-    from pyramid_video.host.comfyui.spectral import SpectralSampler
-    from pyramid_video.samplers.spectral_stages import SpectralStages
-
-    return SimpleNamespace(torch=torch, comfy=comfy, models=models, Sampler=SpectralSampler, Stages=SpectralStages)
-
-
-class Case:
-    """One kind of model with its prompts, noise and schedule."""
-
-    def __init__(self, house: SimpleNamespace, kind: str) -> None:
-        self.house, self.kind, self.torch = house, kind, house.torch
-        self.model = house.models.make_model(kind)
-        extras = {}
-        if kind in VIDEOS_FROM_PICTURES:
-            channels, frames = house.models.KINDS[kind].latent
-            mask = self.torch.ones(1, 1, frames, 12, 16)
-            mask[:, :, 0] = 0
-            extras = {"concat_latent_image": house.models.noise(1, channels, frames, 12, 16, seed=9)}
-            extras |= {"concat_mask": mask}
-        self.extras = extras
-        self.positive = house.models.prompt(kind, 2, **extras)
-        self.negative = house.models.prompt(kind, 3, **extras)
-        sampling = self.model.get_model_object("model_sampling")
-        self.sigmas = house.comfy.samplers.calculate_sigmas(sampling, "simple", STEPS)
-        self.middle = self.share(2)  # two steps are walked before
-
-    def share(self, step: int) -> float:
-        """The share of noise where a step begins; a little more, because floats are rounded."""
-        sigma = float(self.sigmas[step])
-        return 1e-6 + (sigma if float(self.sigmas[0]) < 1.5 else sigma / (1 + sigma))
-
-    def core(self, name: str = "euler"):
-        return self.house.comfy.samplers.sampler_object(name)
-
-    def pyramid(self, *levels: float, scales=None, inner=None):
-        scales = scales or ((0.5, 1.0) if len(levels) == 1 else (0.25, 0.5, 1.0))
-        return self.house.Sampler(self.house.Stages(scales=scales, levels=levels), inner or self.core())
-
-    def guider(self, model=None):
-        guider = self.house.comfy.samplers.CFGGuider(model or self.model)
-        guider.set_conds(self.positive, self.negative)
-        guider.set_cfg(2.0)
-        return guider
-
-    def sample(self, sampler, latent=None, noise=None, sigmas=None, guider=None, **rest) -> Any:
-        latent = self.house.models.empty(self.kind) if latent is None else latent
-        if noise is None:
-            noise = self.house.comfy.sample.prepare_noise(latent, SEED)
-        sigmas = (self.sigmas if sigmas is None else sigmas).clone()  # UniPC writes into it
-        guider = guider or self.guider()
-        return guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=SEED, **rest)
-
-    def streams(self, latent) -> list:
-        return list(latent.unbind()) if getattr(latent, "is_nested", False) else [latent]
-
-    def same(self, one, other, tolerance: float = 1e-4) -> None:
-        for a, b in zip(self.streams(one), self.streams(other), strict=True):
-            self.torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.std()) + 1e-12)
-
-    def seen(self, work: Callable[[], Any]) -> list[dict[str, Any]]:
-        """What the network is shown in every forward while `work` runs."""
-        calls = []
-
-        def keep(module, args, kwargs):
-            shown = {f"input {number}": value for number, value in enumerate(args)} | kwargs
-            calls.append({key: copied(value) for key, value in shown.items() if key != "transformer_options"})
-
-        handle = self.model.model.diffusion_model.register_forward_pre_hook(keep, with_kwargs=True)
-        try:
-            work()
-        finally:
-            handle.remove()
-        return calls
-
-
-def copied(value: Any) -> Any:
-    """Tensors of a value, as they are now."""
-    if isinstance(value, list | tuple):
-        return [copied(each) for each in value]
-    return value.clone() if hasattr(value, "clone") else value
 
 
 def check_a_jump_before_the_first_step_is_the_plain_sampler(case):
@@ -138,10 +30,10 @@ def check_a_small_stage_shows_the_network_what_a_plain_run_of_its_size_does(case
     from pyramid_video.samplers.spectral import resample
 
     calls = case.seen(lambda: case.sample(case.pyramid(case.middle)))
-    large = case.house.models.empty(case.kind)
-    noise = case.house.comfy.sample.prepare_noise(large, SEED)
+    large = case.inside.models.empty(case.kind)
+    noise = case.inside.comfy.sample.prepare_noise(large, SEED)
     size = (8, 8) if case.kind == "sdxl" else (6, 8)  # whole patches
-    small = case.house.models.empty(case.kind, *size)
+    small = case.inside.models.empty(case.kind, *size)
     picture, *others = case.streams(noise)
     less = [resample(picture, size), *others]
     less = type(noise)(less) if len(less) > 1 else less[0]
@@ -164,7 +56,7 @@ def compare(case, made: Any, wanted: Any, name: str) -> None:
 def check_previews_and_steps_stay_in_place(case):
     calls = []
     case.sample(case.pyramid(case.middle), callback=lambda step, x0, x, total: calls.append((step, x0, x, total)))
-    full = [tuple(each.shape) for each in case.streams(case.house.models.empty(case.kind))]
+    full = [tuple(each.shape) for each in case.streams(case.inside.models.empty(case.kind))]
     assert [step for step, *_ in calls] == list(range(STEPS)) and {total for *_, total in calls} == {STEPS}
     for _, x0, x, _ in calls:
         shapes = {tuple(each.shape) for each in (*case.streams(x0), *case.streams(x))}
@@ -176,7 +68,7 @@ def check_sound_stands_at_the_new_level(case):
     parts = walked_parts(case, case.pyramid(case.middle))
     before, after = parts[0][1], parts[1][0]
     t, new = parts[0][2][-1], parts[1][2][0]
-    count = sum(each.numel() for each in case.streams(case.house.models.empty(case.kind))[1:])
+    count = sum(each.numel() for each in case.streams(case.inside.models.empty(case.kind))[1:])
     old, made = before[..., -count:], after[..., -count:]
     kept = (1 - new) / (1 - t)
     fresh = (made - kept * old) / (new**2 - (kept * t) ** 2) ** 0.5
@@ -202,7 +94,7 @@ def walked_parts(case, sampler, **rest) -> list[tuple]:
 
 
 def check_a_mask_keeps_what_it_covers(case):
-    latent = case.house.models.noise(*case.house.models.empty(case.kind).shape, seed=8)
+    latent = case.inside.models.noise(*case.inside.models.empty(case.kind).shape, seed=8)
     mask = case.torch.ones(1, 1, 12, 16)
     mask[..., :8] = 0  # the left half stays
     made = case.sample(case.pyramid(case.middle), latent=latent, denoise_mask=mask)
@@ -226,7 +118,7 @@ def check_a_run_that_was_stopped_in_its_second_stage_leaves_nothing(case):
         raise AssertionError("nothing was stopped")
     except Stopped:
         pass
-    full = [tuple(each.shape) for each in case.streams(case.house.models.empty(case.kind))]
+    full = [tuple(each.shape) for each in case.streams(case.inside.models.empty(case.kind))]
     shapes = getattr(guider.inner_model, "latent_shapes", None)
     assert shapes is None or [tuple(shape) for shape in shapes] == full
     for conds in guider.conds.values():
@@ -256,8 +148,8 @@ def check_solvers_of_the_host_run(case):
 
 def check_two_samplers_are_one(case):
     """Wan 2.2's two experts: the schedule is cut, and the jump lies in the first part, at the cut, or in the second."""
-    high, low = case.model, case.house.models.make_model(case.kind)
-    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    high, low = case.model, case.inside.models.make_model(case.kind)
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
     for cut in (1, 2, 3):
         sampler = case.pyramid(case.middle)
         one = case.sample(sampler)
@@ -272,20 +164,20 @@ def check_two_samplers_are_one(case):
 
 
 def check_a_plain_first_part_goes_on_at_full_size(case):
-    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
     first = case.sample(case.core(), sigmas=case.sigmas[:2])
     second = case.sample(case.pyramid(case.middle), first, silence, case.sigmas[1:])
     case.same(second, case.sample(case.core()))
 
 
 def check_other_stages_in_the_second_sampler_are_refused(case):
-    silence = case.torch.zeros_like(case.house.models.empty(case.kind))
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
     first = case.sample(case.pyramid(case.middle), sigmas=case.sigmas[:2])
     refused(lambda: case.sample(case.pyramid(case.middle, scales=(0.75, 1.0)), first, silence, case.sigmas[1:]), "same")
 
 
 def check_picture_to_picture_begins_inside(case):
-    latent = case.house.models.noise(*case.house.models.empty(case.kind).shape, seed=8)
+    latent = case.inside.models.noise(*case.inside.models.empty(case.kind).shape, seed=8)
     inside = case.sigmas[2:]
     case.same(
         case.sample(case.pyramid(case.middle), latent, sigmas=inside), case.sample(case.core(), latent, sigmas=inside)
@@ -315,8 +207,8 @@ def check_patches_that_remember_run(case):
 
 
 def check_rows_of_a_batch_are_the_same_alone(case):
-    both = case.house.models.empty(case.kind, batch=2)
-    noise = case.house.comfy.sample.prepare_noise(both, SEED)
+    both = case.inside.models.empty(case.kind, batch=2)
+    noise = case.inside.comfy.sample.prepare_noise(both, SEED)
     together = case.sample(case.pyramid(case.middle), both, noise)
     for row in range(2):
         case.same(
@@ -336,7 +228,7 @@ def check_the_network_is_told_the_schedule_of_its_stage(case):
         return executor(*arguments, **named)
 
     patched = case.model.clone()
-    patched.add_wrapper_with_key(case.house.comfy.patcher_extension.WrappersMP.APPLY_MODEL, "told", keep)
+    patched.add_wrapper_with_key(case.inside.comfy.patcher_extension.WrappersMP.APPLY_MODEL, "told", keep)
     case.sample(case.pyramid(case.middle), guider=case.guider(patched))
     assert [len(sigmas) for sigmas in calls] == [3, 3, 4, 4, 4]
 
@@ -348,7 +240,7 @@ def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
     from safetensors.torch import load_file, save_file
 
     host, prompts = AnyModel(), (case.positive, case.negative, 2.0)
-    latent = {"samples": case.house.models.empty(case.kind)}
+    latent = {"samples": case.inside.models.empty(case.kind)}
     stages = case.pyramid(case.middle).stages
     seeds = [SEED] if case.kind == "minimax h3" else [SEED, SEED + 1]
     sigmas = host.sigmas(case.model, STEPS, "simple")
@@ -364,7 +256,7 @@ def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
             whole = host.sample(case.model, prompts, name, stages, sigmas, latent, seed)
             for one, other in zip(made, case.streams(whole["samples"]), strict=True):
                 assert case.torch.equal(one[row : row + 1], other), name
-    other = case.house.models.make_model("sd3" if case.kind != "sd3" else "flux")
+    other = case.inside.models.make_model("sd3" if case.kind != "sd3" else "flux")
     refused(lambda: host.finish_draft(other, prompts, "euler", loaded), "wire the model that made it")
 
 
@@ -372,7 +264,7 @@ def check_a_whole_block_is_what_the_parts_make(case):
     from pyramid_video.host.comfyui.any_model import AnyModel
 
     host, stages = AnyModel(), case.pyramid(case.middle).stages
-    latent = {"samples": case.house.models.empty(case.kind)}
+    latent = {"samples": case.inside.models.empty(case.kind)}
     whole = host.sample(case.model, (case.positive, case.negative, 2.0), "euler", stages, case.sigmas, latent, SEED)
     case.same(whole["samples"], case.sample(case.pyramid(case.middle)), 0)
 
@@ -381,8 +273,8 @@ def check_a_clip_is_finished_at_a_larger_size(case):
     from pyramid_video.host.comfyui.any_model import AnyModel
 
     host = AnyModel()
-    latent = {"samples": case.house.models.empty(case.kind)}
-    small = case.streams(case.house.models.empty(case.kind, 8, 8))
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    small = case.streams(case.inside.models.empty(case.kind, 8, 8))
     small[0] = small[0] + 0.3
     clip = {"samples": small[0] if len(small) == 1 else type(latent["samples"])(small)}
     prompts = (case.positive, case.negative, 2.0)
@@ -401,14 +293,14 @@ def check_guides_of_ltx_are_those_of_a_smaller_video(case):
         scales = (8, 32, 32)
         return LTXVAddGuide.append_keyframe(case.positive, case.negative, 0, latent, mask, guide, 1.0, scales)
 
-    guide = case.house.models.noise(1, 128, 1, 12, 16, seed=4)
+    guide = case.inside.models.noise(1, 128, 1, 12, 16, seed=4)
     parts = {}
     for size in ((12, 16), (6, 8)):
-        parts[size] = guided(case.house.models.empty(case.kind, *size), resample_picture(guide, size))
+        parts[size] = guided(case.inside.models.empty(case.kind, *size), resample_picture(guide, size))
     seen = []
     for size, sampler in (((12, 16), case.pyramid(case.middle)), ((6, 8), case.core())):
         positive, negative, latent, mask = parts[size]
-        guider = case.house.comfy.samplers.CFGGuider(case.model)
+        guider = case.inside.comfy.samplers.CFGGuider(case.model)
         guider.set_conds(positive, negative)
         guider.set_cfg(2.0)
         noise = resample_noise(case, latent)
@@ -423,16 +315,16 @@ def resample_noise(case, latent):
     """The same noise for a latent of any size: the corner of that of full size."""
     from pyramid_video.samplers.spectral import resample, size_of
 
-    full = case.house.models.noise(*latent.shape[:-2], 12, 16, seed=6)
+    full = case.inside.models.noise(*latent.shape[:-2], 12, 16, seed=6)
     return resample(full, size_of(latent))
 
 
 def check_keyframes_of_h3_have_the_size_of_their_stage(case):
-    keyframe = {"resolved_frame_index": 0, "latent": case.house.models.noise(1, 24, 1, 12, 16, seed=4)}
+    keyframe = {"resolved_frame_index": 0, "latent": case.inside.models.noise(1, 24, 1, 12, 16, seed=4)}
     guider = case.guider()
     guider.set_conds(
-        case.house.models.prompt(case.kind, 2, minimax_keyframes=[keyframe]),
-        case.house.models.prompt(case.kind, 3, minimax_keyframes=[keyframe]),
+        case.inside.models.prompt(case.kind, 2, minimax_keyframes=[keyframe]),
+        case.inside.models.prompt(case.kind, 3, minimax_keyframes=[keyframe]),
     )
     calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
     for call in calls:
@@ -450,11 +342,11 @@ def check_prompts_in_times_and_places_run(case):
     masked = [[case.positive[0][0], {**case.positive[0][1], "mask": half, "mask_strength": 1.0}]]
     placed = [[case.positive[0][0], {**case.positive[0][1], "area": (6, 8, 2, 4), "strength": 1.0}]]
     for positive in (timed + later, masked + later, placed + case.positive):
-        guider = case.house.comfy.samplers.CFGGuider(case.model)
+        guider = case.inside.comfy.samplers.CFGGuider(case.model)
         guider.set_conds(positive, case.negative)
         guider.set_cfg(2.0)
         assert case.torch.isfinite(case.sample(case.pyramid(case.middle), guider=guider)).all()
-        plain = case.house.comfy.samplers.CFGGuider(case.model)
+        plain = case.inside.comfy.samplers.CFGGuider(case.model)
         plain.set_conds(positive, case.negative)
         plain.set_cfg(2.0)
         case.same(case.sample(case.pyramid(1.0), guider=guider), case.sample(case.core(), guider=plain))
@@ -476,19 +368,19 @@ def check_context_windows_run(case):
 
 
 def check_sizes_that_no_patch_divides_run(case):
-    latent = case.house.models.empty(case.kind, 13, 17)
-    noise = case.house.comfy.sample.prepare_noise(latent, SEED)
+    latent = case.inside.models.empty(case.kind, 13, 17)
+    noise = case.inside.comfy.sample.prepare_noise(latent, SEED)
     made = case.sample(case.pyramid(case.middle), latent, noise)
     assert made.shape == latent.shape and case.torch.isfinite(made).all()
     case.same(case.sample(case.pyramid(1.0), latent, noise), case.sample(case.core(), latent, noise))
 
 
 def check_bad_stages_and_sizes_get_a_sentence(case):
-    tiny = case.house.models.empty(case.kind, 4, 4)
-    noise = case.house.comfy.sample.prepare_noise(tiny, SEED)
+    tiny = case.inside.models.empty(case.kind, 4, 4)
+    noise = case.inside.comfy.sample.prepare_noise(tiny, SEED)
     refused(lambda: case.sample(case.pyramid(0.9, scales=(0.1, 1.0)), tiny, noise), "less than one patch")
-    refused(lambda: case.house.Sampler(case.house.Stages(), object()), "KSamplerSelect")
-    unknown = case.house.Sampler(case.house.Stages(), case.core())
+    refused(lambda: case.inside.Sampler(case.inside.Stages(), object()), "KSamplerSelect")
+    unknown = case.inside.Sampler(case.inside.Stages(), case.core())
     if case.kind == "sd3":
         refused(lambda: case.sample(unknown), "Fit spectrum")
 
@@ -540,18 +432,18 @@ def name_of(check: Callable, kind: str) -> str:
 
 
 def main(comfyui: str, root: str, base: str, *only: str) -> None:
-    house = open_house(Path(comfyui), Path(root))
+    inside = open_comfyui(Path(comfyui), Path(root))
     results, cases = {}, {}
     for check, kind in CHECKS:
         if only and kind not in only and check.__name__ not in only:
             continue
-        if kind not in house.models.known():
+        if kind not in inside.models.known():
             results[name_of(check, kind)] = "not in this host"
             continue
         try:
-            with house.torch.inference_mode():  # as the server runs every prompt
+            with inside.torch.inference_mode():  # as the server runs every prompt
                 if kind not in cases:
-                    cases[kind] = Case(house, kind)
+                    cases[kind] = Case(inside, kind)
                 check(cases[kind])
             results[name_of(check, kind)] = None
         except Exception:

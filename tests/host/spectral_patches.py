@@ -12,12 +12,12 @@ def check_a_lora_counts_at_every_size(case):
         key=lambda key: ("attn" in key, "weight" in key, -len(key)),
     )
     rows, columns = case.model.model.diffusion_model.state_dict()[name].shape
-    up, down = (case.house.models.noise(*shape, seed=7) for shape in ((rows, 3), (3, columns)))
+    up, down = (case.inside.models.noise(*shape, seed=7) for shape in ((rows, 3), (3, columns)))
     key = f"diffusion_model.{name.removesuffix('.weight')}"
     lora = {f"{key}.lora_B.weight": up, f"{key}.lora_A.weight": down}
-    patched, _ = case.house.comfy.sd.load_lora_for_models(case.model, None, lora, 0.5, 0)
+    patched, _ = case.inside.comfy.sd.load_lora_for_models(case.model, None, lora, 0.5, 0)
     assert patched.patches, name
-    merged = case.house.models.make_model(case.kind)
+    merged = case.inside.models.make_model(case.kind)
     merged.model.diffusion_model.state_dict()[name].add_(0.5 * up @ down)
     plain = case.sample(case.pyramid(case.middle))
     made = case.sample(case.pyramid(case.middle), guider=case.guider(patched))
@@ -52,16 +52,16 @@ def check_a_controlnet_sees_the_stage(case):
     import comfy.cldm.cldm
     import comfy.controlnet
 
-    network = {key: value for key, value in case.house.models.SDXL.items() if not key.startswith(("out_", "legacy"))}
+    network = {key: value for key, value in case.inside.models.SDXL.items() if not key.startswith(("out_", "legacy"))}
     network.pop("transformer_depth_output")
-    network |= {"operations": case.house.comfy.ops.disable_weight_init}
+    network |= {"operations": case.inside.comfy.ops.disable_weight_init}
     control_model = comfy.cldm.cldm.ControlNet(hint_channels=3, **network)
     generator = case.torch.Generator().manual_seed(4)
     for parameter in control_model.parameters():
         parameter.data = 0.1 * case.torch.randn(parameter.shape, generator=generator)
     place = case.torch.device("cpu")
     base = comfy.controlnet.ControlNet(control_model, load_device=place)
-    hint = case.house.models.noise(1, 3, 8 * 12, 8 * 16, seed=6).sigmoid()
+    hint = case.inside.models.noise(1, 3, 8 * 12, 8 * 16, seed=6).sigmoid()
     control = base.copy().set_cond_hint(hint, 0.8, (0.0, 1.0))
     seen, forward = [], control_model.forward
 
@@ -85,18 +85,18 @@ def check_a_controlnet_sees_the_stage(case):
     assert case.torch.isfinite(made).all() and not case.torch.equal(made, plain)
     assert [size for size, _ in seen] == [(8, 8)] * 2 + [(12, 16)] * 3  # SDXL takes multiples of four cells
     for size, shown in seen:
-        wanted = case.house.comfy.utils.common_upscale(hint, 8 * size[1], 8 * size[0], "nearest-exact", "center")
+        wanted = case.inside.comfy.utils.common_upscale(hint, 8 * size[1], 8 * size[0], "nearest-exact", "center")
         case.torch.testing.assert_close(shown[:1], wanted)
     case.same(case.sample(case.pyramid(1.0), guider=guider()), case.sample(case.core(), guider=guider()))
 
 
 def check_vace_frames_have_the_size_of_their_stage(case):
     """Control frames are resampled as the start picture is, masks keep their mean."""
-    frames = [case.house.models.noise(1, 32, 3, 12, 16, seed=seed) for seed in (11, 12)]
+    frames = [case.inside.models.noise(1, 32, 3, 12, 16, seed=seed) for seed in (11, 12)]
     masks = [case.torch.zeros(1, 64, 3, 12, 16) for _ in frames]
     masks[0][..., :5] = 1.0
     extras = {"vace_frames": frames, "vace_mask": masks, "vace_strength": [1.0, 0.5]}
-    prompts = [case.house.models.prompt(case.kind, seed, **extras) for seed in (2, 3)]
+    prompts = [case.inside.models.prompt(case.kind, seed, **extras) for seed in (2, 3)]
 
     def guider():
         guider = case.guider()
