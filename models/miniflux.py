@@ -74,7 +74,8 @@ class SingleBlock(nn.Module):
         if is_last:
             x, asking = last_tokens(x, plan.last), last_tokens(inside, plan.last)
         attended = self.attn(inside, plan, asking)
-        inner = self.proj_mlp(inside if asking is None else asking)
+        inside = inside if asking is None else asking  # what else there is may leave memory
+        inner = self.proj_mlp(inside)
         return torch.addcmul(x, gate, self.proj_out(self.beside(attended, inner)))
 
     @staticmethod
