@@ -7,8 +7,8 @@ from pathlib import Path
 
 import _package  # noqa: F401
 import torch
+from pyramid_video.drawings.comparison import SMALLEST_LABELLED
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.nodes.drawings.comparison import SMALLEST_LABELLED
 from torch import Tensor
 
 TIME = 4  # frames in a latent frame of the small VAE, but for the first

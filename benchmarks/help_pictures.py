@@ -21,14 +21,14 @@ import _package
 import torch
 from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
 from PIL import Image
+from pyramid_video.drawings.animation import to_picture
+from pyramid_video.drawings.comparison import paper, side_by_side
+from pyramid_video.drawings.contact_sheet import clip_sheet, standardised
+from pyramid_video.drawings.pen import as_image
 from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import sample
 from pyramid_video.models.latent_format import LatentFormat
-from pyramid_video.nodes.drawings.animation import to_picture
-from pyramid_video.nodes.drawings.comparison import paper, side_by_side
-from pyramid_video.nodes.drawings.contact_sheet import clip_sheet, standardised
-from pyramid_video.nodes.drawings.pen import as_image
 from torch import Tensor
 
 DOCS = _package.ROOT / "web" / "docs"
@@ -189,7 +189,7 @@ def training(small: SmallModels) -> dict[str, Tensor]:
 
 def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) -> Tensor:
     """The drawing of 'Pyramid stages (any model)' for Wan at a size of latents."""
-    from pyramid_video.nodes.drawings.any_model import draw_plan
+    from pyramid_video.drawings.any_model import draw_plan
     from pyramid_video.samplers.flow import flow_sigmas
     from pyramid_video.samplers.spectral import FLOW, PictureInfo
 
@@ -200,7 +200,7 @@ def plan_picture(rows: int, columns: int, steps: int, shift: float, **settings) 
 
 
 def stage_picture(small: SmallModels) -> Tensor:
-    from pyramid_video.nodes.drawings.stages import draw_stages, full_table
+    from pyramid_video.drawings.stages import draw_stages, full_table
 
     stages = block("Stages")[0]
     return as_image(draw_stages(stages, full_table(stages, 48, 80, 8), (48, 80)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..drawings.any_model import draw_plan, draw_scales
+from ..drawings.pen import as_image, on_node
 from ..host import get_host
 from .any_model_inputs import CARE, KSAMPLER, SCHEDULER, SPECTRUM, STAGES, STEPS, size_of_latent, stages_or_default
 from .block import Block, Choice, Float, Output, Text, Wire
-from .drawings.any_model import draw_plan, draw_scales
-from .drawings.pen import as_image, on_node
 from .messages import show_message, with_message
 
 if TYPE_CHECKING:

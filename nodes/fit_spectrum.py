@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ..drawings.pen import COARSE, FAINT, FINE, INK, PAPER, Pen, as_image, mix, on_node
 from ..host import get_host
 from .block import Block, Output, Wire
-from .drawings.pen import COARSE, FAINT, FINE, INK, PAPER, Pen, as_image, mix, on_node
 from .messages import show_message
 
 if TYPE_CHECKING:

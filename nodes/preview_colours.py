@@ -40,11 +40,11 @@ class FitPreviewColours(Block):
     OUTPUT_NODE = True
 
     def fit(self, model, vae, dataset: VideoDataset, clips):
+        from ..drawings.comparison import side_by_side
+        from ..drawings.pen import playing_on_node
         from ..models.preview_colours import save_colours
         from ..training.data.preview_colours import fit_preview
         from .compatibility import check_vae_fits_model
-        from .drawings.comparison import side_by_side
-        from .drawings.pen import playing_on_node
 
         host = get_host()
         info = host.model_info(model)

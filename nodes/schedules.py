@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..drawings.pen import as_image
+from ..drawings.stages import draw_stages
 from ..models.families import HELIOS, PYRAMID_FLOW
 from ..samplers.names import MOST_STAGES, STAGE_SOLVER_NAMES
 from .block import Block, Choice, Float, Int, Output, Wire
-from .drawings.pen import as_image
-from .drawings.stages import draw_stages
 
 if TYPE_CHECKING:
     from ..samplers.stages import PyramidStages

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..drawings.stages import draw_stages
 from .bounds import faults
-from .drawings.stages import draw_stages
 from .schedules import Stages, StageSteps
 
 MOST_BLOCKS = 16

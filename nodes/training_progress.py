@@ -74,8 +74,8 @@ class ProgressReporter:
 
     def picture(self, now: bool) -> Image | None:
         """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
-        from .drawings.curves import draw_curves
-        from .drawings.pen import below_each_other
+        from ..drawings.curves import draw_curves
+        from ..drawings.pen import below_each_other
 
         if not (self.bar.shows_pictures and self.run.is_main):
             return None
@@ -87,7 +87,7 @@ class ProgressReporter:
 
     def result(self, trained: Any) -> dict[str, Any]:
         """The result of the block: how the run stands, and its last clips, or else its losses, to be seen on it."""
-        from .drawings.curves import save_curves
+        from ..drawings.curves import save_curves
 
         self.bar.close()
         shown = self.validation.shown() if self.validation is not None else {}
@@ -125,11 +125,11 @@ class ValidationSampler:
         """The sheet that is shown; the clips are kept as one animation in the run's folder."""
         import torch
 
+        from ..drawings.animation import save_animation
+        from ..drawings.contact_sheet import clip_sheet
         from ..host.direct import sample_network
         from ..training.run.loss_log import pass_over
         from ..training.run.validation import FOLDER
-        from .drawings.animation import save_animation
-        from .drawings.contact_sheet import clip_sheet
 
         host, plan, trained = get_host(), self.plan, self.trained
         info = host.vae_info(self.vae)

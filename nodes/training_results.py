@@ -78,9 +78,9 @@ class TrainingCurves(Block):
     FUNCTION = "draw"
 
     def draw(self, run: TrainedModel):
+        from ..drawings.curves import draw_curves
+        from ..drawings.pen import as_image
         from ..training.run.loss_log import read_losses
-        from .drawings.curves import draw_curves
-        from .drawings.pen import as_image
 
         folder = run.run.folder
         curves = read_losses(folder)

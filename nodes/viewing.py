@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..drawings.pen import as_image, on_node
 from ..host import get_host
 from ..host.checks import check_latent
 from .block import Block, Choice, Float, Output, Text, Wire
 from .compatibility import check_latent_fits_stages, video_samples
-from .drawings.pen import as_image, on_node
 from .messages import show_message
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class StagePicture(Block):
     OUTPUT_NODE = True
 
     def draw(self, stages: PyramidStages, latent_image, vae):
-        from .drawings.stages import draw_stages, full_table
+        from ..drawings.stages import draw_stages, full_table
 
         rows, columns = video_samples(latent_image).shape[-2:]
         cell = 1
@@ -68,9 +68,9 @@ class HistoryPicture(Block):
     OUTPUT_NODE = True
 
     def draw(self, history: History, latent_image, stages: PyramidStages | None):
+        from ..drawings.history import draw_contexts
         from ..samplers.context import plan_contexts
         from ..samplers.presets import default_for
-        from .drawings.history import draw_contexts
 
         default, units = default_for(history)
         stages = stages or default
@@ -108,9 +108,9 @@ class LatentViewer(Block):
     def draw(self, samples, view, model):
         import torch
 
+        from ..drawings.contact_sheet import channel_sheet, frame_sheet, standardised
         from ..models.latent_format import LatentFormat
         from ..models.preview_colours import known_colours
-        from .drawings.contact_sheet import channel_sheet, frame_sheet, standardised
 
         latent = video_samples(samples).float()
         if view == "channels":
@@ -153,8 +153,8 @@ class CompareClips(Block):
     OUTPUT_NODE = True
 
     def join(self, clip_1: Tensor, clip_2: Tensor, labels, fps, clip_3: Tensor | None, clip_4: Tensor | None):
-        from .drawings.comparison import side_by_side
-        from .drawings.pen import playing_on_node
+        from ..drawings.comparison import side_by_side
+        from ..drawings.pen import playing_on_node
 
         clips = [clip for clip in (clip_1, clip_2, clip_3, clip_4) if clip is not None]
         joined, sentences = side_by_side(clips, [line.strip() for line in labels.splitlines()])

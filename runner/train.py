@@ -132,8 +132,8 @@ def train_part(options: argparse.Namespace) -> list[Path]:
             f"`train {options.part}` makes the pack's own small models, whose recipe pip does not install: clone the "
             "repository and run it there, or give a folder of clips"
         ) from None
+    from ..drawings.curves import save_curves
     from ..models import checkpoints
-    from ..nodes.drawings.curves import save_curves
     from ..training.data.datasets import AnimationDataset
 
     pixels = options.pixels or 64

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("media", "models", "samplers", "training", "recipes", "host", "nodes", "runner")
+PARTS = ("media", "models", "samplers", "training", "recipes", "host", "drawings", "nodes", "runner")
 FORBIDDEN = {  # parts that a part may not import
-    "media": {"models", "samplers", "training", "recipes", "host", "nodes", "runner"},
-    "models": {"media", "samplers", "training", "recipes", "host", "nodes", "runner"},
-    "samplers": {"training", "recipes", "host", "nodes", "runner"},
-    "training": {"recipes", "host", "nodes", "runner"},
-    "recipes": {"host", "nodes", "runner"},
-    "host": {"training", "recipes", "nodes", "runner"},
+    "media": {"models", "samplers", "training", "recipes", "host", "drawings", "nodes", "runner"},
+    "models": {"media", "samplers", "training", "recipes", "host", "drawings", "nodes", "runner"},
+    "samplers": {"training", "recipes", "host", "drawings", "nodes", "runner"},
+    "training": {"recipes", "host", "drawings", "nodes", "runner"},
+    "recipes": {"host", "drawings", "nodes", "runner"},
+    "host": {"training", "recipes", "drawings", "nodes", "runner"},
+    "drawings": {"recipes", "nodes", "runner"},
     "nodes": {"recipes", "runner"},
     "runner": set(),
 }

@@ -6,7 +6,7 @@ import json
 
 import numpy
 import pytest
-from pyramid_video.nodes.drawings.curves import COLOURS, HEIGHT, WIDTH, draw_curves, round_steps, save_curves
+from pyramid_video.drawings.curves import COLOURS, HEIGHT, WIDTH, draw_curves, round_steps, save_curves
 from pyramid_video.training.run.loss_log import mean_line, read_losses
 
 

@@ -13,6 +13,7 @@ import official_folders
 import pytest
 import torch
 from loop_toys import make_run, saved, train
+from pyramid_video.drawings.curves import save_curves
 from pyramid_video.models import checkpoints
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.latent_format import LatentFormat
@@ -21,7 +22,6 @@ from pyramid_video.models.network_config import LARGEST_SIZE
 from pyramid_video.models.official_text import check_folders
 from pyramid_video.models.text_encoder import TextEncoderConfig
 from pyramid_video.models.wan_vae import WanVAEConfig
-from pyramid_video.nodes.drawings.curves import save_curves
 from pyramid_video.training.run.loss_log import read_losses
 from pyramid_video.training.run.run_description import earlier_description, write_description
 from safetensors.torch import save_file

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from official_folders import write_component
+from pyramid_video.drawings.stages import HEIGHT, WIDTH, draw_stages
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.checkpoint_dtypes import FAST, WEIGHT_DTYPES
@@ -19,7 +20,6 @@ from pyramid_video.models.lora import TARGETS
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
-from pyramid_video.nodes.drawings.stages import HEIGHT, WIDTH, draw_stages
 from pyramid_video.nodes.latents import nearest
 from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyramid_video.drawings.comparison import GAP, SMALLEST_LABELLED, STRIP, side_by_side
+from pyramid_video.drawings.contact_sheet import channel_sheet, frame_sheet, standardised
+from pyramid_video.drawings.history import HEAD, MARGIN, draw_contexts
+from pyramid_video.drawings.pen import stage_colour
+from pyramid_video.drawings.stages import BOTTOM, SQUARE, draw_stages, full_table
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.latent_format import LatentFormat
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.nodes.drawings.comparison import GAP, SMALLEST_LABELLED, STRIP, side_by_side
-from pyramid_video.nodes.drawings.contact_sheet import channel_sheet, frame_sheet, standardised
-from pyramid_video.nodes.drawings.history import HEAD, MARGIN, draw_contexts
-from pyramid_video.nodes.drawings.pen import stage_colour
-from pyramid_video.nodes.drawings.stages import BOTTOM, SQUARE, draw_stages, full_table
 from pyramid_video.samplers.context import plan_contexts
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pyramid_video.nodes.drawings import curves
+from pyramid_video.drawings import curves
 from pyramid_video.recipes.emoji import small_vae
 from pyramid_video.recipes.emoji.recipe import VAE_FILE
 from pyramid_video.runner.ranks import own_outputs

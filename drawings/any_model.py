@@ -24,8 +24,8 @@ from .stages import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ...samplers.spectral import PictureInfo, Segment, Size
-    from ...samplers.spectral_stages import SpectralStages
+    from ..samplers.spectral import PictureInfo, Segment, Size
+    from ..samplers.spectral_stages import SpectralStages
 
 
 def draw_scales(stages: SpectralStages) -> Image:
@@ -42,7 +42,7 @@ def draw_scales(stages: SpectralStages) -> Image:
 
 def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, info: PictureInfo) -> Image:
     """The steps of a schedule, the stage that walks each, and what is left of the work."""
-    from ...samplers.spectral_stages import share_of_noise, work_share
+    from ..samplers.spectral_stages import share_of_noise, work_share
 
     rows = table_of(segments, size, info)
     pen = Pen(WIDTH, HEIGHT + ROW * (len(rows) - 2))

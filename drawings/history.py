@@ -10,7 +10,7 @@ from .pen import FAINT, INK, PAPER, Pen, mix, stage_colour
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ...samplers.context import Context
+    from ..samplers.context import Context
 
 FIELD, GAP, MARGIN, NUMBERS = 300, 24, 24, 64  # widths: the cells of a stage, between stages, around, token counts
 HEAD, FOOT = 104, 44

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...models.files import write_beside
-from ...training.run.loss_log import mean_line, pass_over, read_losses
+from ..models.files import write_beside
+from ..training.run.loss_log import mean_line, pass_over, read_losses
 from .pen import Pen
 
 if TYPE_CHECKING:

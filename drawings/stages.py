@@ -10,7 +10,7 @@ from .pen import FAINT, INK, PAPER, Pen, mix, stage_colour
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ...samplers.stages import PyramidStages
+    from ..samplers.stages import PyramidStages
 
 WIDTH, HEIGHT = 768, 512
 LEFT, RIGHT, TOP, BOTTOM = 96, 744, 64, 356  # where noise 1 (top) to 0 (bottom) is drawn
@@ -52,7 +52,7 @@ def plain_table(stages: PyramidStages) -> Table:
 
 def full_table(stages: PyramidStages, rows: int, columns: int, cell: int) -> Table:
     """What is known for a latent frame of `rows` x `columns` cells, each `cell` pixels wide (1: sizes are cells)."""
-    from ...samplers.context import tokens_of
+    from ..samplers.context import tokens_of
 
     sizes = [(rows // stage.downscale, columns // stage.downscale) for stage in stages.stages]
     return {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...host import get_host
-from ...models.files import write_beside
+from ..host import get_host
+from ..models.files import write_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image

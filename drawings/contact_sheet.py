@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ...models.latent_format import LatentFormat
+    from ..models.latent_format import LatentFormat
 
 SHEET = 1024  # pixels that the longer edge may have, where cells need not be smaller than they are
 SMALLEST, LARGEST = 64, 256  # pixels of the longer edge of a frame

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...models.files import write_beside
+from ..models.files import write_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
