@@ -140,7 +140,7 @@ class CausalVAEConfig(JSONConfig):
 
     def decode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
         """Numbers alive at once while latents of `shape` are decoded, `chunk` frames at a time, beside the weights."""
-        frames = (shape[2] - 1) * self.time_compression + 1
+        frames: float = (shape[2] - 1) * self.time_compression + 1
         if frames == 1:
             frames = 1.25  # in memory there is still the other half of a pair, which no longer belongs to the clip
         area = shape[3] * shape[4] * (self.space_compression // self.patch_size) ** 2
