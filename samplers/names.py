@@ -3,5 +3,6 @@
 MOST_STAGES = 6  # that a block makes; the first is then 32 times smaller
 SOLVER_NAMES = ("euler", "heun", "midpoint")
 STAGE_SOLVER_NAMES = ("euler", "unipc", "dmd")
+DISTILLED_SOLVERS = ("dmd",)  # of those: for distilled models, with noise levels of their own; they follow no flow
 SCHEDULES = ("cosine", "linear")
 PREDICTIONS = ("v", "epsilon")

@@ -10,6 +10,7 @@ from .guidance import PyramidGuidance
 from .helios_history import HELIOS_UNITS, HeliosHistory
 from .helios_stages import make_helios_stages
 from .history import History, PyramidHistory
+from .names import DISTILLED_SOLVERS
 from .sigma_schedule import TokenShift
 from .stages import PyramidStages, Steps, make_stages
 from .units import ONE_FRAME, Units
@@ -30,7 +31,7 @@ def helios_stages_of(
     count: int = 3, first_steps: Steps = 4, video_steps: Steps = 2, solver: str = "dmd", gamma: float = 1 / 3
 ) -> PyramidStages:
     """The stages of the released Helios models; Distilled (solver "dmd") was trained with a linear shift."""
-    shift = TokenShift("linear" if solver == "dmd" else "exponential")
+    shift = TokenShift("linear" if solver in DISTILLED_SOLVERS else "exponential")
     return make_helios_stages(
         count, gamma, first_steps=first_steps, video_steps=video_steps, solver=solver, shift=shift
     )

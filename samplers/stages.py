@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..models.families import PYRAMID_FLOW
 from ..models.layers import PATCH
+from .names import DISTILLED_SOLVERS
 from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule
 from .stage_solvers import check_solver
 
@@ -91,7 +92,7 @@ class PyramidStages:
 
     def sigmas(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
         """The `steps + 1` noise levels inside a stage of `tokens` tokens, down to 0."""
-        spare = self.solver == "dmd"  # the distilled model has a row more, and never stands on the last
+        spare = self.solver in DISTILLED_SOLVERS  # the distilled model has a row more, and never stands on the last
         return (*self.sigma_schedule.sigmas(steps + spare, tokens)[:steps], 0.0)
 
     def timesteps(self, stage: int, steps: int, tokens: int | None = None) -> tuple[float, ...]:
