@@ -3,12 +3,16 @@
 
 What the blocks say of themselves to the tables of the help pages and to the English locale, new inputs with their
 defaults to the API prompts of the example workflows, the words of the small models' recipe to the table of what they
-know. Prints what the other languages lack. Run it after such a text has changed; `tests/core/test_texts.py` says when
-that was forgotten.
+know. Prints what the other languages lack, and which of their texts were made from an English one that has changed. Run
+it after such a text has changed; `tests/core/test_texts.py` says when that was forgotten.
+
+    python .ci/texts.py --translated    # records that all translations are of the English texts as these are
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import importlib.util
 import json
 import re
@@ -20,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGES, LOCALES, PROMPTS = ROOT / "web" / "docs", ROOT / "locales", ROOT / "workflows" / "api"
 ENGLISH = LOCALES / "en"
+TRANSLATED = ROOT / ".ci" / "translated.json"  # fingerprints of the English texts that the translations were made from
 KNOWS = ROOT / "models" / "pretrained" / "knows.json"
 QUOTED = re.compile(r"'([^'\n]+)'(?!\w)")
 MOST_WRITTEN = 10_000_000  # larger ranges, as of seeds, tell nobody anything
@@ -159,6 +164,23 @@ def untranslated(english: dict[str, Any], other: dict[str, Any], path: str = "")
             yield from untranslated(text, other[key], f"{path}{key}.")
 
 
+def fingerprints(english: dict[str, Any], path: str = "") -> dict[str, str]:
+    """A short hash of each English text, by the keys that lead to it; name and tooltip of an input share one."""
+    found = {}
+    for key, entry in english.items():
+        if isinstance(entry, dict) and "tooltip" not in entry:
+            found |= fingerprints(entry, f"{path}{key}.")
+        else:
+            found[path + key] = hashlib.sha256(json.dumps(entry).encode()).hexdigest()[:8]
+    return found
+
+
+def changed(english: dict[str, Any], translated: dict[str, str]) -> list[str]:
+    """Which English texts are not those of the fingerprints that the translations were made from."""
+    now = fingerprints(english)
+    return sorted(path for path in now | translated if now.get(path) != translated.get(path))
+
+
 def known(table: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
     """The table of what the small models know, with the words of their recipe."""
     return {name: {**entry, "vocabulary": words} if "vocabulary" in entry else entry for name, entry in table.items()}
@@ -169,6 +191,11 @@ def as_json(value: Any, indent: int = 2) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--translated", action="store_true", help="all translations are of the English texts as they are"
+    )
+    given = parser.parse_args()
     spec = importlib.util.spec_from_file_location(
         "pyramid_video", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
@@ -186,6 +213,10 @@ def main() -> None:
     for path in sorted(LOCALES.glob("*/nodeDefs.json")):
         for place in untranslated(english(blocks), json.loads(path.read_text("utf-8"))):
             print(f"{path.relative_to(ROOT)} lacks {place}")
+    if given.translated:
+        TRANSLATED.write_text(as_json(fingerprints(english(blocks))), "utf-8")
+    for place in changed(english(blocks), json.loads(TRANSLATED.read_text("utf-8"))):
+        print(f"{place} has changed in English: change its translations, then run .ci/texts.py --translated")
     from pyramid_video.recipes.emoji.vocabulary import vocabulary
 
     KNOWS.write_text(as_json(known(json.loads(KNOWS.read_text("utf-8")), vocabulary()), 1), "utf-8")

@@ -32,6 +32,21 @@ def test_the_english_locale_is_what_the_blocks_say():
     assert menus == {name: name for name in menus}
 
 
+def test_the_translations_are_of_the_english_texts_as_they_are():
+    translated = json.loads(texts.TRANSLATED.read_text("utf-8"))
+    assert texts.changed(texts.english(NODE_CLASS_MAPPINGS), translated) == [], (
+        "these texts have changed in English: change their translations, then run .ci/texts.py --translated"
+    )
+
+
+def test_an_english_text_that_changes_comes_or_goes_is_named():
+    translated = texts.fingerprints(
+        {"A": {"name": "a", "inputs": {"x": {"tooltip": "One."}, "y": {"tooltip": "Two."}}}}
+    )
+    now = {"A": {"name": "a", "inputs": {"x": {"tooltip": "Other."}, "z": {"tooltip": "Two."}}}}
+    assert texts.changed(now, translated) == [f"A.inputs.{name}" for name in "xyz"]
+
+
 @pytest.mark.parametrize("path", sorted(texts.PROMPTS.glob("*.json")), ids=lambda path: path.stem)
 def test_example_prompts_have_all_inputs(path):
     prompt = json.loads(path.read_text("utf-8"))
