@@ -9,12 +9,14 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).resolve().parent / "pretrained" / "knows.json"
-WORD = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+ALIKE = str.maketrans({"’": "'", "-": " "})
+WORD_OR_SIGN = re.compile(rf"{WORD.pattern}|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -60,51 +62,71 @@ class Vocabulary:
     """What a text encoder and the models that learned with it know."""
 
     subjects: Sequence[str]
-    synonyms: Mapping[str, str]  # another word -> the subject
+    synonyms: Mapping[str, str]  # another name -> the subject
     backgrounds: Sequence[str]
-    motions: Sequence[str]
-    words: Sequence[str]  # all others of its captions
-    colours: Mapping[str, str] = field(default_factory=dict)  # another name -> the background; names of places, too
-    unsaid: str | None = None  # the background where none is named; None: it must be named
+    colours: Mapping[str, str]  # another name -> the background
+    places: Mapping[str, str]  # what has a colour of its own -> the background
+    own_colours: Mapping[str, Sequence[str]]  # of the subjects
+    unsaid: str  # the background where none is named
+    directions: Sequence[str]
+    verbs: Sequence[str]  # that need a direction
+    motions: Sequence[str]  # what says where something moves, or that it does not
+    words: Sequence[str]  # everything that its captions hold
 
     def doubts(self, prompt: str) -> list[str]:
         """A sentence for what the prompt lacks or has that was in no caption; none for an empty prompt.
 
-        It begins with "it", as the model's name is not known here.
+        It begins with "it", or needs no subject, as the model's name is not known here.
         """
-        words = WORD.findall(prompt.lower())
+        text = f" {' '.join(WORD_OR_SIGN.findall(prompt.lower().translate(ALIKE)))} "
+        words = [word.removesuffix("'s") for word in WORD.findall(text)]
         if not words:
             return []
-        text = f" {' '.join(words)} "
-        named, rest = taken_out(text, [*self.subjects, *self.synonyms])
-        found, _ = taken_out(rest, [*self.backgrounds, *self.colours])
-        colours = {self.colours.get(name, name) for name in found}
-        doubts = []
-        if not named:
-            doubts.append(f"it knows only these subjects: {', '.join(self.subjects)}")
+        text, subjects, colours, painted = self._named(text)
         if not colours:
-            backgrounds = ", ".join(self.backgrounds)
-            doubts.append(
-                f"it wants a background: {backgrounds}"
-                if self.unsaid is None
-                else f"no background is named, so it is {self.unsaid}; others: {backgrounds}"
-            )
-        if len(colours) > 1:
-            doubts.append("its colours are those of backgrounds, of which a clip has one; a subject keeps its own")
-        known = {*self.backgrounds, *self.motions, *self.words, *WORD.findall(" ".join(named))}
+            for name in sorted(self.places, key=len, reverse=True):  # 'in a sea of blood' is not 'sea'
+                colours |= {self.places[name]} if f" {name} " in text else set()
+                text = text.replace(f" {name} ", " / ")
+        moves = any(f" {verb} " in text for verb in self.verbs) and not any(f" {way} " in text for way in self.motions)
+        known = {*self.words, *WORD.findall(" ".join((*self.subjects, *self.synonyms)))}
         new = [word for word in dict.fromkeys(words) if word not in known and word.rstrip("s") not in known]
-        if new and named:
-            doubts.append(f"it never met {', '.join(new[:8])}")
-        return doubts
+        backgrounds = ", ".join(self.backgrounds)
+        doubts = {
+            f"it knows only these subjects: {', '.join(self.subjects)}": not subjects,
+            "a clip has one subject": len(subjects) > 1,
+            f"no background that it knows is named, and without one it is {self.unsaid}: {backgrounds}": not colours,
+            "a clip has one background": len(colours) > 1,
+            "a subject keeps its own colours": painted,
+            f"no direction is named, so it stands still: {', '.join(self.directions)}": moves,
+            f"it never met {', '.join(new[:8])}": bool(new and subjects),
+        }
+        return [doubt for doubt, holds in doubts.items() if holds]
 
+    def _named(self, text: str) -> tuple[str, set[str], set[str], bool]:
+        """The text without names, and what is named: subjects, backgrounds, whether a subject is given a new colour.
 
-def taken_out(text: str, names: Sequence[str]) -> tuple[list[str], str]:
-    """Which of `names` stand in `text`, the longest first, and the text without them: 'dark blue' is not 'dark'."""
-    found = []
-    for name in sorted(names, key=len, reverse=True):
-        text, times = re.subn(rf" {re.escape(name)}(s|es)? ", " / ", text)
-        found += [name] * bool(times)
-    return found, text
+        A colour right before a subject is the subject's. The longest names count: 'dark blue' is not 'dark'.
+        """
+        subjects = {**{name: name for name in self.subjects}, **self.synonyms}
+        colours = {**{name: name for name in self.backgrounds}, **self.colours}
+        names = sorted({*subjects, *colours}, key=len, reverse=True)
+        for number, name in enumerate(names):
+            text = re.sub(rf" {re.escape(name)}(?:s|es)?(?='s | )", f" #{number}", text)
+        found: set[str] = set()
+        backgrounds: set[str] = set()
+        painted, owner = False, None  # the subject right behind
+        for mark in reversed(text.split()):
+            named = names[int(mark[1:].removesuffix("'s"))] if mark.startswith("#") and len(mark) > 1 else None
+            if named in subjects:
+                owner = subjects[named]
+                found.add(owner)
+            elif named is not None and owner is not None:
+                painted |= colours[named] not in self.own_colours[owner]
+            elif named is not None:
+                backgrounds.add(colours[named])
+            elif mark != "and":
+                owner = None
+        return text, found, backgrounds, painted
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ way there to the way back.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,8 @@ class StoredLinear(nn.Linear):
         mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if mixed else x.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
-        output: Tensor = StoredProduct.apply(x.to(dtype), self.weight, self.scale, bias)  # type: ignore[no-untyped-call]
-        return output
+        product = cast("Callable[..., Tensor]", StoredProduct.apply)  # which torch has types for in some versions only
+        return product(x.to(dtype), self.weight, self.scale, bias)
 
 
 def worked_out(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:

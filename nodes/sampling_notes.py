@@ -28,7 +28,7 @@ def sampling_notes(
         sentences += info.clips.doubts(info.name, *latent["samples"].shape[-3:], count)
         words = [note for _, extras in positive for note in extras.get(PROMPT_NOTES, ())]
         if words:
-            sentences.append(f"{info.name} learned few words: {'; '.join(words)}.")
+            sentences.append(f"{info.name} on this prompt: {'; '.join(words)}.")
     return sentences
 
 

@@ -20,9 +20,11 @@ FORESEEN_FROM = 20  # steps after which the pace is known
 PARTS = ("vae", "pyramid", "decoder", "flow", "flow_128", "diffusion", "gan", "text")
 SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
+WITH_CLIPS = tuple(part for part in PARTS if part != "text")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
-    "clips": tuple(part for part in PARTS if part != "text"),
+    "clips": WITH_CLIPS,
+    "animations": WITH_CLIPS,
     "begin_from": ("pyramid", "flow", "flow_128", "diffusion", "gan", "text"),
 }
 
@@ -86,9 +88,11 @@ def train_command(options: argparse.Namespace) -> int:
         close = nearest(options.part, PARTS)
         options.refuse(f"argument --animations: {options.part!r} is not a part of the small models{close}")
     refuse_options(options, CLIPS_ONLY, "a folder of clips")
-    for name in ("animations", "run", "out"):
+    needed = [name for name in ("animations", "run", "out") if options.part in ONLY_FOR.get(name, PARTS)]
+    for name in needed:
         if getattr(options, name) is None:
-            options.refuse(f"{options.part} needs --animations, --run and --out; --{name} is not given")
+            *others, last = (f"--{each}" for each in needed)
+            options.refuse(f"{options.part} needs {', '.join(others)} and {last}; --{name} is not given")
     for option, parts in ONLY_FOR.items():
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
@@ -141,9 +145,9 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     if options.part not in parts:
         options.refuse(f"the recipe of {pixels} pixels has no {options.part!r}; its parts are {', '.join(parts)}")
     settings = small_models.settings_of(options.part, pixels, options.steps, options.minutes, options.seed or 0)
-    dataset = AnimationDataset(options.animations, SUBJECTS, size=pixels)
+    dataset = None if options.part == "text" else AnimationDataset(options.animations, SUBJECTS, size=pixels)
     vae = None
-    if options.part != "vae":
+    if options.part not in ("vae", "text"):
         vae, _ = checkpoints.load(options.out / VAE_FILE, ["causal_vae"])
     trained = small_models.train(
         options.part,

@@ -31,7 +31,7 @@ def settings_of(part: str, pixels: int, steps: int | None, minutes: float | None
 
 def train(
     part: str,
-    dataset: AnimationDataset,
+    dataset: AnimationDataset | None,
     vae: CausalVideoVAE | None,
     models: Path,
     folder: Path,
@@ -41,16 +41,19 @@ def train(
     clips: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedPart:
-    """Train a part for pictures of the size of `dataset`; `vae` is that in the folder `models`, but for its own run."""
+    """Train a part for pictures of the size of `dataset`; `vae` is that in the folder `models`, but for its own run.
+
+    The text encoder needs neither.
+    """
     more: dict[str, Any] = {"on_step": on_step} if clips is None else {"on_step": on_step, "clips": clips}
+    if dataset is None:
+        words = small_text.train_text(models, folder, settings, begin_from=begin_from, on_step=on_step)
+        return TrainedPart(words.run, words.export)
     large = dataset.size != min(RECIPES)
     if part in ("vae", "decoder"):
         train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
         trained = train_vae(dataset, folder, settings, begun=vae, discriminator_start=discriminator_start, **more)
         return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
-    if part == "text":
-        words = small_text.train_text(models, folder, settings, begin_from=begin_from, on_step=on_step)
-        return TrainedPart(words.run, words.export)
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)
         return TrainedPart(first.model.run, first.export)

@@ -10,6 +10,7 @@ with f the features and the pooled vector. An empty text, and what a negative pr
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from ...models import checkpoints, text_encoder
+from ...models.files import write_beside
 from ...models.text_features import TextFeatures
 from ...training.batch import Losses
 from ...training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
@@ -94,8 +96,15 @@ def train_text(
     on_step: OnStep | None = None,
     recipe: Recipe = RECIPES[64],
 ) -> TrainedText:
-    """Train a text encoder on the features of that in the folder `begin_from`, or in `models` itself."""
-    info = checkpoints.inspect((begin_from or models) / TEXT_FILE, ["text_encoder"])
+    """Train a text encoder on the features of that in the folder `begin_from`, or in `models` itself.
+
+    The run keeps a copy of it, because its result takes the place of that file.
+    """
+    learned_from = folder / "learned_from.safetensors"
+    if not learned_from.exists():
+        with write_beside(learned_from) as part:
+            shutil.copyfile((begin_from or models) / TEXT_FILE, part)
+    info = checkpoints.inspect(learned_from, ["text_encoder"])
     old, _ = checkpoints.load(info.path, ["text_encoder"])
     generator = torch.Generator().manual_seed(settings.seed + 1)
     known = KnownFeatures.of(old.eval().float(), checkpoints.load_tokenizer(info), generator)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,8 @@ def start_with_text(
     blocks that they lack begin as the identity.
     """
     family = FAMILIES[recipe.first]
-    encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(vocab_size=tokenizer.vocab_size, **recipe.text))
+    sizes = kept_sizes(folder, recipe, begin_from)
+    encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(**{**sizes, "vocab_size": tokenizer.vocab_size}))
     text_encoder.init_weights(encoder, torch.Generator().manual_seed(settings.seed + 3))
     network = new_transformer(recipe, family.name, settings.seed + 4)
     if begin_from is not None and not run_exists(folder):
@@ -136,6 +138,20 @@ def load_exported(folder: Path, family: str, network: nn.Module, encoder: nn.Mod
     old = [key for key in missing if not key.startswith("single_transformer_blocks.")]
     if old:
         raise ValueError(f"{path} lacks {len(old)} tensors of this recipe, first {old[0]!r}")
+
+
+def kept_sizes(folder: Path, recipe: Recipe, begin_from: Path | None) -> dict[str, Any]:
+    """The sizes of the text encoder of a run: those in its folder; of a new run those of the file that it begins with,
+    or of the recipe."""
+    path = folder / "text_encoder.json"
+    if path.exists():
+        return read_record(path, "give the run a new folder")
+    if begin_from is None or run_exists(folder):  # runs of older versions have no such file
+        return dict(recipe.text)
+    config = checkpoints.load(begin_from / TEXT_FILE, ["text_encoder"])[0].config
+    with write_beside(path) as part:
+        part.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    return config.to_dict()
 
 
 def kept_tokenizer(folder: Path, learn: Callable[[], text_encoder.Tokenizer]) -> text_encoder.Tokenizer:

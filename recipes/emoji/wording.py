@@ -47,8 +47,8 @@ SUBJECTS = {
         "piggy, piglet, hog, swine, pigs, porky, hogs, sow, boar, little oinker, piggies, pig with a curly tail"
     ),
     "cow": as_list(
-        "dairy cow, bull, cattle, milk cow, spotted cow, cows, calf, ox, heifer, moo cow, milk-giving cow, steer, "
-        "holstein, cow with horns"
+        "dairy cow, calves, oxen, bull, cattle, milk cow, spotted cow, cows, calf, ox, heifer, moo cow, "
+        "milk-giving cow, steer, holstein, cow with horns"
     ),
     "elephant": as_list(
         "jumbo, elephant with a trunk, african elephant, elephants, tusker, indian elephant, baby elephant, "

@@ -81,6 +81,7 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
         ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan, text"),
         ("pyramid", "--judge-from", "vae, decoder"),
         ("text", "--clips", "vae, pyramid, decoder, flow, flow_128, diffusion, gan"),
+        ("text", "--animations", "vae, pyramid, decoder, flow, flow_128, diffusion, gan"),
     ],
 )
 def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):

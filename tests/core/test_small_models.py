@@ -166,6 +166,18 @@ def test_run_begins_as_a_shallower_model_and_with_its_words(dataset, vae, tmp_pa
     torch.testing.assert_close(grown(*asked), shallow(*asked), rtol=0, atol=1e-5)
 
 
+def test_a_run_begins_with_a_text_encoder_of_another_size_and_goes_on_with_it(dataset, vae, tmp_path):
+    """As the bundled one is, which has learned more words than the recipe's."""
+    smaller = replace(RECIPES[64], text={**RECIPES[64].text, "layers": 1, "max_tokens": 40})
+    settings, options = TrainSettings(steps=1, warmup_steps=1, ema_decay=0), {"clips": CLIPS, "batch_size": 8}
+    models = tmp_path / "models"
+    train_pyramid(dataset, vae, tmp_path / "smaller", settings, recipe=smaller, **options).export(models)
+    for begin_from in (models, None):  # begun, then resumed
+        trained = train_pyramid(dataset, vae, tmp_path / "run", settings, begin_from=begin_from, **options)
+        config = trained.model.run.modules["text_encoder"].config
+        assert (config.layers, config.max_tokens) == (1, 40) != (RECIPES[64].text["layers"], 40)
+
+
 @pytest.fixture(scope="module")
 def begun(dataset, vae, tmp_path_factory):
     """A models folder with the pyramid's transformer and text encoder."""

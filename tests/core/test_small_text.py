@@ -13,7 +13,7 @@ from pyramid_video.models import checkpoints, text_encoder
 from pyramid_video.recipes.emoji import small_text
 from pyramid_video.recipes.emoji.recipe import RECIPES, SUBJECTS, TEXT_FILE
 from pyramid_video.recipes.emoji.sentences import flaws
-from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, Combination, caption
+from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
 from pyramid_video.training.run.train_settings import TrainSettings
 
 
@@ -69,6 +69,42 @@ def test_new_words_come_to_mean_what_old_ones_do(known_by_parts, old, tmp_path):
     for text in ("", flaws(rng)):
         row = features(tmp_path / "new", [text])
         assert row.norm() < torch.cdist(row, rows).min()
+
+
+def test_every_kind_of_text_is_to_mean_what_it_says(known_by_parts, monkeypatch):
+    known = small_text.KnownFeatures.of()
+    white = torch.stack([row for meaning, row in known_by_parts.items() if meaning.background == "white"])
+    for kind, rows in (
+        ("sentence", known_by_parts.values()),
+        ("caption", known_by_parts.values()),
+        ("unfinished", white),
+        ("flaws", [known.empty]),
+        ("empty", [known.empty]),
+    ):
+        monkeypatch.setattr(small_text, "SHARES", {kind: 1.0})
+        texts, wanted = known.draw(12, generator(3))
+        assert all(any(torch.equal(row, other) for other in rows) for row in wanted)
+        assert all(texts) == (kind != "empty")
+        if kind in ("sentence", "caption"):  # the rows are those of the subjects that the texts name
+            tigers = {tuple(row.tolist()) for meaning, row in known_by_parts.items() if meaning.subject == "tiger"}
+            suns = {tuple(row.tolist()) for meaning, row in known_by_parts.items() if meaning.subject == "sun"}
+            for text, row in zip(texts, wanted, strict=True):
+                assert "tiger" not in text.lower() or tuple(row.tolist()) in tigers
+                assert "sun" not in text.lower().split() or tuple(row.tolist()) in suns
+
+
+def test_what_an_encoder_knows_is_the_mean_of_its_captions(old, monkeypatch):
+    monkeypatch.setattr(small_text, "SUBJECTS", ("tiger",))
+    monkeypatch.setattr(small_text, "CAPTIONS", 3)
+    info = checkpoints.inspect(old / TEXT_FILE, ["text_encoder"])
+    encoder, tokenizer = checkpoints.build(info).eval(), checkpoints.load_tokenizer(info)
+    known = small_text.KnownFeatures.of(encoder, tokenizer, generator(5))
+    assert len(known.rows) == len(BACKGROUNDS) * len(MOTIONS) * len(SIZES)
+    rng, (first, row) = generator(5), next(iter(known.rows.items()))
+    texts = [caption(first, rng) for _ in range(3)]
+    torch.testing.assert_close(row, features(old, texts).mean(0))
+    torch.testing.assert_close(known.empty, features(old, [""])[0])
+    assert known.variance > 0
 
 
 @pytest.fixture(scope="module")
