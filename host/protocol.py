@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ..models.knowledge import Vocabulary
     from ..models.model_info import ModelInfo, VAEInfo
+    from ..models.text_encoder import Tokenizer
     from ..samplers.full_sequence import FullSequenceSampler
     from ..samplers.guidance import PyramidGuidance
     from ..samplers.history import History
@@ -115,12 +115,8 @@ class Host(Protocol):
         """Return the shift of a flow's noise levels where its sampler sets none."""
         ...
 
-    def most_tokens(self, clip: TextEncoder) -> int | None:
-        """Return how many tokens of a text our own text encoder reads; None for others, whose features say it."""
-        ...
-
-    def vocabulary(self, clip: TextEncoder) -> Vocabulary | None:
-        """Return what the bundled text encoder understands; None for all others."""
+    def tokenizer(self, clip: TextEncoder) -> Tokenizer | None:
+        """Return the tokenizer of our own text encoder, which says what of a text is read; None for others."""
         ...
 
     def fingerprint(self, wire: VAE | TextEncoder) -> str:

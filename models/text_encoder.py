@@ -196,6 +196,11 @@ class Tokenizer:
         """The text of `ids` in lower case."""
         return self._bpe.decode([i - RESERVED for i in ids if i >= RESERVED]).strip()
 
+    def split(self, text: str) -> tuple[str, str]:
+        """What of a text is read, and what is cut, in lower case."""
+        whole, read = normalize_text(text), self.decode(self.encode(text)).rstrip("\ufffd")  # half a character
+        return read, whole[len(read) :].strip() if whole.startswith(read) else ""
+
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask `(b, n)` (integers, 1 = real) of several texts, padded to the longest."""
         rows = [torch.tensor(self.encode(text)) for text in texts]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.model_info import VAEInfo
 
 PLAIN = 0.05  # deviation of the colours along an edge
+MOST_SHOWN = 100  # characters of what is cut from a prompt
 QUALITY_WORDS = ", hyper quality, Ultra HD, 8K"  # what the official code appends to every prompt
 
 
@@ -55,14 +56,20 @@ class EncodePrompt(Block):
             sentences.append(f"These models do not use weights of words; the prompt is read as: {read}")
         full_text = read + QUALITY_WORDS if add_quality_words else read
         conditioning = host.encode_prompt(clip, full_text)
-        vocabulary = host.vocabulary(clip)
-        if vocabulary is not None:  # a sampler with a model that learned no other words says it
-            conditioning = [
-                [features, {**extras, PROMPT_NOTES: vocabulary.doubts(read)}] for features, extras in conditioning
-            ]
-        words, tokens = len(full_text.split()), host.most_tokens(clip) or conditioning[0][0].shape[1]
-        if words > tokens:  # every word is at least one token, so something was cut
-            sentences.append(f"The prompt has {words} words; only its first {tokens} tokens are read; the rest is cut.")
+        if (tokenizer := host.tokenizer(clip)) is None:
+            words, tokens = len(full_text.split()), conditioning[0][0].shape[1]
+            if words > tokens:  # every word is at least one token, so something was cut
+                sentences.append(
+                    f"The prompt has {words} words; only its first {tokens} tokens are read; the rest is cut."
+                )
+            return with_message(conditioning, sentences)
+        _, cut = tokenizer.split(full_text)
+        if cut:
+            shown = cut if len(cut) <= MOST_SHOWN else f"{cut[:MOST_SHOWN]} ..."
+            sentences.append(f"Of this prompt only its first {tokenizer.max_tokens} tokens are read; cut: {shown}")
+        if tokenizer.vocabulary is not None:  # a sampler with a model that learned no other words says it
+            doubts = tokenizer.vocabulary.doubts(tokenizer.split(read)[0])
+            conditioning = [[features, {**extras, PROMPT_NOTES: doubts}] for features, extras in conditioning]
         return with_message(conditioning, sentences)
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ...models.fingerprint import fingerprint
-from ...models.knowledge import Vocabulary
 from ...models.model_info import ModelInfo, VAEInfo
+from ...models.text_encoder import Tokenizer
 from ...samplers.full_sequence import FullSequenceSampler
 from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
@@ -100,12 +100,8 @@ class ComfyHost:
     def encode_prompt(self, clip: Any, text: str) -> Conditioning:
         return comfy_text.encode(clip, text)
 
-    def most_tokens(self, clip: Any) -> int | None:
-        ours = getattr(getattr(clip, "tokenizer", None), "ours", None)
-        return None if ours is None else ours.max_tokens
-
-    def vocabulary(self, clip: Any) -> Vocabulary | None:
-        return getattr(getattr(getattr(clip, "tokenizer", None), "ours", None), "vocabulary", None)
+    def tokenizer(self, clip: Any) -> Tokenizer | None:
+        return getattr(getattr(clip, "tokenizer", None), "ours", None)
 
     def model_info(self, model: Any) -> ModelInfo:
         network = getattr(model, "model", model)

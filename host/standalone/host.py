@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ...models.knowledge import Vocabulary
     from ...models.model_info import ModelInfo, VAEInfo
+    from ...models.text_encoder import Tokenizer
     from ...samplers.full_sequence import FullSequenceSampler
     from ...samplers.guidance import PyramidGuidance
     from ...samplers.history import History
@@ -145,11 +145,8 @@ class StandaloneHost:
     def shift_of(self, model: Model) -> float:
         return self.model_info(model).family.shift
 
-    def most_tokens(self, clip: TextModel) -> int | None:
-        return clip.most_tokens
-
-    def vocabulary(self, clip: TextModel) -> Vocabulary | None:
-        return clip.vocabulary
+    def tokenizer(self, clip: TextModel) -> Tokenizer | None:
+        return clip.tokenizer
 
     def fingerprint(self, wire: VAE | TextModel) -> str:
         from ...models.fingerprint import fingerprint

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...models.checkpoints import CheckpointInfo
-from ...models.knowledge import Vocabulary
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
+from ...models.text_encoder import Tokenizer
 from ...models.text_features import TextFeatures
 from ...models.vae_pieces import Needs, Piece, as_memory_allows, fitting_pieces, shape_of_tile, smaller_pieces
 from ..checks import expect
@@ -143,13 +143,11 @@ class TextModel:
         self,
         encode: Callable[[str], tuple[Tensor, Tensor | None]],
         networks: Sequence[nn.Module],
-        most_tokens: int | None = None,
-        vocabulary: Vocabulary | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self._encode = encode
         self.networks = tuple(networks)
-        self.most_tokens = most_tokens
-        self.vocabulary = vocabulary
+        self.tokenizer = tokenizer  # of our own text encoder
 
     def encode(self, text: str) -> Conditioning:
         """CONDITIONING of one text."""
@@ -157,14 +155,14 @@ class TextModel:
         return [[tokens.float().cpu(), {} if pooled is None else {"pooled_output": pooled.float().cpu()}]]
 
 
-def own_text_model(network: nn.Module, tokenizer: Any, device: torch.device) -> TextModel:
+def own_text_model(network: nn.Module, tokenizer: Tokenizer, device: torch.device) -> TextModel:
     """Our small text encoder."""
 
     def encode(text: str) -> tuple[Tensor, Tensor]:
         with resident(network, device):
             return network(torch.tensor([tokenizer.encode(text)], device=device))
 
-    return TextModel(encode, [network], tokenizer.max_tokens, tokenizer.vocabulary)
+    return TextModel(encode, [network], tokenizer)
 
 
 def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) -> TextModel:

@@ -128,10 +128,7 @@ class RecordingHost:
         self.asked.append(text)
         return text_features(24, 20, tokens=min(128, len(text.split()) + 1))
 
-    def most_tokens(self, clip):
-        return None
-
-    def vocabulary(self, clip):
+    def tokenizer(self, clip):
         return None
 
     def decode(self, vae, samples, chunk, tile):

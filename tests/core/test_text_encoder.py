@@ -12,6 +12,7 @@ from pyramid_video.models.text_encoder import (
     TextEncoderConfig,
     Tokenizer,
     init_weights,
+    normalize_text,
 )
 
 TEXTS = ["a tiger on a red background moving left", "the whale swims to the right", "", "a racing car, yellow"]
@@ -143,3 +144,13 @@ def test_config_survives_a_dictionary_and_names_what_is_wrong():
 def test_too_many_tokens_are_refused(encoder):
     with pytest.raises(ValueError, match="17 tokens"):
         encoder(torch.zeros(1, 17, dtype=torch.long))
+
+
+@pytest.mark.parametrize("text", ["A Tiger  moves left", "tiger " * 50, "\U0001f42f" * 9, "", "naïve ﬁsh " * 12])
+def test_what_is_read_and_what_is_cut_are_the_text(text):
+    tokenizer = Tokenizer.train(["a tiger moves left", "a fish"], 300, max_tokens=16)
+    read, cut = tokenizer.split(text)
+    whole = normalize_text(text)
+    assert whole.startswith(read) and len(tokenizer.encode(read)) <= 16
+    assert read + (" " if whole[len(read) :].startswith(" ") else "") + cut == whole
+    assert bool(cut) == (len(text) > 30 or text.startswith("\U0001f42f"))
