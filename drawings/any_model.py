@@ -18,6 +18,7 @@ from .stages import (
     draw_jump,
     draw_scale,
     draw_size,
+    draw_table,
     height_of,
 )
 
@@ -60,11 +61,7 @@ def draw_plan(stages: SpectralStages, segments: Sequence[Segment], size: Size, i
     for (below, above), ((_, foot), (head, _)) in zip(pairwise(segments), pairwise(columns), strict=True):
         low = share_of_noise(below.sigmas[-1], info.scaling)
         draw_jump(pen, (foot, height_of(low)), (head, height_of(share_of_noise(above.sigmas[0], info.scaling))))
-    for row, (heading, entries) in enumerate(rows.items()):
-        y = FLOOR + 18 + row * ROW
-        pen.text(LEFT - 12, y, heading, FAINT, 15, "rm")
-        for (left, right), words in zip(columns, entries, strict=True):
-            pen.text((left + right) / 2, y, words, FAINT if row else INK, 15)
+    draw_table(pen, rows, columns)
     return pen.finished()
 
 

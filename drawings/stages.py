@@ -36,12 +36,17 @@ def draw_stages(stages: PyramidStages, table: Table | None = None, shape: tuple[
         foot = columns[index - 1][1], height_of(stages.stages[index - 1].sigma_end)
         head = columns[index][0], height_of(stages.stages[index].sigma_start)
         draw_jump(pen, foot, head)
+    draw_table(pen, table, columns)
+    return pen.finished()
+
+
+def draw_table(pen: Pen, table: Table, columns: Sequence[tuple[float, float]]) -> None:
+    """Write a table below the columns of a drawing."""
     for row, (heading, entries) in enumerate(table.items()):
         y = FLOOR + 18 + row * ROW
         pen.text(LEFT - 12, y, heading, FAINT, 15, "rm")
         for (left, right), words in zip(columns, entries, strict=True):
             pen.text((left + right) / 2, y, words, FAINT if row else INK, 15)
-    return pen.finished()
 
 
 def plain_table(stages: PyramidStages) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..drawings.any_model import draw_plan, draw_scales
@@ -13,6 +14,7 @@ from .block import Block, Choice, Float, Output, Text, Wire
 from .messages import show_message, with_message
 
 if TYPE_CHECKING:
+    from ..samplers.spectral import PictureInfo, Segment, Size
     from ..samplers.spectral_stages import SpectralStages
     from ..samplers.spectrum import Spectrum
 
@@ -20,12 +22,15 @@ OWN = "own scales"
 SCALES = {"1/2": (0.5, 1.0), "2/3": (2 / 3, 1.0), "1/4 + 1/2": (0.25, 0.5, 1.0)}
 
 
-def run_summary(stages: SpectralStages, model: Any, latent: dict[str, Any], sigmas: Any) -> list[str]:
+def planned(stages: SpectralStages, info: PictureInfo, size: Size, sigmas: Any) -> list[Segment]:
+    """The parts of the schedule, each at its size."""
+    return stages.plan(size, info.patch, [float(sigma) for sigma in sigmas], info.scaling, info.latents)
+
+
+def run_summary(stages: SpectralStages, segments: Sequence[Segment], size: Size) -> list[str]:
     """What a run will do with the stages, as sentences for the node."""
     from ..samplers.spectral_stages import left_out, work_share
 
-    info, size = get_host().any_model.info(model), size_of_latent(latent)
-    segments = stages.plan(size, info.patch, [float(sigma) for sigma in sigmas], info.scaling, info.latents)
     steps = " + ".join(f"{s.steps} at {s.size[1]}x{s.size[0]}" for s in segments)
     work = f"Steps by latent size: {steps}; {100 * work_share(segments, size):.0f} % of the work of attention is left."
     return [work, *filter(None, [left_out(stages, segments)])]
@@ -89,9 +94,9 @@ class AnyStages(Block):
                 sigmas = host.sigmas(model, steps, scheduler)
                 drawn_for = [f"Drawn for {steps} steps of {scheduler!r}; connect sigmas to draw another schedule."]
             info = host.info(model)
-            plan = stages.plan(size, info.patch, [float(s) for s in sigmas], info.scaling, info.latents)
+            plan = planned(stages, info, size, sigmas)
             drawing = draw_plan(stages, plan, size, info)
-            ui = show_message(*run_summary(stages, model, latent_image, sigmas), *drawn_for)
+            ui = show_message(*run_summary(stages, plan, size), *drawn_for)
         return {"ui": {**ui, **on_node(drawing, name="stages")}, "result": (stages, as_image(drawing))}
 
 
@@ -152,7 +157,8 @@ class AnySampler(Block):
     ):
         stages, host = stages_or_default(stages), get_host().any_model
         sigmas = host.sigmas(model, steps, scheduler, denoise)
-        summary = run_summary(stages, model, latent_image, sigmas)
+        size = size_of_latent(latent_image)
+        summary = run_summary(stages, planned(stages, host.info(model), size, sigmas), size)
         made = host.sample(model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seed)
         return with_message(made, summary)
 

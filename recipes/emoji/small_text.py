@@ -105,9 +105,9 @@ def train_text(
         with write_beside(learned_from) as part:
             shutil.copyfile((begin_from or models) / TEXT_FILE, part)
     info = checkpoints.inspect(learned_from, ["text_encoder"])
-    old, _ = checkpoints.load(info.path, ["text_encoder"])
+    old = checkpoints.build(info, dtype=torch.float32)
     generator = torch.Generator().manual_seed(settings.seed + 1)
-    known = KnownFeatures.of(old.eval().float(), checkpoints.load_tokenizer(info), generator)
+    known = KnownFeatures.of(old.eval(), checkpoints.load_tokenizer(info), generator)
     sizes = {**old.config.to_dict(), **recipe.new_words}
     tokenizer = kept_tokenizer(
         folder,

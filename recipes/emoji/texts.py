@@ -148,7 +148,7 @@ def kept_sizes(folder: Path, recipe: Recipe, begin_from: Path | None) -> dict[st
         return read_record(path, "give the run a new folder")
     if begin_from is None or run_exists(folder):  # runs of older versions have no such file
         return dict(recipe.text)
-    config = checkpoints.load(begin_from / TEXT_FILE, ["text_encoder"])[0].config
+    config = checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]).config
     with write_beside(path) as part:
         part.write_text(json.dumps(config.to_dict()), encoding="utf-8")
     return config.to_dict()
