@@ -1,5 +1,6 @@
 // Widgets that have no effect beside what another one says look inactive.
 import { app } from '../../scripts/app.js'
+import { onChange } from './changes.js'
 
 const linear = values => values.linear
 const zeroStar = values => values.guidance_rule === 'CFG-Zero*'
@@ -33,20 +34,7 @@ app.registerExtension({
   name: 'PyramidVideo.Inactive',
   nodeCreated(node) {
     if (!READ[node.comfyClass]) return
-    for (const widget of node.widgets ?? []) {
-      const changed = widget.callback
-      widget.callback = function (...values) {
-        const answer = changed?.apply(this, values)
-        update(node)
-        return answer
-      }
-    }
-    const configured = node.onConfigure
-    node.onConfigure = function (...values) {
-      const answer = configured?.apply(this, values)
-      update(node)
-      return answer
-    }
+    onChange(node, update)
     update(node)
   }
 })

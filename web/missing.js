@@ -1,6 +1,7 @@
 // A loader says before the first run that its folder of official weights is not there. Pages of ComfyUI mark missing
 // files only.
 import { app } from '../../scripts/app.js'
+import { onChange } from './changes.js'
 import { show } from './notes.js'
 
 const FILE = /\.(safetensors|sft|bin|ckpt|pth?|gguf)$/i
@@ -22,21 +23,7 @@ const isLoader = node => node.comfyClass?.startsWith('PyramidVideoLoad')
 app.registerExtension({
   name: 'PyramidVideo.Missing',
   nodeCreated(node) {
-    if (!isLoader(node)) return
-    for (const widget of node.widgets ?? []) {
-      const changed = widget.callback
-      widget.callback = function (...values) {
-        const answer = changed?.apply(this, values)
-        update(node)
-        return answer
-      }
-    }
-    const configured = node.onConfigure
-    node.onConfigure = function (...values) {
-      const answer = configured?.apply(this, values)
-      update(node)
-      return answer
-    }
+    if (isLoader(node)) onChange(node, update)
   },
   refreshComboInNodes() {
     for (const node of app.graph.nodes ?? app.graph._nodes) if (isLoader(node)) update(node)
