@@ -36,7 +36,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 130 for Ctrl-C."""
     with unfailing_output(), ending_as_ctrl_c():
-        return run_command(sys.argv[1:] if argv is None else argv)
+        code = run_command(sys.argv[1:] if argv is None else argv)
+        leave_others(code)
+        return code
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -44,9 +46,7 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         options, unknown = make_parser().parse_known_args(arguments)
         refuse(unknown, options.parser)
-        code = options.command(options)
-        leave_others()
-        return code
+        return options.command(options)
     except KeyboardInterrupt as stop:  # nothing half written is left behind; a run of training says what is
         return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])), [])
     except Exception as error:

@@ -6,7 +6,9 @@ it, files and clips, is made once. The prompts of a file are dealt out among all
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -23,12 +25,21 @@ LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than an
 T = TypeVar("T")
 
 
-def leave_others() -> None:
-    """End the connection to the other processes, if there is one: left open, it may end this process with an abort."""
-    if are_connected():
-        import torch.distributed
+def leave_others(code: int = 0) -> None:
+    """End this process with `code` if it is one of several that are connected; else nothing happens.
 
+    The usual end of an interpreter takes the threads of the connection down in no order, and now and then aborts.
+    """
+    if not are_connected():
+        return
+    import torch.distributed
+
+    if code == 0:  # else others may wait for this process, which the launcher ends
         torch.distributed.destroy_process_group()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def are_connected() -> bool:
