@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from ..training.run.launch import is_first
 from .delivery import Batch, finish_killed, ranges
 from .execute import execute
+from .folders import check_writable
 from .jobs import Job, read_jobs
-from .opening import check_writable, open_here
+from .opening import open_here
 from .ranks import locked_for_all, own_share, refuse_shared_training, wait_for_all
 from .result_cache import ResultCache
 from .staging import staged

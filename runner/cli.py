@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
-from .opening import check_folders
+from .folders import check_folders
 from .quantise import add_parser as add_quantise_parser
 from .ranks import leave_others
 from .run import add_parser as add_run_parser

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..training.run.launch import is_first
 from .errors import RunnerError
-from .opening import check_folders, check_writable, open_here, open_on_server
+from .folders import check_folders, check_writable
+from .opening import open_here, open_on_server
 from .ranks import are_connected
 from .terminal import print_note
 

@@ -15,8 +15,8 @@ from . import responses, server_api
 from .connection import Listener, NotFound
 from .errors import RunnerError, ServerError, WorkflowError, node_label
 from .execute import Outcome
+from .folders import check_writable
 from .links import check_links
-from .opening import check_writable
 from .registry import node_classes
 from .server_api import RUNNING, ServerAPI, queue_of
 from .server_files import ServerFile, files_of, name_anew, named

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .errors import RunnerError, ServerError, WorkflowError, sentence
+from .folders import check_writable
 from .jobs import Job
-from .opening import check_writable, open_on_server
+from .opening import open_on_server
 from .server import Server
 from .server_api import CANCEL_SECONDS
 from .specs import NodeSpec

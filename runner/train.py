@@ -77,7 +77,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
     from ..training.run.run_lock import run_lock
-    from .opening import check_writable
+    from .folders import check_writable
 
     if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
         refuse_options(options, SMALL_ONLY, "a part of the pack's small models")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RunnerError
-from .opening import check_writable
+from .folders import check_writable
 
 if TYPE_CHECKING:
     from .execute import Outcome
