@@ -24,7 +24,7 @@ class ForwardPlan:
     last: int  # tokens of the last clip
     last_layout: TokenLayout  # for its queries alone
     rotation: Tensor | None  # table of `rotary`, for all tokens; None: no rotation
-    pos_embed: Tensor | None  # (tokens, width), added to the embedded patches; None: nothing is added
+    pos_embed: Tensor | None  # (tokens, width) or a row each, added to the embedded patches; None: nothing is added
     text_order: Tensor | None  # of `token_layout.text_order`
     frequencies: Tensor  # of `layers.timestep_frequencies`
     attention: Attention
@@ -83,9 +83,9 @@ class HeadsAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
         """Rotate queries and keys, put what was kept in front of keys and values, then attend."""
         if plan.rotation is not None:
-            total = plan.rotation.shape[1]
-            query = rotate(query, plan.rotation[:, total - query.shape[1] :])
-            key = rotate(key, plan.rotation[:, total - key.shape[1] :])
+            total = plan.rotation.shape[-4]
+            query = rotate(query, plan.rotation[..., total - query.shape[1] :, :, :, :])
+            key = rotate(key, plan.rotation[..., total - key.shape[1] :, :, :, :])
         return self.attend_turned(query, key, value, plan, layout)
 
     def attend_turned(

@@ -2,7 +2,7 @@
 
 Tables are worked out in float64 on the CPU, rounded to float32 and kept on the device while a stage lasts.
 A table is `(2, tokens, 1, head / 2, 2)`: `(cos, sin)`, which first features of a pair are multiplied by, and
-`(-sin, cos)` for second ones.
+`(-sin, cos)` for second ones. Where rows of a batch have tokens in different places it is `(2, b, tokens, ...)`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def rotation_table(
         positions = torch.cat((image.new_zeros(text_tokens, 3), image))
         angles = torch.cat([positions[:, [axis]] / wavelengths(size) for axis, size in enumerate(sizes)], dim=1)
         return turning_table(torch.polar(torch.ones_like(angles), angles)).to(device)
+
+
+def table_of_chosen(table: Tensor, text_tokens: int, chosen: Tensor) -> Tensor:
+    """Return the table `(2, b, text + k, 1, head / 2, 2)` of the text and of the image tokens `chosen (b, k)`."""
+    text, image = table[:, None, :text_tokens], table[:, text_tokens:]
+    return torch.cat((text.expand(-1, len(chosen), -1, -1, -1, -1), image[:, chosen]), dim=2)
 
 
 def turning_table(numbers: Tensor) -> Tensor:

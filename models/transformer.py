@@ -20,7 +20,7 @@ from .input_checks import check_clips, check_mask, check_text, check_timestep
 from .kv_cache import CacheSlot
 from .layers import AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
-from .rotary import Grid, rotation_table
+from .rotary import Grid, rotation_table, table_of_chosen
 from .token_layout import frame_ends, text_order, token_layout
 
 CONDITIONING = -1  # where the conditioning is kept among the vectors of adaptive norms, which are numbered from 0
@@ -179,15 +179,22 @@ class PyramidTransformer(nn.Module):
         like: Tensor,
         kept: CachedTokens | None = None,
         attention: Attention | None = None,
+        chosen: Tensor | None = None,
     ) -> ForwardPlan:
         """Return what forwards with these clips and texts share, for the device and type of `like`.
 
         grids: patches of the clips. real: of each row, which of its tokens are text. attention: another than the
-        network's own. What it holds is made once a stage, when small tables are copied to the device.
+        network's own. chosen: `(b, k)` patches of a single clip, where the others are left out and frames see all
+        frames. What it holds is made once a stage, when small tables are copied to the device.
         """
         config, device, attention = self.config, like.device, attention or self.attention
         padding, order = text_order(real, device)
         text_tokens = len(real[0]) if order is None else order.shape[1]
+        rotation, pos_embed = self.rotation(text_tokens, grids, device), self.position_embedding(grids, like)
+        if chosen is not None:
+            rotation = None if rotation is None else table_of_chosen(rotation, text_tokens, chosen)
+            pos_embed = None if pos_embed is None else pos_embed[chosen]
+            grids = ((1, 1, chosen.shape[1]),)
         last = math.prod(grids[-1])
         ends = frame_ends(text_tokens, grids, config.use_temporal_causal)
         first, settled = (0, 0) if kept is None else (kept.tokens, kept.settled)
@@ -201,8 +208,8 @@ class PyramidTransformer(nn.Module):
             layout=token_layout(form, padding, ends, first, settled, device),
             last=last,
             last_layout=token_layout(form_of_last, padding, ends, ends[-1] - last, settled, device),
-            rotation=self.rotation(text_tokens, grids, device),
-            pos_embed=self.position_embedding(grids, like),
+            rotation=rotation,
+            pos_embed=pos_embed,
             text_order=order,
             frequencies=timestep_frequencies(device),
             attention=attention,
@@ -213,6 +220,12 @@ class PyramidTransformer(nn.Module):
         self, tokens: Tensor, grid: Grid, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
     ) -> Tensor:
         """Return the velocity `(b, c, *grid)` from patches `tokens (b, n, 4c)` of all clips and a `plan` for them."""
+        return unpatchify(self.velocity_of_patches(tokens, timestep, text, pooled, plan), grid)
+
+    def velocity_of_patches(
+        self, tokens: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, plan: ForwardPlan
+    ) -> Tensor:
+        """Return the velocity `(b, m, 4c)` of the patches of the last clip; the rest as in `velocity`."""
         temb = self.embed_conditioning(timestep, pooled, plan)
         if plan.text_order is not None:
             text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
@@ -221,9 +234,9 @@ class PyramidTransformer(nn.Module):
         with_text = plan.kept is None or not plan.kept.tokens
         x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
         velocity = self.proj_out(self.norm_out(x, temb, plan))
-        if self.skip is not None:
-            velocity = torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -plan.last :])
-        return unpatchify(velocity, grid)
+        if self.skip is None:
+            return velocity
+        return torch.addcmul(velocity, self.skip(temb).unsqueeze(1), tokens[:, -plan.last :])
 
     def embed_conditioning(self, timestep: Tensor, pooled: Tensor, plan: ForwardPlan) -> Tensor:
         """Return `temb (b, width)`, activated; kept as the vectors of adaptive norms are."""
