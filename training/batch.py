@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,14 +18,15 @@ Learned = TypeVar("Learned", contravariant=True)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Latents (b, c, t, h, w) and the features of their texts, row by row."""
+    """Latents (b, c, t, h, w) and the features of their texts, row by row; `kind` where data have several kinds."""
 
     latents: Tensor
     text: TextFeatures
+    kind: str = ""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(self.latents.to(device), self.text.to(device))
+        return replace(self, latents=self.latents.to(device), text=self.text.to(device))
 
 
 class Objective(Protocol[Learned]):

@@ -41,12 +41,15 @@ class FlowObjective:
             sigma = torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))
         return shift_sigma(sigma, self.shift)
 
+    def draw_path(self, latent: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise levels (b,), the noisy clips there, and the velocity there, both of the shape of `latent`."""
+        sigma, noise = self.draw_sigmas(len(latent), draw), draw.normal(latent.shape)
+        part = sigma.view(-1, *[1] * (latent.ndim - 1))
+        return sigma, part * noise + (1 - part) * latent, noise - latent
+
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
         """`loss` of the transformer for normalised latents and their texts."""
         latent, text = batch.latents, batch.text
-        draw = GeneratorDraw(generator, latent.device)
-        sigma, noise = self.draw_sigmas(len(latent), draw), draw.normal(latent.shape)
-        part = sigma.view(-1, *[1] * (latent.ndim - 1))
-        noisy = part * noise + (1 - part) * latent
+        sigma, noisy, wanted = self.draw_path(latent, GeneratorDraw(generator, latent.device))
         velocity = networks["transformer"]((noisy,), sigma * TIMESTEPS, text.tokens, text.mask, text.pooled)
-        return {"loss": (velocity.float() - (noise - latent).float()).square().mean()}
+        return {"loss": (velocity.float() - wanted.float()).square().mean()}

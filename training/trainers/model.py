@@ -143,7 +143,7 @@ def train(
 
     def training_step(step: int, generator: torch.Generator) -> Losses:
         batch = data.draw(generator, dropout).to(trained.run.device)
-        clean = Batch(trained.latent_format.normalize(batch.latents), batch.text)
+        clean = replace(batch, latents=trained.latent_format.normalize(batch.latents))
         return objective(trained.networks, clean, generator)
 
     trained.run.train(training_step, on_step=on_step)
