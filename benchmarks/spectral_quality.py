@@ -77,7 +77,7 @@ class Maker:
 
     def __init__(self, models: Path, steps: int, frames: int) -> None:
         self.host, self.steps = StandaloneHost(silent=True), steps
-        self.model = self.host.load_model(models / TRANSFORMER_FILES["flow_128"])
+        self.model = self.host.load_model(models / TRANSFORMER_FILES["flow"])
         self.vae = self.host.load_vae(only_file(models, "vae"))
         self.clip = self.host.load_text_encoder(only_file(models, "text_encoders"))
         info = self.host.vae_info(self.vae)

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
-PARTS = ("vae", "pyramid", "decoder", "flow", "flow_128", "diffusion", "gan", "text")
+PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan", "text")
 SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
+SIZES = (128, 64)  # of pictures, the usual one first
 WITH_CLIPS = tuple(part for part in PARTS if part != "text")
 ONLY_FOR = {  # options that not every part knows
     "judge_from": ("vae", "decoder"),
     "clips": WITH_CLIPS,
     "animations": WITH_CLIPS,
-    "begin_from": ("pyramid", "flow", "flow_128", "diffusion", "gan", "text"),
+    "pixels": WITH_CLIPS,
+    "begin_from": ("pyramid", "flow", "diffusion", "gan", "text"),
 }
 
 
@@ -56,13 +58,13 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--begin-from",
         type=Path,
         metavar="DIR",
-        help="start a new run of pyramid from the transformer and text encoder in this models folder",
+        help="start a new run from the weights in this models folder: see docs/training.md for which",
     )
     small.add_argument(
         "--pixels",
         type=int,
-        choices=(64, 128),
-        help="size of the clips (default: 64); at 128 train vae and flow first, the others start from them",
+        choices=SIZES,
+        help=f"size of the clips (default: {SIZES[0]}, which the bundled models have)",
     )
     small.add_argument(
         "--minutes",
@@ -128,7 +130,7 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     try:
         from ..recipes.emoji import small_models
-        from ..recipes.emoji.recipe import RECIPES, SUBJECTS, VAE_FILE
+        from ..recipes.emoji.recipe import SUBJECTS, VAE_FILE
     except ModuleNotFoundError as missing:
         if "recipes" not in str(missing.name):
             raise
@@ -140,10 +142,7 @@ def train_part(options: argparse.Namespace) -> list[Path]:
     from ..models import checkpoints
     from ..training.data.datasets import AnimationDataset
 
-    pixels = options.pixels or 64
-    parts = RECIPES[pixels].training
-    if options.part not in parts:
-        options.refuse(f"the recipe of {pixels} pixels has no {options.part!r}; its parts are {', '.join(parts)}")
+    pixels = options.pixels or SIZES[0]
     settings = small_models.settings_of(options.part, pixels, options.steps, options.minutes, options.seed or 0)
     dataset = None if options.part == "text" else AnimationDataset(options.animations, SUBJECTS, size=pixels)
     vae = None

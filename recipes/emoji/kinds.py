@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ...training.batch import Batch, Losses, Networks, Objective
+from .recipe import EARLY, Kind
 from .texts import CaptionedLatents
 
 
 @dataclass(frozen=True, eq=False)
 class KindsOfClips:
-    """Training data of several kinds, told apart by the shape of their latents, and the share of steps of each."""
+    """Training data of several kinds, and the share of steps that each has now."""
 
     kinds: Mapping[str, CaptionedLatents]
-    shares: Callable[[], Mapping[str, float]]  # now; kinds without a share are left out
+    shares: Callable[[], Mapping[str, float]]
 
     def draw(self, generator: torch.Generator, dropout: float) -> Batch:
         """One batch of one kind; a share `dropout` of the texts is empty."""
-        return self.kinds[draw_kind(self.shares(), generator)].draw(generator, dropout)
-
-    def kind_of(self, batch: Batch) -> str:
-        """Which kind a batch is of."""
-        shape = batch.latents.shape[1:]
-        return next(kind for kind, data in self.kinds.items() if data.latents.shape[1:] == shape)
+        kind = draw_kind(self.shares(), generator)
+        return replace(self.kinds[kind].draw(generator, dropout), kind=kind)
 
 
 @dataclass(frozen=True)
 class KindsObjective:
-    """The logarithm of what `objective` minimises, which counts alike for every kind, and the loss of each kind."""
+    """What the objective of each kind minimises; where that is an `error` above 0, its logarithm.
 
-    objective: Objective[Batch]
-    clips: KindsOfClips
+    Errors of easy kinds are several times smaller; their logarithms count alike (see `relative_loss`).
+    """
+
+    objectives: Mapping[str, Objective[Batch]]
+    error: bool
 
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
-        """`loss`, and the loss of `objective` under the name of the kind."""
-        error = self.objective(networks, batch, generator)["loss"]
-        return {"loss": error.log(), self.clips.kind_of(batch): error}
+        """The losses of the batch's kind, and its `loss` under the name of the kind where there are others."""
+        losses = self.objectives[batch.kind](networks, batch, generator)
+        if len(self.objectives) == 1:
+            return losses
+        loss = losses["loss"]
+        return {**losses, "loss": loss.log() if self.error else loss, batch.kind: loss}
+
+
+def shares_at(kinds: Mapping[str, Kind], done: float) -> dict[str, float]:
+    """The share of the steps that each kind has after the part `done` of a run."""
+    early = done < EARLY
+    return {name: kind.early if early and kind.early is not None else kind.share for name, kind in kinds.items()}
 
 
 def draw_kind(shares: Mapping[str, float], generator: torch.Generator) -> str:

@@ -22,6 +22,9 @@ from ...training.run.run_description import earlier_format, read_record
 from ...training.run.run_state import run_exists
 
 MEASURED_CLIPS = 500  # that the latents' scale and the colours of previews are taken from
+MOVED = 0.3  # deviations by which a channel is moved to see what it shows
+MOVED_CLIPS = 2
+LEAST_VISIBLE = 1e-3  # of the mean of all channels
 
 
 def cached_latents(
@@ -42,7 +45,7 @@ def cached_latents(
     latents, combinations = encode_clips(dataset, vae, folder, clips, draw)
     if kept.get("key") != key:
         (sample,) = draw_pool(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))
-        latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae))
+        latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae, latents[: len(sample)]))
         kept = {"key": key, "format": latent_format.to_dict()}
         with write_beside(record) as part:
             part.write_text(json.dumps(kept), encoding="utf-8")
@@ -73,18 +76,39 @@ def encode_latents(vae: CausalVideoVAE, videos: Tensor, batch: int = 4) -> Tenso
     return torch.cat([vae.encode(from_bytes(part)).mode() for part in videos.split(batch)])
 
 
-def channel_weights(vae: CausalVideoVAE) -> Tensor:
-    """The deviation that each normalised latent channel gets, (c,) with a mean square of 1.
+def channel_weights(vae: CausalVideoVAE, latents: Tensor) -> Tensor:
+    """The deviation that each normalised latent channel gets, (c,) with a mean square of 1; `latents` of some clips.
 
-    The linear code gives every channel deviation 1, whether it moves many pixels or few. Half of that levelling (in
-    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees. Without such a
-    code all channels are alike.
+    Deviation 1 for every channel would count it alike whether it moves many pixels or few. Half of that levelling (in
+    logarithms) is taken back: a small transformer otherwise spends itself on detail that nobody sees.
     """
     if vae.encoder_shortcut is None:
-        return torch.ones(vae.config.latent_channels)
-    pixels_per_unit = 1 / vae.encoder_shortcut.rest.weight.detach().float().norm(dim=1)
-    weights = pixels_per_unit.sqrt()
+        visible = visible_change(vae, latents)
+    else:  # what the linear code says of itself
+        visible = 1 / vae.encoder_shortcut.rest.weight.detach().float().norm(dim=1)
+    weights = visible.sqrt()
     return weights / weights.square().mean().sqrt()
+
+
+@torch.inference_mode()
+def visible_change(vae: CausalVideoVAE, latents: Tensor) -> Tensor:
+    """How much the decoded pixels change (root mean square) when a channel alone gets a little noise, (c,).
+
+    The noise has `MOVED` deviations of the channel in `latents`, the first frame by its own, and is the same in every
+    call. A channel that shows nothing counts as one that shows very little, so that it can still be scaled.
+    """
+    clips, generator = latents[:MOVED_CLIPS].float(), torch.Generator().manual_seed(0)
+    decoded = vae.decode(clips).float()
+    changes = []
+    for channel in range(latents.shape[1]):
+        noise = MOVED * torch.randn(clips[:, channel].shape, generator=generator)
+        noise[:, :1] *= latents[:, channel, :1].std()
+        noise[:, 1:] *= latents[:, channel, 1:].std()
+        moved = clips.clone()
+        moved[:, channel] += noise
+        changes.append((vae.decode(moved).float() - decoded).square().mean().sqrt())
+    visible = torch.stack(changes)
+    return visible.clamp_min(LEAST_VISIBLE * visible.mean())
 
 
 def measured_format(latents: Tensor, videos: Tensor, weights: Tensor, name: str = "small") -> LatentFormat:

@@ -1,7 +1,9 @@
-"""The families that share VAE and text encoder with the first one of a recipe: only the transformer is trained.
+"""The families that share a VAE and a text encoder: only the transformer is trained.
 
-Of 64 pixels the pyramid comes first, and flow, diffusion and GAN go on from it; of 128 pixels the flow comes first. All
-but the pyramid make all frames at once, so every frame may look at every other.
+Of 64 pixels the pyramid comes first, see `small_pyramid`, and flow, diffusion and GAN go on from it. Of 128 pixels the
+flow comes first. It begins with what is cheap, first frames alone and clips of half the size: both teach it what words
+mean and how things look at a quarter of the price of a whole clip, and all families know both sizes in the end. All but
+the pyramid make all frames at once, so every frame may look at every other.
 """
 
 from __future__ import annotations
@@ -9,34 +11,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...models import checkpoints, video_discriminator
 from ...models.causal_vae import CausalVideoVAE
+from ...models.text_encoder import TextEncoder, Tokenizer
 from ...samplers.noise_schedule import schedule_of
 from ...training.batch import Batch, Objective
+from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.diffusion import DiffusionObjective
 from ...training.objectives.flow import FlowObjective
 from ...training.objectives.gan import GANObjective
+from ...training.objectives.some_tokens import SomeTokensObjective
 from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
-from ...training.trainers.model import TrainedModel, TrainingData, train
+from ...training.trainers.model import TrainedModel, train
 from . import small_pyramid
-from .kinds import KindsObjective, KindsOfClips
+from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
 from .recipe import FAMILIES, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 from .texts import CaptionedLatents, explicit_attention, new_transformer
 
-OBJECTIVES: dict[str, Objective[Batch]] = {  # by family
-    "pyramid": small_pyramid.OBJECTIVE,
-    "flow": FlowObjective("logit_normal"),
-    "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
-    "gan": GANObjective(),
-}
-TWO_SIZES = {"own": 0.3, "double": 0.7}  # shares of the steps of a family that learns two sizes
+ERRORS = ("flow", "diffusion")  # families that minimise a squared error
 
 
 def train_family(
@@ -46,8 +45,7 @@ def train_family(
     models: Path,
     folder: Path,
     settings: TrainSettings,
-    clips: int = 8000,
-    batch_size: int | None = None,
+    clips: int | None = None,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
     recipe: Recipe | None = None,
@@ -55,13 +53,12 @@ def train_family(
     """Train the transformer of the family `name`, with the text encoder in the folder `models`.
 
     A new run begins with a transformer of the folder `begin_from` (see `Recipe`), if given: what it knows of texts and
-    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing. One of
-    `recipe.two_sizes` also learns clips of twice the size of `dataset`, half as many at once.
+    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing.
     """
     recipe = recipe or RECIPES[dataset.size]
+    clips, kinds = clips or recipe.clips, recipe.kinds[name]
+    encoder, tokenizer = load_text_encoder(models)
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
-    info = checkpoints.inspect(models / TEXT_FILE, ["text_encoder"])
-    encoder, tokenizer = checkpoints.build(info, dtype=torch.float32), checkpoints.load_tokenizer(info)
     network = new_transformer(recipe, name, settings.seed + 6)
     if begin_from is not None and not run_exists(folder):
         start = checkpoints.inspect(begin_from / TRANSFORMER_FILES[recipe.begins_with[name]], ["miniflux"])
@@ -76,15 +73,39 @@ def train_family(
     encoder.requires_grad_(False).to(run.device)
     if run.device.type == "cpu":
         network.attention = explicit_attention
-    family = FAMILIES[name]
-    batch_size = batch_size or (48 if name in recipe.two_sizes else 32)
-    own = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
-    data: TrainingData = own
-    objective = OBJECTIVES[family.name]
-    if name in recipe.two_sizes:
-        more = encode_clips(resized(dataset, 2 * dataset.size), vae, folder, clips, settings.seed + 6)
-        double = CaptionedLatents(*more, recipe.say, encoder, tokenizer, max(1, batch_size // 2))
-        data = KindsOfClips({"own": own, "double": double}, lambda: TWO_SIZES)
-        objective = KindsObjective(objective, data)
-    trained = TrainedModel(run, "miniflux", network.config, family, latent_format)
+
+    def clips_of(kind: str) -> tuple[Tensor, list[Combination]]:
+        if kind == "half":
+            return encode_clips(resized(dataset, dataset.size // 2), vae, folder, clips, settings.seed + 6)
+        return latents[:, :, :1] if kind == "stills" else latents, combinations
+
+    captioned = {kind: CaptionedLatents(*clips_of(kind), encoder, tokenizer, kinds[kind].batch) for kind in kinds}
+    data = KindsOfClips(captioned, lambda: shares_at(kinds, run.done))
+    objective = KindsObjective({kind: objective_of(name, kind, recipe) for kind in kinds}, error=name in ERRORS)
+    trained = TrainedModel(run, "miniflux", network.config, FAMILIES[name], latent_format)
     return train(trained, objective, data, TEXT_DROPOUT, on_step)
+
+
+def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
+    """What a family learns from a kind of clips."""
+    if family == "flow":
+        flow = FlowObjective("logit_normal", mean=recipe.flow_mean)
+        return SomeTokensObjective(flow) if kind == "some" else flow
+    others: dict[str, Objective[Batch]] = {
+        "pyramid": small_pyramid.OBJECTIVE,
+        "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
+        "gan": GANObjective(),
+    }
+    return others[family]
+
+
+def load_text_encoder(models: Path) -> tuple[TextEncoder, Tokenizer]:
+    """The text encoder in a models folder and its tokenizer; FileNotFoundError says where else to get one."""
+    path = models / TEXT_FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no {path}, the text encoder that a family learns to read with: copy the bundled one there "
+            f"(models/pretrained/{TEXT_FILE}), or train one with `train pyramid --pixels 64` and `train text`"
+        )
+    info = checkpoints.inspect(path, ["text_encoder"])
+    return checkpoints.build(info, dtype=torch.float32), checkpoints.load_tokenizer(info)

@@ -11,7 +11,7 @@ from ...models.causal_vae import CausalVideoVAE
 from ...training.data.datasets import AnimationDataset
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from . import figure_vae, small_families, small_flow, small_pyramid, small_text, small_vae
+from . import figure_vae, small_families, small_pyramid, small_text, small_vae
 from .recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
 
 
@@ -56,9 +56,6 @@ def train(
         return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)
-        return TrainedPart(first.model.run, first.export)
-    if part == "flow" and large:
-        first = small_flow.train_flow(dataset, vae, folder, settings, **more)
         return TrainedPart(first.model.run, first.export)
     model = small_families.train_family(part, dataset, vae, models, folder, settings, begin_from=begin_from, **more)
     return TrainedPart(model.run, lambda place: (model.save(place / TRANSFORMER_FILES[part]),))

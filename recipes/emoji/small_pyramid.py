@@ -1,4 +1,4 @@
-"""The first family of 64 pixels: the pack's own pyramid, trained together with its text encoder."""
+"""The pyramid of 64 pixels, trained together with the text encoder that all families of both sizes read with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...models import checkpoints, text_encoder
 from ...models.causal_vae import CausalVideoVAE
 from ...samplers.noise import pyramid
 from ...samplers.stages import make_stages
-from ...training.data.captions import Combination
+from ...training.data.captions import Combination, caption
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.pyramid import PyramidObjective, relative_loss
 from ...training.presets import TEXT_DROPOUT
@@ -19,7 +19,7 @@ from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import train
 from .latents import cached_latents
-from .recipe import RECIPES, TEXT_FILE, Recipe
+from .recipe import RECIPES, TEXT, TEXT_FILE, Recipe, TextRecipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text
 
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
@@ -38,6 +38,7 @@ def train_pyramid(
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
     recipe: Recipe = RECIPES[64],
+    text: TextRecipe = TEXT,
 ) -> TrainedWithText:
     """Train transformer and text encoder together on cached latents; `begin_from` as in `start_with_text`."""
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
@@ -45,22 +46,22 @@ def train_pyramid(
     def learn() -> text_encoder.Tokenizer:
         if begin_from is not None:  # whose words the text encoder knows
             return checkpoints.load_tokenizer(checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]))
-        return learn_words(recipe, combinations, settings.seed)
+        return learn_words(text, combinations, settings.seed)
 
     tokenizer = kept_tokenizer(folder, learn)
     width = outlines(latents[:1]).shape[1]
-    trained = start_with_text(recipe, tokenizer, width, latent_format, folder, settings, begin_from)
+    trained = start_with_text(recipe, text, tokenizer, width, latent_format, folder, settings, begin_from)
     encoder = trained.model.run.modules["text_encoder"]
-    data = CaptionedLatents(latents, combinations, recipe.say, encoder, tokenizer, batch_size)
+    data = CaptionedLatents(latents, combinations, encoder, tokenizer, batch_size)
     train(trained.model, OutlineObjective(OBJECTIVE, outlines), data, TEXT_DROPOUT, on_step)
     return trained
 
 
-def learn_words(recipe: Recipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:
+def learn_words(recipe: TextRecipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:
     """A tokenizer that has read four captions of every clip."""
     generator = torch.Generator().manual_seed(seed + 2)
-    texts = [recipe.say(combination, generator) for combination in combinations for _ in range(4)]
-    return text_encoder.Tokenizer.train(texts, recipe.vocabulary, recipe.text["max_tokens"])
+    texts = [caption(combination, generator) for combination in combinations for _ in range(4)]
+    return text_encoder.Tokenizer.train(texts, recipe.vocabulary, recipe.sizes["max_tokens"])
 
 
 def outlines(latents: Tensor) -> Tensor:

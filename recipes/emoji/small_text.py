@@ -1,6 +1,6 @@
 """A text encoder that learns new words for what the transformers know already: by distillation, without a clip.
 
-The transformers of a recipe know a combination by the features of one text encoder. Another one learns to give those
+The transformers know a combination by the features of one text encoder. Another one learns to give those
 features for any wording, so that all families understand it and no transformer is trained again. Its loss is
 
     L = |f(sentence) - E_caption f_old(caption)|^2 / Var_combination E_caption f_old(caption)
@@ -26,7 +26,7 @@ from ...training.batch import Losses
 from ...training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from .recipe import RECIPES, SUBJECTS, TEXT_FILE, Recipe
+from .recipe import SUBJECTS, TEXT, TEXT_FILE, TextRecipe
 from .sentences import flaws, sentence, unfinished
 from .texts import kept_tokenizer, save_text_encoder
 
@@ -94,7 +94,7 @@ def train_text(
     batch_size: int = 128,
     begin_from: Path | None = None,
     on_step: OnStep | None = None,
-    recipe: Recipe = RECIPES[64],
+    recipe: TextRecipe = TEXT,
 ) -> TrainedText:
     """Train a text encoder on the features of that in the folder `begin_from`, or in `models` itself.
 

@@ -16,14 +16,14 @@ from ...models import checkpoints, miniflux, text_encoder
 from ...models.files import write_beside
 from ...models.latent_format import LatentFormat
 from ...training.batch import Batch, Losses, Networks, Objective
-from ...training.data.captions import Combination
+from ...training.data.captions import Combination, caption
 from ...training.objectives.pyramid import GeneratorDraw, drop_captions
 from ...training.run.loop import TrainingRun
 from ...training.run.run_description import read_record
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import TrainedModel
-from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe
+from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe, TextRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,6 @@ class CaptionedLatents:
 
     latents: Tensor  # (n, c, t, h, w) in the VAE's scale
     combinations: Sequence[Combination]
-    say: Callable[[Combination, torch.Generator], str]
     encoder: text_encoder.TextEncoder
     tokenizer: text_encoder.Tokenizer
     batch_size: int
@@ -40,7 +39,7 @@ class CaptionedLatents:
     def draw(self, generator: torch.Generator, dropout: float) -> Batch:
         """One batch; a share `dropout` of the texts is empty."""
         chosen = torch.randint(len(self.latents), (self.batch_size,), generator=generator).tolist()
-        captions = [self.say(self.combinations[row], generator) for row in chosen]
+        captions = [caption(self.combinations[row], generator) for row in chosen]
         captions = drop_captions(captions, dropout, GeneratorDraw(generator))
         return Batch(self.latents[chosen], text_encoder.encode_texts(self.encoder, self.tokenizer, captions))
 
@@ -51,8 +50,7 @@ class OutlineObjective:
 
     Where something is shows only in how it differs from its background, which depends on two words at once; behind the
     noise of a flow's targets the text encoder needs thousands of steps to find that out, here a few hundred. The head
-    is thrown away afterwards. `outlines` gives the outlines (n, features) of latents; that of a first frame alone is
-    the beginning of that of a clip.
+    is thrown away afterwards. `outlines` gives the outlines (n, features) of latents.
     """
 
     objective: Objective[Batch]
@@ -61,8 +59,7 @@ class OutlineObjective:
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
         """The losses of `objective` and `outline`, the squared error of the outlines."""
         losses = self.objective(networks, batch, generator)
-        wanted = self.outlines(batch.latents)
-        error = mse_loss(networks["outline"](batch.text.pooled)[:, : wanted.shape[1]], wanted)
+        error = mse_loss(networks["outline"](batch.text.pooled), self.outlines(batch.latents))
         return {**losses, "loss": losses["loss"] + error.log(), "outline": error}
 
 
@@ -93,6 +90,7 @@ def save_text_encoder(run: TrainingRun, tokenizer: text_encoder.Tokenizer, folde
 
 def start_with_text(
     recipe: Recipe,
+    text: TextRecipe,
     tokenizer: text_encoder.Tokenizer,
     outline_width: int,
     latent_format: LatentFormat,
@@ -100,13 +98,13 @@ def start_with_text(
     settings: TrainSettings,
     begin_from: Path | None = None,
 ) -> TrainedWithText:
-    """A run of the first family of a recipe with its text encoder: a new one, or the one in `folder`.
+    """A run of the pyramid with its text encoder: a new one, or the one in `folder`.
 
     A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given; single
     blocks that they lack begin as the identity.
     """
-    family = FAMILIES[recipe.first]
-    sizes = kept_sizes(folder, recipe, begin_from)
+    family = FAMILIES["pyramid"]
+    sizes = kept_sizes(folder, text, begin_from)
     encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(**{**sizes, "vocab_size": tokenizer.vocab_size}))
     text_encoder.init_weights(encoder, torch.Generator().manual_seed(settings.seed + 3))
     network = new_transformer(recipe, family.name, settings.seed + 4)
@@ -140,14 +138,14 @@ def load_exported(folder: Path, family: str, network: nn.Module, encoder: nn.Mod
         raise ValueError(f"{path} lacks {len(old)} tensors of this recipe, first {old[0]!r}")
 
 
-def kept_sizes(folder: Path, recipe: Recipe, begin_from: Path | None) -> dict[str, Any]:
+def kept_sizes(folder: Path, recipe: TextRecipe, begin_from: Path | None) -> dict[str, Any]:
     """The sizes of the text encoder of a run: those in its folder; of a new run those of the file that it begins with,
     or of the recipe."""
     path = folder / "text_encoder.json"
     if path.exists():
         return read_record(path, "give the run a new folder")
     if begin_from is None or run_exists(folder):  # runs of older versions have no such file
-        return dict(recipe.text)
+        return dict(recipe.sizes)
     config = checkpoints.inspect(begin_from / TEXT_FILE, ["text_encoder"]).config
     with write_beside(path) as part:
         part.write_text(json.dumps(config.to_dict()), encoding="utf-8")

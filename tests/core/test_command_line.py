@@ -77,11 +77,11 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
 @pytest.mark.parametrize(
     ("part", "option", "parts"),
     [
-        ("vae", "--begin-from", "pyramid, flow, flow_128, diffusion, gan, text"),
-        ("decoder", "--begin-from", "pyramid, flow, flow_128, diffusion, gan, text"),
+        ("vae", "--begin-from", "pyramid, flow, diffusion, gan, text"),
+        ("decoder", "--begin-from", "pyramid, flow, diffusion, gan, text"),
         ("pyramid", "--judge-from", "vae, decoder"),
-        ("text", "--clips", "vae, pyramid, decoder, flow, flow_128, diffusion, gan"),
-        ("text", "--animations", "vae, pyramid, decoder, flow, flow_128, diffusion, gan"),
+        ("text", "--clips", "vae, pyramid, decoder, flow, diffusion, gan"),
+        ("text", "--animations", "vae, pyramid, decoder, flow, diffusion, gan"),
     ],
 )
 def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):

@@ -1,4 +1,4 @@
-"""The recipe of 128 pixels in miniature: VAE, flow with its text encoder, and families that go on from it."""
+"""The recipe of 128 pixels in miniature: VAE, flow, and families that go on from it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from pyramid_video.models import causal_vae, checkpoints
-from pyramid_video.recipes.emoji import figure_vae, small_flow, small_models
-from pyramid_video.recipes.emoji.kinds import draw_kind
-from pyramid_video.recipes.emoji.recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
+from pyramid_video.models import causal_vae, checkpoints, text_encoder
+from pyramid_video.recipes.emoji import figure_vae, small_models
+from pyramid_video.recipes.emoji.kinds import draw_kind, shares_at
+from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights, resized
+from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE, Kind
 from pyramid_video.recipes.emoji.small_families import train_family
 from pyramid_video.recipes.emoji.texts import explicit_attention
+from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.run.loop import TrainSettings
+from pyramid_video.training.run.loss_log import read_rows
 from torch.nn.functional import scaled_dot_product_attention
 
 CLIPS = 4
 NARROW = {
     **RECIPES[128].vae,
     "encoder_block_out_channels": [8, 8],
+    "encoder_layers_per_block": [1, 1],
     "decoder_block_out_channels": [8, 8, 8],
+    "decoder_layers_per_block": [1, 1, 1],
 }
-LOW = {**RECIPES[128].transformer, "num_single_layers": 2, "num_attention_heads": 1}
-RECIPE = replace(RECIPES[128], vae=NARROW, transformer=LOW)
+SMALL = {"num_single_layers": 2, "num_attention_heads": 1, "joint_attention_dim": 32, "pooled_projection_dim": 32}
+FEW = {  # all kinds alike; the pyramid has eight columns
+    family: {name: Kind(8 if family == "pyramid" else 3) for name in kinds}
+    for family, kinds in RECIPES[128].kinds.items()
+}
+RECIPE = replace(RECIPES[128], vae=NARROW, transformer={**RECIPES[128].transformer, **SMALL}, kinds=FEW)
 
 
 class Stop(Exception):
@@ -52,11 +61,6 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture
-def narrow(monkeypatch):
-    monkeypatch.setattr(small_flow, "BATCHES", {"stills": 4, "half": 3, "whole": 2})
-
-
-@pytest.fixture
 def vae():
     vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(NARROW))
     causal_vae.init_weights(vae, torch.Generator().manual_seed(0))
@@ -64,11 +68,16 @@ def vae():
 
 
 @pytest.fixture
-def flow(dataset, vae, narrow, tmp_path):
-    """A models folder with the flow and its text encoder."""
-    settings = TrainSettings(steps=1, warmup_steps=1, ema_decay=0)
-    trained = small_flow.train_flow(dataset, vae, tmp_path / "first", settings, clips=CLIPS, recipe=RECIPE)
-    trained.export(tmp_path / "models")
+def models(tmp_path):
+    """A models folder with a text encoder."""
+    tokenizer = text_encoder.Tokenizer.train(["a red ball moving left", "a green leaf"], 300, 24)
+    encoder = text_encoder.TextEncoder(
+        text_encoder.TextEncoderConfig(tokenizer.vocab_size, 32, 1, 2, 24, pooled_width=32, summary=4)
+    )
+    text_encoder.init_weights(encoder, torch.Generator().manual_seed(1))
+    extra = {"tokenizer": tokenizer.to_json()}
+    path = tmp_path / "models" / TEXT_FILE
+    checkpoints.save(path, encoder.state_dict(), "text_encoder", encoder.config, extra=extra)
     return tmp_path / "models"
 
 
@@ -83,7 +92,7 @@ def test_the_vae_learns_pictures_then_clips_and_goes_on_exactly(dataset, tmp_pat
         torch.testing.assert_close(halves.run.averaged()["vae"][key], weight, rtol=0, atol=0)
     network, info = checkpoints.load(straight.save(tmp_path / VAE_FILE), ["causal_vae"])
     assert (
-        network.config.frame_blocks and network.config.space_compression == 8 and network.config.latent_channels == 16
+        network.config.frame_blocks and network.config.space_compression == 8 and network.config.latent_channels == 48
     )
 
 
@@ -99,36 +108,51 @@ def test_a_decoder_learns_on_before_a_discriminator_without_moving_the_latents(d
     assert not [name for name in moved if name.startswith(presets.ENCODING)]
 
 
-def test_flow_and_text_encoder_go_on_exactly_and_know_both_sizes(dataset, vae, narrow, tmp_path):
-    settings = TrainSettings(steps=8, warmup_steps=1, ema_decay=0.5, optimizer="muon")
-    seen = set()
+def test_the_flow_goes_on_exactly_and_knows_both_sizes(dataset, vae, models, tmp_path):
+    settings = TrainSettings(steps=6, warmup_steps=1, ema_decay=0.5, optimizer="muon", seed=5)
     options = {"clips": CLIPS, "recipe": RECIPE}
-    watch = lambda _, losses: seen.update(losses)  # noqa: E731
-    straight = small_flow.train_flow(dataset, vae, tmp_path / "straight", settings, on_step=watch, **options)
-    assert {"loss", "outline", "stills", "half", "whole"} == seen
+    straight = train_family("flow", dataset, vae, models, tmp_path / "straight", settings, **options)
+    seen = {key for row in read_rows(tmp_path / "straight" / "losses.jsonl") for key in row}
+    assert {"loss", "stills", "half", "some", "whole"} <= seen
     with pytest.raises(Stop):
-        small_flow.train_flow(dataset, vae, tmp_path / "broken", settings, on_step=stop_at(3), **options)
-    trained = small_flow.train_flow(dataset, vae, tmp_path / "broken", settings, **options)
-    for name, state in straight.model.run.averaged().items():
-        torch.testing.assert_close(trained.model.run.averaged()[name], state, rtol=0, atol=0)
+        train_family("flow", dataset, vae, models, tmp_path / "broken", settings, on_step=stop_at(3), **options)
+    trained = train_family("flow", dataset, vae, models, tmp_path / "broken", settings, **options)
+    for name, state in straight.run.averaged().items():
+        torch.testing.assert_close(trained.run.averaged()[name], state, rtol=0, atol=0)
 
-    model, text = trained.export(tmp_path / "models")
-    network, info = checkpoints.load(model, ["miniflux"], dtype=torch.float32)
-    assert info.family.name == "flow" and info.latent_format == trained.model.latent_format
-    encoder, text_info = checkpoints.load(text, ["text_encoder"], dtype=torch.float32)
-    assert checkpoints.load_tokenizer(text_info).to_json() == trained.tokenizer.to_json()
+    path = trained.save(models / TRANSFORMER_FILES["flow"])
+    network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
+    assert info.family.name == "flow" and info.latent_format == trained.latent_format
     assert not network.config.use_temporal_causal
-    tokens, pooled = encoder(torch.ones(1, 3, dtype=torch.long))
     for edge in (4, 8):
-        assert network((torch.zeros(1, 16, 3, edge, edge),), torch.tensor([5.0]), tokens, None, pooled).isfinite().all()
+        clip, tokens, pooled = torch.zeros(1, 48, 3, edge, edge), torch.zeros(1, 4, 32), torch.zeros(1, 32)
+        assert network((clip,), torch.tensor([5.0]), tokens, None, pooled).isfinite().all()
 
 
 def test_whole_clips_come_when_the_cheap_ones_have_taught_something():
-    generator = torch.Generator().manual_seed(0)
-    early = {draw_kind(small_flow.shares_at(0.9 * small_flow.CHEAP_FIRST), generator) for _ in range(50)}
-    late = [draw_kind(small_flow.shares_at(0.9), generator) for _ in range(200)]
-    assert early == {"stills", "half"} and set(late) == set(small_flow.BATCHES)
-    assert late.count("whole") > 100
+    kinds, generator = RECIPES[128].kinds["flow"], torch.Generator().manual_seed(0)
+    early = {draw_kind(shares_at(kinds, 0.9 * EARLY), generator) for _ in range(100)}
+    late = [draw_kind(shares_at(kinds, 0.9), generator) for _ in range(200)]
+    assert early == {"stills", "half", "some"} and set(late) == set(kinds)
+    assert late.count("some") > 80
+    for done in (0.0, 1.0):
+        for kinds in RECIPES[128].kinds.values():
+            assert sum(shares_at(kinds, done).values()) == pytest.approx(1)
+
+
+def test_channels_have_deviations_by_what_they_show(dataset, vae, tmp_path):
+    """A channel whose weights in the decoder are halved shows half, and one that has none shows next to nothing."""
+    with torch.no_grad():
+        into = vae.post_quant_conv.conv.weight
+        into[:, 1] = 0
+        into[:, 2] = into[:, 3] / 4
+    latents, _, latent_format = cached_latents(dataset, vae, tmp_path, CLIPS, seed=0)
+    latents = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    weights = channel_weights(vae, latents)
+    assert weights.square().mean() == pytest.approx(1) and torch.equal(weights, channel_weights(vae, latents))
+    assert weights[1] == weights.min() > 0 and weights[1] < 0.2 * weights.median()
+    assert weights[2] / weights[3] == pytest.approx(0.5, rel=0.2)  # the root of a quarter
+    assert latent_format.scale[1] > 0
 
 
 def test_explicit_attention_is_attention():
@@ -138,20 +162,28 @@ def test_explicit_attention_is_attention():
     torch.testing.assert_close(explicit_attention(query, key, value), expected)
 
 
-@pytest.mark.parametrize("name", ["pyramid", "diffusion", "gan"])
-def test_other_families_go_on_from_the_flow(dataset, vae, flow, tmp_path, name):
-    still = TrainSettings(steps=1, warmup_steps=1, learning_rate=1e-9, ema_decay=0)
-    options = {"clips": CLIPS, "batch_size": 8, "begin_from": flow, "recipe": RECIPE}
-    trained = train_family(name, dataset, vae, flow, tmp_path / name, still, **options)
-    begun, _ = checkpoints.load(flow / TRANSFORMER_FILES["flow"], ["miniflux"], dtype=torch.float32)
+@pytest.mark.parametrize("name", ["flow", "pyramid", "diffusion", "gan"])
+def test_families_go_on_from_a_flow_and_learn_both_sizes(dataset, vae, models, tmp_path, name):
+    if name == "pyramid":  # whose coarsest stage needs larger clips
+        dataset = resized(dataset, 128)
+    options = {"clips": CLIPS, "recipe": RECIPE}
+    settings = TrainSettings(steps=1, warmup_steps=1, learning_rate=1e-2, ema_decay=0)
+    flow = train_family("flow", dataset, vae, models, tmp_path / "first", settings, **options)
+    begun, _ = checkpoints.load(flow.save(models / TRANSFORMER_FILES["flow"]), ["miniflux"], dtype=torch.float32)
+    still = TrainSettings(steps=5 if name == "flow" else 2, warmup_steps=1, learning_rate=1e-9, ema_decay=0, seed=5)
+    trained = train_family(name, dataset, vae, models, tmp_path / name, still, begin_from=models, **options)
     torch.testing.assert_close(trained.run.averaged()["transformer"], begun.state_dict(), rtol=0, atol=1e-6)
+    rows = read_rows(tmp_path / name / "losses.jsonl")
+    assert set(RECIPE.kinds[name]) <= {key for row in rows for key in row}
     path = trained.save(tmp_path / TRANSFORMER_FILES[name])
     network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
     assert info.family.name == name and network.config.use_temporal_causal == (name == "pyramid")
 
 
 def test_every_part_has_settings_and_takes_limits():
+    assert set(SIZES) == set(RECIPES)
     for pixels, recipe in RECIPES.items():
+        assert set(recipe.training) == set(PARTS)
         for part in recipe.training:
             assert small_models.settings_of(part, pixels, None, None, 3).seed == 3
     limited = small_models.settings_of("flow", 128, 7, 2.5, 0)

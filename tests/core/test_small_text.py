@@ -11,7 +11,7 @@ import torch
 from pyramid_video.host.folders import BUNDLED
 from pyramid_video.models import checkpoints, text_encoder
 from pyramid_video.recipes.emoji import small_text
-from pyramid_video.recipes.emoji.recipe import RECIPES, SUBJECTS, TEXT_FILE
+from pyramid_video.recipes.emoji.recipe import SUBJECTS, TEXT, TEXT_FILE
 from pyramid_video.recipes.emoji.sentences import flaws
 from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
 from pyramid_video.training.run.train_settings import TrainSettings
@@ -58,7 +58,7 @@ def features(models: Path, texts: list[str]) -> torch.Tensor:
 
 def test_new_words_come_to_mean_what_old_ones_do(known_by_parts, old, tmp_path):
     settings = TrainSettings(100, learning_rate=1e-2, warmup_steps=10, optimizer="muon", ema_decay=0.9)
-    recipe = replace(RECIPES[64], new_words={"layers": 1, "vocab_size": 600, "max_tokens": 64})
+    recipe = replace(TEXT, new_words={"layers": 1, "vocab_size": 600, "max_tokens": 64})
     trained = small_text.train_text(old, tmp_path / "run", settings, batch_size=32, recipe=recipe)
     trained.export(tmp_path / "new")
     meanings, rows = list(known_by_parts), torch.stack(list(known_by_parts.values()))

@@ -2,7 +2,7 @@
 
 MaskDiT (Zheng et al. 2023, arXiv 2306.09305) trains a diffusion transformer on a random half of the tokens and then,
 for a short while, on all. Here the half is not drawn evenly: where a clip looks like its corner there is little to
-learn. All of a clip at a time must be learned beside it, or the network never sees how many tokens it has.
+learn. Whole clips have to be learned beside it, or the network never meets as many tokens as it works on later.
 """
 
 from __future__ import annotations
