@@ -39,6 +39,7 @@ class SomeTokensObjective:
         sigma, noisy, wanted = self.flow.draw_path(latent, GeneratorDraw(generator, latent.device))
         chosen = draw_tokens(latent, self.share, generator)
         network, timestep = networks["transformer"], sigma * TIMESTEPS
+        assert text.pooled is not None, "transformers of Pyramid Flow read the vector of a whole text"
         velocity = velocity_of_some(network, noisy, chosen, timestep, text.tokens, text.mask, text.pooled)
         error = velocity.float() - chosen_patches(patchify(wanted), chosen).float()
         return {"loss": error.square().mean()}
