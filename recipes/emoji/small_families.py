@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...models import checkpoints, video_discriminator
 from ...models.causal_vae import CausalVideoVAE
+from ...models.miniflux import MiniFluxTransformer
 from ...models.text_encoder import TextEncoder, Tokenizer
 from ...samplers.noise_schedule import schedule_of
 from ...training.batch import Batch, Objective
@@ -61,8 +62,7 @@ def train_family(
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
     network = new_transformer(recipe, name, settings.seed + 6)
     if begin_from is not None and not run_exists(folder):
-        start = checkpoints.inspect(begin_from / TRANSFORMER_FILES[recipe.begins_with[name]], ["miniflux"])
-        network.load_state_dict(checkpoints.load_state_dict(start, dtype=torch.float32))
+        begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[name]])
     modules: dict[str, nn.Module] = {"transformer": network}
     if name == "gan":
         widths = latents.shape[1], network.config.pooled_width, DISCRIMINATOR_WIDTHS
@@ -97,6 +97,19 @@ def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
         "gan": GANObjective(),
     }
     return others[family]
+
+
+def begin_with(network: MiniFluxTransformer, path: Path) -> None:
+    """Give a network the weights in a file of the same sizes; ValueError where they are others."""
+    start = checkpoints.inspect(path, ["miniflux"])
+    sizes = {**network.config.to_dict(), "use_temporal_causal": start.config.use_temporal_causal}
+    for size, found in start.config.to_dict().items():
+        if found != sizes[size]:
+            raise ValueError(
+                f"{path} is of another recipe: its {size} is {found}, and a model of this one has {sizes[size]}. "
+                "Begin from models of the same --pixels"
+            )
+    network.load_state_dict(checkpoints.load_state_dict(start, dtype=torch.float32))
 
 
 def load_text_encoder(models: Path) -> tuple[TextEncoder, Tokenizer]:

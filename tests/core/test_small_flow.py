@@ -12,8 +12,8 @@ from pyramid_video.recipes.emoji import figure_vae, small_models
 from pyramid_video.recipes.emoji.kinds import draw_kind, shares_at
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights, resized
 from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE, Kind
-from pyramid_video.recipes.emoji.small_families import train_family
-from pyramid_video.recipes.emoji.texts import explicit_attention
+from pyramid_video.recipes.emoji.small_families import begin_with, train_family
+from pyramid_video.recipes.emoji.texts import explicit_attention, new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
@@ -178,6 +178,26 @@ def test_families_go_on_from_a_flow_and_learn_both_sizes(dataset, vae, models, t
     path = trained.save(tmp_path / TRANSFORMER_FILES[name])
     network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
     assert info.family.name == name and network.config.use_temporal_causal == (name == "pyramid")
+
+
+def test_models_of_the_other_recipe_are_refused_before_anything_is_encoded(dataset, vae, models, tmp_path):
+    other = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(RECIPES[64].vae))
+    large, settings = resized(dataset, 128), TrainSettings(steps=1)
+    with pytest.raises(ValueError, match=r"24 latent channels, and the recipe of 128 pixels 48: give --pixels 64"):
+        small_models.train("flow", large, other, models, tmp_path / "run", settings)
+    with pytest.raises(ValueError, match=r"48 latent channels, and the recipe of 64 pixels 24: give --pixels 128"):
+        small_models.train("decoder", dataset, vae, models, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_begins_with_a_model_of_the_same_sizes(models, tmp_path):
+    smaller = replace(RECIPE, transformer={**RECIPE.transformer, "num_single_layers": 1})
+    network = new_transformer(smaller, "pyramid", 0)
+    path = tmp_path / "smaller.safetensors"
+    checkpoints.save(path, network.state_dict(), "miniflux", network.config)
+    with pytest.raises(ValueError, match=r"its num_single_layers is 1, and a model of this one has 2.*same --pixels"):
+        begin_with(new_transformer(RECIPE, "flow", 0), path)
+    begin_with(new_transformer(smaller, "flow", 0), path)  # which sees later frames, too
 
 
 def test_every_part_has_settings_and_takes_limits():
