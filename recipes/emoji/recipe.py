@@ -51,8 +51,9 @@ class Recipe:
     """What the models of one picture size are made of, and how each is trained.
 
     A family may begin with the transformer of the one in `begins_with`. It learns from batches of `kinds`, which
-    are drawn from `clips` clips. `flow_mean` is that of the flow's noise levels, see `FlowObjective`. `training` has
-    the settings of every part, in the order in which the parts are trained.
+    are drawn from `clips` clips. `first_units` is the share of steps in which a pyramid learns first frames only, and
+    `flow_mean` that of the flow's noise levels, see `FlowObjective`. `training` has the settings of every part, in the
+    order in which the parts are trained.
     """
 
     vae: Mapping[str, Any]
@@ -61,6 +62,7 @@ class Recipe:
     kinds: Mapping[str, Mapping[str, Kind]]
     clips: int
     training: Mapping[str, Mapping[str, Any]]
+    first_units: float
     flow_mean: float = 0.0
 
 
@@ -92,10 +94,9 @@ FIGURE_VAE = {
     "precision": "bf16",
 }
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
-LATER = {"steps": 40000, "learning_rate": 1e-3, "warmup_steps": 100, **MUON}
+LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
 GAN = {"learning_rate": 2e-4, "warmup_steps": 100, "ema_decay": 0.99, "betas": BETAS}
 ONE_SIZE = {"whole": Kind(32)}
-TWO_SIZES = {"whole": Kind(16, 0.8), "half": Kind(64, 0.2)}  # of about the same number of tokens
 
 RECIPES = {
     64: Recipe(
@@ -123,6 +124,7 @@ RECIPES = {
             "gan": {"steps": 700, **GAN},
             "text": NEW_WORDS,
         },
+        first_units=0.4,
     ),
     128: Recipe(
         vae={
@@ -160,20 +162,21 @@ RECIPES = {
                 "some": Kind(32, 0.55, early=0.15),
                 "whole": Kind(16, 0.25, early=0.0),
             },
-            "pyramid": {"whole": Kind(32, 0.8), "half": Kind(64, 0.2)},  # multiples of its eight columns
-            "diffusion": TWO_SIZES,
-            "gan": TWO_SIZES,
+            "pyramid": {"whole": Kind(64, 0.8), "half": Kind(128, 0.2)},  # multiples of its eight columns
+            "diffusion": {"whole": Kind(24, 0.8), "half": Kind(96, 0.2)},
+            "gan": {"whole": Kind(12, 0.8), "half": Kind(48, 0.2)},
         },
         clips=6000,
         training={
             "vae": FIGURE_VAE,
             "decoder": {**FIGURE_VAE, "learning_rate": 1e-3},
-            "flow": {**LATER, "learning_rate": 1.5e-3, "warmup_steps": 60},
+            "flow": {**LATER, "learning_rate": 1.5e-3},
             "pyramid": LATER,
             "diffusion": LATER,
             "gan": {"steps": 3000, **GAN, "precision": "bf16"},
             "text": NEW_WORDS,
         },
+        first_units=0.3,
         flow_mean=0.3,  # a little more noise than the middle
     ),
 }

@@ -92,7 +92,7 @@ def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
         flow = FlowObjective("logit_normal", mean=recipe.flow_mean)
         return SomeTokensObjective(flow) if kind == "some" else flow
     others: dict[str, Objective[Batch]] = {
-        "pyramid": small_pyramid.OBJECTIVE,
+        "pyramid": small_pyramid.objective_of(recipe),
         "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
         "gan": GANObjective(),
     }

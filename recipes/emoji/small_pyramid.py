@@ -23,9 +23,7 @@ from .recipe import RECIPES, TEXT, TEXT_FILE, Recipe, TextRecipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text
 
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
-FIRST_UNITS = 0.4  # share of the steps for first frames only
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be predicted from the text, large enough to show the subject
-OBJECTIVE = PyramidObjective(make_stages(len(STAGE_RATIOS)), STAGE_RATIOS, first_units=FIRST_UNITS, loss=relative_loss)
 
 
 def train_pyramid(
@@ -53,8 +51,14 @@ def train_pyramid(
     trained = start_with_text(recipe, text, tokenizer, width, latent_format, folder, settings, begin_from)
     encoder = trained.model.run.modules["text_encoder"]
     data = CaptionedLatents(latents, combinations, encoder, tokenizer, batch_size)
-    train(trained.model, OutlineObjective(OBJECTIVE, outlines), data, TEXT_DROPOUT, on_step)
+    train(trained.model, OutlineObjective(objective_of(recipe), outlines), data, TEXT_DROPOUT, on_step)
     return trained
+
+
+def objective_of(recipe: Recipe) -> PyramidObjective:
+    """What a pyramid learns in a recipe."""
+    stages = make_stages(len(STAGE_RATIOS))
+    return PyramidObjective(stages, STAGE_RATIOS, first_units=recipe.first_units, loss=relative_loss)
 
 
 def learn_words(recipe: TextRecipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:
