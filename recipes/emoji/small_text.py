@@ -5,7 +5,8 @@ features for any wording, so that all families understand it and no transformer 
 
     L = |f(sentence) - E_caption f_old(caption)|^2 / Var_combination E_caption f_old(caption)
 
-with f the features and the pooled vector. An empty text, and what a negative prompt lists, give those of an empty text.
+with f the summary of a text. An empty text, and what a negative prompt lists, give that of an empty text. The vector of
+the whole text is a linear map of the summary, fitted in the end by `equal_parts.fit_pool`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from ...training.batch import Losses
 from ...training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
+from .equal_parts import fit_pool
 from .recipe import SUBJECTS, TEXT, TEXT_FILE, TextRecipe
 from .sentences import flaws, sentence, unfinished
-from .texts import kept_tokenizer, save_text_encoder
+from .texts import averaged_encoder, kept_tokenizer, save_text_encoder
 
 CAPTIONS = 16  # of each combination, over which the old features are averaged; they hardly differ
 TEXTS = 30000  # that the tokenizer has read
@@ -84,7 +86,9 @@ class TrainedText:
 
     def export(self, folder: Path) -> tuple[Path]:
         """Write the averaged text encoder into a models folder, in float16."""
-        return (save_text_encoder(self.run, self.tokenizer, folder),)
+        encoder = averaged_encoder(self.run)
+        fit_pool(encoder, self.tokenizer)
+        return (save_text_encoder(encoder, self.tokenizer, folder),)
 
 
 def train_text(
@@ -131,5 +135,5 @@ def train_text(
 
 
 def as_rows(features: TextFeatures) -> Tensor:
-    """All features of each text in one row."""
-    return torch.cat((features.tokens.flatten(1), features.pooled), dim=1)
+    """The summary of each text in one row."""
+    return features.tokens.flatten(1)

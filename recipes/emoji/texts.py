@@ -72,17 +72,24 @@ class TrainedWithText:
 
     def export(self, folder: Path) -> tuple[Path, Path]:
         """Write the averaged transformer and text encoder into a models folder, in float16."""
-        text = save_text_encoder(self.model.run, self.tokenizer, folder)
+        text = save_text_encoder(averaged_encoder(self.model.run), self.tokenizer, folder)
         return self.model.save(folder / TRANSFORMER_FILES[self.model.family.name]), text
 
 
-def save_text_encoder(run: TrainingRun, tokenizer: text_encoder.Tokenizer, folder: Path) -> Path:
-    """Write the averaged text encoder of a run into a models folder, with its tokenizer, in float16."""
+def averaged_encoder(run: TrainingRun) -> text_encoder.TextEncoder:
+    """A text encoder with the averaged weights of that of a run."""
+    encoder = text_encoder.TextEncoder(run.modules["text_encoder"].config)
+    encoder.load_state_dict(run.averaged()["text_encoder"])
+    return encoder.eval()
+
+
+def save_text_encoder(encoder: text_encoder.TextEncoder, tokenizer: text_encoder.Tokenizer, folder: Path) -> Path:
+    """Write a text encoder with its tokenizer into a models folder, in float16."""
     return checkpoints.save(
         folder / TEXT_FILE,
-        run.averaged()["text_encoder"],
+        encoder.state_dict(),
         "text_encoder",
-        run.modules["text_encoder"].config,
+        encoder.config,
         extra={"tokenizer": tokenizer.to_json()},
         dtype=torch.float16,
     )

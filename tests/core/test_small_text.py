@@ -10,7 +10,7 @@ import pytest
 import torch
 from pyramid_video.host.folders import BUNDLED
 from pyramid_video.models import checkpoints, text_encoder
-from pyramid_video.recipes.emoji import small_text
+from pyramid_video.recipes.emoji import equal_parts, small_text
 from pyramid_video.recipes.emoji.recipe import SUBJECTS, TEXT, TEXT_FILE
 from pyramid_video.recipes.emoji.sentences import flaws
 from pyramid_video.training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
@@ -25,12 +25,12 @@ def generator(seed: int = 0) -> torch.Generator:
 def known_by_parts(monkeypatch) -> dict[Combination, torch.Tensor]:
     """Features in which subject, background and motion have a direction each, as those of real encoders nearly do."""
     rng = generator()
-    directions = {word: torch.randn(64, generator=rng) for word in ("tiger", "sun", "white", "blue", "left", "up")}
+    directions = {word: torch.randn(32, generator=rng) for word in ("tiger", "sun", "white", "blue", "left", "up")}
     rows = {
         Combination(*words): sum(directions[word] for word in words)
         for words in product(("tiger", "sun"), ("white", "blue"), ("left", "up"))
     }
-    known = small_text.KnownFeatures(rows, torch.zeros(64), torch.stack(list(rows.values())).var(0).mean())
+    known = small_text.KnownFeatures(rows, torch.zeros(32), torch.stack(list(rows.values())).var(0).mean())
     monkeypatch.setattr(small_text.KnownFeatures, "of", lambda *given: known)
     monkeypatch.setattr(small_text, "TEXTS", 500)
     monkeypatch.setattr(small_text, "SHARES", {"caption": 0.8, "flaws": 0.1, "empty": 0.1})  # soon learned
@@ -41,7 +41,7 @@ def known_by_parts(monkeypatch) -> dict[Combination, torch.Tensor]:
 def old(tmp_path) -> Path:
     """A models folder with a text encoder of these sizes."""
     tokenizer = text_encoder.Tokenizer.train(["a tiger moving left on a blue background"], 300, 48)
-    config = text_encoder.TextEncoderConfig(tokenizer.vocab_size, 32, 1, 2, 48, pooled_width=32, summary=1)
+    config = text_encoder.TextEncoderConfig(tokenizer.vocab_size, 32, 1, 2, 48, pooled_width=48, summary=1)
     encoder = text_encoder.TextEncoder(config)
     extra = {"tokenizer": tokenizer.to_json()}
     checkpoints.save(tmp_path / "old" / TEXT_FILE, encoder.state_dict(), "text_encoder", config, extra=extra)
@@ -105,6 +105,22 @@ def test_what_an_encoder_knows_is_the_mean_of_its_captions(old, monkeypatch):
     torch.testing.assert_close(row, features(old, texts).mean(0))
     torch.testing.assert_close(known.empty, features(old, [""])[0])
     assert known.variance > 0
+
+
+def test_the_vector_of_a_text_says_all_parts_alike():
+    """Two texts are as far apart as what they say: a size counts as much as a background, no text as nothing."""
+    info = checkpoints.inspect(BUNDLED / TEXT_FILE, ["text_encoder"])
+    encoder, tokenizer = checkpoints.build(info, dtype=torch.float32).eval(), checkpoints.load_tokenizer(info)
+    equal_parts.fit_pool(encoder, tokenizer)
+    meanings = [Combination(*parts) for parts in product(SUBJECTS[::4], BACKGROUNDS, MOTIONS, SIZES)]
+    rng = generator(7)
+    with torch.no_grad():
+        summaries = equal_parts.summaries_of(encoder, tokenizer, [caption(meaning, rng) for meaning in meanings])
+        pooled, empty = encoder.pool(summaries), encoder.pool(equal_parts.summaries_of(encoder, tokenizer, [""]))
+    assert empty.norm() < 0.05 * pooled.norm(dim=1).mean()
+    said = equal_parts.indicators(meanings) * (pooled.shape[1] / 36) ** 0.5
+    far, wanted = torch.pdist(pooled), torch.pdist(said)
+    assert (far / wanted).mean() == pytest.approx(1, abs=0.1) and (far / wanted).std() < 0.1
 
 
 @pytest.fixture(scope="module")
