@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KINDS = ("lora", "flow", "diffusion", "gan", "pyramid", "vae")
 DATASETS = ("PyramidVideoFolderDataset", "PyramidVideoAnimationDataset")
 SHAPE = ("size", "frames", "fps")  # of the clips, under the same names in both datasets
+MULTIPLE = "multiple"  # of the sides, in the first of them; a size that is asked for has the usual one
 BEGINNINGS = ("PyramidVideoLoadForTraining", "PyramidVideoNewModel")
 BASE_OF_LORA = "PyramidVideoLoadModel"
 VALIDATED = 2  # captions that are made into clips while it learns
@@ -81,15 +82,14 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
     """Give the workflow the clips of `folder`, and what the options change of its settings."""
     from .overrides import set_text
 
-    nodes = workflow.prompt.values()
+    nodes, usual = workflow.prompt.values(), specs[DATASETS[0]].inputs[MULTIPLE].default
     for node in nodes:
         if node["class_type"] in DATASETS:
-            shape = {name: node["inputs"][name] for name in SHAPE}
-            node["class_type"], node["inputs"] = DATASETS[0], {"folder": folder.name, **shape}
-            node["inputs"]["multiple"] = specs[DATASETS[0]].inputs["multiple"].default
+            shape = {name: node["inputs"][name] for name in (*SHAPE, MULTIPLE) if name in node["inputs"]}
+            node["class_type"], node["inputs"] = DATASETS[0], {"folder": folder.name, MULTIPLE: usual, **shape}
     name, size = options.name or folder.name, options.size
     changes = {
-        DATASETS[0]: {"size": size},
+        DATASETS[0]: {"size": size, MULTIPLE: size and usual},
         "PyramidVideoTrainingSettings": {"steps": options.steps, "batch": options.batch, "run_seed": options.seed},
         "PyramidVideoEmptyLatent": {"width": size, "height": size},
     }
