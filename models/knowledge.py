@@ -32,7 +32,7 @@ class Clips:
     cell: int
     step: int
     stages: int | None = None
-    double: bool = False  # clips of twice these sides, too
+    half: bool = False  # clips of half these sides, too
 
     def doubts(self, name: str, latent_frames: int, rows: int, columns: int, stages: int | None = None) -> list[str]:
         """A sentence where the latent `(latent_frames, rows, columns)` is not of this kind; else none.
@@ -40,7 +40,7 @@ class Clips:
         A longer clip is not new: it goes on.
         """
         width, height, frames = columns * self.cell, rows * self.cell, (latent_frames - 1) * self.step + 1
-        known_sizes = [(times * self.width, times * self.height) for times in ((1, 2) if self.double else (1,))]
+        known_sizes = [(self.width // part, self.height // part) for part in ((1, 2) if self.half else (1,))]
         unusual = [] if (width, height) in known_sizes else [f"{width}x{height} pixels"]
         if stages is not None and self.stages is not None and stages != self.stages:
             unusual.append(f"{stages} stage{'s' * (stages > 1)}")

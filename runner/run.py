@@ -33,7 +33,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     run.add_argument("--negative", metavar="TEXT", help="what it should not show")
     run.add_argument("--seed", type=int, metavar="N", help="another seed gives another clip")
     run.add_argument("--seconds", type=float, metavar="S", help="how long the clip is")
-    run.add_argument("--size", metavar="WxH", help="width and height of the clip, as in 64x64")
+    run.add_argument("--size", metavar="WxH", help="width and height of the clip, as in 128x128")
     run.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (of a pyramid's first frame)")
     run.add_argument(
         "--lora", action="append", default=[], metavar="NAME[:STRENGTH]", help="use a LoRA; may be repeated"

@@ -27,7 +27,7 @@ def set_size(workflow: Workflow, specs: Mapping[str, NodeSpec], text: str) -> No
     """Set width and height of the clip, given as `128x96`."""
     found = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", text.strip().lower())
     if not found:
-        raise RunnerError(f"--size takes WIDTHxHEIGHT such as 64x64, not {text!r}")
+        raise RunnerError(f"--size takes WIDTHxHEIGHT such as 128x128, not {text!r}")
     sides = {"width": int(found[1]), "height": int(found[2])}
     for node_id, names in places_of(workflow, specs, tuple(sides), "--size").items():
         for name in names:

@@ -107,9 +107,9 @@ def test_sizes_and_stages_that_it_was_not_made_for_are_named():
     (said,) = CLIPS.doubts("it", frames, 2 * rows, 2 * columns, 1)
     assert f"{2 * CLIPS.width}x{2 * CLIPS.height} pixels and 1 stage are new" in said
     assert "a single frame is new" in CLIPS.doubts("it", 1, rows, columns)[0]
-    two_sizes = replace(CLIPS, double=True)
-    assert two_sizes.doubts("it", frames, 2 * rows, 2 * columns, CLIPS.stages) == []
-    assert "64x64 or 128x128 pixels" in two_sizes.doubts("it", frames, 3 * rows, 3 * columns)[0]
+    assert CLIPS.doubts("it", frames, rows // 2, columns // 2, CLIPS.stages) == []
+    assert "128x128 or 64x64 pixels" in said
+    assert "128x128 pixels, 17" in replace(CLIPS, half=False).doubts("it", frames, rows // 2, columns // 2)[0]
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def host(tmp_path):
 
 def test_the_words_of_a_prompt_reach_the_sampler_of_a_bundled_model_only(host):
     answer = EncodePrompt().encode(host.load_text_encoder(TEXT), "a dog")
-    latent = {"samples": torch.zeros(1, 24, 5, 8, 8)}
+    latent = {"samples": torch.zeros(1, 48, 5, 16, 16)}
     said = " ".join(sampling_notes(SimpleNamespace(clips=CLIPS, name="small"), latent, answer[0]))
     assert said.startswith("small on this prompt: it knows only these subjects") and "tiger" in said
     assert sampling_notes(SimpleNamespace(clips=None, name="mine"), latent, answer[0]) == []

@@ -77,7 +77,7 @@ def test_steps_of_a_training_are_not_those_of_its_sampler():
 
 @pytest.mark.parametrize("size", ["64", "64x", "axb", "64x64x64", "-1x5", ""])
 def test_a_size_that_is_none_is_told(size):
-    with pytest.raises(RunnerError, match="--size takes WIDTHxHEIGHT such as 64x64"):
+    with pytest.raises(RunnerError, match="--size takes WIDTHxHEIGHT such as 128x128"):
         set_size(bundled("text_to_video"), node_specs(), size)
 
 
