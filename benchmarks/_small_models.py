@@ -7,12 +7,13 @@ from pathlib import Path
 
 import _package  # noqa: F401
 import torch
-from pyramid_video.drawings.comparison import SMALLEST_LABELLED
+from generate import PIXELS
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from torch import Tensor
 
 TIME = 4  # frames in a latent frame of the small VAE, but for the first
 FPS = 8
+SHOWN = 2 * PIXELS  # height of a clip in a picture: whole pixels, and room for a label
 TIGER = "a tiger moving left on a blue background"
 
 
@@ -50,7 +51,7 @@ class SmallModels:
     def prompt(self, text: str):
         return block("EncodePrompt", clip=self.clip, text=text)[0]
 
-    def empty(self, width: int = 64, height: int = 64):
+    def empty(self, width: int = PIXELS, height: int = PIXELS):
         return block(
             "EmptyLatent", vae=self.vae, width=width, height=height, length_unit="frames", frames=17, fps=float(FPS)
         )[0]
@@ -60,8 +61,8 @@ class SmallModels:
         wires = {"model": self.model(family), "positive": self.prompt(text), "latent_image": self.empty(), "seed": 1}
         return wires if family == "gan" else {**wires, "negative": self.prompt("")}
 
-    def flow(self, **settings) -> Tensor:
-        return self.decode(block("FlowSampler", **{**self.wires("flow"), "cfg": 3.0, "steps": 10, **settings})[0])
+    def flow(self, text: str = TIGER, **settings) -> Tensor:
+        return self.decode(block("FlowSampler", **{**self.wires("flow", text), "cfg": 3.0, "steps": 10, **settings})[0])
 
     def ddim(self, **settings) -> Tensor:
         return self.decode(block("DDIMSampler", **{**self.wires("diffusion"), "cfg": 3.0, **settings})[0])
@@ -97,6 +98,6 @@ def in_time(latent: Tensor) -> Tensor:
 
 
 def enlarged(clip: Tensor) -> Tensor:
-    """A clip whose pixels stay squares at the height that labels need."""
-    times = SMALLEST_LABELLED // clip.shape[1]
+    """A clip at the height of the others, whose pixels stay squares."""
+    times = SHOWN // clip.shape[1]
     return clip.repeat_interleave(times, 1).repeat_interleave(times, 2)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import _package
 import torch
+from generate import PIXELS
 from judge import Judge
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
@@ -39,7 +40,7 @@ def main() -> None:
     if options.prompts < 1 or options.clips < 2:
         parser.error(f"--prompts {options.prompts} --clips {options.clips}: at least 1 and 2")
     try:
-        measure(AnimationDataset(options.animations, SUBJECTS, split="test"), options)
+        measure(AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test"), options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 

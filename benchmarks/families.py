@@ -20,6 +20,7 @@ from pathlib import Path
 
 import _package
 import torch
+from generate import PIXELS
 from judge import Judge
 from PIL import Image, ImageDraw, ImageFont
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table to this file")
     options = parser.parse_args()
     try:
-        points = measure(AnimationDataset(options.animations, SUBJECTS, split="test"), options)
+        points = measure(AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test"), options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     if options.json:

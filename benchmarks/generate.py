@@ -17,6 +17,8 @@ from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
 from torch import Tensor
 
+PIXELS = 128  # height and width of the clips that the bundled models were made for
+
 
 def only_file(models: Path, kind: str, family: str | None = None) -> Path:
     """The one checkpoint in `models/kind`; of a family where that is asked for: the recipe's own, or the only one."""

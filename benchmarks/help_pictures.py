@@ -111,8 +111,8 @@ def read_picture(path: Path, frame: int = 0) -> Tensor:
 
 
 def sizes(small: SmallModels) -> Tensor:
-    """The size that the model knows, and two that it does not."""
-    asked = ((64, 64), (128, 64), (128, 128))
+    """The two sizes that the model knows, and one that it does not."""
+    asked = ((128, 128), (64, 64), (192, 128))
     clips = (small.pyramid(latent_image=small.empty(*size)) for size in asked)
     return shown(*clips, labels=[f"{width} x {height}" for width, height in asked])
 
@@ -149,7 +149,7 @@ def stages_of_a_clip(small: SmallModels) -> Tensor:
     sample(guider, get_host().make_sampler(None, None), wires["latent_image"], wires["seed"], keep)
     latents = [wires["model"].latent_format.denormalize(torch.cat(frames, dim=2)) for frames in made.values()]
     clips = [enlarged(small.decode({"samples": latent})) for latent in latents]
-    return shown(*clips, labels=["16 x 16", "32 x 32", "64 x 64"])
+    return shown(*clips, labels=["32 x 32", "64 x 64", "128 x 128"])
 
 
 def ladder(small: SmallModels) -> Tensor:
@@ -253,10 +253,10 @@ def finish_clip(small: SmallModels) -> Tensor:
     """A clip made half as large by its pixels, that clip enlarged, and finished."""
     from pyramid_video.nodes.pictures import fill
 
-    clip = fill(small.flow(steps=20), 32, 32)
+    clip = fill(small.flow(steps=20), 64, 64)
     samples = {"samples": get_host().encode(small.vae, clip)}
     done = block("FinishClip", **with_pyramid(small, steps=10), clip=samples, spectrum=fitted(small)[0])[0]
-    return shown(enlarged(clip), small.decode(done), labels=["32 x 32", "finished at 64 x 64"])
+    return shown(enlarged(clip), small.decode(done), labels=["64 x 64", "finished at 128 x 128"])
 
 
 TRAINED = 800
@@ -293,19 +293,19 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
 }
 
 
-def write(frames: Tensor, path: Path) -> None:
-    """Save pictures (n, h, w, 3) as a webp, animated where they are several, as good as LARGEST allows."""
+def write(frames: Tensor, path: Path, largest: int = LARGEST) -> None:
+    """Save pictures (n, h, w, 3) as a webp of up to `largest` bytes, animated where they are several."""
     first, *rest = (to_picture(frame) for frame in frames)
     for quality in QUALITIES:
         made = io.BytesIO()
         first.save(
             made, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=1000 // FPS, loop=0
         )
-        if made.tell() <= LARGEST:
+        if made.tell() <= largest:
             path.write_bytes(made.getvalue())
             print(f"{path.name}: {len(frames)} of {first.width}x{first.height}, {made.tell()} bytes")
             return
-    sys.exit(f"error: {path.name} would be {made.tell()} bytes even at quality {quality}; {LARGEST} are allowed")
+    sys.exit(f"error: {path.name} would be {made.tell()} bytes even at quality {quality}; {largest} are allowed")
 
 
 def main() -> None:

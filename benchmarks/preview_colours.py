@@ -16,6 +16,7 @@ from pathlib import Path
 
 import _package  # noqa: F401  (makes the checkout importable)
 import torch
+from generate import PIXELS
 from pyramid_video.models import checkpoints
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.datasets import AnimationDataset
@@ -32,7 +33,7 @@ def main() -> None:
 
     vae, _ = checkpoints.load(options.vae, ["causal_vae"])
     given = checkpoints.inspect(options.model, checkpoints.TRANSFORMERS).latent_format
-    dataset = AnimationDataset(options.animations, SUBJECTS, split="test")
+    dataset = AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test")
 
     @torch.inference_mode()
     def encode(video: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import _package
 import torch
-from generate import FullSequenceToVideo, PyramidToVideo, TextToVideo, load_vae, only_file
+from generate import PIXELS, FullSequenceToVideo, PyramidToVideo, TextToVideo, load_vae, only_file
 from judge import Judge, Verdict
 from PIL import Image, ImageDraw
 from pyramid_video.host.direct import full_sequence_sampler
@@ -77,7 +77,7 @@ def parse_options() -> argparse.Namespace:
         type=Path,
         help="lines of prompt, subject, background and motion, divided by tabs, to judge instead",
     )
-    parser.add_argument("--pixels", type=int, default=64, help="height and width of the clips")
+    parser.add_argument("--pixels", type=int, default=PIXELS, help="height and width of the clips")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--real", action="store_true", help="judge real clips instead of generated ones")
     source.add_argument("--reconstructed", action="store_true", help="judge real clips after the VAE, and its PSNR")

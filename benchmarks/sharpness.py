@@ -3,7 +3,7 @@
     python benchmarks/sharpness.py --animations DIR                      # the pyramid
     python benchmarks/sharpness.py --animations DIR --family flow        # or diffusion, gan
     python benchmarks/sharpness.py --animations DIR --reconstructed      # the VAE alone
-    python benchmarks/sharpness.py --animations DIR --compared-at 128    # clips scaled up first
+    python benchmarks/sharpness.py --animations DIR --size 64 --compared-at 128    # small clips, scaled up first
 
 Each clip is compared with real clips of the combination that its prompt asks for, at the best place, size and moment
 (nearest_clip.py). The PSNR is over all pixels and over the figure: what differs from the background by more than 0.1
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import _package
 import torch
+from generate import PIXELS
 from nearest_clip import nearest_clip
 from prompt_accuracy import DEFAULTS, choose_combinations, generate, psnr, reconstruct
 from pyramid_video.models.files import write_beside
@@ -54,7 +55,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--reconstructed", action="store_true", help="real clips after the VAE instead of made ones")
     parser.add_argument("--models", type=Path, default=_package.ROOT / "models" / "pretrained")
     parser.add_argument("--family", choices=DEFAULTS, default="pyramid")
-    parser.add_argument("--size", type=int, default=64, help="pixels of the clips")
+    parser.add_argument("--size", type=int, default=PIXELS, help="pixels of the clips")
     parser.add_argument("--compared-at", type=int, help="pixels at which they are compared (default: their own)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips made at once")

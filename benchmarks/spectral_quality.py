@@ -1,4 +1,4 @@
-"""What the pyramid for any model costs and keeps on the bundled flow, which knows 64 and 128 pixels: timed and judged.
+"""What the pyramid for any model costs and keeps on the bundled flow, which knows 128 and 64 pixels: timed and judged.
 
     python benchmarks/spectral_quality.py --animations DIR --count 100
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import _package
 import torch
-from generate import only_file
+from generate import PIXELS, only_file
 from judge import Judge
 from prompt_accuracy import JUDGED, choose_combinations, count_agreement
 from pyramid_video.host.standalone.host import StandaloneHost
@@ -30,7 +30,6 @@ from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
 from torch import Tensor
 
-PIXELS = 128
 GUIDANCE = 3.0
 
 

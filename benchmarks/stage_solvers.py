@@ -34,7 +34,7 @@ def main() -> None:
     host = StandaloneHost(silent=True)
     model = host.load_model(host.find_model("diffusion_models", "pyramid_video_small.safetensors"))
     text = host.load_text_encoder(host.find_model("text_encoders", "pyramid_video_small_text.safetensors"))
-    empty = {"samples": torch.zeros(1, model.info.latent_channels, 5, 8, 8)}
+    empty = {"samples": torch.zeros(1, model.info.latent_channels, 5, 16, 16)}
     nothing = host.encode_prompt(text, "")
     guiders = [host.make_guider(model, host.encode_prompt(text, prompt), nothing, GUIDANCE) for prompt in PROMPTS]
 
