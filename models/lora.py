@@ -196,24 +196,31 @@ def own_name(key: str) -> str:
 
 @torch.no_grad()
 def merge_lora(
-    network: nn.Module, lora: Mapping[str, Part], strength: float, float8_to: torch.dtype = torch.bfloat16
+    network: nn.Module,
+    lora: Mapping[str, Part],
+    strength: float,
+    float8_to: torch.dtype = torch.bfloat16,
+    name: str = "this LoRA",
 ) -> nn.Module:
     """A copy of `network` with a LoRA in its weights, sharing all that is not changed.
 
     float8 is too coarse for most changes: weights stored in it become `float8_to` where they change, for layers that
-    cast at use. ValueError when the LoRA belongs to another model.
+    cast at use. ValueError, which calls the LoRA by `name`, when it belongs to another model.
     """
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     changed = copy.deepcopy(network, shared)
     layers = dict(changed.named_modules())
-    for name, (down, up, scale) in lora.items():
-        weight = getattr(layers.get(name), "weight", None)
+    for layer, (down, up, scale) in lora.items():
+        weight = getattr(layers.get(layer), "weight", None)
         if weight is None or tuple(weight.shape) != (len(up), down.shape[1]):
             has = "no such layer" if weight is None else f"a layer of {tuple(weight.shape)}"
             shape = (len(up), down.shape[1])
-            raise ValueError(f"this LoRA is of another model: it changes {name} of {shape}, and this one has {has}")
+            raise ValueError(
+                f"{name} is of another model: it changes {layer} of {shape}, and this one has {has}. Load the model "
+                "that it was trained on, or train it anew on this one"
+            )
         if strength:
             addition = strength * scale * (up @ down).to(weight.device)
             dtype = float8_to if weight.dtype in FLOAT8 else weight.dtype
-            layers[name].weight = nn.Parameter((weight.float() + addition).to(dtype), requires_grad=False)
+            layers[layer].weight = nn.Parameter((weight.float() + addition).to(dtype), requires_grad=False)
     return changed

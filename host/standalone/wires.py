@@ -187,5 +187,6 @@ def apply_lora(model: Model, lora: Path | dict[str, Tensor], strength: float) ->
     from ...models.lora import load_lora, lora_parts, merge_lora
 
     expect(model, Model, "MODEL", "Load video model")
-    parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, "this LORA_MODEL")
-    return model.with_network(merge_lora(model.network, parts, strength, model.dtype))
+    name = f"the LoRA {lora.name}" if isinstance(lora, Path) else "this LORA_MODEL"
+    parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, name)
+    return model.with_network(merge_lora(model.network, parts, strength, model.dtype, name))

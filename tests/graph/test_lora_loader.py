@@ -89,7 +89,8 @@ def test_a_lora_changes_the_clip_and_at_strength_zero_does_not(run):
 
 def test_a_wrong_lora_is_told(run, models):
     error = run(lora(1.0, "wide.safetensors"))
-    assert "LoRA is of another model" in error and "(48, 48)" in error and "(32, 32)" in error
+    assert "the LoRA wide.safetensors is of another model" in error and "train it anew" in error
+    assert "(48, 48)" in error and "(32, 32)" in error
     assert "the nearest is" in run(lora(1.0, "tiny_lore.safetensors"))
     (models / "loras" / "no.safetensors").write_bytes((models / "diffusion_models" / MODEL).read_bytes())
     assert "is no LoRA of a model of this pack" in run(lora(1.0, "no.safetensors"))
