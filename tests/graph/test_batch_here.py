@@ -32,6 +32,8 @@ FAST = [
     "PyramidVideoStages.video_steps=1",
     "PyramidVideoEmptyLatent.length_unit=frames",
     "PyramidVideoEmptyLatent.frames=5",
+    "PyramidVideoEmptyLatent.width=64",
+    "PyramidVideoEmptyLatent.height=64",
 ]
 LINES = [
     {"prompt": "a tiger", "seed": 1},

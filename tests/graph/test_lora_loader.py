@@ -22,7 +22,7 @@ TINY = {
     "PyramidVideoLoadVAE": {"vae_name": VAE},
     "PyramidVideoLoadTextEncoder": {"text_encoder_name": TEXT},
     "PyramidVideoStages": {"first_steps": 1, "video_steps": 1},
-    "PyramidVideoEmptyLatent": {"length_unit": "frames", "frames": 5},
+    "PyramidVideoEmptyLatent": {"length_unit": "frames", "frames": 5, "width": 64, "height": 64},
 }
 
 

@@ -29,6 +29,8 @@ FAST = {  # the smallest clip: two latent frames, one step in every stage
     "PyramidVideoStages.video_steps": 1,
     "PyramidVideoEmptyLatent.length_unit": "frames",
     "PyramidVideoEmptyLatent.frames": 5,
+    "PyramidVideoEmptyLatent.width": 64,
+    "PyramidVideoEmptyLatent.height": 64,
 }
 
 

@@ -17,6 +17,7 @@ from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.train_clips import KINDS, adapt
 from pyramid_video.runner.validate import validate
 from pyramid_video.runner.workflow import locate, read_workflow
+from pyramid_video.training.data.buckets import make_buckets
 from tiny_models import MODEL, TEXT, VAE, make_models
 
 CAPTIONS = ("a red ball on the left", "a blue ball on the right")
@@ -60,6 +61,7 @@ def test_every_kind_is_the_graph_of_its_workflow_with_the_clips_of_the_folder(mo
     inputs = {node["class_type"]: node["inputs"] for node in workflow.prompt.values()}
     assert inputs["PyramidVideoFolderDataset"]["folder"] == "my clips"
     assert inputs["PyramidVideoFolderDataset"]["size"] == 128
+    assert inputs["PyramidVideoFolderDataset"]["multiple"] == 64
     assert inputs["PyramidVideoTrainingSettings"]["steps"] == 7
     (trainer,) = [values for values in inputs.values() if "run_name" in values]
     (saved,) = [values for name, values in inputs.items() if name.startswith("PyramidVideoSaveTrained")]
@@ -67,6 +69,18 @@ def test_every_kind_is_the_graph_of_its_workflow_with_the_clips_of_the_folder(mo
     if kind != "vae":
         assert inputs["PyramidVideoValidation"]["prompts"].split("\n") == list(CAPTIONS)
         assert inputs["PyramidVideoEmptyLatent"]["width"] == inputs["PyramidVideoEmptyLatent"]["height"] == 128
+
+
+def test_a_lora_learns_squares_where_no_size_is_asked_for(clips, tmp_path):
+    """The small flow knows squares only; multiples of 64 would let a wide film be 192x64."""
+    use_host(StandaloneHost(None, clips.parent, tmp_path, "cpu", silent=True))
+    try:
+        workflow = read_workflow(locate("workflows/api/train_lora.json"), node_specs())
+        adapt(workflow, node_specs(), clips, parse(clips))
+    finally:
+        use_host(None)
+    (shape,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoFolderDataset"]
+    assert make_buckets(shape["size"], shape["multiple"]) == [(128, 128)]
 
 
 def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):

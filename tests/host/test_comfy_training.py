@@ -14,7 +14,7 @@ from tiny_models import MODEL, TEXT, VAE
 STEPS = 6
 TINY = {
     "PyramidVideoAnimationDataset": {"folder": "animations", "subjects": "", "frames": 5},
-    "PyramidVideoFolderDataset": {"folder": "clips", "frames": 5},
+    "PyramidVideoFolderDataset": {"folder": "clips", "size": 64, "frames": 5, "multiple": 64},
     "PyramidVideoLoadModel": {"model_name": MODEL},
     "PyramidVideoLoadVAE": {"vae_name": VAE},
     "PyramidVideoLoadTextEncoder": {"text_encoder_name": TEXT},
@@ -24,7 +24,7 @@ TINY = {
     "PyramidVideoTrainVAE": {"frames": 5},
     "PyramidVideoTrainingSettings": {"steps": STEPS, "batch": 8, "learning_rate": 1e-3},
     "PyramidVideoValidation": {"prompts": "a ball", "every": 4, "steps": 1},
-    "PyramidVideoEmptyLatent": {"length_unit": "frames", "frames": 5},
+    "PyramidVideoEmptyLatent": {"length_unit": "frames", "frames": 5, "width": 64, "height": 64},
     "PyramidVideoFlowSampler": {"steps": 2},
     "PyramidVideoDDIMSampler": {"steps": 2},
 }

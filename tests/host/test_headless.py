@@ -20,6 +20,8 @@ FAST = {
     "6.video_steps": 1,
     "8.length_unit": "frames",
     "8.frames": 5,
+    "8.width": 64,
+    "8.height": 64,
 }
 
 
@@ -29,7 +31,7 @@ def test_the_client_makes_a_clip_and_fetches_it(server, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (name,) = done.stdout.split()
-    assert read_clip(tmp_path / name).images.shape == (17, 64, 64, 3)
+    assert read_clip(tmp_path / name).images.shape == (17, 128, 128, 3)
 
 
 def test_every_right_prompt_is_delivered_once_and_every_broken_one_named(server, tmp_path):
