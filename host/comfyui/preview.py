@@ -31,7 +31,7 @@ from .page import play_on_node, plays_clips
 
 PAUSE = 2.0  # seconds between two clips, so that one can be watched
 FRAME_MS = 250  # a latent frame is 4 or 8 pictures: about real time
-SMALLEST_CLIP, SMALLEST_STILL = 256, 128  # pixels of the longer edge; the small model's latents have 8
+SMALLEST_CLIP, SMALLEST_STILL = 256, 128  # pixels of the longer edge; the small model's latents have 16
 KEPT = 2  # files: the one that is seen, and the one before, which a page may still be fetching
 
 
