@@ -8,12 +8,12 @@ from pathlib import Path
 import _package  # noqa: F401
 import torch
 from generate import PIXELS
+from pyramid_video.drawings.comparison import SMALLEST_LABELLED
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from torch import Tensor
 
 TIME = 4  # frames in a latent frame of the small VAE, but for the first
 FPS = 8
-SHOWN = 2 * PIXELS  # height of a clip in a picture: whole pixels, and room for a label
 TIGER = "a tiger moving left on a blue background"
 
 
@@ -88,7 +88,8 @@ class SmallModels:
         if self.animations is None:
             raise ValueError("this picture shows training data: give their folder as --animations DIR")
         subjects = settings.pop("subjects", "tiger\npenguin\nsnail\nrabbit")
-        return block("AnimationDataset", folder=self.animations.name, subjects=subjects, **settings)[0]
+        settings = {"folder": self.animations.name, "subjects": subjects, "size": PIXELS, **settings}
+        return block("AnimationDataset", **settings)[0]
 
 
 def in_time(latent: Tensor) -> Tensor:
@@ -98,6 +99,6 @@ def in_time(latent: Tensor) -> Tensor:
 
 
 def enlarged(clip: Tensor) -> Tensor:
-    """A clip at the height of the others, whose pixels stay squares."""
-    times = SHOWN // clip.shape[1]
+    """A clip whose pixels stay squares at the height that labels need."""
+    times = SMALLEST_LABELLED // clip.shape[1]
     return clip.repeat_interleave(times, 1).repeat_interleave(times, 2)

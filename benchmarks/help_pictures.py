@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,9 +21,10 @@ from pathlib import Path
 import _package
 import torch
 from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
+from generate import PIXELS
 from PIL import Image
 from pyramid_video.drawings.animation import to_picture
-from pyramid_video.drawings.comparison import paper, side_by_side
+from pyramid_video.drawings.comparison import SMALLEST_LABELLED, fit, paper, side_by_side
 from pyramid_video.drawings.contact_sheet import clip_sheet, standardised
 from pyramid_video.drawings.pen import as_image
 from pyramid_video.host import get_host, use_host
@@ -33,11 +35,13 @@ from torch import Tensor
 
 DOCS = _package.ROOT / "web" / "docs"
 LARGEST = 60_000  # bytes of a picture
-QUALITIES = range(85, 24, -10)
+QUALITIES = range(85, 44, -10)
+PARTS = (1.0, 0.75, 0.5)  # of its width and height, where a picture would be too large
 
 
 def shown(*clips: Tensor, labels: Sequence[str]) -> Tensor:
     """Clips as 'Compare clips' puts them beside each other, two in a row: the help panel is narrow."""
+    clips = [fit(clip, SMALLEST_LABELLED, len(clip))[0] for clip in clips]
     rows = [side_by_side(clips[at : at + 2], labels[at : at + 2])[0] for at in range(0, len(clips), 2)]
     width = max(row.shape[2] for row in rows)
     empty = [paper(len(row), row.shape[1], width - row.shape[2], row) for row in rows]
@@ -129,6 +133,25 @@ def decode(small: SmallModels) -> Tensor:
     return shown(small.preview(samples), small.decode(samples), labels=["latent", "decoded"])
 
 
+def compare_clips(small: SmallModels) -> Tensor:
+    few = block("Stages", first_steps=2, video_steps=2)[0]
+    return shown(small.pyramid(stages=few), small.pyramid(), labels=["2 steps", "20 and 10 steps"])
+
+
+def latent_frames(small: SmallModels) -> Tensor:
+    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
+    return block("LatentViewer", samples=samples, view="frames", model=small.model(""))[0]
+
+
+def latent_channels(small: SmallModels) -> Tensor:
+    """The first rows of the sheet, as all of it is long."""
+    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
+    return block("LatentViewer", samples=samples, view="channels")[0][:, :SHEET_HEIGHT]
+
+
+SHEET_HEIGHT = 434  # five rows
+
+
 def preview_colours(small: SmallModels) -> Tensor:
     """The preview of a model whose colours nobody knows, the same with fitted ones, and the clip."""
     samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
@@ -177,7 +200,7 @@ def training(small: SmallModels) -> dict[str, Tensor]:
     trainee = block("NewModel", family="flow", size="tiny")[0]
     plan = block("Validation", prompts=TIGER, every=TRAINED // 4, steps=10, cfg=3.0)[0]
     settings = block("TrainingSettings", steps=TRAINED, batch=16, learning_rate=2e-3, average=0.98)[0]
-    wires = {"dataset": small.dataset(), "vae": small.vae, "clip": small.clip, "clips": 400}
+    wires = {"dataset": small.dataset(size=PIXELS // 2), "vae": small.vae, "clip": small.clip, "clips": 400}
     answer = block("TrainFlow", trainee=trainee, **wires, run_name="help", settings=settings, validation=plan)
     clips = sorted((get_host().output_dir / "training" / "help" / "validation").glob("*.webp"))
     looks = [torch.cat([read_picture(clip, n) for n in range(17)]) for clip in (clips[0], clips[1], clips[-1])]
@@ -280,6 +303,9 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
         decode,
         vae_roundtrip,
         dataset,
+        compare_clips,
+        latent_frames,
+        latent_channels,
         preview_colours,
         stage_picture,
         any_stages,
@@ -295,17 +321,19 @@ PICTURES: dict[str, Callable[[SmallModels], Tensor | dict[str, Tensor]]] = {
 
 def write(frames: Tensor, path: Path, largest: int = LARGEST) -> None:
     """Save pictures (n, h, w, 3) as a webp of up to `largest` bytes, animated where they are several."""
-    first, *rest = (to_picture(frame) for frame in frames)
-    for quality in QUALITIES:
+    pictures = [to_picture(frame) for frame in frames]
+    for part, quality in itertools.product(PARTS, QUALITIES):
+        size = round(part * pictures[0].width), round(part * pictures[0].height)
+        first, *rest = (picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures)
         made = io.BytesIO()
         first.save(
             made, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=1000 // FPS, loop=0
         )
         if made.tell() <= largest:
             path.write_bytes(made.getvalue())
-            print(f"{path.name}: {len(frames)} of {first.width}x{first.height}, {made.tell()} bytes")
+            print(f"{path.name}: {len(frames)} of {size[0]}x{size[1]}, {made.tell()} bytes, quality {quality}")
             return
-    sys.exit(f"error: {path.name} would be {made.tell()} bytes even at quality {quality}; {largest} are allowed")
+    sys.exit(f"error: {path.name} would be {made.tell()} bytes even as {size[0]}x{size[1]}; {largest} are allowed")
 
 
 def main() -> None:
