@@ -283,7 +283,7 @@ def test_the_list_of_models_says_how_each_makes_clips():
         ("_gan", "GAN generator"),
     ):
         assert f"Pyramid Flow transformer (miniFLUX), {family}" in said[f"pyramid_video_small{name}.safetensors"]
-    assert "miniFLUX), 8.8 MB" in said["pyramid_video_small.safetensors"]
+    assert "miniFLUX), 16.9 MB" in said["pyramid_video_small.safetensors"]
 
 
 @pytest.mark.parametrize("top", OFFICIAL)
