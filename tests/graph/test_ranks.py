@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from pyramid_video.drawings import curves
-from pyramid_video.recipes.emoji import small_vae
+from pyramid_video.recipes.emoji import figure_vae
 from pyramid_video.recipes.emoji.recipe import VAE_FILE
 from pyramid_video.runner.ranks import own_outputs
 from pyramid_video.runner.registry import node_classes
@@ -42,7 +42,7 @@ def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
         "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, size: SimpleNamespace(size=size)
     )
     trained = SimpleNamespace(run=SimpleNamespace(is_main=first), save=lambda path: exported.append(path) or path)
-    monkeypatch.setattr(small_vae, "train_small_vae", lambda *_, **__: trained)
+    monkeypatch.setattr(figure_vae, "train_figure_vae", lambda *_, **__: trained)
     monkeypatch.setattr(curves, "save_curves", lambda folder: folder / "curves.png")
     values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
