@@ -36,6 +36,7 @@ from torch import Tensor
 DOCS = _package.ROOT / "web" / "docs"
 LARGEST = 60_000  # bytes of a picture
 QUALITIES = range(85, 44, -10)
+SHEET_HEIGHT = 434  # pixels: five rows of latent channels
 PARTS = (1.0, 0.75, 0.5)  # of its width and height, where a picture would be too large
 
 
@@ -147,9 +148,6 @@ def latent_channels(small: SmallModels) -> Tensor:
     """The first rows of the sheet, as all of it is long."""
     samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance())[0]
     return block("LatentViewer", samples=samples, view="channels")[0][:, :SHEET_HEIGHT]
-
-
-SHEET_HEIGHT = 434  # five rows
 
 
 def preview_colours(small: SmallModels) -> Tensor:

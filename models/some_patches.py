@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .input_checks import check_clips, check_mask, check_text, check_timestep
 from .layers import patch_grid, patchify
 from .transformer import PyramidTransformer, real_tokens
 
@@ -25,11 +24,7 @@ def velocity_of_some(
     ValueError when a shape does not fit, or when later frames are hidden from earlier ones in this network.
     """
     config = network.config
-    check_clips(network.name, [clip], config.latent_channels)
-    check_text(network.name, "text features", text, 3, config.text_width, len(clip))
-    check_text(network.name, "a pooled text vector", pooled, 2, config.pooled_width, len(clip))
-    check_timestep(timestep, len(clip))
-    check_mask(text_mask, text)
+    network.check_inputs([clip], timestep, text, text_mask, pooled)
     if chosen.ndim != 2 or len(chosen) != len(clip):
         raise ValueError(f"patches chosen as {tuple(chosen.shape)}; expected ({len(clip)}, k), a row for every clip")
     if config.use_temporal_causal:

@@ -128,17 +128,25 @@ class PyramidTransformer(nn.Module):
         device sync. Raises ValueError when a shape does not fit.
         """
         config = self.config
-        check_clips(self.name, clips, config.latent_channels)
+        self.check_inputs(clips, timestep, text, text_mask, pooled)
         last = clips[-1]
-        check_text(self.name, "text features", text, 3, config.text_width, len(last))
-        check_text(self.name, "a pooled text vector", pooled, 2, config.pooled_width, len(last))
-        check_timestep(timestep, len(last))
-        check_mask(text_mask, text)
         grids, dtype = tuple(patch_grid(clip) for clip in clips), last.dtype
         real = real_tokens(text, text_mask if config.use_t5_mask else None)
         plan = self.plan(grids, real, last, kept, attention)
         tokens = torch.cat([patchify(clip.to(dtype)) for clip in clips], dim=1)
         return self.velocity(tokens, grids[-1], timestep, text.to(dtype), pooled.to(dtype), plan)
+
+    def check_inputs(
+        self, clips: Sequence[Tensor], timestep: Tensor, text: Tensor, text_mask: Tensor | None, pooled: Tensor
+    ) -> None:
+        """Raise ValueError when a shape of what `forward` is given does not fit."""
+        config = self.config
+        check_clips(self.name, clips, config.latent_channels)
+        rows = len(clips[-1])
+        check_text(self.name, "text features", text, 3, config.text_width, rows)
+        check_text(self.name, "a pooled text vector", pooled, 2, config.pooled_width, rows)
+        check_timestep(timestep, rows)
+        check_mask(text_mask, text)
 
     def predict(
         self,

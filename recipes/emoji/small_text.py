@@ -22,12 +22,11 @@ from torch.nn.functional import mse_loss
 
 from ...models import checkpoints, text_encoder
 from ...models.files import write_beside
-from ...models.text_features import TextFeatures
 from ...training.batch import Losses
 from ...training.data.captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from .equal_parts import fit_pool
+from .equal_parts import fit_pool, summaries_of
 from .recipe import SUBJECTS, TEXT, TEXT_FILE, TextRecipe
 from .sentences import flaws, sentence, unfinished
 from .texts import averaged_encoder, kept_tokenizer, save_text_encoder
@@ -54,8 +53,8 @@ class KnownFeatures:
         rows = {}
         for combination in (Combination(*parts) for parts in product(SUBJECTS, BACKGROUNDS, MOTIONS, SIZES)):
             texts = [caption(combination, generator) for _ in range(CAPTIONS)]
-            rows[combination] = as_rows(text_encoder.encode_texts(encoder, tokenizer, texts)).mean(0)
-        empty = as_rows(text_encoder.encode_texts(encoder, tokenizer, [""]))[0]
+            rows[combination] = summaries_of(encoder, tokenizer, texts).mean(0)
+        empty = summaries_of(encoder, tokenizer, [""])[0]
         return cls(rows, empty, torch.stack(list(rows.values())).var(0).mean())
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[list[str], Tensor]:
@@ -127,13 +126,8 @@ def train_text(
 
     def training_step(step: int, generator: torch.Generator) -> Losses:
         texts, wanted = known.draw(batch_size, generator)
-        found = as_rows(text_encoder.encode_texts(run.modules["text_encoder"], tokenizer, texts))
+        found = summaries_of(run.modules["text_encoder"], tokenizer, texts)
         return {"loss": mse_loss(found, wanted.to(found.device)) / known.variance.to(found.device)}
 
     run.train(training_step, on_step=on_step)
     return TrainedText(run, tokenizer)
-
-
-def as_rows(features: TextFeatures) -> Tensor:
-    """The summary of each text in one row."""
-    return features.tokens.flatten(1)

@@ -53,7 +53,7 @@ def features(models: Path, texts: list[str]) -> torch.Tensor:
     encoder, _ = checkpoints.load(info.path, ["text_encoder"])
     tokenizer = checkpoints.load_tokenizer(info)
     with torch.no_grad():
-        return small_text.as_rows(text_encoder.encode_texts(encoder.eval().float(), tokenizer, texts))
+        return equal_parts.summaries_of(encoder.eval().float(), tokenizer, texts)
 
 
 def test_new_words_come_to_mean_what_old_ones_do(known_by_parts, old, tmp_path):
