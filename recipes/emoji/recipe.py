@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...models.families import ModelFamily
-from ...training.objectives.gan import BETAS
 from ...training.presets import SMALL_VAE_CONFIG
 
 SUBJECTS = (
@@ -95,7 +94,7 @@ FIGURE_VAE = {
 }
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
 LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
-GAN = {"learning_rate": 2e-4, "warmup_steps": 100, "ema_decay": 0.99, "betas": BETAS}
+GAN = {"learning_rate": 1e-4, "warmup_steps": 100, "ema_decay": 0.99}
 ONE_SIZE = {"whole": Kind(32)}
 
 RECIPES = {

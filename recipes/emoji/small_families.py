@@ -21,9 +21,10 @@ from ...samplers.noise_schedule import schedule_of
 from ...training.batch import Batch, Objective
 from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
+from ...training.explicit_attention import learn_fast
 from ...training.objectives.diffusion import DiffusionObjective
 from ...training.objectives.flow import FlowObjective
-from ...training.objectives.gan import GANObjective
+from ...training.objectives.gan import GANObjective, game_settings
 from ...training.objectives.some_tokens import SomeTokensObjective
 from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
@@ -34,7 +35,7 @@ from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
 from .recipe import FAMILIES, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
-from .texts import CaptionedLatents, explicit_attention, new_transformer
+from .texts import CaptionedLatents, new_transformer
 
 ERRORS = ("flow", "diffusion")  # families that minimise a squared error
 
@@ -68,11 +69,11 @@ def train_family(
         widths = latents.shape[1], network.config.pooled_width, DISCRIMINATOR_WIDTHS
         modules["discriminator"] = video_discriminator.VideoDiscriminator(*widths)
         video_discriminator.init_weights(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 7))
+        settings = game_settings(settings)
     run = TrainingRun(modules, settings, folder)
     run.resume()
     encoder.requires_grad_(False).to(run.device)
-    if run.device.type == "cpu":
-        network.attention = explicit_attention
+    learn_fast(network, run.device)
 
     def clips_of(kind: str) -> tuple[Tensor, list[Combination]]:
         if kind == "half":

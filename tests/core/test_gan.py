@@ -11,8 +11,16 @@ from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow
 from pyramid_video.training.batch import Batch
-from pyramid_video.training.objectives.gan import GANObjective, generate, squared_gradient
+from pyramid_video.training.objectives.gan import (
+    DISCRIMINATOR_RATE,
+    GANObjective,
+    game_settings,
+    generate,
+    squared_gradient,
+)
 from pyramid_video.training.presets import GAN_LOSSES
+from pyramid_video.training.run.loop import TrainingRun
+from pyramid_video.training.run.train_settings import TrainSettings
 from torch import nn
 
 CLIP = (3, 4, 3, 8, 8)
@@ -125,6 +133,25 @@ def test_the_discriminator_sees_space_time_and_text(game):
 def test_settings_that_mean_nothing_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         GANObjective(**options)
+
+
+def test_the_discriminator_begins_alone_and_learns_faster(game, tmp_path):
+    network, discriminator, latent, text = game
+    settings = game_settings(TrainSettings(steps=40, learning_rate=1e-3, warmup_steps=0))
+    run = TrainingRun(networks_of(network, discriminator), settings, tmp_path)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    batch = batch_of(latent, text.detach())
+
+    def learned(until):
+        judged = [parameter.detach().clone() for parameter in discriminator.parameters()]
+        run.train(lambda step, g: GANObjective()(networks_of(network, discriminator), batch, g), until=until)
+        assert any(not torch.equal(a, b) for a, b in zip(judged, discriminator.parameters(), strict=True))
+        return any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+    assert not learned(4), "the generator learned in the first tenth"
+    assert learned(5)
+    rates = {group["module"]: group["lr"] for group in run.optimizer.param_groups}
+    assert rates["discriminator"] == DISCRIMINATOR_RATE * rates["transformer"] == 4 * 1e-3 * settings.rate(4)
 
 
 class Plain(nn.Module):

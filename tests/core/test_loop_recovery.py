@@ -183,3 +183,16 @@ def test_a_new_log_replaces_what_is_left_of_a_run_without_states(tmp_path):
     assert not run.resume()
     train(run)
     assert steps_of(tmp_path) == list(range(8))
+
+
+def test_states_of_versions_with_other_groups_go_on(tmp_path):
+    """Their groups held the parameters of all modules, in the order of today."""
+    straight = train(make_run(tmp_path / "straight"))
+    train(make_run(tmp_path / "run"), until=5)
+    state = saved(tmp_path / "run")
+    state["optimizer"]["param_groups"] = [{"lr": 1.0, "params": [0, 1]}]
+    torch.save(state, tmp_path / "run" / "state.pt")
+    run = make_run(tmp_path / "run")
+    assert run.resume()
+    train(run)
+    assert_same(run, straight)

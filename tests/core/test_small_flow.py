@@ -13,13 +13,12 @@ from pyramid_video.recipes.emoji.kinds import draw_kind, shares_at
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights, resized
 from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE, Kind
 from pyramid_video.recipes.emoji.small_families import begin_with, train_family
-from pyramid_video.recipes.emoji.texts import explicit_attention, new_transformer
+from pyramid_video.recipes.emoji.texts import new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.run.loop import TrainSettings
 from pyramid_video.training.run.loss_log import read_rows
-from torch.nn.functional import scaled_dot_product_attention
 
 CLIPS = 4
 NARROW = {
@@ -153,13 +152,6 @@ def test_channels_have_deviations_by_what_they_show(dataset, vae, tmp_path):
     assert weights[1] == weights.min() > 0 and weights[1] < 0.2 * weights.median()
     assert weights[2] / weights[3] == pytest.approx(0.5, rel=0.2)  # the root of a quarter
     assert latent_format.scale[1] > 0
-
-
-def test_explicit_attention_is_attention():
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 3, n, 8, generator=generator) for n in (5, 7, 7))
-    expected = scaled_dot_product_attention(query, key, value)
-    torch.testing.assert_close(explicit_attention(query, key, value), expected)
 
 
 @pytest.mark.parametrize("name", ["flow", "pyramid", "diffusion", "gan"])

@@ -33,11 +33,26 @@ def test_auto_computes_in_bf16_where_the_device_does(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert chosen_precision("auto", torch.device("cuda:0")) == "bf16"
     assert chosen_precision("no", torch.device("cuda:0")) == "no"
-    assert [chosen_precision("auto", torch.device(kind)) for kind in ("cpu", "mps", "meta")] == ["no"] * 3
+    assert [chosen_precision("auto", torch.device(kind)) for kind in ("mps", "meta")] == ["no"] * 2
     assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
 
 
-def test_a_run_says_what_auto_became(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("able", "expected"), [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "no")]
+)
+def test_auto_computes_in_bf16_on_processors_that_do(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert chosen_precision("auto", torch.device("cpu")) == expected
+    assert chosen_precision("no", torch.device("cpu")) == "no"
+
+
+def test_auto_is_float32_where_a_processor_does_not_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert chosen_precision("auto", torch.device("cpu")) == "no"
+
+
+def test_a_run_says_what_auto_became(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     train(make_run(tmp_path, replace(SETTINGS, steps=2, precision="no")))
     again = make_run(tmp_path, replace(SETTINGS, steps=3, precision="auto"))
     again.resume()

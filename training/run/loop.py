@@ -186,7 +186,8 @@ class TrainingRun:
     def _update(self, training_step: TrainingStep, *held: list[int]) -> tuple[Mapping[str, float], bool]:
         """One step; returns its losses, and whether to stop after it, because a process has `held` back a signal."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self.settings.rate(self.step, self.seconds)
+            rate = self.settings.rate_of(group["module"], self.step, self.seconds)
+            group["lr"] = self.settings.learning_rate * rate
         self._gathered = None
         self.optimizer.zero_grad(set_to_none=True)
         generator, parts = torch.Generator(), []

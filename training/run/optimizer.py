@@ -14,39 +14,43 @@ from .train_settings import TrainSettings
 
 
 def make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser of all that learns in `network`; matrices decay, biases and norms do not."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decay, plain = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
-    if settings.optimizer == "muon":
-        inner = inner_matrices(network)
-        others = {id(parameter) for parameter in inner}
-        groups: list[dict[str, Any]] = [
-            {"params": inner, "weight_decay": settings.weight_decay, "orthogonal": True},
-            {"params": [p for p in decay if id(p) not in others], "weight_decay": settings.weight_decay},
-            {"params": plain},
-        ]
-        return Muon([group for group in groups if group["params"]], settings.learning_rate, settings.betas)
-    return torch.optim.AdamW(
-        [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=1e-8,
-    )
+    """The optimiser of all that learns in `network`; matrices decay, biases and norms do not.
+
+    Each group is of one `module` of the network, so that their rates may differ. Parameters are in the same order
+    whatever the settings of the rates are, so a state fits them all.
+    """
+    muon = settings.optimizer == "muon"
+    inner = {id(parameter) for parameter in inner_matrices(network)} if muon else set()
+    kinds: list[dict[str, Any]] = [{"orthogonal": True}, {}, {"weight_decay": 0.0}]
+    parameters: list[dict[str, list[nn.Parameter]]] = [{} for _ in kinds]  # of each kind by module
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            kind = 0 if id(parameter) in inner else 1 if parameter.ndim >= 2 else 2
+            parameters[kind].setdefault(name.split(".")[0], []).append(parameter)
+    groups = [
+        {"params": params, "module": module, **kind}
+        for kind, of_modules in zip(kinds, parameters, strict=True)
+        for module, params in of_modules.items()
+    ]
+    make = Muon if muon else torch.optim.AdamW
+    return make(groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
 def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Take up the moments of a state dict, but keep the settings of now; ValueError if it is of other parameters."""
-    chosen = [{"betas": g["betas"], "weight_decay": g["weight_decay"]} for g in optimizer.param_groups]
+    """Take up the moments of a state dict, but keep the groups and settings of now.
+
+    ValueError if it is of other parameters. States of older versions have other groups of the same parameters.
+    """
+    own = optimizer.state_dict()["param_groups"]
     trained = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
+    if sum(len(group["params"]) for group in state["param_groups"]) != len(trained):
+        raise ValueError(f"the state is not of {len(trained)} parameters")
     moments = {
         number: {name: share_like(value, trained[number]) if value.ndim else value for name, value in values.items()}
         for number, values in state["state"].items()
-        if number in trained  # if it is not, the optimiser itself says so
     }
     for number, values in moments.items():
         for name, value in values.items():
             if value.ndim and value.shape != trained[number].shape:
                 raise ValueError(f"{name} of parameter {number} has the shape {list(value.shape)}")
-    optimizer.load_state_dict({**state, "state": moments})
-    for group, values in zip(optimizer.param_groups, chosen, strict=True):
-        group.update(values)
+    optimizer.load_state_dict({"state": moments, "param_groups": own})

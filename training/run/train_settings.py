@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,21 @@ OLD_NAMES = {  # of settings, in the files of older versions
 
 
 @dataclass(frozen=True)
+class ModuleRate:
+    """How the learning rate of one module differs: it is so many `times` that of the run, and 0 for `waits` steps."""
+
+    times: float = 1.0
+    waits: int = 0
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How one run learns.
 
     `steps` counts optimiser updates; with `minutes` the run also ends when it has learned for so long, on whatever
     there is, and its rate follows the clock. `optimizer` is "adamw" or "muon". The rate climbs in a line for
-    `warmup_steps`, then falls along a half cosine to `final_rate` times `learning_rate`. `ema_decay` is that of the
+    `warmup_steps`, then falls along a half cosine to `final_rate` times `learning_rate`; `module_rates` names modules
+    whose rate is another. `ema_decay` is that of the
     exponential moving average of the weights (0 = none), which warms up so that early averages are not made of the
     random start. An update is the mean over `gradient_accumulation_steps` batches in each process, its gradient cut to
     the length `max_grad_norm`. `precision` is "no" (float32), "bf16", or "auto" for
@@ -56,6 +65,7 @@ class TrainSettings:
     keep: int = 2
     gradient_checkpointing: bool = False
     seed: int = 0
+    module_rates: Mapping[str, ModuleRate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("steps", "gradient_accumulation_steps", "keep"):
@@ -82,6 +92,11 @@ class TrainSettings:
         done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         done = max(done, self.share_of_time(seconds))
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def rate_of(self, module: str, step: int, seconds: float = 0.0) -> float:
+        """The learning rate of a module at step `step`, as `rate`."""
+        own = self.module_rates.get(module, ModuleRate())
+        return 0.0 if step < own.waits else own.times * self.rate(step, seconds)
 
     def share_of_time(self, seconds: float) -> float:
         """How much of the time is gone after so many seconds of learning, 0..1; always 0 where it is not limited."""

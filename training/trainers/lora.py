@@ -17,6 +17,7 @@ from ...models.latent_format import LatentFormat
 from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
 from ...models.stored_linear import store_linears
 from ..batch import Networks
+from ..explicit_attention import learn_fast
 from ..presets import AUTO, BASE_DTYPES
 from ..run.loop import TrainingRun, open_run
 from ..run.train_settings import TrainSettings
@@ -102,6 +103,7 @@ def start_lora_run(
     base = model.modules["transformer"]
     adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
     run = open_run({"lora": adapter}, settings, folder, description)
+    learn_fast(base, run.device)
     if base_dtype == AUTO:
         base_dtype = "bf16" if run.precision == "bf16" else "fp32"
     adapter.detach()

@@ -16,7 +16,8 @@ from ...models.checkpoint_kinds import network_classes
 from ...models.families import ModelFamily
 from ...models.latent_format import LatentFormat
 from ..batch import Batch, Losses, Networks, Objective
-from ..objectives.gan import BETAS
+from ..explicit_attention import learn_fast
+from ..objectives.gan import game_settings
 from ..presets import TEXT_DROPOUT
 from ..run.loop import OnStep, TrainingRun, open_run
 from ..run.run_description import DESCRIPTION, earlier_description, earlier_format
@@ -123,8 +124,9 @@ def start_run(source: ModelSource, data: TrainingData, folder: Path, settings: T
         latent_format = earlier_format(folder / DESCRIPTION, known) if known else data.measure_format()
     description["latent_format"] = latent_format.to_dict()
     if source.family.name == "gan":
-        settings = replace(settings, betas=BETAS)
+        settings = game_settings(settings)
     run = open_run(model.modules, settings, folder, description)
+    learn_fast(model.modules["transformer"], run.device)
     return TrainedModel(run, model.kind, model.config, source.family, latent_format)
 
 
