@@ -17,7 +17,7 @@ from typing import NoReturn
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
 from .folders import check_folders
 from .quantise import add_parser as add_quantise_parser
-from .ranks import leave_others
+from .ranks import end_if_connected
 from .run import add_parser as add_run_parser
 from .signals import ending_as_ctrl_c
 from .terminal import unfailing_output
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 130 for Ctrl-C."""
     with unfailing_output(), ending_as_ctrl_c():
         code = run_command(sys.argv[1:] if argv is None else argv)
-        leave_others(code)
+        end_if_connected(code)
         return code
 
 

@@ -25,7 +25,7 @@ LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than an
 T = TypeVar("T")
 
 
-def leave_others(code: int = 0) -> None:
+def end_if_connected(code: int = 0) -> None:
     """End this process with `code` if it is one of several that are connected; else nothing happens.
 
     The usual end of an interpreter takes the threads of the connection down in no order, and now and then aborts.

@@ -26,7 +26,16 @@ BATCH = 256
 
 @torch.no_grad()
 def fit_pool(encoder: text_encoder.TextEncoder, tokenizer: text_encoder.Tokenizer, seed: int = 0) -> None:
-    """Set the pooling of an `encoder` that makes a summary, by ridge regression on two texts of every combination."""
+    """Set the pooling of an `encoder` that makes a summary, by ridge regression on two texts of every combination.
+
+    ValueError where its vector is too narrow to hold all there is to say.
+    """
+    known, width = sum(map(len, PARTS.values())), encoder.config.pooled_width
+    if width < known:
+        raise ValueError(
+            f"the vector of a text has {width} features, and subjects, backgrounds, motions and sizes are {known} "
+            f"together: give the text encoder a width of {known} or more"
+        )
     generator = torch.Generator().manual_seed(seed)
     combinations = [Combination(*parts) for parts in product(*PARTS.values())]
     texts = [say(combination, generator) for say in (caption, sentence) for combination in combinations]
@@ -38,7 +47,7 @@ def fit_pool(encoder: text_encoder.TextEncoder, tokenizer: text_encoder.Tokenize
     moved = summaries - middle
     covariance = moved.T @ moved / len(moved) + RIDGE * torch.eye(len(middle), dtype=moved.dtype)
     slope = torch.linalg.solve(covariance, moved.T @ (wanted - centre) / len(moved))
-    directions = spread(encoder.config.pooled_width, said.shape[1], generator)
+    directions = spread(width, known, generator)
     encoder.pool.weight.copy_(directions @ slope.T)
     encoder.pool.bias.copy_(directions @ (centre - middle @ slope))
 

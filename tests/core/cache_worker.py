@@ -18,7 +18,7 @@ conftest.import_checkout()
 
 import test_latent_cache  # noqa: E402
 import test_text_cache  # noqa: E402
-from pyramid_video.runner.ranks import leave_others  # noqa: E402
+from pyramid_video.runner.ranks import end_if_connected  # noqa: E402
 from pyramid_video.training.data import latent_cache, text_cache  # noqa: E402
 from pyramid_video.training.data.video_folder import VideoFolder  # noqa: E402
 
@@ -65,4 +65,4 @@ if __name__ == "__main__":
         setattr(*place)
     report, _ = make(Path(videos), Path(folder), more == ["fail"] and rank == "1")
     Path(folder, f"report-{rank}.json").write_text(json.dumps(report))
-    leave_others()
+    end_if_connected()

@@ -23,7 +23,7 @@ conftest.import_checkout()
 
 import torch  # noqa: E402
 from loop_toys import SETTINGS, make_run, train  # noqa: E402
-from pyramid_video.runner.ranks import leave_others  # noqa: E402
+from pyramid_video.runner.ranks import end_if_connected  # noqa: E402
 from pyramid_video.training.run.loop import TrainingRun  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -137,4 +137,4 @@ def timed(folder: Path, rank: int) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     lives() if sys.argv[1] == "lives" else {"twins": twins, "stopped": stopped}[sys.argv[1]](Path(sys.argv[2]))
-    leave_others()
+    end_if_connected()

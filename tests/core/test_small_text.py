@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,12 @@ def test_the_vector_of_a_text_says_all_parts_alike():
     said = equal_parts.indicators(meanings) * (pooled.shape[1] / 36) ** 0.5
     far, wanted = torch.pdist(pooled), torch.pdist(said)
     assert (far / wanted).mean() == pytest.approx(1, abs=0.1) and (far / wanted).std() < 0.1
+
+
+def test_a_vector_too_narrow_for_all_parts_is_told():
+    encoder = SimpleNamespace(config=SimpleNamespace(pooled_width=35))
+    with pytest.raises(ValueError, match="has 35 features, and .* are 36 together: give the text encoder a width of"):
+        equal_parts.fit_pool(encoder, None)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ conftest.import_checkout()
 import torch  # noqa: E402
 from pyramid_video.host import use_host  # noqa: E402
 from pyramid_video.host.standalone.host import StandaloneHost  # noqa: E402
-from pyramid_video.runner.ranks import leave_others  # noqa: E402
+from pyramid_video.runner.ranks import end_if_connected  # noqa: E402
 from pyramid_video.runner.registry import node_classes  # noqa: E402
 from pyramid_video.training.run.processes import start_accelerator  # noqa: E402
 from tiny_models import MODEL, TEXT, VAE  # noqa: E402
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     with torch.inference_mode():
         found = train_all(int(accumulate))
     Path(output, f"shares-{os.environ['RANK']}.json").write_text(json.dumps(found))
-    leave_others()
+    end_if_connected()
