@@ -23,7 +23,7 @@ class NewModel(Block):
     REQUIRED = (
         FAMILY,
         Choice("size", list(NETWORK_SIZES), "small").tip(
-            "tiny (1.3 million parameters with the pack's VAE) is for trying things out; small (4.4) trains on a "
+            "tiny (1.3 million parameters with the pack's VAE) is for trying things out; small (4.5) trains on a "
             "CPU; medium (71) and large (484) need a GPU."
         ),
     )

@@ -1,6 +1,6 @@
 """What ComfyUI calls differently from one generation to the next, with fakes in the place of its classes.
 
-The real ones are asked in `tests/host`, which runs with whatever ComfyUI is there: tried with 0.3.64, 0.10.0, 0.33.0.
+The real ones are asked in `tests/host`, which runs with whatever ComfyUI is there: tried with 0.3.64, 0.8.0, 0.33.0.
 """
 
 from __future__ import annotations
