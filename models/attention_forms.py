@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .explicit_attention import explicit_attention
 from .token_layout import Segments, TokenLayout, masked_layout, segments_of
 
 Attention = Callable[..., Tensor]  # queries, keys, values (b, heads, n, d), perhaps attn_mask -> (b, heads, n, d)
 
+MASKABLE = (F.scaled_dot_product_attention, explicit_attention)
 HALF_TYPES = (torch.float16, torch.bfloat16)
 FEW_ROWS = 4  # of a batch, for which one copy of the parts of all rows is still one kernel and few views
 TOLERANCE = 0.05  # of half types against float32; one wrong key is off by much more
@@ -25,11 +27,11 @@ log = logging.getLogger(__name__)
 def choose_form(
     attention: Attention, device: torch.device, dtype: torch.dtype, head: int, grad: bool, kept: bool
 ) -> str:
-    """Return the form that is fastest here. `attention` other than torch's own may know no mask.
+    """Return the form that is fastest here. `attention` of other packs may know no mask.
 
     `kept`: keys are kept between forwards.
     """
-    if attention is not F.scaled_dot_product_attention:
+    if attention not in MASKABLE:
         return "runs"
     if device.type == "cuda" and not grad:
         return "varlen" if has_varlen(device, dtype, head) else "masked"

@@ -11,6 +11,7 @@ from .trainer_base import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:
+    from ..training.trainers.model import TrainingPlan
     from ..training.trainers.model_source import ModelSource
 
 TRAINING_WORDS = "train, training, trainer, fine-tune, from scratch, learn"
@@ -87,6 +88,13 @@ class TrainGAN(Trainer):
             "without them training rarely settles."
         ),
     )
+
+    def plan(self) -> TrainingPlan:
+        """The generator's rate, which the discriminator has several times."""
+        from ..training.run.train_settings import TrainSettings
+        from ..training.trainers.model import TrainingPlan
+
+        return TrainingPlan(TrainSettings(2000, 1e-4, precision="auto", ema_decay=0.99), batch_size=16)
 
     def objective(self, trainee: ModelSource, game, penalty):
         from ..training.objectives.gan import GANObjective

@@ -21,13 +21,13 @@ from ...samplers.noise_schedule import schedule_of
 from ...training.batch import Batch, Objective
 from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
-from ...training.explicit_attention import learn_fast
 from ...training.objectives.diffusion import DiffusionObjective
 from ...training.objectives.flow import FlowObjective
-from ...training.objectives.gan import GANObjective, game_settings
+from ...training.objectives.gan import GANObjective, gan_settings
 from ...training.objectives.some_tokens import SomeTokensObjective
 from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
+from ...training.run.precision import use_fast_attention
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import TrainedModel, train
@@ -69,11 +69,11 @@ def train_family(
         widths = latents.shape[1], network.config.pooled_width, DISCRIMINATOR_WIDTHS
         modules["discriminator"] = video_discriminator.VideoDiscriminator(*widths)
         video_discriminator.init_weights(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 7))
-        settings = game_settings(settings)
+        settings = gan_settings(settings)
     run = TrainingRun(modules, settings, folder)
     run.resume()
     encoder.requires_grad_(False).to(run.device)
-    learn_fast(network, run.device)
+    use_fast_attention(network, run.device, run.precision)
 
     def clips_of(kind: str) -> tuple[Tensor, list[Combination]]:
         if kind == "half":

@@ -14,7 +14,7 @@ from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.gan import (
     DISCRIMINATOR_RATE,
     GANObjective,
-    game_settings,
+    gan_settings,
     generate,
     squared_gradient,
 )
@@ -137,7 +137,7 @@ def test_settings_that_mean_nothing_are_refused(options, words):
 
 def test_the_discriminator_begins_alone_and_learns_faster(game, tmp_path):
     network, discriminator, latent, text = game
-    settings = game_settings(TrainSettings(steps=40, learning_rate=1e-3, warmup_steps=0))
+    settings = gan_settings(TrainSettings(steps=40, learning_rate=1e-3, warmup_steps=0))
     run = TrainingRun(networks_of(network, discriminator), settings, tmp_path)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     batch = batch_of(latent, text.detach())
@@ -150,6 +150,10 @@ def test_the_discriminator_begins_alone_and_learns_faster(game, tmp_path):
 
     assert not learned(4), "the generator learned in the first tenth"
     assert learned(5)
+    assert gan_settings(TrainSettings(9999)).rate_of("transformer", 99) == 0 < settings.rate_of("transformer", 4)
+    assert gan_settings(TrainSettings(9999, minutes=1)).rate_of("transformer", 5, 7.0) > 0, (
+        "a tenth of the time is gone"
+    )
     rates = {group["module"]: group["lr"] for group in run.optimizer.param_groups}
     assert rates["discriminator"] == DISCRIMINATOR_RATE * rates["transformer"] == 4 * 1e-3 * settings.rate(4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import pytest
 import torch
 from loop_toys import SETTINGS, assert_same, make_run, saved, train
 from pyramid_video.training.run import loss_log, run_state
+from pyramid_video.training.run.loop import TrainingRun
 from pyramid_video.training.run.loss_log import LossLog, read_rows
+from pyramid_video.training.run.muon import inner_matrices
 from pyramid_video.training.run.run_state import run_exists, saved_states
+from pyramid_video.training.run.train_settings import ModuleRate
+from torch import nn
 
 THREE = replace(SETTINGS, keep=3)
 
@@ -185,14 +190,63 @@ def test_a_new_log_replaces_what_is_left_of_a_run_without_states(tmp_path):
     assert steps_of(tmp_path) == list(range(8))
 
 
-def test_states_of_versions_with_other_groups_go_on(tmp_path):
-    """Their groups held the parameters of all modules, in the order of today."""
-    straight = train(make_run(tmp_path / "straight"))
-    train(make_run(tmp_path / "run"), until=5)
+def run_of_two(folder, optimizer):
+    modules = {name: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)) for name in ("one", "two")}
+    for number, parameter in enumerate(nn.ModuleDict(modules).parameters()):
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    return TrainingRun(modules, replace(SETTINGS, optimizer=optimizer), folder)
+
+
+def train_two(run, until=None):
+    def step(_, generator):
+        x = torch.randn(16, 4, generator=generator)
+        return {"loss": sum((module(x) - x[:, :2]).square().mean() for module in run.modules.values())}
+
+    return run.train(step, until=until)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_states_of_versions_with_other_groups_go_on(tmp_path, optimizer):
+    """Their groups held the parameters of all modules: those for Muon, other matrices, and the rest."""
+    straight = train_two(run_of_two(tmp_path / "straight", optimizer))
+    train_two(run_of_two(tmp_path / "run", optimizer), until=5)
+    parameters = [parameter for module in straight.modules.values() for parameter in module.parameters()]
+    inner = {id(weight) for weight in inner_matrices(straight._network)} if optimizer == "muon" else set()
+    kinds = [0 if id(weight) in inner else 1 if weight.ndim == 2 else 2 for weight in parameters]
+    groups = [[weight for weight, own in zip(parameters, kinds, strict=True) if own == kind] for kind in range(3)]
+    numbers = iter(range(len(parameters)))
+    old = [{"lr": 1.0, "params": [next(numbers) for _ in group]} for group in groups]
     state = saved(tmp_path / "run")
-    state["optimizer"]["param_groups"] = [{"lr": 1.0, "params": [0, 1]}]
+    for number, weight in enumerate(sum(groups, [])):
+        assert all(value.shape in ((), weight.shape) for value in state["optimizer"]["state"][number].values())
+    state["optimizer"]["param_groups"] = old
     torch.save(state, tmp_path / "run" / "state.pt")
-    run = make_run(tmp_path / "run")
+    run = run_of_two(tmp_path / "run", optimizer)
     assert run.resume()
-    train(run)
-    assert_same(run, straight)
+    torch.testing.assert_close(train_two(run).averaged(), straight.averaged(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizers", [("adamw", "muon"), ("muon", "adamw")])
+def test_a_state_of_another_optimizer_is_refused(tmp_path, optimizers):
+    first, second = optimizers
+    train_two(run_of_two(tmp_path, first), until=2)
+    with pytest.raises(ValueError, match="trained other tensors of this model"):
+        run_of_two(tmp_path, second).resume()
+
+
+def test_rates_of_modules_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="module_rates has 'discriminator'; the modules of this run are network"):
+        make_run(tmp_path, replace(SETTINGS, module_rates={"discriminator": ModuleRate(times=4.0)}))
+    with pytest.raises(ValueError, match="times is 0"):
+        ModuleRate(times=0)
+
+
+def test_settings_of_versions_without_rates_of_modules_are_compared(tmp_path, caplog):
+    train(make_run(tmp_path), until=2)
+    settings = tmp_path / "settings.json"
+    values = json.loads(settings.read_text())
+    del values["module_rates"]
+    settings.write_text(json.dumps(values))
+    assert make_run(tmp_path).resume() and not caplog.messages
+    assert make_run(tmp_path, replace(SETTINGS, module_rates={"network": ModuleRate(times=2.0)})).resume()
+    assert "module_rates {} -> {'network': {'times': 2.0, 'waits': 0}}" in caplog.text

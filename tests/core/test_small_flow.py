@@ -17,6 +17,7 @@ from pyramid_video.recipes.emoji.texts import new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.objectives.gan import gan_settings
 from pyramid_video.training.run.loop import TrainSettings
 from pyramid_video.training.run.loss_log import read_rows
 
@@ -165,6 +166,8 @@ def test_families_go_on_from_a_flow_and_learn_both_sizes(dataset, vae, models, t
     still = TrainSettings(steps=5 if name == "flow" else 2, warmup_steps=1, learning_rate=1e-9, ema_decay=0, seed=5)
     trained = train_family(name, dataset, vae, models, tmp_path / name, still, begin_from=models, **options)
     torch.testing.assert_close(trained.run.averaged()["transformer"], begun.state_dict(), rtol=0, atol=1e-6)
+    if name == "gan":
+        assert trained.run.settings == gan_settings(still)
     rows = read_rows(tmp_path / name / "losses.jsonl")
     assert set(RECIPE.kinds[name]) <= {key for row in rows for key in row}
     path = trained.save(tmp_path / TRANSFORMER_FILES[name])

@@ -23,17 +23,16 @@ from .pyramid import GeneratorDraw
 
 BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 DISCRIMINATOR_RATE = 4.0  # times the generator's, the two time scales of Heusel et al. 2017, arXiv 1706.08500
-ALONE = 100  # steps in which the discriminator learns alone, but for short runs
+ALONE = 100  # steps in which the discriminator learns alone, see `ModuleRate`
 
 
-def game_settings(settings: TrainSettings) -> TrainSettings:
+def gan_settings(settings: TrainSettings) -> TrainSettings:
     """The settings of a run of a GAN whose generator learns with those that are given.
 
     The discriminator begins with random weights. A generator that learned from the first step on, or as fast, fooled
     it before it had told anything apart, and neither learned from then on.
     """
-    alone = min(ALONE, settings.steps // 10)
-    rates = {"transformer": ModuleRate(waits=alone), "discriminator": ModuleRate(times=DISCRIMINATOR_RATE)}
+    rates = {"transformer": ModuleRate(waits=ALONE), "discriminator": ModuleRate(times=DISCRIMINATOR_RATE)}
     return replace(settings, betas=BETAS, module_rates=rates)
 
 

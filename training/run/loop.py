@@ -80,6 +80,8 @@ class TrainingRun:
             self._network.to(self.device)
         if self.settings.gradient_checkpointing:
             save_memory(self._network)
+        if strange := sorted(set(self.settings.module_rates) - set(self.modules)):
+            raise ValueError(f"module_rates has {strange[0]!r}; the modules of this run are {', '.join(self.modules)}")
         share_weights(self._network, self.device)
         if self.sharded and self.settings.optimizer == "muon":
             raise ValueError("muon needs whole matrices, and these weights are shared among processes; take adamw")
@@ -169,7 +171,7 @@ class TrainingRun:
     @property
     def done(self) -> float:
         """How much of the run lies behind it, 0..1."""
-        return max(self.step / self.settings.steps, self.settings.share_of_time(self.seconds))
+        return self.settings.done(self.step, self.seconds)
 
     def _add_seconds(self, passed: float) -> None:
         """Count the time of a step, where it is limited by one clock: the rate must be the same in all processes."""

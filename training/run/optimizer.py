@@ -49,7 +49,10 @@ def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
         number: {name: share_like(value, trained[number]) if value.ndim else value for name, value in values.items()}
         for number, values in state["state"].items()
     }
+    orthogonal = [group.get("orthogonal", False) for group in optimizer.param_groups for _ in group["params"]]
     for number, values in moments.items():
+        if ("momentum" in values) != orthogonal[number]:
+            raise ValueError(f"parameter {number} was trained by another optimiser")
         for name, value in values.items():
             if value.ndim and value.shape != trained[number].shape:
                 raise ValueError(f"{name} of parameter {number} has the shape {list(value.shape)}")

@@ -1,4 +1,4 @@
-"""The type that a run computes in: what its settings ask for, or what suits the device."""
+"""The type that a run computes in, what its settings ask for or what suits the device, and what goes with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...models.explicit_attention import explicit_attention
 from ..presets import AUTO
 
 CPU_PRODUCTS = ("avx512_bf16", "amx_bf16")  # instructions that multiply in bfloat16, by their names in torch
@@ -17,6 +18,12 @@ def chosen_precision(asked: str, device: torch.device) -> str:
     if asked != AUTO:
         return asked
     return "bf16" if has_bf16(device) else "no"
+
+
+def use_fast_attention(network: Any, device: torch.device, precision: str) -> None:
+    """Let a transformer attend in the way that learns fastest in the `precision` of a run."""
+    if device.type == "cpu" and precision == "bf16":
+        network.attention = explicit_attention
 
 
 def has_bf16(device: torch.device) -> bool:

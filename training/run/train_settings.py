@@ -17,7 +17,9 @@ from .loss_log import pass_over
 
 log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
+LONGEST_WAIT = 0.1  # of a run
 OPTIMIZERS = ("adamw", "muon")
+LACKING: Mapping[str, Any] = {"module_rates": {}}  # in the files of older versions, and what they were then
 OLD_NAMES = {  # of settings, in the files of older versions
     "warmup": "warmup_steps",
     "average": "ema_decay",
@@ -28,10 +30,18 @@ OLD_NAMES = {  # of settings, in the files of older versions
 
 @dataclass(frozen=True)
 class ModuleRate:
-    """How the learning rate of one module differs: it is so many `times` that of the run, and 0 for `waits` steps."""
+    """How the learning rate of one module differs: it is so many `times` that of the run.
+
+    The module `waits` for so many steps before it learns, but for a tenth of the run at most. What the optimiser
+    measures of its gradients it knows by then, so its rate has no warm-up of its own.
+    """
 
     times: float = 1.0
     waits: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.times > 0 and self.waits >= 0):
+            raise ValueError(f"times is {self.times} and waits is {self.waits}; expected more than 0, and at least 0")
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,11 @@ class TrainSettings:
     `steps` counts optimiser updates; with `minutes` the run also ends when it has learned for so long, on whatever
     there is, and its rate follows the clock. `optimizer` is "adamw" or "muon". The rate climbs in a line for
     `warmup_steps`, then falls along a half cosine to `final_rate` times `learning_rate`; `module_rates` names modules
-    whose rate is another. `ema_decay` is that of the
-    exponential moving average of the weights (0 = none), which warms up so that early averages are not made of the
-    random start. An update is the mean over `gradient_accumulation_steps` batches in each process, its gradient cut to
-    the length `max_grad_norm`. `precision` is "no" (float32), "bf16", or "auto" for
-    bf16 on devices that compute in it. The last `keep` states stay on disk, saved
-    every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
+    whose rate is another. `ema_decay` is that of the exponential moving average of the weights (0 = none), which warms
+    up so that early averages are not made of the random start. An update is the mean over
+    `gradient_accumulation_steps` batches in each process, its gradient cut to the length `max_grad_norm`. `precision`
+    is "no" (float32), "bf16", or "auto" for bf16 on devices that compute in it. The last `keep` states stay on disk,
+    saved every `save_seconds`. `gradient_checkpointing` trades time for memory in the modules that can.
     """
 
     steps: int
@@ -94,9 +103,14 @@ class TrainSettings:
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
     def rate_of(self, module: str, step: int, seconds: float = 0.0) -> float:
-        """The learning rate of a module at step `step`, as `rate`."""
+        """The learning rate of a module, where `rate` is that of the run; as a share of `learning_rate`, too."""
         own = self.module_rates.get(module, ModuleRate())
-        return 0.0 if step < own.waits else own.times * self.rate(step, seconds)
+        waiting = step < own.waits and self.done(step, seconds) < LONGEST_WAIT
+        return 0.0 if waiting else own.times * self.rate(step, seconds)
+
+    def done(self, step: int, seconds: float = 0.0) -> float:
+        """How much of the run lies behind it at a step, 0..1."""
+        return max(step / self.steps, self.share_of_time(seconds))
 
     def share_of_time(self, seconds: float) -> float:
         """How much of the time is gone after so many seconds of learning, 0..1; always 0 where it is not limited."""
@@ -119,7 +133,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any], seed: int | None =
     states have none, and then the file counts, which people may have edited or lost.
     """
     try:
-        before = {OLD_NAMES.get(name, name): value for name, value in read_object(folder / SETTINGS).items()}
+        found = {OLD_NAMES.get(name, name): value for name, value in read_object(folder / SETTINGS).items()}
+        before = {**LACKING, **found}
     except NotReadable as error:
         log.warning("%s cannot be compared with the new settings: %s", folder / SETTINGS, error)
         before = {}

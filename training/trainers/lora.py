@@ -17,9 +17,9 @@ from ...models.latent_format import LatentFormat
 from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
 from ...models.stored_linear import store_linears
 from ..batch import Networks
-from ..explicit_attention import learn_fast
 from ..presets import AUTO, BASE_DTYPES
 from ..run.loop import TrainingRun, open_run
+from ..run.precision import use_fast_attention
 from ..run.train_settings import TrainSettings
 from .model import TrainingData
 from .model_source import ModelSource, prepare
@@ -103,7 +103,7 @@ def start_lora_run(
     base = model.modules["transformer"]
     adapter = LoRA(base, lora, torch.Generator().manual_seed(settings.seed + 5))
     run = open_run({"lora": adapter}, settings, folder, description)
-    learn_fast(base, run.device)
+    use_fast_attention(base, run.device, run.precision)
     if base_dtype == AUTO:
         base_dtype = "bf16" if run.precision == "bf16" else "fp32"
     adapter.detach()

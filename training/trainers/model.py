@@ -16,10 +16,10 @@ from ...models.checkpoint_kinds import network_classes
 from ...models.families import ModelFamily
 from ...models.latent_format import LatentFormat
 from ..batch import Batch, Losses, Networks, Objective
-from ..explicit_attention import learn_fast
-from ..objectives.gan import game_settings
+from ..objectives.gan import gan_settings
 from ..presets import TEXT_DROPOUT
 from ..run.loop import OnStep, TrainingRun, open_run
+from ..run.precision import use_fast_attention
 from ..run.run_description import DESCRIPTION, earlier_description, earlier_format
 from ..run.train_settings import TrainSettings
 from .model_source import ModelSource, prepare
@@ -124,9 +124,9 @@ def start_run(source: ModelSource, data: TrainingData, folder: Path, settings: T
         latent_format = earlier_format(folder / DESCRIPTION, known) if known else data.measure_format()
     description["latent_format"] = latent_format.to_dict()
     if source.family.name == "gan":
-        settings = game_settings(settings)
+        settings = gan_settings(settings)
     run = open_run(model.modules, settings, folder, description)
-    learn_fast(model.modules["transformer"], run.device)
+    use_fast_attention(model.modules["transformer"], run.device, run.precision)
     return TrainedModel(run, model.kind, model.config, source.family, latent_format)
 
 
