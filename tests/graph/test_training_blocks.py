@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from PIL import Image
 from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.models import checkpoints
+from pyramid_video.models.explicit_attention import explicit_attention
 from pyramid_video.runner.registry import node_classes
 from tiny_models import MODEL, TEXT, VAE, make_text_encoder, make_vae
+from torch.nn.functional import scaled_dot_product_attention
 from training_tools import FAMILIES, run, settings, train, train_lora, train_vae, trainee
 
 pytest_plugins = ["training_fixtures"]  # the fixtures host, inputs, models and parts
@@ -294,6 +297,15 @@ def test_a_trainer_without_settings_takes_its_defaults(parts, monkeypatch):
     monkeypatch.setattr("pyramid_video.nodes.training_progress.ProgressReporter.__call__", stop)
     with pytest.raises(Stop):
         train("flow", parts, settings=None)
+
+
+@pytest.mark.parametrize("learn", [partial(train, "flow"), train_lora], ids=["model", "lora"])
+@pytest.mark.parametrize(
+    ("precision", "attention"), [("bf16", explicit_attention), ("no", scaled_dot_product_attention)]
+)
+def test_the_precision_chooses_the_attention_to_learn_with(parts, learn, precision, attention):
+    trained = learn(parts, settings=settings(1, precision=precision))
+    assert trained.networks["transformer"].attention is attention
 
 
 @pytest.mark.parametrize(("family", "emptied"), [("gan", False), ("flow", True)])
