@@ -12,8 +12,9 @@ from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.recipes.emoji.recipe import TRANSFORMER_FILES
 from pyramid_video.samplers.full_sequence import FullSequenceSampler
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
+from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.noise import draw_noise, row_generators
-from pyramid_video.samplers.pyramid import StepInfo, sample_pyramid
+from pyramid_video.samplers.pyramid import FULL_CLEAN_HISTORY, StepInfo, sample_pyramid
 from pyramid_video.samplers.stages import PyramidStages
 from torch import Tensor
 
@@ -86,14 +87,17 @@ class PyramidToVideo(TextToVideo):
         super().__init__(models, "pyramid", guidance.enabled)
         self.stages, self.guidance = stages, guidance
 
-    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
+    def latents(
+        self, noise: Tensor, texts: TextFeatures, seed: int, history: PyramidHistory = FULL_CLEAN_HISTORY
+    ) -> Tensor:
         def velocity(x: Tensor, call: StepInfo) -> Tensor:
             if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
             answer = self.ask((*call.history, x), call.timestep, texts)
             return self.guidance.combine(*answer.chunk(2), call.unit) if self.guided else answer
 
-        return sample_pyramid(velocity, noise, self.stages, generators=row_generators(seed, len(noise)))
+        generators = row_generators(seed, len(noise))
+        return sample_pyramid(velocity, noise, self.stages, generators=generators, history=history)
 
 
 class FullSequenceToVideo(TextToVideo):
