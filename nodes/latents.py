@@ -27,12 +27,12 @@ class EmptyLatent(Block):
     REQUIRED = (
         Wire("vae", "VAE").tip("The video VAE of the model; it decides which sizes and lengths are possible."),
         Int("width", 128, 16, 4096, 16).tip(
-            "Pixels. The small models know 128 and 64, official ones 640 or 1280. Other sizes work, but look worse the "
-            "further they are from these; larger ones need more memory and time."
+            "Pixels. The small models know 128 and 64 (the GAN 128), official ones 640 or 1280. Other sizes work, but "
+            "look worse the further they are from these; larger ones need more memory and time."
         ),
         Int("height", 128, 16, 4096, 16).tip(
-            "Pixels. The small models know 128 and 64, official ones 384 or 768. Small is fast and coarse, large is "
-            "slow."
+            "Pixels. The small models know 128 and 64 (the GAN 128), official ones 384 or 768. Small is fast and "
+            "coarse, large is slow."
         ),
         Choice("length_unit", ["seconds", "frames"], "seconds").tip("Which of the next two widgets sets the length."),
         Float("seconds", 2.0, 0.0, 60.0, 0.1).tip(
