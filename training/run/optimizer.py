@@ -36,12 +36,21 @@ def make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.O
     return make(groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
+def optimizer_state(optimizer: Any) -> dict[str, Any]:
+    """The state dict of an optimiser; it leaves out what module a group is of, which `load_optimizer` need not know."""
+    state = optimizer.state_dict()
+    groups = [{name: value for name, value in group.items() if name != "module"} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
 def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
     """Take up the moments of a state dict, but keep the groups and settings of now.
 
     ValueError if it is of other parameters. States of older versions have other groups of the same parameters.
     """
     own = optimizer.state_dict()["param_groups"]
+    for group, found in zip(own, state["param_groups"], strict=False):
+        group["lr"] = found["lr"]  # until the next step, which sets it: a run that is done is saved as it was
     trained = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
     if sum(len(group["params"]) for group in state["param_groups"]) != len(trained):
         raise ValueError(f"the state is not of {len(trained)} parameters")

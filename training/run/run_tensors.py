@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from .ema import load_ema
-from .optimizer import load_optimizer
+from .optimizer import load_optimizer, optimizer_state
 from .sharding import share_like
 
 
@@ -17,7 +17,7 @@ def tensors_of(network: nn.Module, optimizer: Any, ema: Any) -> dict[str, Any]:
     """The state dicts of a run; `load_tensors` takes them up again."""
     return {
         "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimizer_state(optimizer),
         "average": None if ema is None else ema.state_dict(),
     }
 
