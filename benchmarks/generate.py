@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -85,11 +86,16 @@ class PyramidToVideo(TextToVideo):
 
     def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
         super().__init__(models, "pyramid", guidance.enabled)
-        self.stages, self.guidance = stages, guidance
+        self.stages, self.guidance, self.history = stages, guidance, FULL_CLEAN_HISTORY
 
-    def latents(
-        self, noise: Tensor, texts: TextFeatures, seed: int, history: PyramidHistory = FULL_CLEAN_HISTORY
-    ) -> Tensor:
+    @torch.inference_mode()
+    def starting_with(self, pictures: Tensor) -> PyramidToVideo:
+        """The same for clips that begin with `pictures (n, 3, 1, h, w)` in -1..1."""
+        begun = copy(self)
+        begun.history = PyramidHistory(start=self.latent_format.normalize(self.vae.encode(pictures).mode()))
+        return begun
+
+    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
         def velocity(x: Tensor, call: StepInfo) -> Tensor:
             if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
@@ -97,7 +103,7 @@ class PyramidToVideo(TextToVideo):
             return self.guidance.combine(*answer.chunk(2), call.unit) if self.guided else answer
 
         generators = row_generators(seed, len(noise))
-        return sample_pyramid(velocity, noise, self.stages, generators=generators, history=history)
+        return sample_pyramid(velocity, noise, self.stages, generators=generators, history=self.history)
 
 
 class FullSequenceToVideo(TextToVideo):

@@ -16,14 +16,10 @@ from pathlib import Path
 
 import _package
 import torch
-from generate import PyramidToVideo
+from generate import PIXELS, PyramidToVideo
 from nearest_clip import nearest_clip
-from prompt_accuracy import DEFAULTS, PIXELS, choose_combinations, in_batches, make_model, psnr
-from pyramid_video.models.text_encoder import encode_texts
-from pyramid_video.models.text_features import TextFeatures
+from prompt_accuracy import DEFAULTS, choose_combinations, in_batches, make_model, psnr
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
-from pyramid_video.samplers.history import PyramidHistory
-from pyramid_video.samplers.noise import draw_noise
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
 from torch import Tensor
@@ -33,23 +29,22 @@ BORDER = 4  # pixels
 
 def main() -> None:
     options = parse_options()
-    dataset = AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test")
-    generator = torch.Generator().manual_seed(options.seed)
-    asked = choose_combinations(dataset, options.count, generator)
-    prompts = [caption(combination, generator) for combination in asked]
-    pictures = torch.stack([dataset.clip(combination, generator)[:, :1] for combination in asked])
     try:
+        dataset = AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test")
         model = make_model(options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     assert isinstance(model, PyramidToVideo)
+    generator = torch.Generator().manual_seed(options.seed)
+    asked = choose_combinations(dataset, options.count, generator)
+    prompts = [caption(combination, generator) for combination in asked]
+    pictures = torch.stack([dataset.clip(combination, generator)[:, :1] for combination in asked])
+
+    def made(batch: Sequence[str], begin: int, model: PyramidToVideo = model) -> Tensor:
+        return model(batch, options.seed + begin, dataset.frames, dataset.size)
 
     def continued(batch: Sequence[str], begin: int) -> Tensor:
-        starts = pictures[begin : begin + len(batch)]
-        return go_on(model, starts, batch, options.seed + begin, dataset.frames)
-
-    def made(batch: Sequence[str], begin: int) -> Tensor:
-        return model(batch, options.seed + begin, dataset.frames, dataset.size)
+        return made(batch, begin, model.starting_with(pictures[begin : begin + len(batch)]))
 
     clips = {
         "image to video": in_batches(prompts, options.batch, continued),
@@ -73,18 +68,6 @@ def parse_options() -> argparse.Namespace:
     options.family = "pyramid"
     options.steps, options.guidance = (DEFAULTS[options.family][name] for name in ("steps", "guidance"))
     return options
-
-
-@torch.inference_mode()
-def go_on(model: PyramidToVideo, pictures: Tensor, prompts: Sequence[str], seed: int, frames: int) -> Tensor:
-    """Clips (n, 3, frames, h, w) in -1..1 that begin with `pictures (n, 3, 1, h, w)`."""
-    config = model.vae.config
-    start = model.latent_format.normalize(model.vae.encode(pictures).mode())
-    length = (frames - 1) // config.time_compression + 1
-    noise = draw_noise((len(prompts), start.shape[1], length, *start.shape[-2:]), seed)
-    texts: TextFeatures = encode_texts(model.text, model.tokenizer, [*[""] * len(prompts), *prompts])
-    latent = model.latents(noise, texts, seed, PyramidHistory(start=start))
-    return model.vae.decode(model.latent_format.denormalize(latent)).clamp(-1, 1)
 
 
 def border_drift(clips: Tensor) -> Tensor:
