@@ -26,10 +26,18 @@ class FrameDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.smallest = 4 * 2 ** len(widths)
 
-    def forward(self, video: Tensor) -> Tensor:
-        """Scores `(frames, 1, rows, columns)` of every frame of `video (b, 3, t, h, w)` in -1..1; high means real."""
+    def forward(self, video: Tensor, features: list[Tensor] | None = None) -> Tensor:
+        """Scores `(frames, 1, rows, columns)` of every frame of `video (b, 3, t, h, w)` in -1..1; high means real.
+
+        What the layers before the last make of it is added to the list `features`, if one is given.
+        """
         self.check_size(*video.shape[-2:])
-        return self.layers(video.transpose(1, 2).flatten(0, 1))
+        x = video.transpose(1, 2).flatten(0, 1)
+        for layer in self.layers:
+            x = layer(x)
+            if features is not None and isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return x
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError for frames that are too small."""

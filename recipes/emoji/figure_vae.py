@@ -7,7 +7,7 @@ coloured blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from .recipe import RECIPES, Recipe
 from .small_vae import start_vae
 
 OBJECTIVE = VAEObjective(squared=2.0, foreground=4.0, gradient=2.0, latent_noise=0.25, downscaled=0.1)
+DECODER_OBJECTIVE = replace(OBJECTIVE, adversarial=0.4, feature_matching=1.5)
 PICTURES_FIRST = 0.1  # share of the run
 PICTURES = 16  # in a batch of them
 PIECES = ((5, 6), (5, 6), (9, 6))  # frames and batch of the later steps, in turn
@@ -55,10 +56,17 @@ def train_figure_vae(
     on_step: OnStep | None = None,
     recipe: Recipe = RECIPES[128],
 ) -> TrainedVAE:
-    """Train the VAE on pieces of `clips` drawn clips; the rest as in `train_small_vae`."""
+    """Train the VAE on pieces of `clips` drawn clips; the rest as in `train_small_vae`.
+
+    A decoder that is `begun` learns with a discriminator from the first step on if no other is given: where latents
+    stay as they are, what they do not tell is blurred unless it must look real.
+    """
     (pool,) = draw_pool(dataset, clips, torch.Generator().manual_seed(settings.seed + 1))
     vae = begun if begun is not None else new_vae(CausalVAEConfig.from_dict(recipe.vae), settings.seed)
     vae = vae.to(memory_format=torch.channels_last_3d)
+    if begun is not None and discriminator_start is None:
+        discriminator_start = 0
+    objective = OBJECTIVE if begun is None else DECODER_OBJECTIVE
     trained = start_vae(vae, begun is not None, discriminator_start is not None, folder, settings)
     pieces = PicturesThenClips(FigureCrops(pool, edge=dataset.size // 2), pictures_first=begun is None)
-    return train_vae(trained, pieces, OBJECTIVE, discriminator_start, on_step)
+    return train_vae(trained, pieces, objective, discriminator_start, on_step)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...models.families import ModelFamily
 from ...training.presets import SMALL_VAE_CONFIG
+from ...training.run.train_settings import ModuleRate
 
 SUBJECTS = (
     "tiger", "rabbit", "octopus", "snail", "penguin", "whale", "dolphin", "dragon", "pig", "cow", "elephant",
@@ -92,6 +93,16 @@ FIGURE_VAE = {
     "optimizer": "muon",
     "precision": "bf16",
 }
+FIGURE_DECODER = {
+    "learning_rate": 4e-4,
+    "steps": 10000,
+    "warmup_steps": 60,
+    "betas": (0.9, 0.99),
+    "weight_decay": 0.0,
+    "precision": "bf16",
+    "ema_decay": 0.995,
+    "module_rates": {"vae": ModuleRate(waits=100)},  # until its discriminator tells something apart
+}
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
 LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
 GAN = {"learning_rate": 1e-4, "warmup_steps": 100, "ema_decay": 0.99}
@@ -168,7 +179,7 @@ RECIPES = {
         clips=6000,
         training={
             "vae": FIGURE_VAE,
-            "decoder": {**FIGURE_VAE, "learning_rate": 1e-3},
+            "decoder": FIGURE_DECODER,
             "flow": {**LATER, "learning_rate": 1.5e-3},
             "pyramid": LATER,
             "diffusion": LATER,

@@ -14,6 +14,7 @@ from pyramid_video.training.objectives.vae import (
     PerceptualTerm,
     VAEObjective,
     discriminator_loss,
+    feature_distance,
     figure,
     generator_loss,
     noisy_latent,
@@ -119,6 +120,17 @@ def test_hinge_is_silent_where_the_judge_is_sure():
 def test_deceiving_is_what_raises_the_score(networks):
     _, discriminator, video = networks
     assert generator_loss(discriminator, video) == -discriminator(video).mean()
+
+
+def test_features_that_are_matched_teach_the_vae_alone_and_are_the_same_for_the_same_clip(networks):
+    vae, discriminator, video = networks
+    plain, matched = (losses_of(networks, True, replace(LOSS, feature_matching=weight)) for weight in (0.0, 2.0))
+    torch.testing.assert_close(matched["loss"], plain["loss"] + 2 * matched["features"])
+    assert gradients(matched["features"], vae).any() and not gradients(matched["features"], discriminator).any()
+    features = []
+    scores = discriminator(video, features)
+    assert len(features) == 3 and torch.equal(discriminator.layers[-1](features[-1]), scores)
+    assert feature_distance(discriminator, features, video) == 0 < feature_distance(discriminator, features, -video)
 
 
 def test_small_frames_are_refused_with_the_least_size():

@@ -43,8 +43,9 @@ class VAEObjective:
 
     `absolute` and `squared` weigh the mean absolute and squared error of the pixels (-1..1): the first keeps edges, the
     second is what PSNR measures. `kl` weighs the divergence per latent number: large enough that the latents have no
-    outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given.
-    `perceptual` belongs to the reconstruction, where there is one.
+    outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given, and
+    `feature_matching` how far the features of its layers are apart for decoded and true frames (Wang et al. 2018,
+    pix2pixHD). `perceptual` belongs to the reconstruction, where there is one.
 
     For pictures of figures on plain colours: `foreground` is added to the weight of pixels in and around the figure,
     `gradient` weighs the error of the differences of neighbouring pixels, which are the edges. For models of latents:
@@ -58,6 +59,7 @@ class VAEObjective:
     squared: float = 5.0
     kl: float = 3e-4
     adversarial: float = 0.5
+    feature_matching: float = 0.0
     perceptual: PerceptualTerm | None = None
     foreground: float = 0.0
     gradient: float = 0.0
@@ -93,11 +95,15 @@ class VAEObjective:
             reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
         losses = {"loss": reconstruction + self.kl * kl, **losses}
         if discriminator is not None:
-            from_vae = generator_loss(discriminator, decoded)
+            features: list[Tensor] = []
+            from_vae = generator_loss(discriminator, decoded, features)
             from_discriminator = discriminator_loss(discriminator, video, decoded)
             weight = self.adversarial * adaptive_weight(vae, reconstruction, from_vae)
             losses |= {"generator_loss": from_vae, "discriminator_loss": from_discriminator}
             losses["loss"] = losses["loss"] + weight * from_vae + from_discriminator
+            if self.feature_matching:
+                losses["features"] = feature_distance(discriminator, features, video)
+                losses["loss"] = losses["loss"] + self.feature_matching * losses["features"]
         return losses
 
 
@@ -115,10 +121,22 @@ def figure(video: Tensor) -> Tensor:
     return F.max_pool2d(apart, FIGURE_GROWN, 1, FIGURE_GROWN // 2).unsqueeze(1)
 
 
-def generator_loss(discriminator: nn.Module, decoded: Tensor) -> Tensor:
-    """How badly decoded clips pass for real ones; the discriminator itself learns nothing from it."""
+def generator_loss(discriminator: nn.Module, decoded: Tensor, features: list[Tensor] | None = None) -> Tensor:
+    """How badly decoded clips pass for real ones; the discriminator itself learns nothing from it.
+
+    `features` is a list that gets what its layers make of them.
+    """
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-    return -functional_call(discriminator, frozen, decoded).float().mean()
+    return -functional_call(discriminator, frozen, (decoded, features)).float().mean()
+
+
+def feature_distance(discriminator: nn.Module, decoded: list[Tensor], video: Tensor) -> Tensor:
+    """Mean absolute difference of the features of decoded clips from those of the true ones, alike for all layers."""
+    true: list[Tensor] = []
+    with torch.no_grad():
+        discriminator(video, true)
+    distances = [(ours - theirs).float().abs().mean() for ours, theirs in zip(decoded, true, strict=True)]
+    return torch.stack(distances).mean()
 
 
 def discriminator_loss(discriminator: nn.Module, video: Tensor, decoded: Tensor) -> Tensor:
