@@ -51,9 +51,8 @@ class Recipe:
     """What the models of one picture size are made of, and how each is trained.
 
     A family may begin with the transformer of the one in `begins_with`. It learns from batches of `kinds`, which
-    are drawn from `clips` clips. `first_units` is the share of steps in which a pyramid learns first frames only, and
-    `flow_mean` that of the flow's noise levels, see `FlowObjective`. `training` has the settings of every part, in the
-    order in which the parts are trained.
+    are drawn from `clips` clips, and minimises its objective with the options in `objectives`. `training` has the
+    settings of every part, in the order in which the parts are trained.
     """
 
     vae: Mapping[str, Any]
@@ -62,8 +61,7 @@ class Recipe:
     kinds: Mapping[str, Mapping[str, Kind]]
     clips: int
     training: Mapping[str, Mapping[str, Any]]
-    first_units: float
-    flow_mean: float = 0.0
+    objectives: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ RECIPES = {
             "gan": {"steps": 700, **GAN},
             "text": NEW_WORDS,
         },
-        first_units=0.4,
+        objectives={"pyramid": {"first_units": 0.4}},
     ),
     128: Recipe(
         vae={
@@ -172,7 +170,7 @@ RECIPES = {
                 "some": Kind(32, 0.55, early=0.15),
                 "whole": Kind(16, 0.25, early=0.0),
             },
-            "pyramid": {"whole": Kind(64, 0.8), "half": Kind(128, 0.2)},  # multiples of its eight columns
+            "pyramid": {"stills": Kind(256, 0.5), "whole": Kind(64, 0.4), "half": Kind(128, 0.1)},  # eight columns each
             "diffusion": {"whole": Kind(24, 0.8), "half": Kind(96, 0.2)},
             "gan": {"whole": Kind(12, 0.8), "half": Kind(48, 0.2)},
         },
@@ -186,7 +184,11 @@ RECIPES = {
             "gan": {"steps": 3000, **GAN, "precision": "bf16"},
             "text": NEW_WORDS,
         },
-        first_units=0.3,
-        flow_mean=0.3,  # a little more noise than the middle
+        # What a picture will be is decided where nearly all is noise: from a share of 0.85 on the rest is easy.
+        objectives={
+            "pyramid": {"first_units": 0.05},  # beside the steps with stills
+            "flow": {"mean": 1.8, "deviation": 1.2},
+            "diffusion": {"shift": 4.0, "min_snr": None},
+        },
     ),
 }

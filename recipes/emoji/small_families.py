@@ -89,15 +89,13 @@ def train_family(
 
 def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
     """What a family learns from a kind of clips."""
+    options = recipe.objectives.get(family, {})
     if family == "flow":
-        flow = FlowObjective("logit_normal", mean=recipe.flow_mean)
+        flow = FlowObjective("logit_normal", **options)
         return SomeTokensObjective(flow) if kind == "some" else flow
-    others: dict[str, Objective[Batch]] = {
-        "pyramid": small_pyramid.objective_of(recipe),
-        "diffusion": DiffusionObjective(schedule_of(FAMILIES["diffusion"])),
-        "gan": GANObjective(),
-    }
-    return others[family]
+    if family == "diffusion":
+        return DiffusionObjective(schedule_of(FAMILIES[family]), **options)
+    return GANObjective() if family == "gan" else small_pyramid.objective_of(kind, recipe)
 
 
 def begin_with(network: MiniFluxTransformer, path: Path) -> None:

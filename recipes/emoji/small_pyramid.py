@@ -23,6 +23,7 @@ from .recipe import RECIPES, TEXT, TEXT_FILE, Recipe, TextRecipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text
 
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
+STILLS_RATIOS = (1, 4, 3)  # what a first frame will be is decided in the middle one, from the text alone
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be predicted from the text, large enough to show the subject
 
 
@@ -51,14 +52,14 @@ def train_pyramid(
     trained = start_with_text(recipe, text, tokenizer, width, latent_format, folder, settings, begin_from)
     encoder = trained.model.run.modules["text_encoder"]
     data = CaptionedLatents(latents, combinations, encoder, tokenizer, batch_size)
-    train(trained.model, OutlineObjective(objective_of(recipe), outlines), data, TEXT_DROPOUT, on_step)
+    train(trained.model, OutlineObjective(objective_of("whole", recipe), outlines), data, TEXT_DROPOUT, on_step)
     return trained
 
 
-def objective_of(recipe: Recipe) -> PyramidObjective:
-    """What a pyramid learns in a recipe."""
-    stages = make_stages(len(STAGE_RATIOS))
-    return PyramidObjective(stages, STAGE_RATIOS, first_units=recipe.first_units, loss=relative_loss)
+def objective_of(kind: str, recipe: Recipe) -> PyramidObjective:
+    """What a pyramid learns from a kind of clips in a recipe."""
+    ratios = STILLS_RATIOS if kind == "stills" else STAGE_RATIOS
+    return PyramidObjective(make_stages(len(ratios)), ratios, loss=relative_loss, **recipe.objectives["pyramid"])
 
 
 def learn_words(recipe: TextRecipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:

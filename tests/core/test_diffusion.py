@@ -157,18 +157,20 @@ def test_min_snr_weighs_the_clean_estimate_alike_for_both_predictions():
             torch.testing.assert_close(weight, min(snr, 5.0) * error, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("shift", [1.0, 4.0])
 @pytest.mark.parametrize(("name", "prediction", "zero"), KINDS)
-def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction, zero):
-    schedule, asked = make_schedule(name, prediction, zero), set()
+def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction, zero, shift):
+    """By a shift of 4 those of much noise are asked most, as the levels of a flow are by it."""
+    schedule, asked = make_schedule(name, prediction, zero), []
     latent, text = torch.randn(256, 1, 1, 2, 2, generator=seeded(1)), torch.zeros(256, 1, 2)
 
     def network(clips, levels, *_):
-        asked.update(levels.int().tolist())
+        asked.extend(levels.int().tolist())
         a = schedule.alpha_cumprod(levels.long(), latent).double()
         noise = (clips[0] - a.sqrt() * latent) / (1 - a).sqrt()
         return noise if prediction == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * latent
 
-    objective = DiffusionObjective(schedule)
+    objective = DiffusionObjective(schedule, shift=shift)
     for seed in range(20):
         assert (
             objective({"transformer": network}, Batch(latent, TextFeatures(text, None, text[:, 0])), seeded(seed))[
@@ -176,7 +178,21 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
             ]
             < 1e-4
         )
-    assert len(asked) > 950 and min(asked) < 5 and max(asked) > 994
+    asked = torch.tensor(asked)
+    assert len(asked.unique()) > (950 if shift == 1 else 800) and asked.min() < 20 and 994 < asked.max() < 1000
+    assert (asked >= 500).float().mean().item() == pytest.approx(shift / (1 + shift), abs=0.02)
+
+
+def test_the_highest_level_of_a_shift_is_still_one_of_the_schedule():
+    objective, seen = DiffusionObjective(make_schedule(), shift=1e6), []
+    latent, text = torch.zeros(64, 1, 1, 2, 2), torch.zeros(64, 1, 2)
+
+    def network(clips, levels, *_):
+        seen.extend(levels.tolist())
+        return clips[0]
+
+    objective({"transformer": network}, Batch(latent, TextFeatures(text, None, text[:, 0])), seeded(0))
+    assert max(seen) == 999
 
 
 @pytest.mark.parametrize(
@@ -192,6 +208,7 @@ def test_the_right_answer_has_no_loss_and_all_levels_are_asked(name, prediction,
         (lambda: sample_ddim(None, NOISE, make_schedule(), ()), "expected them to fall"),
         (lambda: sample_ddim(lambda x, call: x / 0, NOISE, make_schedule(), (999, 5)), "NaN or infinity"),
         (lambda: DiffusionObjective(make_schedule(), 0.0), "min_snr is 0.0"),
+        (lambda: DiffusionObjective(make_schedule(), shift=0.0), "shift is 0.0"),
     ],
 )
 def test_what_cannot_be_sampled_or_learned_is_refused(call, words):

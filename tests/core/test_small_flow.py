@@ -163,7 +163,9 @@ def test_families_go_on_from_a_flow_and_learn_both_sizes(dataset, vae, models, t
     settings = TrainSettings(steps=1, warmup_steps=1, learning_rate=1e-2, ema_decay=0)
     flow = train_family("flow", dataset, vae, models, tmp_path / "first", settings, **options)
     begun, _ = checkpoints.load(flow.save(models / TRANSFORMER_FILES["flow"]), ["miniflux"], dtype=torch.float32)
-    still = TrainSettings(steps=5 if name == "flow" else 2, warmup_steps=1, learning_rate=1e-9, ema_decay=0, seed=5)
+    still = TrainSettings(
+        steps=5 if name in ("flow", "pyramid") else 2, warmup_steps=1, learning_rate=1e-9, ema_decay=0, seed=5
+    )
     trained = train_family(name, dataset, vae, models, tmp_path / name, still, begin_from=models, **options)
     torch.testing.assert_close(trained.run.averaged()["transformer"], begun.state_dict(), rtol=0, atol=1e-6)
     if name == "gan":

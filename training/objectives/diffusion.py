@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...samplers.flow import shift_sigma
 from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
 from ..batch import Batch, Losses, Networks
 from .pyramid import GeneratorDraw
@@ -17,13 +18,17 @@ class DiffusionObjective:
     """The loss of diffusion on one batch (Ho et al. 2020, arXiv 2006.11239).
 
     With `min_snr` (5 is usual; None: all levels alike) levels with little noise count less (Hang et al. 2023, arXiv
-    2303.09556): the weight of the clean estimate is min(SNR, min_snr).
+    2303.09556): the weight of the clean estimate is min(SNR, min_snr). `shift` moves the levels that are drawn towards
+    noise, as that of a flow does.
     """
 
     schedule: NoiseSchedule
     min_snr: float | None = 5.0
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.shift > 0:
+            raise ValueError(f"shift is {self.shift}; expected a number above 0 (1 = all levels alike)")
         if self.min_snr is not None and not self.min_snr > 0:
             raise ValueError(f"min_snr is {self.min_snr}; expected a number above 0 (5 is usual), or none")
 
@@ -42,7 +47,8 @@ class DiffusionObjective:
         """`loss` of the transformer for normalised latents and their texts."""
         latent, text = batch.latents, batch.text
         draw = GeneratorDraw(generator, latent.device)
-        timesteps = (draw.uniform(len(latent)) * NUM_TRAIN_TIMESTEPS).long()
+        level = shift_sigma(draw.uniform(len(latent)), self.shift)
+        timesteps = (level * NUM_TRAIN_TIMESTEPS).long().clamp(max=NUM_TRAIN_TIMESTEPS - 1)  # a level may round to 1
         noise = draw.normal(latent.shape)
         noisy = self.schedule.add_noise(latent, noise, timesteps)
         prediction = networks["transformer"]((noisy,), timesteps.float(), text.tokens, text.mask, text.pooled)
