@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...models.families import ModelFamily
@@ -52,7 +52,7 @@ class Recipe:
 
     A family may begin with the transformer of the one in `begins_with`. It learns from batches of `kinds`, which
     are drawn from `clips` clips, and minimises its objective with the options in `objectives`. `training` has the
-    settings of every part, in the order in which the parts are trained.
+    settings of every part, in the order in which the parts are trained; `families` how models are sampled.
     """
 
     vae: Mapping[str, Any]
@@ -62,6 +62,7 @@ class Recipe:
     clips: int
     training: Mapping[str, Mapping[str, Any]]
     objectives: Mapping[str, Mapping[str, Any]]
+    families: Mapping[str, ModelFamily] = field(default_factory=lambda: FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,12 @@ RECIPES = {
             "gan": {"steps": 3000, **GAN, "precision": "bf16"},
             "text": NEW_WORDS,
         },
-        # What a picture will be is decided where nearly all is noise: from a share of 0.85 on the rest is easy.
+        # What a picture will be is decided where nearly all is noise: from a share of 0.85 down the rest is easy.
         objectives={
             "pyramid": {"first_units": 0.05},  # beside the steps with stills
-            "flow": {"mean": 1.8, "deviation": 1.2},
+            "flow": {"deviation": 1.2},  # around the shift of its family
             "diffusion": {"shift": 4.0, "min_snr": None},
         },
+        families={**FAMILIES, "flow": ModelFamily("flow", shift=6.0)},
     ),
 }

@@ -34,7 +34,7 @@ from ...training.trainers.model import TrainedModel, train
 from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
-from .recipe import FAMILIES, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
+from .recipe import RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
 from .texts import CaptionedLatents, new_transformer
 
 ERRORS = ("flow", "diffusion")  # families that minimise a squared error
@@ -83,18 +83,18 @@ def train_family(
     captioned = {kind: CaptionedLatents(*clips_of(kind), encoder, tokenizer, kinds[kind].batch) for kind in kinds}
     data = KindsOfClips(captioned, lambda: shares_at(kinds, run.done))
     objective = KindsObjective({kind: objective_of(name, kind, recipe) for kind in kinds}, error=name in ERRORS)
-    trained = TrainedModel(run, "miniflux", network.config, FAMILIES[name], latent_format)
+    trained = TrainedModel(run, "miniflux", network.config, recipe.families[name], latent_format)
     return train(trained, objective, data, TEXT_DROPOUT, on_step)
 
 
 def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
     """What a family learns from a kind of clips."""
-    options = recipe.objectives.get(family, {})
+    options, how = recipe.objectives.get(family, {}), recipe.families[family]
     if family == "flow":
-        flow = FlowObjective("logit_normal", **options)
+        flow = FlowObjective("logit_normal", shift=how.shift, **options)
         return SomeTokensObjective(flow) if kind == "some" else flow
     if family == "diffusion":
-        return DiffusionObjective(schedule_of(FAMILIES[family]), **options)
+        return DiffusionObjective(schedule_of(how), **options)
     return GANObjective() if family == "gan" else small_pyramid.objective_of(kind, recipe)
 
 

@@ -23,7 +23,7 @@ from ...training.run.run_description import read_record
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import TrainedModel
-from .recipe import FAMILIES, TEXT_FILE, TRANSFORMER_FILES, Recipe, TextRecipe
+from .recipe import TEXT_FILE, TRANSFORMER_FILES, Recipe, TextRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def start_with_text(
     A new run begins with the exported files of an earlier one in the models folder `begin_from`, if given; single
     blocks that they lack begin as the identity.
     """
-    family = FAMILIES["pyramid"]
+    family = recipe.families["pyramid"]
     sizes = kept_sizes(folder, text, begin_from)
     encoder = text_encoder.TextEncoder(text_encoder.TextEncoderConfig(**{**sizes, "vocab_size": tokenizer.vocab_size}))
     text_encoder.init_weights(encoder, torch.Generator().manual_seed(settings.seed + 3))

@@ -122,7 +122,11 @@ def test_the_flow_goes_on_exactly_and_knows_both_sizes(dataset, vae, models, tmp
 
     path = trained.save(models / TRANSFORMER_FILES["flow"])
     network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
-    assert info.family.name == "flow" and info.latent_format == trained.latent_format
+    assert (
+        info.family == RECIPE.families["flow"]
+        and info.family.shift == 6
+        and info.latent_format == trained.latent_format
+    )
     assert not network.config.use_temporal_causal
     for edge in (4, 8):
         clip, tokens, pooled = torch.zeros(1, 48, 3, edge, edge), torch.zeros(1, 4, 32), torch.zeros(1, 32)
