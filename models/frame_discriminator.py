@@ -29,7 +29,7 @@ class FrameDiscriminator(nn.Module):
     def forward(self, video: Tensor, features: list[Tensor] | None = None) -> Tensor:
         """Scores `(frames, 1, rows, columns)` of every frame of `video (b, 3, t, h, w)` in -1..1; high means real.
 
-        What the layers before the last make of it is added to the list `features`, if one is given.
+        Its features, the outputs of all layers but the last, are added to the list `features`, if one is given.
         """
         self.check_size(*video.shape[-2:])
         x = video.transpose(1, 2).flatten(0, 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def objective_of(family: ModelFamily) -> Any:
-    """The loss that a model of this family was trained with, with its usual settings."""
+    """The usual loss of a family; a flow learns the noise levels of its shift."""
     from ..samplers.noise_schedule import schedule_of
     from ..samplers.stages import make_stages
     from ..training.objectives.diffusion import DiffusionObjective

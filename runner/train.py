@@ -52,7 +52,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--judge-from",
         type=int,
         metavar="STEP",
-        help="train the VAE or decoder against a discriminator from this step on",
+        help="train the VAE or decoder against a discriminator from this step on (default: never, but for the decoder "
+        "of 128 pixels from the first step)",
     )
     small.add_argument(
         "--begin-from",

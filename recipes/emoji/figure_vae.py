@@ -56,16 +56,19 @@ def train_figure_vae(
     on_step: OnStep | None = None,
     recipe: Recipe = RECIPES[128],
 ) -> TrainedVAE:
-    """Train the VAE on pieces of `clips` drawn clips; the rest as in `train_small_vae`.
+    """Train the VAE on pieces of `clips` drawn clips; `begun` as in `train_small_vae`.
 
-    A decoder that is `begun` learns with a discriminator from the first step on if no other is given: where latents
-    stay as they are, what they do not tell is blurred unless it must look real.
+    From step `discriminator_start` on a discriminator learns beside it. None is the first step for a decoder that is
+    `begun`: its latents stay as they are, and what they do not tell is blurred unless it must look real. For a whole
+    VAE it is never.
     """
     (pool,) = draw_pool(dataset, clips, torch.Generator().manual_seed(settings.seed + 1))
     vae = begun if begun is not None else new_vae(CausalVAEConfig.from_dict(recipe.vae), settings.seed)
     vae = vae.to(memory_format=torch.channels_last_3d)
     if begun is not None and discriminator_start is None:
         discriminator_start = 0
+    if discriminator_start:
+        settings = replace(settings, module_rates={})  # nothing is to wait for
     objective = OBJECTIVE if begun is None else DECODER_OBJECTIVE
     trained = start_vae(vae, begun is not None, discriminator_start is not None, folder, settings)
     pieces = PicturesThenClips(FigureCrops(pool, edge=dataset.size // 2), pictures_first=begun is None)

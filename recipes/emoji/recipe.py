@@ -51,8 +51,9 @@ class Recipe:
     """What the models of one picture size are made of, and how each is trained.
 
     A family may begin with the transformer of the one in `begins_with`. It learns from batches of `kinds`, which
-    are drawn from `clips` clips, and minimises its objective with the options in `objectives`. `training` has the
-    settings of every part, in the order in which the parts are trained; `families` how models are sampled.
+    are drawn from `clips` clips, and minimises its objective with the options in `objectives`, where there are any.
+    `training` has the settings of every part, in the order in which the parts are trained; `families` says how the
+    models are sampled.
     """
 
     vae: Mapping[str, Any]
@@ -100,7 +101,7 @@ FIGURE_DECODER = {
     "weight_decay": 0.0,
     "precision": "bf16",
     "ema_decay": 0.995,
-    "module_rates": {"vae": ModuleRate(waits=100)},  # until its discriminator tells something apart
+    "module_rates": {"vae": ModuleRate(waits=100)},  # until a discriminator of the first step tells something apart
 }
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
 LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
@@ -188,9 +189,9 @@ RECIPES = {
         # What a picture will be is decided where nearly all is noise: from a share of 0.85 down the rest is easy.
         objectives={
             "pyramid": {"first_units": 0.05},  # beside the steps with stills
-            "flow": {"deviation": 1.2},  # around the shift of its family
+            "flow": {"mean": 1.8, "deviation": 1.2},
             "diffusion": {"shift": 4.0, "min_snr": None},
         },
-        families={**FAMILIES, "flow": ModelFamily("flow", shift=6.0)},
+        families={**FAMILIES, "flow": ModelFamily("flow", shift=3.0)},  # half of ten steps above that
     ),
 }

@@ -89,13 +89,13 @@ def train_family(
 
 def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
     """What a family learns from a kind of clips."""
-    options, how = recipe.objectives.get(family, {}), recipe.families[family]
+    options = recipe.objectives.get(family, {})
     if family == "flow":
-        flow = FlowObjective("logit_normal", shift=how.shift, **options)
+        flow = FlowObjective("logit_normal", **options)
         return SomeTokensObjective(flow) if kind == "some" else flow
     if family == "diffusion":
-        return DiffusionObjective(schedule_of(how), **options)
-    return GANObjective() if family == "gan" else small_pyramid.objective_of(kind, recipe)
+        return DiffusionObjective(schedule_of(recipe.families[family]), **options)
+    return GANObjective(**options) if family == "gan" else small_pyramid.objective_of(kind, options)
 
 
 def begin_with(network: MiniFluxTransformer, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,14 +54,20 @@ def train_pyramid(
     trained = start_with_text(recipe, text, tokenizer, width, latent_format, folder, settings, begin_from)
     encoder = trained.model.run.modules["text_encoder"]
     data = CaptionedLatents(latents, combinations, encoder, tokenizer, batch_size)
-    train(trained.model, OutlineObjective(objective_of("whole", recipe), outlines), data, TEXT_DROPOUT, on_step)
+    train(
+        trained.model,
+        OutlineObjective(objective_of("whole", recipe.objectives["pyramid"]), outlines),
+        data,
+        TEXT_DROPOUT,
+        on_step,
+    )
     return trained
 
 
-def objective_of(kind: str, recipe: Recipe) -> PyramidObjective:
-    """What a pyramid learns from a kind of clips in a recipe."""
+def objective_of(kind: str, options: Mapping[str, Any]) -> PyramidObjective:
+    """What a pyramid learns from a kind of clips, with the options of a recipe."""
     ratios = STILLS_RATIOS if kind == "stills" else STAGE_RATIOS
-    return PyramidObjective(make_stages(len(ratios)), ratios, loss=relative_loss, **recipe.objectives["pyramid"])
+    return PyramidObjective(make_stages(len(ratios)), ratios, loss=relative_loss, **options)
 
 
 def learn_words(recipe: TextRecipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:

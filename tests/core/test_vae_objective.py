@@ -125,8 +125,11 @@ def test_deceiving_is_what_raises_the_score(networks):
 def test_features_that_are_matched_teach_the_vae_alone_and_are_the_same_for_the_same_clip(networks):
     vae, discriminator, video = networks
     plain, matched = (losses_of(networks, True, replace(LOSS, feature_matching=weight)) for weight in (0.0, 2.0))
-    torch.testing.assert_close(matched["loss"], plain["loss"] + 2 * matched["features"])
-    assert gradients(matched["features"], vae).any() and not gradients(matched["features"], discriminator).any()
+    torch.testing.assert_close(matched["loss"], plain["loss"] + 2 * matched["feature_matching"])
+    assert (
+        gradients(matched["feature_matching"], vae).any()
+        and not gradients(matched["feature_matching"], discriminator).any()
+    )
     features = []
     scores = discriminator(video, features)
     assert len(features) == 3 and torch.equal(discriminator.layers[-1](features[-1]), scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class DiffusionObjective:
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.shift > 0:
+        if not 0 < self.shift < math.inf:
             raise ValueError(f"shift is {self.shift}; expected a number above 0 (1 = all levels alike)")
         if self.min_snr is not None and not self.min_snr > 0:
             raise ValueError(f"min_snr is {self.min_snr}; expected a number above 0 (5 is usual), or none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,8 @@ class FlowObjective:
         if self.timestep_sampling not in TIMESTEP_SAMPLINGS:
             known = ", ".join(TIMESTEP_SAMPLINGS)
             raise ValueError(f"unknown sampling of timesteps {self.timestep_sampling!r}; expected one of {known}")
-        if not self.deviation > 0 or not self.shift > 0:
-            raise ValueError(f"deviation {self.deviation} and shift {self.shift} must both be above 0")
+        if not (0 < self.deviation < math.inf and 0 < self.shift < math.inf):
+            raise ValueError(f"deviation {self.deviation} and shift {self.shift} must both be numbers above 0")
 
     def draw_sigmas(self, count: int, draw: Draw) -> Tensor:
         """Noise levels (count,) in 0..1, float32."""

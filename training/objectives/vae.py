@@ -44,8 +44,8 @@ class VAEObjective:
     `absolute` and `squared` weigh the mean absolute and squared error of the pixels (-1..1): the first keeps edges, the
     second is what PSNR measures. `kl` weighs the divergence per latent number: large enough that the latents have no
     outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given, and
-    `feature_matching` how far the features of its layers are apart for decoded and true frames (Wang et al. 2018,
-    pix2pixHD). `perceptual` belongs to the reconstruction, where there is one.
+    `feature_matching` how far the features of its layers are apart for decoded and true frames (pix2pixHD:
+    Wang et al. 2018, arXiv 1711.11585). `perceptual` belongs to the reconstruction, where there is one.
 
     For pictures of figures on plain colours: `foreground` is added to the weight of pixels in and around the figure,
     `gradient` weighs the error of the differences of neighbouring pixels, which are the edges. For models of latents:
@@ -102,8 +102,8 @@ class VAEObjective:
             losses |= {"generator_loss": from_vae, "discriminator_loss": from_discriminator}
             losses["loss"] = losses["loss"] + weight * from_vae + from_discriminator
             if self.feature_matching:
-                losses["features"] = feature_distance(discriminator, features, video)
-                losses["loss"] = losses["loss"] + self.feature_matching * losses["features"]
+                losses["feature_matching"] = feature_distance(discriminator, features, video)
+                losses["loss"] = losses["loss"] + self.feature_matching * losses["feature_matching"]
         return losses
 
 
@@ -124,7 +124,7 @@ def figure(video: Tensor) -> Tensor:
 def generator_loss(discriminator: nn.Module, decoded: Tensor, features: list[Tensor] | None = None) -> Tensor:
     """How badly decoded clips pass for real ones; the discriminator itself learns nothing from it.
 
-    `features` is a list that gets what its layers make of them.
+    `features` is a list to which its features of them are added.
     """
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     return -functional_call(discriminator, frozen, (decoded, features)).float().mean()

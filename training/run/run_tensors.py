@@ -28,6 +28,14 @@ def load_tensors(
     """Take up what `tensors_of` gave. ValueError when `state`, of the run in `folder`, is of another model."""
     own, found = network.state_dict(), state["network"]
     wrong = [k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape]
+    begun, now = (
+        "with" if any(key.startswith("discriminator.") for key in keys) else "without" for keys in (found, own)
+    )
+    if begun != now:
+        raise ValueError(
+            f"{folder} holds a run that was begun {begun} a discriminator, and this one is {now}. Give the run a new "
+            "folder, or the settings it was started with"
+        )
     if wrong:
         raise ValueError(
             f"{folder} holds a run of another model: {len(wrong)} of its tensors differ, first {sorted(wrong)[0]!r}. "
@@ -40,6 +48,6 @@ def load_tensors(
             load_ema(ema, state["average"], list(network.parameters()), decay)
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{folder} holds a run that trained other tensors of this model. Give the run a new folder, or the "
-            "command it was started with"
+            f"{folder} holds a run that trained other tensors of this model, or by another optimiser ({error}). Give "
+            "the run a new folder, or the command it was started with, by the version that began it"
         ) from error
