@@ -18,9 +18,13 @@ WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT, TOP, BOTTOM = 80, 920, 48, 490
 GAP = 20  # between two names
 LETTERS = 14  # height of the font
+ROW = 18  # height of a row of names
 MOST_TICKS = 7  # steps that are named, beside 0
 WHITE, BLACK, GRID = (255, 255, 255), (40, 44, 52), (222, 225, 230)  # a paper for documents, not for the node
-COLOURS = ((214, 40, 40), (35, 70, 205), (40, 150, 60), (245, 130, 20), (125, 40, 160), (20, 150, 160))
+COLOURS = (
+    *((214, 40, 40), (35, 70, 205), (40, 150, 60), (245, 130, 20), (125, 40, 160), (20, 150, 160)),
+    *((225, 90, 170), (130, 85, 40), (120, 125, 135)),
+)
 CURVES = "curves.png"
 
 
@@ -75,10 +79,13 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Image:
     for step in round_steps(last):
         pen.text(place(step, 10.0**low)[0], BOTTOM + 10, f"{step:,}", BLACK, LETTERS, "mt")
     pen.text((LEFT + RIGHT) / 2, HEIGHT - 8, "steps", BLACK, LETTERS, "mb")
-    across: float = LEFT  # where the next name begins
+    across, down = float(LEFT), 8  # where the next name begins
     for index, (name, line) in enumerate(lines.items()):
         colour, label = COLOURS[index % len(COLOURS)], name.replace("_", " ")
         pen.line(*(place(*point) for point in line), colour=colour, width=2)
-        pen.text(across, TOP - 32, label, colour, LETTERS, "la")
-        across += max(130, pen.text_width(label, LETTERS) + GAP)
+        width = pen.text_width(label, LETTERS)
+        if across + width > RIGHT:
+            across, down = LEFT, down + ROW
+        pen.text(across, down, label, colour, LETTERS, "la")
+        across += max(130, width + GAP)
     return pen.finished()

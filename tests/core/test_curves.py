@@ -83,3 +83,10 @@ def test_names_of_curves_do_not_cover_each_other():
     for left, right in zip(spans, spans[1:], strict=False):
         assert left.max() < right.min()
     assert spans[-1].max() < WIDTH - 1
+
+
+def test_names_that_a_row_has_no_place_for_stand_in_the_next():
+    names = [f"whole stage {number}" for number in range(len(COLOURS))]
+    top = numpy.asarray(draw_curves({name: [(0, 1.0), (1, 1.0)] for name in names})).astype(int)[:40]
+    right = [numpy.flatnonzero((numpy.abs(top - colour).sum(-1) < 60).any(0)).max() for colour in COLOURS]
+    assert len(right) > 6 and max(right) <= WIDTH - 40
