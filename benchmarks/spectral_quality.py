@@ -63,7 +63,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--animations", type=Path, required=True, help="folder of the animations that were learned")
     parser.add_argument("--count", type=int, default=100, help="prompts, each another unseen combination")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--levels", type=float, nargs="+", default=[0.5, 0.4], help="where half size ends")
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.85, 0.7], help="where half size ends")
     pretrained = _package.ROOT / "models" / "pretrained"
     parser.add_argument("--models", type=Path, default=pretrained, help="folder laid out like models/pretrained")
     parser.add_argument("--seed", type=int, default=0)
