@@ -114,10 +114,21 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
 def begin_with(node: dict, model: str, kind: str | None) -> None:
     """Let a node that opens or makes a model open `model`."""
     if node["class_type"] in BEGINNINGS:
-        family = "as it is" if kind in (None, "lora") else kind
+        family = "as it is" if kind in (None, "lora", own_family(model)) else kind
         node["class_type"], node["inputs"] = BEGINNINGS[0], {"model_name": model, "family": family}
     else:
         node["inputs"]["model_name"] = model
+
+
+def own_family(model: str) -> str | None:
+    """The family of a model, whose settings are kept where it stays what it is; None if its loader is to say why."""
+    from ..host import get_host
+    from ..models import checkpoints
+
+    try:
+        return checkpoints.inspect(get_host().find_model("diffusion_models", model), checkpoints.TRAINABLE).family.name
+    except (OSError, ValueError):
+        return None
 
 
 def captions(folder: Path, workflow: Workflow, prompt: str | None) -> list[str]:

@@ -192,6 +192,6 @@ RECIPES = {
             "flow": {"mean": 1.8, "deviation": 1.2},
             "diffusion": {"shift": 4.0, "min_snr": None},
         },
-        families={**FAMILIES, "flow": ModelFamily("flow", shift=3.0)},  # half of ten steps above that
+        families={**FAMILIES, "flow": ModelFamily("flow", shift=3.0)},  # four of ten steps begin above that
     ),
 }

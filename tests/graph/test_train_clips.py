@@ -24,6 +24,8 @@ CAPTIONS = ("a red ball on the left", "a blue ball on the right")
 TINY = ("--set", f"Load video VAE.vae_name={VAE}", "--set", f"Load text encoder.text_encoder_name={TEXT}")
 QUICK = ("--steps", "1", "--clips", "2", "--batch", "8", "--device", "cpu")
 
+BUNDLED_FLOW = "pyramid_video_small_flow.safetensors"
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
@@ -81,6 +83,19 @@ def test_a_lora_learns_squares_where_no_size_is_asked_for(clips, tmp_path):
         use_host(None)
     (shape,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoFolderDataset"]
     assert make_buckets(shape["size"], shape["multiple"]) == [(128, 128)]
+
+
+@pytest.mark.parametrize(("kind", "family"), [("flow", "as it is"), ("diffusion", "diffusion")])
+def test_a_model_that_stays_what_it_is_keeps_its_settings(clips, tmp_path, kind, family):
+    """The bundled flow has a shift of its own, which the family "flow" of the block would not have."""
+    use_host(StandaloneHost(None, clips.parent, tmp_path, "cpu", silent=True))
+    try:
+        workflow = read_workflow(locate(f"workflows/api/train_{kind}.json"), node_specs())
+        adapt(workflow, node_specs(), clips, parse(clips, "--as", kind, "--model", BUNDLED_FLOW))
+    finally:
+        use_host(None)
+    (loader,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoLoadForTraining"]
+    assert loader == {"model_name": BUNDLED_FLOW, "family": family}
 
 
 def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):
