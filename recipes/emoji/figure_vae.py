@@ -65,11 +65,12 @@ def train_figure_vae(
     (pool,) = draw_pool(dataset, clips, torch.Generator().manual_seed(settings.seed + 1))
     vae = begun if begun is not None else new_vae(CausalVAEConfig.from_dict(recipe.vae), settings.seed)
     vae = vae.to(memory_format=torch.channels_last_3d)
-    if begun is not None and discriminator_start is None:
+    decoder_only = begun is not None
+    if decoder_only and discriminator_start is None:
         discriminator_start = 0
     if discriminator_start:
         settings = replace(settings, module_rates={})  # nothing is to wait for
-    objective = OBJECTIVE if begun is None else DECODER_OBJECTIVE
-    trained = start_vae(vae, begun is not None, discriminator_start is not None, folder, settings)
-    pieces = PicturesThenClips(FigureCrops(pool, edge=dataset.size // 2), pictures_first=begun is None)
+    objective = DECODER_OBJECTIVE if decoder_only else OBJECTIVE
+    trained = start_vae(vae, decoder_only, discriminator_start is not None, folder, settings)
+    pieces = PicturesThenClips(FigureCrops(pool, edge=dataset.size // 2), pictures_first=not decoder_only)
     return train_vae(trained, pieces, objective, discriminator_start, on_step)

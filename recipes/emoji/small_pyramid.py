@@ -54,13 +54,8 @@ def train_pyramid(
     trained = start_with_text(recipe, text, tokenizer, width, latent_format, folder, settings, begin_from)
     encoder = trained.model.run.modules["text_encoder"]
     data = CaptionedLatents(latents, combinations, encoder, tokenizer, batch_size)
-    train(
-        trained.model,
-        OutlineObjective(objective_of("whole", recipe.objectives["pyramid"]), outlines),
-        data,
-        TEXT_DROPOUT,
-        on_step,
-    )
+    objective = OutlineObjective(objective_of("whole", recipe.objectives["pyramid"]), outlines)
+    train(trained.model, objective, data, TEXT_DROPOUT, on_step)
     return trained
 
 

@@ -20,11 +20,10 @@ from pyramid_video.runner.workflow import locate, read_workflow
 from pyramid_video.training.data.buckets import make_buckets
 from tiny_models import MODEL, TEXT, VAE, make_models
 
+BUNDLED_FLOW = "pyramid_video_small_flow.safetensors"
 CAPTIONS = ("a red ball on the left", "a blue ball on the right")
 TINY = ("--set", f"Load video VAE.vae_name={VAE}", "--set", f"Load text encoder.text_encoder_name={TEXT}")
 QUICK = ("--steps", "1", "--clips", "2", "--batch", "8", "--device", "cpu")
-
-BUNDLED_FLOW = "pyramid_video_small_flow.safetensors"
 
 
 @pytest.fixture(scope="module")
