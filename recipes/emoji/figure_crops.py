@@ -27,7 +27,8 @@ class FigureCrops:
     recoloured: float = 0.1
 
     def draw(self, frames: int, batch: int, generator: torch.Generator) -> Tensor:
-        """A batch `(batch, 3, frames, edge, edge)` in -1..1."""
+        """A batch `(batch, 3, frames, edge, edge)` in -1..1; of shorter clips all their frames."""
+        frames = min(frames, self.clips.shape[2])
         whole = self._happens(self.whole, generator) and self.clips.shape[-1] == 2 * self.edge
         return torch.stack([self._one(frames, whole, generator) for _ in range(batch)])
 

@@ -13,6 +13,7 @@ from pyramid_video.models.frame_discriminator import init_weights as init_discri
 from pyramid_video.training.objectives.vae import (
     PerceptualTerm,
     VAEObjective,
+    colour_distance,
     discriminator_loss,
     feature_distance,
     figure,
@@ -163,7 +164,7 @@ def test_noise_of_latents_is_measured_in_the_deviations_of_each_channel():
     assert strength.max() < 0.35 and strength.median() < 0.15
 
 
-@pytest.mark.parametrize("term", ["foreground", "gradient", "latent_noise", "downscaled"])
+@pytest.mark.parametrize("term", ["foreground", "gradient", "colour", "latent_noise", "downscaled"])
 def test_terms_for_figures_and_smooth_latents_change_what_is_learned(networks, term):
     vae, _, video = networks
     learning = (LOSS, replace(LOSS, **{term: 1.0}))
@@ -182,3 +183,13 @@ def test_foreground_weighs_errors_of_the_figure(networks):
     expected = (error * (1 + 4 * mask)).mean()
     torch.testing.assert_close(loss["absolute"].detach(), expected, rtol=0.1, atol=0)
     assert loss["absolute"] > 1.3 * LOSS({"vae": vae}, video, torch.Generator().manual_seed(0))["absolute"]
+
+
+def test_the_colour_of_a_square_is_what_is_left_when_its_pattern_is_averaged_away():
+    """An even error counts in full, a pattern whose squares have no mean not at all, each square by itself."""
+    even = torch.full((2, 3, 4, 32, 32), -0.02)
+    pattern = 0.5 * (-1.0) ** torch.arange(32.0)
+    torch.testing.assert_close(colour_distance(even + pattern), torch.tensor(0.02))
+    torch.testing.assert_close(colour_distance(even[..., :8, :8]), torch.tensor(0.02))  # smaller than a square
+    half = torch.cat((even[..., :16], -even[..., :16]), -1)
+    torch.testing.assert_close(colour_distance(half), torch.tensor(0.02))

@@ -20,6 +20,7 @@ from ..batch import Losses, Networks
 LARGEST_ADAPTIVE_WEIGHT = 1e4
 FIGURE = 0.1  # difference from the background at which a figure begins, of -1..1
 FIGURE_GROWN = 5  # pixels across of the square that grows it
+COLOUR_SQUARE = 16  # pixels across of the squares whose mean colour counts
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class VAEObjective:
     Wang et al. 2018, arXiv 1711.11585). `perceptual` belongs to the reconstruction, where there is one.
 
     For pictures of figures on plain colours: `foreground` is added to the weight of pixels in and around the figure,
-    `gradient` weighs the error of the differences of neighbouring pixels, which are the edges. For models of latents:
+    `gradient` weighs the error of the differences of neighbouring pixels, which are the edges, and `colour` that of the
+    mean colour of squares of 16 pixels, so that a background does not drift by a few of 255. For models of latents:
     `latent_noise` is the most noise that a latent gets before it is decoded, in deviations of its channel, so that
     what a model gets wrong is not seen; in a share `downscaled` of the batches the latent is halved in height and width
     and shall decode to the halved clip (equivariance: Kouzelis et al. 2025, arXiv 2502.09509), so that latents are
@@ -63,6 +65,7 @@ class VAEObjective:
     perceptual: PerceptualTerm | None = None
     foreground: float = 0.0
     gradient: float = 0.0
+    colour: float = 0.0
     latent_noise: float = 0.0
     downscaled: float = 0.0
 
@@ -90,6 +93,9 @@ class VAEObjective:
         if self.gradient:
             losses["gradient"] = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
             reconstruction = reconstruction + self.gradient * losses["gradient"]
+        if self.colour:
+            losses["colour"] = colour_distance(error)
+            reconstruction = reconstruction + self.colour * losses["colour"]
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual.distance(decoded, video)
             reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
@@ -119,6 +125,12 @@ def figure(video: Tensor) -> Tensor:
     """Where something stands before the colour of the corner, and two pixels around: (b, 1, t, h, w) of 0 and 1."""
     apart = ((video - video[..., :1, :1]).abs().amax(1) > FIGURE).float()
     return F.max_pool2d(apart, FIGURE_GROWN, 1, FIGURE_GROWN // 2).unsqueeze(1)
+
+
+def colour_distance(error: Tensor) -> Tensor:
+    """Mean absolute error of the mean colours of squares in every frame, from errors (b, 3, t, h, w) of pixels."""
+    square = (1, *(min(COLOUR_SQUARE, edge) for edge in error.shape[-2:]))
+    return F.avg_pool3d(error, square).abs().mean()
 
 
 def generator_loss(discriminator: nn.Module, decoded: Tensor, features: list[Tensor] | None = None) -> Tensor:
