@@ -111,6 +111,10 @@ class MiniFluxTransformer(PyramidTransformer):
         )
         self.number_layers()
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [*self.transformer_blocks, *self.single_transformer_blocks]
+
     def embed(self, tokens: Tensor, pos_embed: Tensor | None) -> Tensor:
         return self.x_embedder(tokens)
 

@@ -157,6 +157,10 @@ class MMDiTTransformer(PyramidTransformer):
         )
         self.number_layers()
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [*self.transformer_blocks]
+
     def embed(self, tokens: Tensor, pos_embed: Tensor | None) -> Tensor:
         return self.pos_embed(tokens, pos_embed)
 

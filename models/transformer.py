@@ -97,6 +97,11 @@ class PyramidTransformer(nn.Module):
         """Trade time for memory in training: keep only what goes into each block, and work the rest out again."""
         self.gradient_checkpointing = enabled
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All blocks, in the order in which they work."""
+        raise NotImplementedError
+
     def number_layers(self) -> None:
         """Number the attentions and adaptive norms of all blocks, once they are made, for what is kept of each."""
         for number, attention in enumerate(part for part in self.modules() if isinstance(part, HeadsAttention)):

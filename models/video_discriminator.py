@@ -54,7 +54,10 @@ class VideoDiscriminator(nn.Module):
         self.text = nn.Linear(pooled_width, widths[-1], bias=False)
 
     def forward(self, clip: Tensor, pooled: Tensor) -> Tensor:
-        """Scores `(b,)` of normalised latents `(b, c, t, h, w)` that belong to `pooled (b, p)`; high means real."""
+        """Scores `(..., b)` of normalised latents `(b, c, t, h, w)` that belong to `pooled (..., b, p)`.
+
+        High means real.
+        """
         if min(clip.shape[-2:]) < self.smallest:
             raise ValueError(
                 f"this discriminator needs latents of at least {self.smallest} rows and columns, got "
@@ -63,13 +66,17 @@ class VideoDiscriminator(nn.Module):
         x = self.stem(clip)
         for block in self.blocks:
             x = block(x)
-        features = F.leaky_relu(x, SLOPE).mean((2, 3, 4))
-        fit = (features * self.text(pooled)).sum(1) / math.sqrt(features.shape[1])
-        return self.score(features).squeeze(1) + fit
+        return text_score(F.leaky_relu(x, SLOPE).mean((2, 3, 4)), pooled, self.score, self.text)
+
+
+def text_score(features: Tensor, pooled: Tensor, score: nn.Linear, text: nn.Linear) -> Tensor:
+    """Scores `(..., b)` of clips with `features (b, f)`: how real they look, and how well they fit `(..., b, p)`."""
+    fit = (features * text(pooled)).sum(-1) / math.sqrt(features.shape[1])
+    return score(features).squeeze(1) + fit
 
 
 @torch.no_grad()
-def init_weights(network: VideoDiscriminator, generator: torch.Generator) -> None:
+def init_weights(network: nn.Module, generator: torch.Generator) -> None:
     """Set every weight for training from nothing, from a CPU generator; signals keep their size from layer to layer."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):

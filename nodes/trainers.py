@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..samplers.names import MOST_STAGES
@@ -11,7 +12,8 @@ from .trainer_base import WIRES, Trainer, trained_from
 from .widget_validation import validation_result
 
 if TYPE_CHECKING:
-    from ..training.trainers.model import TrainingPlan
+    from ..training.data.encoded_dataset import EncodedDataset
+    from ..training.trainers.model import TrainedModel, TrainingPlan
     from ..training.trainers.model_source import ModelSource
 
 TRAINING_WORDS = "train, training, trainer, fine-tune, from scratch, learn"
@@ -87,6 +89,10 @@ class TrainGAN(Trainer):
             "Weight of the gradient penalties (R1 and R2), which keep the discriminator smooth. 0.1 to 10 are usual; "
             "without them training rarely settles."
         ),
+        Bool("features", True).tip(
+            "On: a second discriminator judges by what the model in the file sees in clips. The generator learns "
+            "faster, and a copy of the model takes memory. A new model has none. Off for runs that were begun without."
+        ),
     )
 
     def plan(self) -> TrainingPlan:
@@ -96,7 +102,14 @@ class TrainGAN(Trainer):
 
         return TrainingPlan(TrainSettings(2000, 1e-4, precision="auto", ema_decay=0.99), batch_size=16)
 
-    def objective(self, trainee: ModelSource, game, penalty):
+    def start(
+        self, trainee: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
+    ) -> TrainedModel:
+        from ..training.trainers.model import start_run
+
+        return start_run(trainee, encoded, folder, plan.settings, settings["features"])
+
+    def objective(self, trainee: ModelSource, game, penalty, features):
         from ..training.objectives.gan import GANObjective
 
         return GANObjective(game, penalty)

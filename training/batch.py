@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.text_features import TextFeatures
 
-Networks = Mapping[str, Any]  # modules: "transformer", of a GAN also "discriminator"; "vae" where a VAE is trained
+Networks = Mapping[str, Any]  # modules by name: "transformer", "vae", "discriminator" ... as an objective says
 Losses = Mapping[str, Tensor]  # "loss" is minimised, the others are watched
 Learned = TypeVar("Learned", contravariant=True)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...models import checkpoints, video_discriminator
+from ...models import checkpoints
 from ...models.causal_vae import CausalVideoVAE
+from ...models.feature_discriminator import FrozenTransformer
 from ...models.miniflux import MiniFluxTransformer
 from ...models.text_encoder import TextEncoder, Tokenizer
 from ...samplers.noise_schedule import schedule_of
@@ -25,12 +26,13 @@ from ...training.objectives.diffusion import DiffusionObjective
 from ...training.objectives.flow import FlowObjective
 from ...training.objectives.gan import GANObjective, gan_settings
 from ...training.objectives.some_tokens import SomeTokensObjective
-from ...training.presets import DISCRIMINATOR_WIDTHS, TEXT_DROPOUT
+from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.precision import use_fast_attention
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import TrainedModel, train
+from ...training.trainers.model_source import new_discriminators
 from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
@@ -55,25 +57,28 @@ def train_family(
     """Train the transformer of the family `name`, with the text encoder in the folder `models`.
 
     A new run begins with a transformer of the folder `begin_from` (see `Recipe`), if given: what it knows of texts and
-    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing.
+    shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing, and
+    what that transformer sees in clips is what its second discriminator judges by.
     """
     recipe = recipe or RECIPES[dataset.size]
     clips, kinds = clips or recipe.clips, recipe.kinds[name]
     encoder, tokenizer = load_text_encoder(models)
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
     network = new_transformer(recipe, name, settings.seed + 6)
-    if begin_from is not None and not run_exists(folder):
+    if begin_from is not None and (name == "gan" or not run_exists(folder)):
         begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[name]])
     modules: dict[str, nn.Module] = {"transformer": network}
+    features = None
     if name == "gan":
-        widths = latents.shape[1], network.config.pooled_width, DISCRIMINATOR_WIDTHS
-        modules["discriminator"] = video_discriminator.VideoDiscriminator(*widths)
-        video_discriminator.init_weights(modules["discriminator"], torch.Generator().manual_seed(settings.seed + 7))
-        settings = gan_settings(settings)
+        features = None if begin_from is None else FrozenTransformer(network)
+        config, seed = network.config, settings.seed + 7
+        modules |= new_discriminators(latents.shape[1], config.pooled_width, config.width if features else None, seed)
+        settings = gan_settings(settings, modules)
     run = TrainingRun(modules, settings, folder)
     run.resume()
     encoder.requires_grad_(False).to(run.device)
-    use_fast_attention(network, run.device, run.precision)
+    for each in (network, *([] if features is None else [features.network.to(run.device)])):
+        use_fast_attention(each, run.device, run.precision)
 
     def clips_of(kind: str) -> tuple[Tensor, list[Combination]]:
         if kind == "half":
@@ -83,7 +88,7 @@ def train_family(
     captioned = {kind: CaptionedLatents(*clips_of(kind), encoder, tokenizer, kinds[kind].batch) for kind in kinds}
     data = KindsOfClips(captioned, lambda: shares_at(kinds, run.done))
     objective = KindsObjective({kind: objective_of(name, kind, recipe) for kind in kinds}, error=name in ERRORS)
-    trained = TrainedModel(run, "miniflux", network.config, recipe.families[name], latent_format)
+    trained = TrainedModel(run, "miniflux", network.config, recipe.families[name], latent_format, features)
     return train(trained, objective, data, TEXT_DROPOUT, on_step)
 
 

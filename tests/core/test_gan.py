@@ -93,12 +93,33 @@ def test_the_relativistic_game_looks_at_pairs_only():
         torch.testing.assert_close(loss(real + 7, fake + 7), loss(real, fake))
 
 
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_a_real_clip_beside_the_text_of_another_is_to_be_told_like_a_made_one(game, name):
+    """Unless that text is its own."""
+    network, discriminator, latent, text = game
+    networks, texts = networks_of(network, discriminator), text[:, 0].detach()
+    plain, told = (GANObjective(name, mismatch=weight) for weight in (0.0, 3.0))
+
+    def loss(objective, text):
+        return objective(networks, batch_of(latent, text), seeded(5))["discriminator_loss"]
+
+    real, wrong = discriminator(latent, torch.stack((texts, texts[[2, 0, 1]])))
+    more = 3 * told.discriminator_loss(real, wrong)
+    torch.testing.assert_close(loss(told, text), loss(plain, text) + more)
+    same = text[:1].detach().expand_as(text)
+    nothing = 3 * told.discriminator_loss(discriminator(latent, texts[[0, 0, 0]]), torch.full((3,), -1e4))
+    torch.testing.assert_close(loss(told, same), loss(plain, same) + nothing)
+    assert name != "relativistic" or nothing == 0
+
+
 def test_the_penalty_is_the_squared_length_of_the_gradient():
     weight = torch.randn(4, 3, 8, 8, generator=seeded())
     clip = torch.randn(CLIP, generator=seeded(1)).requires_grad_()
     score = (clip * weight).sum((1, 2, 3, 4)) * torch.tensor([1.0, 2.0, 3.0])
     expected = weight.square().sum() * (1 + 4 + 9) / 3
     torch.testing.assert_close(squared_gradient(score, clip), expected)
+    twice = torch.randn(3, 2, generator=seeded(2)).requires_grad_()
+    torch.testing.assert_close(squared_gradient(score + twice.sum(1), clip, twice), expected + 2)
 
 
 def test_one_pass_is_one_whole_step_of_a_flow(game):
@@ -128,7 +149,11 @@ def test_the_discriminator_sees_space_time_and_text(game):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"gan_loss": "chess"}, "expected one of relativistic"), ({"penalty": -1.0}, "penalty is -1.0")],
+    [
+        ({"gan_loss": "chess"}, "expected one of relativistic"),
+        ({"penalty": -1.0}, "penalty is -1.0"),
+        ({"mismatch": -1.0}, "mismatch is -1.0"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
@@ -137,8 +162,9 @@ def test_settings_that_mean_nothing_are_refused(options, words):
 
 def test_the_discriminator_begins_alone_and_learns_faster(game, tmp_path):
     network, discriminator, latent, text = game
-    settings = gan_settings(TrainSettings(steps=40, learning_rate=1e-3, warmup_steps=0))
-    run = TrainingRun(networks_of(network, discriminator), settings, tmp_path)
+    networks = networks_of(network, discriminator)
+    settings = gan_settings(TrainSettings(steps=40, learning_rate=1e-3, warmup_steps=0), networks)
+    run = TrainingRun(networks, settings, tmp_path)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     batch = batch_of(latent, text.detach())
 
@@ -150,8 +176,10 @@ def test_the_discriminator_begins_alone_and_learns_faster(game, tmp_path):
 
     assert not learned(4), "the generator learned in the first tenth"
     assert learned(5)
-    assert gan_settings(TrainSettings(9999)).rate_of("transformer", 99) == 0 < settings.rate_of("transformer", 4)
-    assert gan_settings(TrainSettings(9999, minutes=1)).rate_of("transformer", 5, 7.0) > 0, (
+    assert (
+        gan_settings(TrainSettings(9999), networks).rate_of("transformer", 99) == 0 < settings.rate_of("transformer", 4)
+    )
+    assert gan_settings(TrainSettings(9999, minutes=1), networks).rate_of("transformer", 5, 7.0) > 0, (
         "a tenth of the time is gone"
     )
     rates = {group["module"]: group["lr"] for group in run.optimizer.param_groups}
@@ -178,7 +206,7 @@ class Maker(Plain):
 
 class Judge(Plain):
     def forward(self, clip, pooled):
-        return self.layers(clip.flatten(1)).squeeze(1)
+        return self.layers(clip.flatten(1)).squeeze(1).expand(pooled.shape[:-1])
 
 
 def test_the_relativistic_game_covers_all_modes_of_a_ring():

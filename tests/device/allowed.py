@@ -34,6 +34,7 @@ TRAINING = {
     "training/run/loop.py": "weights to and from files",
     "training/run/ema.py": "weights that are set aside while averages are in their place, for a file or a clip",
     "training/trainers/lora.py": "weights, once a run",
+    "training/trainers/model.py": "the weights that a GAN is judged by, once a run",
     "training/trainers/vae.py": "the pictures of a batch",
     "models/checkpoints.py": "weights on their way into a file",
     "?": "weights that the test itself fetches",

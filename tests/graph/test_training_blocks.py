@@ -35,8 +35,9 @@ def test_from_a_dataset_to_a_clip(host, parts, family):
     assert torch.isfinite(made["samples"]).all() and made["samples"].shape == latent["samples"].shape
 
 
-@pytest.mark.parametrize("family", ["flow", "gan"])
-def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
+@pytest.mark.parametrize("source", ["new flow", "new gan", "gan from a file"])
+def test_a_stopped_run_goes_on_to_the_same_weights(parts, source, monkeypatch):
+    """Also where a GAN is judged by what the model in its file saw: not by what the generator has become."""
     from pyramid_video.nodes import training_progress
 
     class Stop(Exception):
@@ -46,15 +47,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights(parts, family, monkeypatch):
         if step == 2:
             raise Stop
 
-    straight = train(family, parts, "straight", steps=4)
+    family = "flow" if source == "new flow" else "gan"
+    learn = partial(train, family, parts, steps=4)
+    if source == "gan from a file":
+        learn = partial(learn, trainee=run("PyramidVideoLoadForTraining", model_name=MODEL, family="gan")[0])
+    straight = learn(name="straight")
     with monkeypatch.context() as patch:
         patch.setattr(training_progress.ProgressReporter, "__call__", stop)
         with pytest.raises(Stop):
-            train(family, parts, "broken", steps=4)
-    again = train(family, parts, "broken", steps=4)
+            learn(name="broken")
+    again = learn(name="broken")
     for module, state in straight.run.averaged().items():
         for key, value in state.items():
             assert torch.equal(again.run.averaged()[module][key], value), key
+
+
+def test_a_gan_from_a_file_has_a_second_discriminator_unless_it_is_switched_off(parts):
+    (chosen,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family="gan")
+    learn = partial(train, "gan", parts, trainee=chosen)
+    assert set(learn("both").run.modules) == {"transformer", "discriminator", "feature_discriminator"}
+    assert set(learn("plain", features=False).run.modules) == {"transformer", "discriminator"}
+    assert set(train("gan", parts, "new").run.modules) == {"transformer", "discriminator"}, "nothing was seen before"
+    with pytest.raises(ValueError, match="begun without a feature discriminator, and this one is with"):
+        learn("plain", steps=5)
 
 
 def test_a_host_in_inference_mode_can_train(parts):

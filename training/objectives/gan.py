@@ -2,11 +2,12 @@
 
 The generator is a transformer of the pack, evaluated once at pure noise. Its output is taken for the velocity of one
 whole step, `clip = noise - velocity`, so a model trained by flow matching can become a generator, and the other way
-round.
+round. Where the generator begins with a trained model, a second discriminator judges by what that model sees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from ...models.feature_discriminator import FrozenTransformer
 from ...models.text_features import TextFeatures
 from ...samplers.flow import TIMESTEPS
 from ..batch import Batch, Losses, Networks
@@ -24,16 +26,18 @@ from .pyramid import GeneratorDraw
 BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 DISCRIMINATOR_RATE = 4.0  # times the generator's, the two time scales of Heusel et al. 2017, arXiv 1706.08500
 ALONE = 100  # steps in which the discriminator learns alone, see `ModuleRate`
+SEEN_NOISE = (-1.0, 1.2)  # mean and deviation of the logit of the share of noise in clips that a transformer looks at
+NO_FIT = -1e4  # a score that costs nothing
 
 
-def gan_settings(settings: TrainSettings) -> TrainSettings:
-    """The settings of a run of a GAN whose generator learns with those that are given.
+def gan_settings(settings: TrainSettings, modules: Iterable[str]) -> TrainSettings:
+    """The settings of a run of a GAN with these `modules`, whose generator learns with those that are given.
 
-    The discriminator begins with random weights. A generator that learned from the first step on, or as fast, fooled
-    it before it had told anything apart, and neither learned from then on.
+    The discriminators begin with random weights. A generator that learned from the first step on, or as fast, fooled
+    them before they had told anything apart, and none learned from then on.
     """
-    rates = {"transformer": ModuleRate(waits=ALONE), "discriminator": ModuleRate(times=DISCRIMINATOR_RATE)}
-    return replace(settings, betas=BETAS, module_rates=rates)
+    faster = dict.fromkeys(set(modules) - {"transformer"}, ModuleRate(times=DISCRIMINATOR_RATE))
+    return replace(settings, betas=BETAS, module_rates={"transformer": ModuleRate(waits=ALONE), **faster})
 
 
 def generate(network: nn.Module, noise: Tensor, text: TextFeatures) -> Tensor:
@@ -44,53 +48,72 @@ def generate(network: nn.Module, noise: Tensor, text: TextFeatures) -> Tensor:
 
 @dataclass(frozen=True)
 class GANObjective:
-    """The losses of generator and discriminator on one batch; one backward pass of `loss` teaches both networks.
+    """The losses of generator and discriminators on one batch; one backward pass of `loss` teaches all networks.
 
     `gan_loss` "relativistic" compares every generated clip with a real one (Huang et al. 2024, arXiv 2501.05441): a
     generator that forgets some of the data then loses on the pairs with it, so modes do not collapse, and with both
     penalties the training converges. "non_saturating" is the loss of Goodfellow et al. (2014), "hinge" that of Lim and
     Ye (2017). `penalty` weighs the squared gradients of the discriminator at real (R1, Mescheder et al. 2018) and at
-    generated clips (R2), halved as there.
+    generated clips (R2), halved as there. `mismatch` weighs real clips beside the text of another, which are to be
+    told from those beside their own like generated ones (Reed et al. 2016, arXiv 1605.05396): the discriminator knows
+    sooner what the words mean, and the generator follows them.
     """
 
     gan_loss: str = "relativistic"
     penalty: float = 1.0
+    mismatch: float = 1.0
 
     def __post_init__(self) -> None:
         if self.gan_loss not in GAN_LOSSES:
             raise ValueError(f"unknown GAN loss {self.gan_loss!r}; expected one of {', '.join(GAN_LOSSES)}")
         if not self.penalty >= 0:
             raise ValueError(f"penalty is {self.penalty}; expected a number of at least 0 (0.1 to 10 are usual)")
+        if not self.mismatch >= 0:
+            raise ValueError(f"mismatch is {self.mismatch}; expected a number of at least 0 (1 is usual)")
 
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
-        """Losses of transformer and discriminator for normalised latents and their texts.
+        """Losses of transformer and discriminators for normalised latents and their texts.
 
-        The discriminator learns nothing from `generator_loss`, and generator and text encoder learn nothing from
-        `discriminator_loss`: it is computed from clips and texts without their history.
+        `networks` are a "transformer", a "discriminator", and perhaps a "feature_discriminator" with the "features"
+        that it reads, a `FrozenTransformer`. Of what each discriminator loses they are the means. Discriminators learn
+        nothing from `generator_loss`, and generator and text encoder learn nothing from `discriminator_loss`: it is
+        computed from clips and texts without their history.
         """
-        latent, discriminator = batch.latents, networks["discriminator"]
-        noise = GeneratorDraw(generator, latent.device).normal(latent.shape).to(latent)
-        made = generate(networks["transformer"], noise, batch.text)
+        latent, draw = batch.latents, GeneratorDraw(generator, batch.latents.device)
+        made = generate(networks["transformer"], draw.normal(latent.shape).to(latent), batch.text)
         assert batch.text.pooled is not None, "the discriminator reads the vector of a whole text"
         pooled = batch.text.pooled.detach()
-        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-        made_score = functional_call(discriminator, frozen, (made, pooled)).float()
-        target_score = functional_call(discriminator, frozen, (latent, pooled)).float()
-        generator_loss = self.generator_loss(made_score, target_score)
-
-        real, fake = latent.detach().requires_grad_(), made.detach().requires_grad_()
-        real_score, fake_score = (discriminator(clip, pooled).float() for clip in (real, fake))
-        discriminator_loss = self.discriminator_loss(real_score, fake_score)
-        losses = {
-            "generator_loss": generator_loss,
-            "discriminator_loss": discriminator_loss,
-            "margin": (real_score - fake_score).mean(),
-        }
-        total = generator_loss + discriminator_loss
+        played = [self.play(networks["discriminator"], (latent,), (made,), pooled)]
+        if "feature_discriminator" in networks:
+            seen = look_at(networks["features"], latent, made, batch.text, draw)
+            played.append(self.play(networks["feature_discriminator"], *seen, pooled))
+        losses = {name: torch.stack([each[name] for each in played]).mean() for name in played[0]}
+        total = losses["generator_loss"] + losses["discriminator_loss"]
         if self.penalty:
-            losses["gradient_penalty"] = squared_gradient(real_score, real) + squared_gradient(fake_score, fake)
             total = total + self.penalty / 2 * losses["gradient_penalty"]
         return {"loss": total, **losses}
+
+    def play(
+        self, discriminator: nn.Module, real: Sequence[Tensor], made: Sequence[Tensor], pooled: Tensor
+    ) -> dict[str, Tensor]:
+        """What generator and `discriminator` lose, from all that it reads of real and of made clips."""
+        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+        made_score, target_score = (
+            functional_call(discriminator, frozen, (*views, pooled)).float() for views in (made, real)
+        )
+        losses = {"generator_loss": self.generator_loss(made_score, target_score)}
+
+        real, made = ([view.detach().requires_grad_() for view in views] for views in (real, made))
+        other = pooled.roll(1, 0)
+        real_score, wrong_score = discriminator(*real, torch.stack((pooled, other))).float()
+        fake_score = discriminator(*made, pooled).float()
+        wrong_score = torch.where((other != pooled).any(1), wrong_score, NO_FIT)  # not where it is the same text
+        told = self.discriminator_loss(real_score, fake_score)
+        losses["discriminator_loss"] = told + self.mismatch * self.discriminator_loss(real_score, wrong_score)
+        losses["margin"] = (real_score - fake_score).mean()
+        if self.penalty:
+            losses["gradient_penalty"] = squared_gradient(real_score, *real) + squared_gradient(fake_score, *made)
+        return losses
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
         """What the generator minimises, from the scores (b,) of generated and real clips."""
@@ -107,7 +130,24 @@ class GANObjective:
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def squared_gradient(score: Tensor, clip: Tensor) -> Tensor:
-    """Mean squared length of the gradient of each score with respect to its clip."""
-    (gradient,) = torch.autograd.grad(score.sum(), clip, create_graph=True)
-    return gradient.float().square().flatten(1).sum(1).mean()
+def look_at(
+    features: FrozenTransformer, real: Tensor, made: Tensor, text: TextFeatures, draw: GeneratorDraw
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """What a transformer sees in real and in made clips, with the same noise in both."""
+    mean, deviation = SEEN_NOISE
+    sigma = torch.sigmoid(mean + deviation * draw.normal((len(real),)))
+    noise, part = draw.normal(real.shape).to(real), sigma.view(-1, *[1] * (real.ndim - 1)).to(real)
+    fixed = TextFeatures(text.tokens.detach(), text.mask, None if text.pooled is None else text.pooled.detach())
+
+    def see(clip: Tensor) -> tuple[Tensor, ...]:
+        return features.see(part * noise + (1 - part) * clip, sigma * TIMESTEPS, fixed)
+
+    with torch.no_grad():
+        seen_in_real = see(real)
+    return seen_in_real, see(made)
+
+
+def squared_gradient(score: Tensor, *read: Tensor) -> Tensor:
+    """Mean squared length of the gradient of each score with respect to all that was `read` for it."""
+    gradients = torch.autograd.grad(score.sum(), read, create_graph=True)
+    return torch.stack([gradient.float().square().flatten(1).sum(1).mean() for gradient in gradients]).sum()

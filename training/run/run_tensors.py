@@ -28,14 +28,13 @@ def load_tensors(
     """Take up what `tensors_of` gave. ValueError when `state`, of the run in `folder`, is of another model."""
     own, found = network.state_dict(), state["network"]
     wrong = [k for k in own.keys() | found.keys() if k not in own or k not in found or own[k].shape != found[k].shape]
-    begun, now = (
-        "with" if any(key.startswith("discriminator.") for key in keys) else "without" for keys in (found, own)
-    )
-    if begun != now:
-        raise ValueError(
-            f"{folder} holds a run that was begun {begun} a discriminator, and this one is {now}. Give the run a new "
-            "folder, or the settings it was started with"
-        )
+    for name in ("discriminator", "feature_discriminator"):
+        begun, now = ("with" if any(key.startswith(f"{name}.") for key in keys) else "without" for keys in (found, own))
+        if begun != now:
+            raise ValueError(
+                f"{folder} holds a run that was begun {begun} a {name.replace('_', ' ')}, and this one is {now}. Give "
+                "the run a new folder, or the settings it was started with"
+            )
     if wrong:
         raise ValueError(
             f"{folder} holds a run of another model: {len(wrong)} of its tensors differ, first {sorted(wrong)[0]!r}. "

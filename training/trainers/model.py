@@ -14,6 +14,7 @@ from torch import nn
 from ...models import checkpoints
 from ...models.checkpoint_kinds import network_classes
 from ...models.families import ModelFamily
+from ...models.feature_discriminator import FrozenTransformer
 from ...models.latent_format import LatentFormat
 from ..batch import Batch, Losses, Networks, Objective
 from ..objectives.gan import gan_settings
@@ -64,18 +65,22 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A run with what is needed to use or save its model: what travels on a TRAINING_RUN wire."""
+    """A run with what is needed to use or save its model: what travels on a TRAINING_RUN wire.
+
+    `features` are those that a GAN with a feature discriminator is judged by.
+    """
 
     run: TrainingRun
     kind: str
     config: Any
     family: ModelFamily
     latent_format: LatentFormat
+    features: FrozenTransformer | None = None
 
     @property
     def networks(self) -> Networks:
-        """What an objective is called with: the transformer, of a GAN also the discriminator."""
-        return self.run.modules
+        """What an objective is called with: the transformer, of a GAN also its discriminators and features."""
+        return self.run.modules if self.features is None else {**self.run.modules, "features": self.features}
 
     @contextmanager
     def sampling(self) -> Iterator[nn.Module]:
@@ -105,12 +110,15 @@ class TrainedModel:
         )
 
 
-def start_run(source: ModelSource, data: TrainingData, folder: Path, settings: TrainSettings) -> TrainedModel:
+def start_run(
+    source: ModelSource, data: TrainingData, folder: Path, settings: TrainSettings, features: bool = True
+) -> TrainedModel:
     """A run in `folder` of the model from `source`: a new one, or the one that is there, where it stopped.
 
-    ValueError when the run in `folder` trains another model, or the model does not fit latents and texts.
+    `features` counts for a GAN alone, see `prepare`. ValueError when the run in `folder` trains another model, or the
+    model does not fit latents and texts.
     """
-    model = prepare(source, *data.widths, settings.seed)
+    model = prepare(source, *data.widths, settings.seed, features)
     description = {
         "kind": model.kind,
         "config": model.config.to_dict(),
@@ -124,10 +132,12 @@ def start_run(source: ModelSource, data: TrainingData, folder: Path, settings: T
         latent_format = earlier_format(folder / DESCRIPTION, known) if known else data.measure_format()
     description["latent_format"] = latent_format.to_dict()
     if source.family.name == "gan":
-        settings = gan_settings(settings)
+        settings = gan_settings(settings, model.modules)
     run = open_run(model.modules, settings, folder, description)
     use_fast_attention(model.modules["transformer"], run.device, run.precision)
-    return TrainedModel(run, model.kind, model.config, source.family, latent_format)
+    if model.features is not None:
+        use_fast_attention(model.features.network.to(run.device), run.device, run.precision)
+    return TrainedModel(run, model.kind, model.config, source.family, latent_format, model.features)
 
 
 def train(

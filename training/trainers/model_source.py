@@ -12,6 +12,7 @@ from torch import nn
 from ...models import checkpoints, layers, skip_init
 from ...models.checkpoint_kinds import network_classes
 from ...models.families import ModelFamily
+from ...models.feature_discriminator import FeatureDiscriminator, FrozenTransformer
 from ...models.latent_format import LatentFormat
 from ...models.miniflux import MiniFluxConfig
 from ...models.video_discriminator import VideoDiscriminator
@@ -44,17 +45,24 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class TrainableModel:
-    """The networks of a source, ready to learn: `modules["transformer"]`, of a GAN then the discriminator."""
+    """The networks of a source, ready to learn: `modules["transformer"]`, of a GAN then its discriminators.
+
+    `features` is what a feature discriminator reads, where there is one.
+    """
 
     modules: dict[str, nn.Module]
     kind: str  # of checkpoint
     config: Any
     latent_format: LatentFormat | None  # of a model from a file; a new one takes that of its latents
+    features: FrozenTransformer | None = None
 
 
-def prepare(source: ModelSource, channels: int, text_width: int, pooled_width: int, seed: int) -> TrainableModel:
+def prepare(
+    source: ModelSource, channels: int, text_width: int, pooled_width: int, seed: int, features: bool = True
+) -> TrainableModel:
     """Make or read the networks of `source`, in float32 and ready to learn.
 
+    With `features` a GAN from a file is judged by what the model in that file sees, too; a new model sees nothing yet.
     ValueError when a model from a file reads other latents or texts than these.
     """
     if source.weights is None:
@@ -73,11 +81,22 @@ def prepare(source: ModelSource, channels: int, text_width: int, pooled_width: i
     else:
         network.load_state_dict(state)
     modules: dict[str, nn.Module] = {"transformer": network.train()}
+    seen = None
     if source.family.name == "gan":
-        discriminator = VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)
-        init_discriminator(discriminator, torch.Generator().manual_seed(seed + 4))
-        modules["discriminator"] = discriminator
-    return TrainableModel(modules, kind, config, latent_format)
+        if features and source.weights is not None:
+            seen = FrozenTransformer(network)
+        modules |= new_discriminators(channels, pooled_width, config.width if seen else None, seed + 4)
+    return TrainableModel(modules, kind, config, latent_format, seen)
+
+
+def new_discriminators(channels: int, pooled_width: int, feature_width: int | None, seed: int) -> dict[str, nn.Module]:
+    """The discriminator of clips, and with a `feature_width` that of what a transformer of this width sees."""
+    new: dict[str, nn.Module] = {"discriminator": VideoDiscriminator(channels, pooled_width, DISCRIMINATOR_WIDTHS)}
+    if feature_width is not None:
+        new["feature_discriminator"] = FeatureDiscriminator(feature_width, pooled_width)
+    for discriminator in new.values():
+        init_discriminator(discriminator, torch.Generator().manual_seed(seed))
+    return new
 
 
 def new_config(source: ModelSource, channels: int, text_width: int, pooled_width: int) -> MiniFluxConfig:
