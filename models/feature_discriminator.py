@@ -7,6 +7,7 @@ and how things look, which a discriminator that begins with random weights has t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import last_tokens
 from .layers import patch_grid
+from .rotary import Grid
 from .text_features import TextFeatures
 from .video_discriminator import SLOPE, ResidualBlock, text_score
 
@@ -28,7 +31,7 @@ class FeatureHead(nn.Module):
         super().__init__()
         self.reduce = nn.Conv3d(width, HEAD_CHANNELS, 1)
         self.block = ResidualBlock(HEAD_CHANNELS, HEAD_CHANNELS, False)
-        self.score = nn.Linear(HEAD_CHANNELS, 1)
+        self.score = nn.Linear(HEAD_CHANNELS, 1, bias=False)  # pairs of scores would not see one
         self.text = nn.Linear(pooled_width, HEAD_CHANNELS, bias=False)
 
     def forward(self, tokens: Tensor, pooled: Tensor) -> Tensor:
@@ -63,17 +66,18 @@ class FrozenTransformer:
 
         They are normalised over the width, so that heads and their penalties are alike for every network.
         """
-        grid, seen = patch_grid(clip), []
-
-        def keep(block: nn.Module, inputs: Any, output: Any) -> None:
-            tokens = output[0] if isinstance(output, tuple) else output
-            tokens = tokens[:, tokens.shape[1] - grid[0] * grid[1] * grid[2] :]  # the text comes first
-            seen.append(F.layer_norm(tokens.float(), tokens.shape[-1:]).transpose(1, 2).unflatten(2, grid))
-
-        hooks = [block.register_forward_hook(keep) for block in self.depths]
+        grid, outputs = patch_grid(clip), []
+        hooks = [block.register_forward_hook(lambda *call: outputs.append(call[-1])) for block in self.depths]
         try:
             self.network((clip,), timestep, text.tokens, text.mask, text.pooled)
         finally:
             for hook in hooks:
                 hook.remove()
-        return tuple(seen)
+        return tuple(self.tokens(output, grid) for output in outputs)
+
+    @staticmethod
+    def tokens(output: Tensor | tuple[Tensor, ...], grid: Grid) -> Tensor:
+        """The tokens of the clip in what a block gives back: `(b, width, *grid)`, normalised over the width."""
+        x = output[0] if isinstance(output, tuple) else output
+        x = last_tokens(x, math.prod(grid)).float()  # the text comes first
+        return F.layer_norm(x, x.shape[-1:]).transpose(1, 2).unflatten(2, grid)

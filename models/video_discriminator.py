@@ -20,14 +20,23 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
         self.halve = halve
-        self.first = nn.Conv3d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
+        self.first = nn.Conv3d(inputs, outputs, 3, padding=(0, 1, 1))
+        self.second = nn.Conv3d(outputs, outputs, 3, padding=(0, 1, 1))
         self.shortcut = nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inside = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        inside = self.second(beyond_ends(F.leaky_relu(self.first(beyond_ends(F.leaky_relu(x, SLOPE))), SLOPE)))
         x = (self.shortcut(x) + inside) * math.sqrt(0.5)
         return F.avg_pool3d(x, (1, 2, 2)) if self.halve else x
+
+
+def beyond_ends(x: Tensor) -> Tensor:
+    """`x (b, c, t, h, w)` with a frame of zeros before and after it.
+
+    The convolution could pad time itself; in bfloat16 on a CPU its weights then get gradients out of unset memory for
+    clips of two frames (torch 2.13 and 2.14).
+    """
+    return F.pad(x, (0, 0, 0, 0, 1, 1))
 
 
 class VideoDiscriminator(nn.Module):

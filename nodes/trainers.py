@@ -89,9 +89,9 @@ class TrainGAN(Trainer):
             "Weight of the gradient penalties (R1 and R2), which keep the discriminator smooth. 0.1 to 10 are usual; "
             "without them training rarely settles."
         ),
-        Bool("features", True).tip(
-            "On: a second discriminator judges by what the model in the file sees in clips. The generator learns "
-            "faster, and a copy of the model takes memory. A new model has none. Off for runs that were begun without."
+        Bool("feature_discriminator", True).tip(
+            "On: a second discriminator judges by what the model in the file sees in clips, best a flow. The generator "
+            "learns faster, and a copy of the model takes memory. Off for runs that were begun without it."
         ),
     )
 
@@ -107,9 +107,9 @@ class TrainGAN(Trainer):
     ) -> TrainedModel:
         from ..training.trainers.model import start_run
 
-        return start_run(trainee, encoded, folder, plan.settings, settings["features"])
+        return start_run(trainee, encoded, folder, plan.settings, settings["feature_discriminator"])
 
-    def objective(self, trainee: ModelSource, game, penalty, features):
+    def objective(self, trainee: ModelSource, game, penalty, feature_discriminator):
         from ..training.objectives.gan import GANObjective
 
         return GANObjective(game, penalty)

@@ -9,7 +9,7 @@ from pyramid_video.models.layers import patch_grid
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from pyramid_video.models.text_features import TextFeatures
-from pyramid_video.models.video_discriminator import init_weights
+from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.gan import GANObjective, look_at
 from pyramid_video.training.objectives.pyramid import GeneratorDraw
@@ -120,3 +120,30 @@ def test_heads_see_space_time_and_text():
     assert scores.shape == (3,) and not torch.allclose(both[1], scores)
     for turned in ([views[0].flip(2), views[1]], [views[0], views[1].transpose(-1, -2)]):
         assert not torch.allclose(judge(*turned, pooled), scores)
+
+
+def test_what_looks_gives_the_same_gradients_when_memory_is_saved():
+    text, clip = text_of(), torch.randn(CLIP, generator=seeded(2)).requires_grad_()
+    frozen = FrozenTransformer(filled(miniflux()))
+
+    def gradient():
+        seen = torch.cat([tokens.flatten() for tokens in frozen.see(clip, torch.full((3,), 300.0), text)])
+        return torch.autograd.grad((seen * torch.randn(seen.shape, generator=seeded(9))).sum(), clip)[0]
+
+    plain = gradient()
+    frozen.network.enable_gradient_checkpointing()
+    torch.testing.assert_close(gradient(), plain)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_bfloat16_gives_the_gradients_of_float32_for_clips_of_any_length(frames):
+    """Torch alone reads memory that was never set where a convolution pads two frames of time, on a CPU."""
+    found = {}
+    for precise in (True, False):
+        judge = VideoDiscriminator(4, 8, (16, 16))
+        init_weights(judge, seeded(6))
+        clip = torch.randn(3, 4, frames, 8, 8, generator=seeded(2))
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            judge(clip, text_of().pooled).float().square().sum().backward()
+        found[precise] = torch.cat([each.grad.flatten() for each in judge.parameters()])
+    assert (found[True] - found[False]).norm() < 0.05 * found[True].norm()

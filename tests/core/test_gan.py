@@ -107,9 +107,7 @@ def test_a_real_clip_beside_the_text_of_another_is_to_be_told_like_a_made_one(ga
     more = 3 * told.discriminator_loss(real, wrong)
     torch.testing.assert_close(loss(told, text), loss(plain, text) + more)
     same = text[:1].detach().expand_as(text)
-    nothing = 3 * told.discriminator_loss(discriminator(latent, texts[[0, 0, 0]]), torch.full((3,), -1e4))
-    torch.testing.assert_close(loss(told, same), loss(plain, same) + nothing)
-    assert name != "relativistic" or nothing == 0
+    torch.testing.assert_close(loss(told, same), loss(plain, same))
 
 
 def test_the_penalty_is_the_squared_length_of_the_gradient():

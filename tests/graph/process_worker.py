@@ -76,7 +76,10 @@ def train_all(accumulate: int) -> dict[str, float]:
             return run("PyramidVideoTrainingSettings", steps=steps, warmup=0, **values)[0]
 
         for family, block in FAMILIES.items():
-            (trainee,) = run("PyramidVideoNewModel", family=family, size="tiny")
+            if family == "gan":  # with both discriminators
+                (trainee,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family=family)
+            else:
+                (trainee,) = run("PyramidVideoNewModel", family=family, size="tiny")
             values = {"trainee": trainee, "run_name": family, **wired}
             values["settings"] = settings(gradient_checkpointing=family == "pyramid")
             values |= {"validation": watched} if family == "flow" else {}

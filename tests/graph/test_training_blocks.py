@@ -66,10 +66,22 @@ def test_a_gan_from_a_file_has_a_second_discriminator_unless_it_is_switched_off(
     (chosen,) = run("PyramidVideoLoadForTraining", model_name=MODEL, family="gan")
     learn = partial(train, "gan", parts, trainee=chosen)
     assert set(learn("both").run.modules) == {"transformer", "discriminator", "feature_discriminator"}
-    assert set(learn("plain", features=False).run.modules) == {"transformer", "discriminator"}
+    assert set(learn("plain", feature_discriminator=False).run.modules) == {"transformer", "discriminator"}
     assert set(train("gan", parts, "new").run.modules) == {"transformer", "discriminator"}, "nothing was seen before"
-    with pytest.raises(ValueError, match="begun without a feature discriminator, and this one is with"):
+    with pytest.raises(ValueError, match="begun without a feature discriminator, and this one is with.*Train GAN"):
         learn("plain", steps=5)
+
+
+def test_a_gan_is_judged_by_the_weights_it_began_with_or_refused(host, parts):
+    """A file that was trained on since would judge otherwise from here on."""
+    learn = partial(train, "gan", parts, trainee=run("PyramidVideoLoadForTraining", model_name=MODEL, family="gan")[0])
+    learn(steps=2)
+    path = host.find_model("diffusion_models", MODEL)
+    network, info = checkpoints.load(path, ["miniflux"], dtype=torch.float32)
+    halved = {name: weight / 2 for name, weight in network.state_dict().items()}
+    checkpoints.save(path, halved, "miniflux", info.config, latent_format=info.latent_format)
+    with pytest.raises(ValueError, match="its features differs"):
+        learn(steps=3)
 
 
 def test_a_host_in_inference_mode_can_train(parts):

@@ -27,7 +27,6 @@ BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the mome
 DISCRIMINATOR_RATE = 4.0  # times the generator's, the two time scales of Heusel et al. 2017, arXiv 1706.08500
 ALONE = 100  # steps in which the discriminator learns alone, see `ModuleRate`
 SEEN_NOISE = (-1.0, 1.2)  # mean and deviation of the logit of the share of noise in clips that a transformer looks at
-NO_FIT = -1e4  # a score that costs nothing
 
 
 def gan_settings(settings: TrainSettings, modules: Iterable[str]) -> TrainSettings:
@@ -36,8 +35,9 @@ def gan_settings(settings: TrainSettings, modules: Iterable[str]) -> TrainSettin
     The discriminators begin with random weights. A generator that learned from the first step on, or as fast, fooled
     them before they had told anything apart, and none learned from then on.
     """
-    faster = dict.fromkeys(set(modules) - {"transformer"}, ModuleRate(times=DISCRIMINATOR_RATE))
-    return replace(settings, betas=BETAS, module_rates={"transformer": ModuleRate(waits=ALONE), **faster})
+    waiting, faster = ModuleRate(waits=ALONE), ModuleRate(times=DISCRIMINATOR_RATE)
+    rates = {name: waiting if name == "transformer" else faster for name in modules}
+    return replace(settings, betas=BETAS, module_rates=rates)
 
 
 def generate(network: nn.Module, noise: Tensor, text: TextFeatures) -> Tensor:
@@ -107,9 +107,9 @@ class GANObjective:
         other = pooled.roll(1, 0)
         real_score, wrong_score = discriminator(*real, torch.stack((pooled, other))).float()
         fake_score = discriminator(*made, pooled).float()
-        wrong_score = torch.where((other != pooled).any(1), wrong_score, NO_FIT)  # not where it is the same text
         told = self.discriminator_loss(real_score, fake_score)
-        losses["discriminator_loss"] = told + self.mismatch * self.discriminator_loss(real_score, wrong_score)
+        wrong = self.discriminator_loss(real_score, wrong_score, (other != pooled).any(1))
+        losses["discriminator_loss"] = told + self.mismatch * wrong
         losses["margin"] = (real_score - fake_score).mean()
         if self.penalty:
             losses["gradient_penalty"] = squared_gradient(real_score, *real) + squared_gradient(fake_score, *made)
@@ -121,13 +121,15 @@ class GANObjective:
             return -fake.mean()
         return F.softplus(-(fake - real) if self.gan_loss == "relativistic" else -fake).mean()
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the discriminator minimises."""
+    def discriminator_loss(self, real: Tensor, fake: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What the discriminator minimises, from scores (b,); a pair that is False in `rows` costs nothing."""
         if self.gan_loss == "hinge":
-            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-        if self.gan_loss == "relativistic":
-            return F.softplus(-(real - fake)).mean()
-        return F.softplus(-real).mean() + F.softplus(fake).mean()
+            loss = F.relu(1 - real) + F.relu(1 + fake)
+        elif self.gan_loss == "relativistic":
+            loss = F.softplus(-(real - fake))
+        else:
+            loss = F.softplus(-real) + F.softplus(fake)
+        return loss.mean() if rows is None else (loss * rows).mean()
 
 
 def look_at(

@@ -130,7 +130,7 @@ def figure(video: Tensor) -> Tensor:
 def colour_distance(error: Tensor) -> Tensor:
     """Mean absolute error of the mean colours of squares in every frame, from errors (b, 3, t, h, w) of pixels."""
     square = (1, *(min(COLOUR_SQUARE, edge) for edge in error.shape[-2:]))
-    return F.avg_pool3d(error, square).abs().mean()
+    return F.avg_pool3d(error, square, ceil_mode=True).abs().mean()
 
 
 def generator_loss(discriminator: nn.Module, decoded: Tensor, features: list[Tensor] | None = None) -> Tensor:

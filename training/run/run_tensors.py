@@ -34,6 +34,7 @@ def load_tensors(
             raise ValueError(
                 f"{folder} holds a run that was begun {begun} a {name.replace('_', ' ')}, and this one is {now}. Give "
                 "the run a new folder, or the settings it was started with"
+                + ("" if name == "discriminator" else " ('feature_discriminator' on Train GAN; --begin-from)")
             )
     if wrong:
         raise ValueError(

@@ -15,6 +15,7 @@ from ...models import checkpoints
 from ...models.checkpoint_kinds import network_classes
 from ...models.families import ModelFamily
 from ...models.feature_discriminator import FrozenTransformer
+from ...models.fingerprint import fingerprint
 from ...models.latent_format import LatentFormat
 from ..batch import Batch, Losses, Networks, Objective
 from ..objectives.gan import gan_settings
@@ -131,12 +132,15 @@ def start_run(
         known = earlier_description(folder, description).get("latent_format")
         latent_format = earlier_format(folder / DESCRIPTION, known) if known else data.measure_format()
     description["latent_format"] = latent_format.to_dict()
+    if model.features is not None:
+        description["features"] = fingerprint(model.features.network)
     if source.family.name == "gan":
         settings = gan_settings(settings, model.modules)
     run = open_run(model.modules, settings, folder, description)
     use_fast_attention(model.modules["transformer"], run.device, run.precision)
     if model.features is not None:
         use_fast_attention(model.features.network.to(run.device), run.device, run.precision)
+        model.features.network.enable_gradient_checkpointing(settings.gradient_checkpointing)
     return TrainedModel(run, model.kind, model.config, source.family, latent_format, model.features)
 
 
