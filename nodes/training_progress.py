@@ -136,10 +136,9 @@ class ValidationSampler:
         frames = info.latent_frames_of(self.dataset.frames)
         counts = self.dataset.bucket_counts(1)  # of sizes; the most frequent is shown
         height, width = (side // info.space_compression for side in max(counts, key=counts.get))
-        clips = []
-        with torch.no_grad(), trained.sampling() as network:
-            for number, prompt in enumerate(plan.prompts):
-                latent = sample_network(
+        with torch.no_grad(), trained.sampling() as network, trained.run.autocast():
+            latents = [
+                sample_network(
                     network,
                     trained.kind,
                     trained.latent_format,
@@ -149,7 +148,10 @@ class ValidationSampler:
                     plan.seed + number,
                     plan.steps,
                 )
-                clips.append(host.decode(self.vae, latent, 2))
+                for number, prompt in enumerate(plan.prompts)
+            ]
+        with torch.no_grad():
+            clips = [host.decode(self.vae, latent, 2) for latent in latents]
         path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
         try:
             self.file = save_animation(clips, path, self.dataset.fps)

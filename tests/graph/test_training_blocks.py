@@ -117,6 +117,28 @@ def test_validation_shows_clips_and_keeps_them(host, parts):
     assert (host.output_dir / shown["subfolder"] / shown["filename"]).is_file() and answer["ui"]["animated"] == (True,)
 
 
+@pytest.mark.parametrize(("family", "precision"), [("flow", "no"), *((family, "bf16") for family in FAMILIES)])
+def test_validation_computes_in_the_precision_of_the_run_and_decodes_in_that_of_the_vae(
+    host, parts, monkeypatch, family, precision
+):
+    from pyramid_video.host import direct
+
+    seen = {}
+
+    def watched(name, work):
+        def call(*values):
+            seen[name] = torch.is_autocast_enabled("cpu")
+            return work(*values)
+
+        return call
+
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=1, steps=1)
+    monkeypatch.setattr(direct, "sample_network", watched("sampled", direct.sample_network))
+    monkeypatch.setattr(host, "decode", watched("decoded", host.decode))
+    train(family, parts, validation=plan, settings=settings(1, precision=precision))
+    assert seen == {"sampled": precision == "bf16", "decoded": False}
+
+
 def test_validation_changes_nothing_of_the_run(parts):
     (plan,) = run("PyramidVideoValidation", prompts="a ball", every=1, steps=1)
     plain, watched = train("flow", parts, "plain"), train("flow", parts, "watched", validation=plan)

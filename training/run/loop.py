@@ -195,7 +195,7 @@ class TrainingRun:
         generator, parts = torch.Generator(), []
         for part in range(self.settings.gradient_accumulation_steps):
             generator.manual_seed(self._seed(part))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with self.autocast():
                 losses = self._network(training_step, self.step, generator)
             self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
             parts.append({name: value.detach() for name, value in losses.items()})
@@ -250,6 +250,10 @@ class TrainingRun:
         if self._gathered is None or not self.is_main:
             raise ValueError("the weights of this run are shared among processes: gather() them, in the first process")
         return self._gathered
+
+    def autocast(self) -> torch.autocast:
+        """A context in which networks compute in the precision of the run."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def averaged_in_place(self) -> Iterator[None]:
