@@ -23,6 +23,7 @@ from pathlib import Path
 
 import _package
 from PIL import Image
+from pyramid_video.drawings.animation import WHOLE_FRAMES
 from pyramid_video.drawings.pen import PAPER
 from pyramid_video.media.clips import read_video
 from pyramid_video.nodes.stages_picture import stages_png
@@ -139,7 +140,8 @@ def write(frames: Frames, path: Path) -> None:
     first, *rest = frames
     for quality in QUALITIES:
         made = io.BytesIO()
-        first.save(made, "WEBP", quality=quality, method=6, save_all=True, append_images=rest, duration=MILLISECONDS)
+        timing = {"duration": MILLISECONDS, "save_all": True, "append_images": rest}
+        first.save(made, "WEBP", quality=quality, method=6, **timing, **WHOLE_FRAMES)
         if made.tell() <= LARGEST:
             break
     path.write_bytes(made.getvalue())

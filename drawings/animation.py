@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 2  # pixels between two clips
+# Every frame of a webp is whole. One that only says what changes shows thin lines around it, and is not smaller.
+WHOLE_FRAMES = {"kmin": 0, "kmax": 1}
 
 
 def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
@@ -28,7 +30,14 @@ def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
         frames.append(sheet)
     with write_beside(path) as part:
         frames[0].save(
-            part, format="WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=90
+            part,
+            format="WEBP",
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / fps),
+            loop=0,
+            quality=90,
+            **WHOLE_FRAMES,
         )
     return path
 

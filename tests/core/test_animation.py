@@ -1,0 +1,24 @@
+"""Clips kept as animated pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from pyramid_video.drawings.animation import save_animation
+from torch.nn.functional import avg_pool2d
+
+
+def test_no_lines_are_drawn_around_what_moves(tmp_path):
+    """Frames that hold only what changes are put together from blocks, whose edges can be seen on a plain colour."""
+    figure = 0.25 + torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) / 2
+    figure = avg_pool2d(figure, 5, 1, 2)[0].permute(1, 2, 0)
+    clip = torch.tensor([0.94, 0.5, 0.08]).expand(12, 96, 96, 3).clone()
+    for moment in range(12):
+        clip[moment, 30:62, 5 + 4 * moment : 37 + 4 * moment] = figure
+    with Image.open(save_animation([clip], tmp_path / "clip.webp", 8.0)) as kept:
+        for moment in range(12):
+            kept.seek(moment)
+            error = np.abs(np.asarray(kept.convert("RGB")) / 255 - clip[moment].numpy()).max(-1)
+            error[20:72, max(0, 5 + 4 * moment - 14) : 5 + 4 * moment + 46] = 0
+            assert error.max() < 4 / 255, f"picture {moment}"
