@@ -23,7 +23,7 @@ import torch
 from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
 from generate import PIXELS
 from PIL import Image
-from pyramid_video.drawings.animation import WHOLE_FRAMES, to_picture
+from pyramid_video.drawings.animation import save_webp, to_picture
 from pyramid_video.drawings.comparison import SMALLEST_LABELLED, fit, paper, side_by_side
 from pyramid_video.drawings.contact_sheet import clip_sheet, standardised
 from pyramid_video.drawings.pen import as_image
@@ -322,10 +322,9 @@ def write(frames: Tensor, path: Path, largest: int = LARGEST) -> None:
     pictures = [to_picture(frame) for frame in frames]
     for part, quality in itertools.product(PARTS, QUALITIES):
         size = round(part * pictures[0].width), round(part * pictures[0].height)
-        first, *rest = (picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures)
         made = io.BytesIO()
-        timing = {"duration": 1000 // FPS, "loop": 0, "save_all": True, "append_images": rest}
-        first.save(made, "WEBP", quality=quality, method=6, **timing, **WHOLE_FRAMES)
+        smaller = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+        save_webp(made, smaller, 1000 // FPS, quality, effort=6)
         if made.tell() <= largest:
             path.write_bytes(made.getvalue())
             print(f"{path.name}: {len(frames)} of {size[0]}x{size[1]}, {made.tell()} bytes, quality {quality}")

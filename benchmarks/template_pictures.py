@@ -23,7 +23,7 @@ from pathlib import Path
 
 import _package
 from PIL import Image
-from pyramid_video.drawings.animation import WHOLE_FRAMES
+from pyramid_video.drawings.animation import save_webp
 from pyramid_video.drawings.pen import PAPER
 from pyramid_video.media.clips import read_video
 from pyramid_video.nodes.stages_picture import stages_png
@@ -137,11 +137,9 @@ def pictures() -> Iterator[tuple[str, Callable[[str], Frames]]]:
 
 def write(frames: Frames, path: Path) -> None:
     """Save a webp, animated where there are several pictures, as good as LARGEST allows; and a still of it."""
-    first, *rest = frames
     for quality in QUALITIES:
         made = io.BytesIO()
-        timing = {"duration": MILLISECONDS, "save_all": True, "append_images": rest}
-        first.save(made, "WEBP", quality=quality, method=6, **timing, **WHOLE_FRAMES)
+        save_webp(made, frames, MILLISECONDS, quality, effort=6)
         if made.tell() <= LARGEST:
             break
     path.write_bytes(made.getvalue())

@@ -31,7 +31,7 @@ from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.precision import use_fast_attention
 from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
-from ...training.trainers.model import TrainedModel, train
+from ...training.trainers.model import TrainedModel, go_with_run, train
 from ...training.trainers.model_source import new_discriminators
 from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
@@ -77,8 +77,9 @@ def train_family(
     run = TrainingRun(modules, settings, folder)
     run.resume()
     encoder.requires_grad_(False).to(run.device)
-    for each in (network, *([] if features is None else [features.network.to(run.device)])):
-        use_fast_attention(each, run.device, run.precision)
+    use_fast_attention(network, run.device, run.precision)
+    if features is not None:
+        go_with_run(features, run)
 
     def clips_of(kind: str) -> tuple[Tensor, list[Combination]]:
         if kind == "half":

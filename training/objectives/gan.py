@@ -98,15 +98,13 @@ class GANObjective:
     ) -> dict[str, Tensor]:
         """What generator and `discriminator` lose, from all that it reads of real and of made clips."""
         frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-        made_score, target_score = (
-            functional_call(discriminator, frozen, (*views, pooled)).float() for views in (made, real)
-        )
-        losses = {"generator_loss": self.generator_loss(made_score, target_score)}
+        made_score = functional_call(discriminator, frozen, (*made, pooled)).float()
 
         real, made = ([view.detach().requires_grad_() for view in views] for views in (real, made))
         other = pooled.roll(1, 0)
         real_score, wrong_score = discriminator(*real, torch.stack((pooled, other))).float()
         fake_score = discriminator(*made, pooled).float()
+        losses = {"generator_loss": self.generator_loss(made_score, real_score.detach())}
         told = self.discriminator_loss(real_score, fake_score)
         wrong = self.discriminator_loss(real_score, wrong_score, (other != pooled).any(1))
         losses["discriminator_loss"] = told + self.mismatch * wrong

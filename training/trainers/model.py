@@ -139,9 +139,14 @@ def start_run(
     run = open_run(model.modules, settings, folder, description)
     use_fast_attention(model.modules["transformer"], run.device, run.precision)
     if model.features is not None:
-        use_fast_attention(model.features.network.to(run.device), run.device, run.precision)
-        model.features.network.enable_gradient_checkpointing(settings.gradient_checkpointing)
+        go_with_run(model.features, run)
     return TrainedModel(run, model.kind, model.config, source.family, latent_format, model.features)
+
+
+def go_with_run(features: FrozenTransformer, run: TrainingRun) -> None:
+    """Let what looks at clips compute where and how the networks of a run do."""
+    use_fast_attention(features.network.to(run.device), run.device, run.precision)
+    features.network.enable_gradient_checkpointing(run.settings.gradient_checkpointing)
 
 
 def train(
