@@ -23,13 +23,14 @@ import torch
 from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
 from generate import PIXELS
 from PIL import Image
-from pyramid_video.drawings.animation import save_webp, to_picture
+from pyramid_video.drawings.animation import to_picture
 from pyramid_video.drawings.comparison import SMALLEST_LABELLED, fit, paper, side_by_side
 from pyramid_video.drawings.contact_sheet import clip_sheet, standardised
 from pyramid_video.drawings.pen import as_image
 from pyramid_video.host import get_host, use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.sampling import sample
+from pyramid_video.media.webp import save_webp
 from pyramid_video.models.latent_format import LatentFormat
 from torch import Tensor
 

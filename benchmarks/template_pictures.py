@@ -23,9 +23,9 @@ from pathlib import Path
 
 import _package
 from PIL import Image
-from pyramid_video.drawings.animation import save_webp
 from pyramid_video.drawings.pen import PAPER
 from pyramid_video.media.clips import read_video
+from pyramid_video.media.webp import save_webp
 from pyramid_video.nodes.stages_picture import stages_png
 from pyramid_video.runner.cli import main as pyramid_video
 

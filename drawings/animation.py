@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from ..media.webp import save_webp
 from ..models.files import write_beside
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 2  # pixels between two clips
-# Every frame of a webp is whole. One that only says what changes shows thin lines around it, and is not smaller.
-WHOLE_FRAMES = {"kmin": 0, "kmax": 1}
 
 
 def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
@@ -31,23 +30,6 @@ def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
     with write_beside(path) as part:
         save_webp(part, frames, round(1000 / fps), quality=90)
     return path
-
-
-def save_webp(
-    file: Path | IO[bytes], pictures: Sequence[Image], milliseconds: int, quality: int, effort: int = 4
-) -> None:
-    """Save pictures, each shown for so long, as one webp; an `effort` of 6 takes longest and is smallest."""
-    pictures[0].save(
-        file,
-        format="WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=milliseconds,
-        loop=0,
-        quality=quality,
-        method=effort,
-        **WHOLE_FRAMES,
-    )
 
 
 def to_picture(frame: Tensor) -> Image:

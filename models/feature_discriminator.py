@@ -61,7 +61,7 @@ class FrozenTransformer:
         blocks: Sequence[nn.Module] = self.network.blocks
         self.depths = (blocks[(len(blocks) - 1) // 2], blocks[-1])
 
-    def see(self, clip: Tensor, timestep: Tensor, text: TextFeatures) -> tuple[Tensor, ...]:
+    def features(self, clip: Tensor, timestep: Tensor, text: TextFeatures) -> tuple[Tensor, ...]:
         """Tokens `(b, width, t, h, w)` of a noisy `clip (b, c, t, h, w)` after half of the blocks and after all.
 
         They are normalised over the width, so that heads and their penalties are alike for every network.

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...media.webp import save_webp
 from ...models.plain_text import harmless
 from ...models.preview_colours import known_colours
 from .. import get_host
@@ -76,9 +77,7 @@ class Preview:
         handle, name = tempfile.mkstemp(".webp", "pyramid_video_", folder)  # a page keeps a name that it has seen
         self.files.append(Path(name))
         with os.fdopen(handle, "wb") as file:
-            frames[0].save(
-                file, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=80, method=0
-            )
+            save_webp(file, frames, FRAME_MS, quality=80, effort=0)
         clip_file = {"filename": Path(name).name, "subfolder": "", "type": "temp"}
         play_on_node({"images": [clip_file], "animated": (True,)})
         while len(self.files) > KEPT:

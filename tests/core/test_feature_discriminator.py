@@ -11,7 +11,7 @@ from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.training.batch import Batch
-from pyramid_video.training.objectives.gan import GANObjective, look_at
+from pyramid_video.training.objectives.gan import GANObjective, features_of
 from pyramid_video.training.objectives.pyramid import GeneratorDraw
 from pyramid_video.training.trainers.model_source import new_discriminators
 from torch import nn
@@ -54,7 +54,7 @@ def test_it_sees_the_tokens_of_the_clip_after_half_of_the_blocks_and_after_all(m
     clip, time = torch.randn(CLIP, generator=seeded(2)), torch.tensor([100.0, 500.0, 900.0])
     read = []
     with torch.no_grad(), network.norm_out.register_forward_hook(lambda module, inputs, _: read.append(inputs[0])):
-        middle, end = FrozenTransformer(network).see(clip, time, text)
+        middle, end = FrozenTransformer(network).features(clip, time, text)
         network((clip,), time, text.tokens, text.mask, text.pooled)
     assert middle.shape == end.shape == (3, 32, *GRID) and GRID == patch_grid(clip)
     normal = nn.functional.layer_norm(read[0], (32,))
@@ -69,11 +69,11 @@ def test_what_looks_does_not_change_when_the_network_learns_on():
     network, text = filled(miniflux()), text_of()
     clip, time = torch.randn(CLIP, generator=seeded(2)), torch.full((3,), 300.0)
     frozen = FrozenTransformer(network)
-    before = [tokens.clone() for tokens in frozen.see(clip, time, text)]
+    before = [tokens.clone() for tokens in frozen.features(clip, time, text)]
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1.0)
-    assert all(map(torch.equal, before, frozen.see(clip, time, text)))
+    assert all(map(torch.equal, before, frozen.features(clip, time, text)))
     assert not any(parameter.requires_grad for parameter in frozen.network.parameters())
     assert not any(block._forward_hooks for block in frozen.network.blocks), "hooks were left behind"
 
@@ -81,7 +81,7 @@ def test_what_looks_does_not_change_when_the_network_learns_on():
 def test_real_and_made_clips_are_seen_through_the_same_noise():
     """So that a made clip that is a real one cannot be told from it."""
     frozen, clip = FrozenTransformer(filled(miniflux())), torch.randn(CLIP, generator=seeded(2))
-    real, made = look_at(frozen, clip, clip.clone(), text_of(), GeneratorDraw(seeded(5), clip.device))
+    real, made = features_of(frozen, clip, clip.clone(), text_of(), GeneratorDraw(seeded(5), clip.device))
     assert all(map(torch.equal, real, made))
 
 
@@ -127,7 +127,7 @@ def test_what_looks_gives_the_same_gradients_when_memory_is_saved():
     frozen = FrozenTransformer(filled(miniflux()))
 
     def gradient():
-        seen = torch.cat([tokens.flatten() for tokens in frozen.see(clip, torch.full((3,), 300.0), text)])
+        seen = torch.cat([tokens.flatten() for tokens in frozen.features(clip, torch.full((3,), 300.0), text)])
         return torch.autograd.grad((seen * torch.randn(seen.shape, generator=seeded(9))).sum(), clip)[0]
 
     plain = gradient()

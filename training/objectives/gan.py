@@ -26,14 +26,14 @@ from .pyramid import GeneratorDraw
 BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 DISCRIMINATOR_RATE = 4.0  # times the generator's, the two time scales of Heusel et al. 2017, arXiv 1706.08500
 ALONE = 100  # steps in which the discriminator learns alone, see `ModuleRate`
-SEEN_NOISE = (-1.0, 1.2)  # mean and deviation of the logit of the share of noise in clips that a transformer looks at
+FEATURE_NOISE = (-1.0, 1.2)  # mean and deviation of the logit of the share of noise in clips whose features are taken
 
 
 def gan_settings(settings: TrainSettings, modules: Iterable[str]) -> TrainSettings:
     """The settings of a run of a GAN with these `modules`, whose generator learns with those that are given.
 
     The discriminators begin with random weights. A generator that learned from the first step on, or as fast, fooled
-    them before they had told anything apart, and none learned from then on.
+    them before they knew anything apart, and none learned from then on.
     """
     waiting, faster = ModuleRate(waits=ALONE), ModuleRate(times=DISCRIMINATOR_RATE)
     rates = {name: waiting if name == "transformer" else faster for name in modules}
@@ -85,8 +85,8 @@ class GANObjective:
         pooled = batch.text.pooled.detach()
         played = [self.play(networks["discriminator"], (latent,), (made,), pooled)]
         if "feature_discriminator" in networks:
-            seen = look_at(networks["features"], latent, made, batch.text, draw)
-            played.append(self.play(networks["feature_discriminator"], *seen, pooled))
+            features = features_of(networks["features"], latent, made, batch.text, draw)
+            played.append(self.play(networks["feature_discriminator"], *features, pooled))
         losses = {name: torch.stack([each[name] for each in played]).mean() for name in played[0]}
         total = losses["generator_loss"] + losses["discriminator_loss"]
         if self.penalty:
@@ -105,9 +105,9 @@ class GANObjective:
         real_score, wrong_score = discriminator(*real, torch.stack((pooled, other))).float()
         fake_score = discriminator(*made, pooled).float()
         losses = {"generator_loss": self.generator_loss(made_score, real_score.detach())}
-        told = self.discriminator_loss(real_score, fake_score)
+        fake = self.discriminator_loss(real_score, fake_score)
         wrong = self.discriminator_loss(real_score, wrong_score, (other != pooled).any(1))
-        losses["discriminator_loss"] = told + self.mismatch * wrong
+        losses["discriminator_loss"] = fake + self.mismatch * wrong
         losses["margin"] = (real_score - fake_score).mean()
         if self.penalty:
             losses["gradient_penalty"] = squared_gradient(real_score, *real) + squared_gradient(fake_score, *made)
@@ -130,21 +130,21 @@ class GANObjective:
         return loss.mean() if rows is None else (loss * rows).mean()
 
 
-def look_at(
-    features: FrozenTransformer, real: Tensor, made: Tensor, text: TextFeatures, draw: GeneratorDraw
+def features_of(
+    transformer: FrozenTransformer, real: Tensor, made: Tensor, text: TextFeatures, draw: GeneratorDraw
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """What a transformer sees in real and in made clips, with the same noise in both."""
-    mean, deviation = SEEN_NOISE
+    """The features of real and of made clips, with the same noise in both."""
+    mean, deviation = FEATURE_NOISE
     sigma = torch.sigmoid(mean + deviation * draw.normal((len(real),)))
     noise, part = draw.normal(real.shape).to(real), sigma.view(-1, *[1] * (real.ndim - 1)).to(real)
     fixed = TextFeatures(text.tokens.detach(), text.mask, None if text.pooled is None else text.pooled.detach())
 
-    def see(clip: Tensor) -> tuple[Tensor, ...]:
-        return features.see(part * noise + (1 - part) * clip, sigma * TIMESTEPS, fixed)
+    def features(clip: Tensor) -> tuple[Tensor, ...]:
+        return transformer.features(part * noise + (1 - part) * clip, sigma * TIMESTEPS, fixed)
 
     with torch.no_grad():
-        seen_in_real = see(real)
-    return seen_in_real, see(made)
+        of_real = features(real)
+    return of_real, features(made)
 
 
 def squared_gradient(score: Tensor, *read: Tensor) -> Tensor:
