@@ -20,11 +20,12 @@ def objective_of(family: ModelFamily) -> Any:
     from ..samplers.noise_schedule import schedule_of
     from ..samplers.stages import make_stages
     from ..training.objectives.diffusion import DiffusionObjective
+    from ..training.objectives.draw import TimestepSampling
     from ..training.objectives.flow import FlowObjective
     from ..training.objectives.pyramid import PyramidObjective
 
     if family.name == "flow":
-        return FlowObjective("logit_normal", shift=family.shift)
+        return FlowObjective(TimestepSampling("logit_normal"), family.shift)
     if family.name == "diffusion":
         return DiffusionObjective(schedule_of(family))
     return PyramidObjective(make_stages())

@@ -40,9 +40,10 @@ class TrainFlow(Trainer):
     )
 
     def objective(self, trainee: ModelSource, times, time_shift):
+        from ..training.objectives.draw import TimestepSampling
         from ..training.objectives.flow import FlowObjective
 
-        return FlowObjective(times, shift=time_shift)
+        return FlowObjective(TimestepSampling(times), time_shift)
 
 
 class TrainDiffusion(Trainer):
@@ -146,6 +147,10 @@ class TrainPyramid(Trainer):
             "On: every stage is weighted by its remaining error, so that detail does not drown out the coarse "
             "stages, which decide where things are. Small models need it; off is official."
         ),
+        Choice("times", TIMESTEP_SAMPLINGS, "uniform").tip(
+            "Which noise levels of a stage are trained: uniform is official; logit_normal trains the beginning of "
+            "each stage more often, where it is decided what the picture will be. Small models gain from it."
+        ),
     )
 
     @classmethod
@@ -154,10 +159,11 @@ class TrainPyramid(Trainer):
         return named if named is not True else validation_result(lambda text: parse_ratios(str(text)), stage_ratios)
 
     def objective(
-        self, trainee: ModelSource, stage_ratios, autoregressive, history_noise, first_frames, balance_stages
+        self, trainee: ModelSource, stage_ratios, autoregressive, history_noise, first_frames, balance_stages, times
     ):
         from ..samplers.stages import make_stages
-        from ..training.objectives.pyramid import PyramidObjective, pyramid_loss, relative_loss
+        from ..training.objectives.draw import UNIFORM
+        from ..training.objectives.pyramid import BEGINNINGS, PyramidObjective, pyramid_loss, relative_loss
 
         ratios = parse_ratios(stage_ratios)
         return PyramidObjective(
@@ -167,6 +173,7 @@ class TrainPyramid(Trainer):
             first_units=first_frames,
             autoregressive=autoregressive,
             loss=relative_loss if balance_stages else pyramid_loss,
+            timesteps=UNIFORM if times == "uniform" else BEGINNINGS,
         )
 
 

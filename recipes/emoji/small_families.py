@@ -23,6 +23,7 @@ from ...training.batch import Batch, Objective
 from ...training.data.captions import Combination
 from ...training.data.datasets import AnimationDataset
 from ...training.objectives.diffusion import DiffusionObjective
+from ...training.objectives.draw import TimestepSampling
 from ...training.objectives.flow import FlowObjective
 from ...training.objectives.gan import GANObjective, gan_settings
 from ...training.objectives.some_tokens import SomeTokensObjective
@@ -97,7 +98,7 @@ def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
     """What a family learns from a kind of clips."""
     options = recipe.objectives.get(family, {})
     if family == "flow":
-        flow = FlowObjective("logit_normal", **options)
+        flow = FlowObjective(TimestepSampling("logit_normal", **options))
         return SomeTokensObjective(flow) if kind == "some" else flow
     if family == "diffusion":
         return DiffusionObjective(schedule_of(recipe.families[family]), **options)

@@ -15,7 +15,7 @@ from ...samplers.noise import pyramid
 from ...samplers.stages import make_stages
 from ...training.data.captions import Combination, caption
 from ...training.data.datasets import AnimationDataset
-from ...training.objectives.pyramid import PyramidObjective, relative_loss
+from ...training.objectives.pyramid import BEGINNINGS, PyramidObjective, relative_loss
 from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep
 from ...training.run.train_settings import TrainSettings
@@ -62,7 +62,7 @@ def train_pyramid(
 def objective_of(kind: str, options: Mapping[str, Any]) -> PyramidObjective:
     """What a pyramid learns from a kind of clips, with the options of a recipe."""
     ratios = STILLS_RATIOS if kind == "stills" else STAGE_RATIOS
-    return PyramidObjective(make_stages(len(ratios)), ratios, loss=relative_loss, **options)
+    return PyramidObjective(make_stages(len(ratios)), ratios, loss=relative_loss, timesteps=BEGINNINGS, **options)
 
 
 def learn_words(recipe: TextRecipe, combinations: list[Combination], seed: int) -> text_encoder.Tokenizer:

@@ -17,7 +17,8 @@ from ...models.files import write_beside
 from ...models.latent_format import LatentFormat
 from ...training.batch import Batch, Losses, Networks, Objective
 from ...training.data.captions import Combination, caption
-from ...training.objectives.pyramid import GeneratorDraw, drop_captions
+from ...training.objectives.draw import GeneratorDraw
+from ...training.objectives.pyramid import drop_captions
 from ...training.run.loop import TrainingRun
 from ...training.run.run_description import read_record
 from ...training.run.run_state import run_exists

@@ -11,8 +11,8 @@ from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.models.video_discriminator import VideoDiscriminator, init_weights
 from pyramid_video.training.batch import Batch
+from pyramid_video.training.objectives.draw import GeneratorDraw
 from pyramid_video.training.objectives.gan import GANObjective, features_of
-from pyramid_video.training.objectives.pyramid import GeneratorDraw
 from pyramid_video.training.trainers.model_source import new_discriminators
 from torch import nn
 

@@ -12,8 +12,8 @@ from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.flow import flow_sigmas, sample_flow, shift_sigma
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.training.batch import Batch
+from pyramid_video.training.objectives.draw import GeneratorDraw, TimestepSampling
 from pyramid_video.training.objectives.flow import FlowObjective
-from pyramid_video.training.objectives.pyramid import GeneratorDraw
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -102,8 +102,8 @@ def test_shifting_twice_is_shifting_by_the_product():
         (lambda: sample_flow(bent, NOISE, (1.0,)), "expected them to fall"),
         (lambda: sample_flow(bent, NOISE, (1.0, 0.0), "rk4"), "expected one of euler, heun, midpoint"),
         (lambda: sample_flow(lambda x, call: x / 0, NOISE, (1.0, 0.0)), "NaN or infinity"),
-        (lambda: FlowObjective("normal"), "expected one of logit_normal, uniform"),
-        (lambda: FlowObjective(deviation=0.0), "above 0"),
+        (lambda: TimestepSampling("normal"), "expected one of logit_normal, uniform"),
+        (lambda: TimestepSampling(deviation=0.0), "above 0"),
     ],
 )
 def test_what_cannot_be_sampled_or_learned_is_refused(call, words):
@@ -130,9 +130,9 @@ def test_the_velocity_that_is_learned_leads_back_to_the_clip():
 @pytest.mark.parametrize("shift", (1.0, 3.0))
 def test_noise_levels_are_distributed_as_asked(shift):
     draw = GeneratorDraw(seeded())
-    uniform = FlowObjective("uniform", shift=shift).draw_sigmas(20000, draw).double()
+    uniform = FlowObjective(shift=shift).draw_sigmas(20000, draw).double()
     back = uniform / (shift - (shift - 1) * uniform)  # the inverse of the shift
     quantiles = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
     torch.testing.assert_close(back.quantile(quantiles), quantiles, rtol=0, atol=0.015)
-    normal = FlowObjective("logit_normal", 0.5, 0.8).draw_sigmas(20000, draw).logit()
+    normal = FlowObjective(TimestepSampling("logit_normal", 0.5, 0.8)).draw_sigmas(20000, draw).logit()
     assert normal.mean() == pytest.approx(0.5, abs=0.02) and normal.std() == pytest.approx(0.8, abs=0.02)

@@ -10,8 +10,9 @@ from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.noise import double, halve, noise_pyramid, pyramid
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.batch import Batch
+from pyramid_video.training.objectives.draw import UNIFORM, GeneratorDraw
 from pyramid_video.training.objectives.pyramid import (
-    GeneratorDraw,
+    BEGINNINGS,
     PyramidObjective,
     drop_captions,
     pyramid_batch,
@@ -67,6 +68,19 @@ def test_history_is_never_noisier_than_a_third():
     strengths = torch.cat([c.clips[0].flatten(1).std(1) for c in make_columns(latent, (2, 2, 2)) if c.stage == 2])
     assert strengths.max() < 0.4 and strengths.min() < 0.05
     assert strengths.mean().item() == pytest.approx(1 / 6, rel=0.15)
+
+
+def test_noise_levels_in_a_stage_are_distributed_as_asked():
+    latent = torch.zeros(3000, 1, 1, 4, 4)
+    even, early = (
+        torch.cat([column.sigma for column in make_columns(latent, (1, 1, 1), timesteps=timesteps)]).double()
+        for timesteps in (UNIFORM, BEGINNINGS)
+    )
+    quantiles = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    torch.testing.assert_close(even.quantile(quantiles), quantiles, rtol=0, atol=0.03)
+    logits = early.clamp(1e-3, 1 - 1e-3).logit()
+    assert logits.mean() == pytest.approx(BEGINNINGS.mean, abs=0.05)
+    assert logits.std() == pytest.approx(BEGINNINGS.deviation, abs=0.05)
 
 
 def test_every_sample_serves_one_stage_and_all_are_used():

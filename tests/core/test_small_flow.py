@@ -19,8 +19,8 @@ from pyramid_video.recipes.emoji.texts import new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
+from pyramid_video.training.objectives.draw import GeneratorDraw
 from pyramid_video.training.objectives.gan import GANObjective, gan_settings
-from pyramid_video.training.objectives.pyramid import GeneratorDraw
 from pyramid_video.training.run.loop import TrainSettings
 from pyramid_video.training.run.loss_log import read_rows
 

@@ -7,6 +7,7 @@ import torch
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.training.batch import Batch
+from pyramid_video.training.objectives.draw import TimestepSampling
 from pyramid_video.training.objectives.flow import FlowObjective
 from pyramid_video.training.objectives.some_tokens import SomeTokensObjective, draw_tokens
 
@@ -43,7 +44,7 @@ def batch():
 
 
 def test_all_tokens_have_the_loss_of_the_flow(network, batch):
-    flow = FlowObjective("logit_normal", mean=0.3)
+    flow = FlowObjective(TimestepSampling("logit_normal", mean=0.3))
     whole = flow({"transformer": network}, batch, seeded(3))["loss"]
     torch.testing.assert_close(
         SomeTokensObjective(flow, 1.0)({"transformer": network}, batch, seeded(3))["loss"], whole

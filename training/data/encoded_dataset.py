@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...models.latent_format import LatentFormat
 from ..batch import Batch
-from ..objectives.pyramid import GeneratorDraw, drop_captions
+from ..objectives.draw import GeneratorDraw
+from ..objectives.pyramid import drop_captions
 from .latent_cache import LatentSet
 from .preview_colours import with_colours
 from .text_cache import NO_TEXT, TextSet

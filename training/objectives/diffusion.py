@@ -11,7 +11,7 @@ from torch import Tensor
 from ...samplers.flow import shift_sigma
 from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
 from ..batch import Batch, Losses, Networks
-from .pyramid import GeneratorDraw
+from .draw import GeneratorDraw
 
 
 @dataclass(frozen=True)

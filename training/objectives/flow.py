@@ -10,37 +10,26 @@ from torch import Tensor
 
 from ...samplers.flow import TIMESTEPS, shift_sigma
 from ..batch import Batch, Losses, Networks
-from ..presets import TIMESTEP_SAMPLINGS
-from .pyramid import Draw, GeneratorDraw
+from .draw import UNIFORM, Draw, GeneratorDraw, TimestepSampling
 
 
 @dataclass(frozen=True)
 class FlowObjective:
     """The loss of flow matching on one batch (Lipman et al. 2023, arXiv 2210.02747).
 
-    Noise levels are `uniform`, or `logit_normal`, which learns the middle of the path more often (Esser et al. 2024,
-    arXiv 2403.03206, section 3.1; `mean` above 0 means more noise). `shift` then moves them towards noise.
+    Noise levels are drawn by `timesteps`; `shift` then moves them towards noise.
     """
 
-    timestep_sampling: str = "uniform"
-    mean: float = 0.0
-    deviation: float = 1.0
+    timesteps: TimestepSampling = UNIFORM
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.timestep_sampling not in TIMESTEP_SAMPLINGS:
-            known = ", ".join(TIMESTEP_SAMPLINGS)
-            raise ValueError(f"unknown sampling of timesteps {self.timestep_sampling!r}; expected one of {known}")
-        if not (0 < self.deviation < math.inf and 0 < self.shift < math.inf):
-            raise ValueError(f"deviation {self.deviation} and shift {self.shift} must both be numbers above 0")
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"shift is {self.shift}; expected a number above 0 (1 leaves the levels as they are)")
 
     def draw_sigmas(self, count: int, draw: Draw) -> Tensor:
         """Noise levels (count,) in 0..1, float32."""
-        if self.timestep_sampling == "uniform":
-            sigma = draw.uniform(count)
-        else:
-            sigma = torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))
-        return shift_sigma(sigma, self.shift)
+        return shift_sigma(self.timesteps.draw_sigmas(count, draw), self.shift)
 
     def draw_path(self, latent: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Noise levels (b,), the noisy clips there, and the velocity there, both of the shape of `latent`."""

@@ -21,7 +21,7 @@ from ...samplers.flow import TIMESTEPS
 from ..batch import Batch, Losses, Networks
 from ..presets import GAN_LOSSES
 from ..run.train_settings import ModuleRate, TrainSettings
-from .pyramid import GeneratorDraw
+from .draw import GeneratorDraw
 
 BETAS = (0.0, 0.99)  # of Adam: each side must follow the other without the momentum of where it was before
 DISCRIMINATOR_RATE = 4.0  # times the generator's, the two time scales of Heusel et al. 2017, arXiv 1706.08500

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,32 +18,11 @@ from ...samplers.noise import double, noise_pyramid, pyramid
 from ...samplers.sigma_schedule import NUM_TRAIN_TIMESTEPS
 from ...samplers.stages import PyramidStages
 from ..batch import Batch, Losses, Networks
+from .draw import UNIFORM, Draw, GeneratorDraw, TimestepSampling
 
 HISTORY_NOISE = 1 / 3  # largest share of noise in the history during training
-
-
-class Draw(Protocol):
-    """A source of random numbers."""
-
-    def normal(self, shape: Sequence[int]) -> Tensor: ...
-
-    def uniform(self, count: int) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class GeneratorDraw:
-    """Random numbers from a `torch.Generator`, moved to `device`."""
-
-    generator: torch.Generator
-    device: torch.device | str = "cpu"
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal numbers, float32."""
-        return torch.randn(*shape, generator=self.generator, device=self.generator.device).to(self.device)
-
-    def uniform(self, count: int) -> Tensor:
-        """`count` uniform numbers in 0..1, float32."""
-        return torch.rand(count, generator=self.generator, device=self.generator.device).to(self.device)
+# A stage's end is nearly its clip, and the noise that is left there cannot be told; what it will be is decided before.
+BEGINNINGS = TimestepSampling("logit_normal", mean=0.7, deviation=1.2)
 
 
 @dataclass(frozen=True)
@@ -66,13 +44,14 @@ def pyramid_batch(
     units_per_stage: Sequence[int] | None,
     draw: Draw,
     history_noise: float = HISTORY_NOISE,
+    timesteps: TimestepSampling = UNIFORM,
 ) -> list[Column]:
     """Turn normalised latents (b, c, T, h, w) into the columns of one training step.
 
     `ratios` says how many columns each stage gets ([1, 2, 1] for the released models); column j takes samples j, j +
     columns, ... With `units_per_stage`, stage s learns the last of its first `units_per_stage[s]` units (capped by
     the clip) from a noisy history. With None every frame is learned at once, without history: pictures, and models
-    that are not autoregressive.
+    that are not autoregressive. `timesteps` says how often each part of a stage is learned.
     """
     check_batch(latent, stages, ratios, units_per_stage)
     stage_of_column = [stage for stage, columns in enumerate(ratios) for _ in range(columns)]
@@ -84,7 +63,7 @@ def pyramid_batch(
         units = None if units_per_stage is None else units_per_stage[stage]
         now = slice(0, None) if units is None else last_frame(units, latent.shape[2])
         levels = [level[samples] for level in clean]
-        index = (draw.uniform(len(levels[0])) * NUM_TRAIN_TIMESTEPS).long()
+        index = draw_indices(timesteps, len(levels[0]), draw)
         strength = (draw.uniform(len(levels[0])) * history_noise).view(-1, 1, 1, 1, 1)
         past: tuple[Tensor, ...] = ()
         if now.start > 0:
@@ -95,6 +74,13 @@ def pyramid_batch(
         noisy = end + sigma.view(-1, 1, 1, 1, 1) * (start - end)
         columns.append(Column(stage, samples, (*past, noisy), sigma, timestep, start - end))
     return columns
+
+
+def draw_indices(timesteps: TimestepSampling, count: int, draw: Draw) -> Tensor:
+    """Places (count,) in a stage's table of timesteps, which begins with most noise."""
+    sigma = timesteps.draw_sigmas(count, draw)
+    along = sigma if timesteps.name == "uniform" else 1 - sigma  # the official code's draws are places
+    return (along * NUM_TRAIN_TIMESTEPS).long().clamp_max(NUM_TRAIN_TIMESTEPS - 1)
 
 
 def endpoints(clean: Sequence[Tensor], noise: Tensor, stages: PyramidStages, stage: int) -> tuple[Tensor, Tensor]:
@@ -172,8 +158,9 @@ class PyramidObjective:
     """The loss of a pyramidal flow on one batch, with units drawn by `random_units`.
 
     A share `first_units` of the steps learns the first unit in every stage: it alone has nothing but the text to go by.
-    Without `autoregressive` all frames are learned at once and have no history. `loss` joins the errors, by default as
-    the released models were trained.
+    Without `autoregressive` all frames are learned at once and have no history. `loss` joins the errors, and
+    `timesteps` says how often each part of a stage is learned, both by default as the released models were trained;
+    with `BEGINNINGS` small models spend less on the ends of stages.
     """
 
     stages: PyramidStages
@@ -182,13 +169,14 @@ class PyramidObjective:
     first_units: float = 0.0
     autoregressive: bool = True
     loss: Callable[[Sequence[Tensor], Sequence[Column]], Tensor] = pyramid_loss
+    timesteps: TimestepSampling = UNIFORM
 
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
         """Losses of the transformer for normalised latents and their texts: `loss`, and one per stage to watch."""
         latent = batch.latents
         draw = GeneratorDraw(generator, latent.device)
         units = self.draw_units(latent.shape[2], generator)
-        columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise)
+        columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.timesteps)
         predictions = predict_by_stage(networks["transformer"], columns, batch.text)
         losses = {"loss": self.loss(predictions, columns)}
         for stage in sorted({column.stage for column in columns}):

@@ -16,8 +16,8 @@ from ...models.layers import patch_grid, patchify
 from ...models.some_patches import chosen_patches, velocity_of_some
 from ...samplers.flow import TIMESTEPS
 from ..batch import Batch, Losses, Networks
+from .draw import GeneratorDraw
 from .flow import FlowObjective
-from .pyramid import GeneratorDraw
 
 SMALLEST_WEIGHT = 0.1  # of a token that is just like the corner
 
