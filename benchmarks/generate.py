@@ -99,8 +99,10 @@ class PyramidToVideo(TextToVideo):
         def velocity(x: Tensor, call: StepInfo) -> Tensor:
             if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
-            answer = self.ask((*call.history, x), call.timestep, texts)
-            return self.guidance.combine(*answer.chunk(2), call.unit) if self.guided else answer
+            guided = self.guidance.guides(call.stage)
+            rows = texts if guided or not self.guided else texts.rows(slice(len(texts) // 2, None))
+            answer = self.ask((*call.history, x), call.timestep, rows)
+            return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
 
         generators = row_generators(seed, len(noise))
         return sample_pyramid(velocity, noise, self.stages, generators=generators, history=self.history)

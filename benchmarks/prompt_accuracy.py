@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 DEFAULTS = {  # numbers of steps, and of guidance
-    "pyramid": {"steps": (20, 10), "guidance": (4.0, 3.0)},
+    "pyramid": {"steps": (20, 10), "guidance": (4.0, 3.0, 0)},
     "flow": {"steps": (10,), "guidance": (3.0,)},
     "diffusion": {"steps": (50,), "guidance": (3.0,)},
     "gan": {"steps": (1,), "guidance": (1.0,)},
@@ -87,7 +87,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, nargs="+", help="pyramid: steps of the first frame and of later ones; others: one number"
     )
-    parser.add_argument("--guidance", type=float, nargs="+", help="as --steps; 1 is the prompt alone")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        nargs="+",
+        help="as --steps, and for the pyramid how many stages are guided (0: all); 1 is the prompt alone",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips made at once")
     parser.add_argument("--json", type=Path, help="write every verdict to this file")
@@ -173,7 +178,9 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
     if options.family == "pyramid":
         first_steps, video_steps = options.steps
         stages = make_stages(first_steps=first_steps, video_steps=video_steps)
-        return PyramidToVideo(options.models, stages, PyramidGuidance(*options.guidance))
+        first, video, guided_stages = options.guidance
+        guidance = PyramidGuidance(first, video, stages=int(guided_stages))
+        return PyramidToVideo(options.models, stages, guidance)
     (steps,), (scale,) = options.steps, options.guidance
     family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family
     return FullSequenceToVideo(options.models, full_sequence_sampler(family, steps), scale)

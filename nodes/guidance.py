@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..samplers.names import MOST_STAGES
 from .block import Block, Bool, Float, Int, Output, Wire
 
 if TYPE_CHECKING:
@@ -42,14 +43,19 @@ class Guidance(Block):
             "With linear on: where the drop ends. 0 lets the end of a long clip follow the negative prompt alone; "
             "low values give it freedom; a value as high as first_frame_scale means no drop."
         ),
+        Int("guided_stages", 0, 0, MOST_STAGES).tip(
+            "How many stages are guided, the coarsest first, which decide what the clip shows. The finer ones follow "
+            "the prompt alone, with one model call in place of two. 0 guides all stages, which is official."
+        ),
     )
     OUTPUTS = (Output("PYRAMID_GUIDANCE", "For the sampler or the guider.", "guidance"),)
     FUNCTION = "build"
 
-    def build(self, first_frame_scale, video_scale, linear, linear_drop, linear_minimum):
+    def build(self, first_frame_scale, video_scale, linear, linear_drop, linear_minimum, guided_stages):
         from ..samplers.guidance import PyramidGuidance
 
-        return (PyramidGuidance(first_frame_scale, video_scale, linear, linear_drop, linear_minimum),)
+        strengths = first_frame_scale, video_scale, linear, linear_drop, linear_minimum
+        return (PyramidGuidance(*strengths, stages=guided_stages),)
 
 
 class GuidanceZero(Block):

@@ -201,10 +201,11 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: int | None = None
     ) -> Tensor:
         now = model_options["transformer_options"]["pyramid"]
-        if self.guided and self.guidance.is_zero_init(now["stage"], now["step"]):
+        guided = self.guided and self.guidance.guides(now["stage"])
+        if guided and self.guidance.is_zero_init(now["stage"], now["step"]):
             return x  # the host wants the clean estimate: no velocity, no change
-        self.set_cfg(self.guidance.scale(now["unit"]) if self.guided else 1.0)
-        if self.guided and self.guidance.zero_star:
+        self.set_cfg(self.guidance.scale(now["unit"]) if guided else 1.0)
+        if guided and self.guidance.zero_star:
             model_options = {**model_options, "sampler_cfg_function": self.combine_for(now["unit"])}
         return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
 

@@ -49,12 +49,15 @@ class Guider:
 
     def velocity(self, batch: int) -> Velocity:
         """The guided velocity; negative rows share a forward with the positive ones and come first."""
-        model, guided = self.model, self.negative is not None and self.guidance.enabled
-        text = text_of(model, batch, self.positive, self.negative if guided else None)
+        model = self.model
+        alone = text_of(model, batch, self.positive, None)
+        both = alone if self.negative is None else text_of(model, batch, self.positive, self.negative)
         cache: KVCache | None = None
 
         def velocity(x: Tensor, info: StepInfo) -> Tensor:
             nonlocal cache
+            guided = self.negative is not None and self.guidance.guides(info.stage)
+            text = both if guided else alone
             if guided and self.guidance.is_zero_init(info.stage, info.step):
                 return torch.zeros_like(x)
             cache = cache or KVCache(free_memory(x.device) // 2)  # the rest is for what forwards need

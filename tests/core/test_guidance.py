@@ -28,6 +28,14 @@ def test_only_the_first_strength_switches_guidance_off():
     assert PyramidGuidance(first=1.0, video=0.0).enabled
 
 
+def test_only_the_coarsest_stages_are_guided():
+    assert [PyramidGuidance(stages=2).guides(stage) for stage in range(3)] == [True, True, False]
+    assert all(PyramidGuidance().guides(stage) for stage in range(3))
+    assert not PyramidGuidance(first=0.0, stages=2).guides(0)
+    with pytest.raises(ValueError, match="-1 guided stages"):
+        PyramidGuidance(stages=-1)
+
+
 @pytest.mark.parametrize("name", ("first", "video", "alpha", "minimum"))
 @pytest.mark.parametrize("value", (-1.0, float("nan"), float("inf")))
 def test_impossible_strengths_are_refused(name, value):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 import torch
 from pyramid_video.host import use_host
@@ -67,6 +69,24 @@ def test_without_guidance_the_model_is_asked_for_one_row(host, parts, negative, 
     guider = host.make_guider(model, positive, other if negative else None, PyramidGuidance(first=first))
     host.sample(guider, host.make_sampler(STAGES, PyramidHistory()), empty(), 1)
     assert set(seen) == {rows}
+
+
+def test_stages_that_are_not_guided_follow_the_prompt_alone(host, parts):
+    model, positive, negative = parts
+    seen = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[1])))
+    sampler = host.make_sampler(STAGES, PyramidHistory())
+
+    def clip(guidance, negative=negative):
+        seen.clear()
+        return host.sample(host.make_guider(model, positive, negative, guidance), sampler, empty(), 1)["samples"]
+
+    alone = clip(PyramidGuidance(), None)
+    coarse = clip(PyramidGuidance(stages=1))
+    assert [rows for rows, _ in groupby(seen)] == [2, 1] * 2  # of both units: guided, then not
+    assert torch.equal(clip(PyramidGuidance(stages=len(STAGES))), clip(PyramidGuidance()))
+    assert not torch.allclose(coarse, alone, atol=1e-3)
+    assert torch.equal(coarse, clip(PyramidGuidance(stages=1)))
 
 
 def test_a_clip_is_the_same_alone_and_in_a_batch(host, parts):

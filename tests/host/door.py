@@ -107,14 +107,31 @@ def check_guidance_off_asks_for_one_row(door):
     assert off == {1} and set(rows) == {2}
 
 
-def check_cfg_zero_star_gives_what_it_gives_without_the_host(door):
+def check_guidance_gives_what_it_gives_without_the_host(door):
     from dataclasses import replace
 
+    for change in ({"zero_star": True, "zero_steps": 1}, {"stages": 1}, {"stages": 2, "zero_star": True}):
+        guidance_without_the_host(door, replace(door.guidance, **change))
+
+
+def check_fine_stages_that_are_not_guided_ask_for_one_row(door):
+    from dataclasses import replace
+    from itertools import groupby
+
+    rows = []
+    network = door.model.model.diffusion_model
+    handle = network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    door.sample(guidance=replace(door.guidance, stages=2))
+    handle.remove()
+    kinds = [count for count, _ in groupby(rows)]
+    assert kinds == [2, 1] * (len(kinds) // 2) and len(kinds) > 2
+
+
+def guidance_without_the_host(door, guidance):
     from pyramid_video.host.standalone import sampling as standalone_sampling
     from pyramid_video.host.standalone import wires as standalone_wires
     from pyramid_video.models import checkpoints
 
-    guidance = replace(door.guidance, zero_star=True, zero_steps=1)
     network, info = checkpoints.load(door.path["diffusion_models"], ("miniflux",), dtype=door.torch.float32)
     model = standalone_wires.Model(network, info, door.torch.device("cpu"), door.torch.float32)
     guider = standalone_sampling.Guider(model, door.positive, door.negative, guidance)
