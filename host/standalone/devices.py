@@ -20,12 +20,17 @@ def choose_device(name: str | None) -> torch.device:
         # Processes that were started together on one computer have a card each.
         card = f":{os.environ['LOCAL_RANK']}" if there[0] in ("cuda", "xpu") and "LOCAL_RANK" in os.environ else ""
         return torch.device(there[0] + card)
+    refusal = f"the device {name!r} cannot be used here; there is {', '.join(there)}"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} cannot be used here; there is {', '.join(there)}") from error
-    return device
+        torch.zeros(1, device=device).item()  # some devices of torch, such as meta, make tensors that hold nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(refusal) from error
+    if device.type != "cpu":
+        return device
+    if device.index:  # torch takes any number and means the only one
+        raise ValueError(refusal)
+    return torch.device("cpu")
 
 
 def accelerators() -> list[str]:
