@@ -40,10 +40,11 @@ OFFICIAL = {  # repositories that are put into a models folder as they are: sect
 }
 LONE = ("diffusion_transformer_", "diffusion_pytorch_model.safetensors")  # known by its folder's name, without a config
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
+NOT_ON_WINDOWS = 'Windows does not allow any of < > : " | ? * in a name'
 UNUSABLE = (  # what a part of a new name may not be, and why
     (re.compile(r"^\."), "a name that begins with a dot is hidden"),
     (re.compile(r"[. ]$|^ "), "Windows does not allow a dot or a space at the end of a name"),
-    (re.compile(r'[<>:"|?*]'), 'Windows does not allow any of < > : " | ? * in a name'),
+    (re.compile(r'[<>:"|?*]'), NOT_ON_WINDOWS),
     (
         re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE),
         "Windows keeps this name for a device",
@@ -132,10 +133,10 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in parts) or len(text) > LONGEST_PATH:
         most = f"a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
         raise ValueError(f"the {what} {text[:40]!r}... is too long: {most}")
-    if text.startswith("/") or re.match(r"[A-Za-z]:", text) or ".." in parts or text.startswith("~"):
+    if text.startswith(("/", "~")) or re.match(r"[A-Za-z]:(/|$)", text) or ".." in parts:
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
-    if os.name == "nt" and ":" in text:  # there it leads into a stream that no folder shows
-        raise ValueError(f"the {what} {name!r} holds a colon, which Windows does not allow in names")
+    if re.match(r"[A-Za-z]:", text) or (os.name == "nt" and ":" in text):  # to another drive, or a hidden stream
+        raise ValueError(f"the {what} cannot be called {name!r}: {NOT_ON_WINDOWS}")
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"the {what} {name!r} leads through a link out of {root}; put the file itself in that folder")

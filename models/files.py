@@ -55,7 +55,10 @@ def unfinished_file(path: Path) -> Iterator[tuple[Path, int]]:
     part = path.with_name(f"{part_stem(path)}{os.getpid()}.part")
     part.unlink(missing_ok=True)  # of a killed process that had our number
     try:
-        part.touch()
+        try:
+            part.touch()
+        except OSError as error:  # of the name that is wanted, not of a hidden one that nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from error
         yield part, part.stat().st_mode  # asking the file is safe; os.umask can only be read by changing it
     finally:
         part.unlink(missing_ok=True)

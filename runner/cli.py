@@ -11,11 +11,10 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from .errors import RunnerError, WorkflowError, nearest, plain, sentence
-from .folders import check_folders
+from .folders import a_path, check_folders
 from .quantise import add_parser as add_quantise_parser
 from .ranks import end_if_connected
 from .run import add_parser as add_run_parser
@@ -79,7 +78,7 @@ def make_parser() -> Parser:
     models.set_defaults(command=models_command)
     run = add_run_parser(commands)
     for command in (run, show, models):
-        command.add_argument("--models", type=Path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
+        command.add_argument("--models", type=a_path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
     for command in (run, show, nodes, models, add_train_parser(commands), add_quantise_parser(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser=command)

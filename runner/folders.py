@@ -14,23 +14,39 @@ from .errors import RunnerError
 SPARE_BYTES = 16 << 20  # a clip needs far less; below this a disk is as good as full
 
 
+def a_name(text: str) -> str:
+    """The value of an option that is a name: an empty one would mean the current folder, or nothing at all."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("takes a name, not an empty one")
+    return text
+
+
+def a_path(text: str) -> Path:
+    """The value of an option that names a file or a folder."""
+    return Path(a_name(text))
+
+
 def check_folders(options: argparse.Namespace) -> None:
     """Refuse folders that are not there."""
     for name in ("models", "input"):
         folder = getattr(options, name, None)
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not os.path.isdir(folder):  # which is False where we may not look, unlike `is_dir`
             raise RunnerError(f"--{name}: there is no folder {folder}")
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written or is full, before the long work starts."""
+def check_writable(folder: Path, what: str = "the output folder") -> None:
+    """Refuse a folder that cannot be written or is full, before the long work starts; `what` begins the sentence."""
+    for place in (folder, *folder.parents):
+        if os.path.exists(place) and not os.path.isdir(place):
+            fault = "is a file" if place == folder else f"cannot be made, because {place} is a file"
+            raise RunnerError(f"{what} {folder} {fault}; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise RunnerError(f"the output folder {folder} cannot be written: {reason}") from error
+        raise RunnerError(f"{what} {folder} cannot be written: {reason}") from error
     free = shutil.disk_usage(folder).free
     if free < SPARE_BYTES:
-        raise RunnerError(f"the output folder {folder} has only {free >> 20} MB left: {os.strerror(errno.ENOSPC)}")
+        raise RunnerError(f"{what} {folder} has only {free >> 20} MB left: {os.strerror(errno.ENOSPC)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..training.run.launch import is_first
 from .errors import RunnerError
-from .folders import check_folders, check_writable
+from .folders import a_path, check_folders, check_writable
 from .opening import open_here, open_on_server
 from .ranks import are_connected
 from .terminal import print_note
@@ -48,15 +48,15 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--prompts",
-        type=Path,
+        type=a_path,
         metavar="FILE",
         help="run once for each line: a prompt (.txt), or an object with prompt, negative, seed, NODE.INPUT (.jsonl)",
     )
     run.add_argument(
-        "--out", type=Path, default=Path("output"), metavar="DIR", help="where files go (default: ./output)"
+        "--out", type=a_path, default=Path("output"), metavar="DIR", help="where files go (default: ./output)"
     )
     run.add_argument(
-        "--input", type=Path, metavar="DIR", help="folder of the pictures and videos to load (default: ./input)"
+        "--input", type=a_path, metavar="DIR", help="folder of the pictures and videos to load (default: ./input)"
     )
     run.add_argument(
         "--server",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..training.run.launch import is_first
 from .errors import RunnerError, nearest
+from .folders import a_name, a_path, check_folders, check_writable
 from .train_clips import add_options, count, train_clips
 
 if TYPE_CHECKING:
@@ -36,18 +37,19 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a LoRA, a model or a VAE on your own clips")
     train.add_argument(
         "part",
+        type=a_name,
         metavar="FOLDER",
         help="a folder of clips, each with its caption in a text file of the same name; or a part of the pack's small "
         f"models, with --animations: {', '.join(PARTS)}",
     )
     train.add_argument("--steps", type=count, metavar="N", help="optimiser updates (default: those of the workflow)")
     train.add_argument("--clips", type=count, metavar="N", help="how many clips are drawn and encoded once")
-    train.add_argument("--out", type=Path, metavar="DIR", help="where the finished files go (default: ./output)")
+    train.add_argument("--out", type=a_path, metavar="DIR", help="where the finished files go (default: ./output)")
     train.add_argument("--seed", type=int, metavar="N", help="another seed gives another run (default: 0)")
     add_options(train)
     small = train.add_argument_group("for a part of the pack's small models")
-    small.add_argument("--animations", type=Path, metavar="DIR", help="webp, gif or png animations with alpha")
-    small.add_argument("--run", type=Path, metavar="DIR", help="where the run keeps its state")
+    small.add_argument("--animations", type=a_path, metavar="DIR", help="webp, gif or png animations with alpha")
+    small.add_argument("--run", type=a_path, metavar="DIR", help="where the run keeps its state")
     small.add_argument(
         "--judge-from",
         type=int,
@@ -57,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     small.add_argument(
         "--begin-from",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="start a new run from the weights in this models folder: see docs/training.md for which",
     )
@@ -80,8 +82,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
     from ..training.run.run_lock import run_lock
-    from .folders import check_writable
 
+    check_folders(options)
     if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
         refuse_options(options, SMALL_ONLY, "a part of the pack's small models")
         for path in train_clips(options).files:
@@ -100,8 +102,8 @@ def train_command(options: argparse.Namespace) -> int:
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
-    for folder in (options.run, options.out):
-        check_writable(folder)
+    check_writable(options.run, "the run's folder")
+    check_writable(options.out)
     with run_lock(options.run):
         for path in train_part(options):
             print(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RunnerError
-from .folders import check_writable
+from .folders import a_name, a_path, check_writable
 
 if TYPE_CHECKING:
     from .execute import Outcome
@@ -24,6 +24,7 @@ SHAPE = ("size", "frames", "fps")  # of the clips, under the same names in both 
 MULTIPLE = "multiple"  # of the sides, in the first of them; a size that is asked for has the usual one
 BEGINNINGS = ("PyramidVideoLoadForTraining", "PyramidVideoNewModel")
 BASE_OF_LORA = "PyramidVideoLoadModel"
+VAE_TO_TRAIN = "PyramidVideoVAETrainee"
 VALIDATED = 2  # captions that are made into clips while it learns
 
 
@@ -38,14 +39,18 @@ def add_options(train: argparse.ArgumentParser) -> None:
     """Add the options of training on a folder of clips."""
     group = train.add_argument_group("with a FOLDER of your own clips")
     group.add_argument("--as", dest="kind", choices=KINDS, help="what is trained (default: lora)")
-    group.add_argument("--name", metavar="NAME", help="of the run and of the finished file (default: the folder's)")
-    group.add_argument("--model", metavar="FILE", help="the model to train further (default: a bundled one)")
+    group.add_argument(
+        "--name", type=a_name, metavar="NAME", help="of the run and of the finished file (default: the folder's)"
+    )
+    group.add_argument(
+        "--model", type=a_name, metavar="FILE", help="the model or VAE to train further (default: a bundled one)"
+    )
     group.add_argument(
         "--prompt", metavar="TEXT", help="what the clip at the end shows (default: the caption of the first clip)"
     )
     group.add_argument("--batch", type=count, metavar="N", help="clips of one step")
     group.add_argument("--size", type=count, metavar="N", help="clips get about N x N pixels")
-    group.add_argument("--models", type=Path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
+    group.add_argument("--models", type=a_path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
     group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
     group.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="any input of the workflow, as in run"
@@ -62,6 +67,8 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     from .run import execute_here
     from .workflow import locate, read_workflow
 
+    if options.kind == "vae" and options.prompt is not None:
+        raise RunnerError("--prompt: a VAE reads no text, and its clip at the end is one of yours")
     folder = Path(options.part).expanduser()
     if not folder.is_dir():
         raise RunnerError(f"there is no folder {folder} with clips to learn from")
@@ -101,7 +108,7 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
         elif kind.startswith("PyramidVideoSaveTrained"):
             wanted = {"name": name}
         inputs.update({key: value for key, value in wanted.items() if value is not None})
-        if options.model and kind in (*BEGINNINGS, BASE_OF_LORA):
+        if options.model and kind in (*BEGINNINGS, BASE_OF_LORA, VAE_TO_TRAIN):
             begin_with(node, options.model, options.kind)
     texts = captions(folder, workflow, options.prompt)
     for node in nodes:
@@ -112,12 +119,12 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
 
 
 def begin_with(node: dict, model: str, kind: str | None) -> None:
-    """Let a node that opens or makes a model open `model`."""
+    """Let a node that opens or makes a model or VAE open `model`."""
     if node["class_type"] in BEGINNINGS:
         family = "as it is" if kind in (None, "lora", own_family(model)) else kind
         node["class_type"], node["inputs"] = BEGINNINGS[0], {"model_name": model, "family": family}
     else:
-        node["inputs"]["model_name"] = model
+        node["inputs"]["vae_name" if node["class_type"] == VAE_TO_TRAIN else "model_name"] = model
 
 
 def own_family(model: str) -> str | None:

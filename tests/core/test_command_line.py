@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from pyramid_video.host import use_host
+from pyramid_video.host.standalone.devices import choose_device
 from pyramid_video.runner.cli import main
 
 
@@ -101,7 +102,39 @@ def empty_run(monkeypatch, workflow):
 def test_an_output_folder_that_is_none_is_told_before_the_run(capsys, tmp_path, empty_run):
     (tmp_path / "file").touch()
     code, said = run(capsys, empty_run, "--out", tmp_path / "file")
-    assert code == 1 and "file cannot be written: File exists" in said.err
+    assert code == 1 and f"the output folder {tmp_path / 'file'} is a file; name a folder" in said.err
+    code, said = run(capsys, empty_run, "--out", tmp_path / "file" / "sub")
+    assert code == 1 and f"sub cannot be made, because {tmp_path / 'file'} is a file; name a folder" in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "x.json", "--models"],
+        ["run", "x.json", "--input"],
+        ["run", "x.json", "--out"],
+        ["run", "x.json", "--prompts"],
+        ["show", "x.json", "--models"],
+        ["models", "--models"],
+        ["train"],
+        *(
+            ["train", "x", f"--{name}"]
+            for name in ("out", "models", "name", "model", "run", "animations", "begin-from")
+        ),
+        ["quantise"],
+        ["quantise", "x"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_is_refused_and_not_taken_for_the_current_folder(capsys, words):
+    assert main([*words, "", *(["y"] if words == ["quantise"] else [])]) == 1
+    assert "takes a name, not an empty one" in capsys.readouterr().err
+
+
+def test_a_folder_of_models_that_is_not_there_is_refused_by_every_command(capsys, tmp_path):
+    for words in (["run", "x.json"], ["show", "x.json"], ["models"], ["train", str(tmp_path)]):
+        assert main([*words, "--models", "nowhere"]) == 1
+        assert "--models: there is no folder nowhere" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_before_the_run(capsys, tmp_path, monkeypatch, empty_run):
@@ -110,9 +143,15 @@ def test_a_full_disk_is_told_before_the_run(capsys, tmp_path, monkeypatch, empty
     assert code == 1 and "has only 1 MB left" in said.err
 
 
-def test_a_device_that_is_not_there_is_told_before_the_run(capsys, tmp_path, empty_run):
-    code, said = run(capsys, empty_run, "--out", tmp_path, "--device", "warp")
-    assert code == 1 and "the device 'warp' cannot be used here; there is" in said.err and "cpu" in said.err
+@pytest.mark.parametrize("device", ["warp", "meta", "lazy", "hpu", "cpu:3", ""])
+def test_a_device_that_is_not_there_is_told_before_the_run(capsys, tmp_path, empty_run, device):
+    code, said = run(capsys, empty_run, "--out", tmp_path, "--device", device)
+    assert code == 1 and f"the device '{device}' cannot be used here; there is" in said.err and "cpu" in said.err
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_there_is_one_cpu(name):
+    assert str(choose_device(name)) == "cpu"
 
 
 def test_ctrl_c_is_130_without_a_traceback(capsys, tmp_path, monkeypatch, empty_run):
@@ -141,10 +180,20 @@ def test_success_prints_the_paths_only(capsys, tmp_path, monkeypatch, empty_run)
     assert report == {"status": "success", "files": [str(tmp_path / "a.mp4")], "notes": ["node 1: hello"]}
 
 
-@pytest.mark.parametrize("option", ["--run", "--out"])
-def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option):
+@pytest.mark.parametrize(("option", "what"), [("--run", "the run's folder"), ("--out", "the output folder")])
+def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option, what):
     (tmp_path / "file").touch()
     folders = {"--animations": tmp_path / "none", "--run": tmp_path / "run", "--out": tmp_path / "out"}
     folders[option] = tmp_path / "file"
     assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
-    assert f"the output folder {tmp_path / 'file'} cannot be written: File exists" in capsys.readouterr().err
+    assert f"{what} {tmp_path / 'file'} is a file; name a folder" in capsys.readouterr().err
+
+
+def test_quantise_checks_where_it_writes_before_it_reads(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyramid_video.models.quantising.quantise", lambda *_: pytest.fail("the weights were read"))
+    (source := tmp_path / "model.safetensors").touch()
+    assert main(["quantise", str(source), str(source / "x.safetensors")]) == 1
+    assert f"the folder {source} is a file; name a folder" in capsys.readouterr().err
+    assert main(["quantise", str(tmp_path / "none"), str(tmp_path / "new" / "x.safetensors")]) == 1
+    assert f"there is no file or folder {tmp_path / 'none'}" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -208,6 +208,8 @@ def test_names_inside_are_taken(tmp_path, name):
         ("a /b", "a dot or a space at the end"),
         ("what?", "any of < > :"),
         ("a/b:c", "any of < > :"),
+        ("a:b*?", "any of < > :"),
+        ("C:/a", "points outside"),
         ("CON", "for a device"),
         ("nul.txt", "for a device"),
         ("runs/Com1", "for a device"),

@@ -13,6 +13,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main, make_parser
+from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.train_clips import KINDS, adapt
 from pyramid_video.runner.validate import validate
@@ -72,6 +73,42 @@ def test_every_kind_is_the_graph_of_its_workflow_with_the_clips_of_the_folder(mo
         assert inputs["PyramidVideoEmptyLatent"]["width"] == inputs["PyramidVideoEmptyLatent"]["height"] == 128
 
 
+OPTIONS = ("--model", "--prompt", "--steps", "--clips", "--batch", "--size", "--seed", "--name")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_option_is_without_effect(models, clips, tmp_path, kind):
+    """But for the prompt of a VAE, which is refused."""
+    use_host(StandaloneHost(models, clips.parent, tmp_path, "cpu", silent=True))
+
+    def graph(*words) -> dict:
+        workflow = read_workflow(locate(f"workflows/api/train_{kind}.json"), node_specs())
+        adapt(workflow, node_specs(), clips, parse(clips, "--as", kind, *words))
+        return workflow.prompt
+
+    try:
+        usual = graph()
+        for option in OPTIONS:
+            assert graph(option, "96") != usual or (kind, option) == ("vae", "--prompt")
+    finally:
+        use_host(None)
+
+
+def test_a_vae_is_trained_further_from_the_file_that_is_named(models, clips, tmp_path):
+    use_host(StandaloneHost(models, clips.parent, tmp_path, "cpu", silent=True))
+    try:
+        workflow = read_workflow(locate("workflows/api/train_vae.json"), node_specs())
+        adapt(workflow, node_specs(), clips, parse(clips, "--as", "vae", "--model", VAE))
+        validate(workflow.prompt, node_classes(), node_specs())
+        trainee = next(n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoVAETrainee")
+        assert trainee["vae_name"] == VAE
+        trainee["vae_name"] = "nope.safetensors"
+        with pytest.raises(WorkflowError, match="vae_name.*'nope.safetensors'"):
+            validate(workflow.prompt, node_classes(), node_specs())
+    finally:
+        use_host(None)
+
+
 def test_a_lora_learns_squares_where_no_size_is_asked_for(clips, tmp_path):
     """The small flow knows squares only; multiples of 64 would let a wide film be 192x64."""
     use_host(StandaloneHost(None, clips.parent, tmp_path, "cpu", silent=True))
@@ -115,6 +152,7 @@ def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):
         ([".", "--begin-from", "x"], "--begin-from: means something for a part of the pack's small models only"),
         (["vae", "--animations", "x", "--as", "lora"], "--as: means something for a folder of clips only"),
         ([".", "--batch", "0"], "takes a whole number from 1 on"),
+        ([".", "--as", "vae", "--prompt", "a pig"], "--prompt: a VAE reads no text"),
     ],
 )
 def test_what_does_not_fit_together_is_said(words, reason, capsys):
