@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..training.run.launch import is_first
 from .delivery import Batch, finish_killed, ranges
+from .errors import RunnerError
 from .execute import execute
 from .folders import check_writable
 from .jobs import Job, read_jobs
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 def run_batch(options: argparse.Namespace) -> dict[str, Any]:
     """Run the workflow for every prompt, here or on servers; returns what --json prints at the end."""
+    if options.prompt is not None and options.prompts.suffix.lower() == ".txt":
+        raise RunnerError(f"--prompt has no effect: each line of {options.prompts} is a prompt; leave one of them out")
     all_jobs, repeated = read_jobs(options.prompts)
     jobs = own_share(all_jobs)
     check_writable(options.out)
@@ -54,7 +57,7 @@ def run_all_here(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace)
     from .validate import validate
 
     host, base, specs = open_here(options)
-    batch.notes += base.notes
+    batch.add_notes(base.notes)
     classes = node_classes()
     _ = host.device  # a device that is not there is better said now
 

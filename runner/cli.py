@@ -11,10 +11,10 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .errors import RunnerError, WorkflowError, nearest, plain, sentence
-from .folders import a_path, check_folders
+from .errors import RunnerError, in_one, nearest, plain, problems_of
+from .folders import a_name, a_path, check_folders
 from .quantise import add_parser as add_quantise_parser
 from .ranks import end_if_connected
 from .run import add_parser as add_run_parser
@@ -29,7 +29,15 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the options in one sentence, as every other fault is said."""
 
     def error(self, message: str) -> NoReturn:
+        if bare := re.fullmatch(r"argument (\S+): expected one argument", message):
+            message = f"{bare[1]} needs a value; one that begins with - is written as {bare[1]}=VALUE"
         raise RunnerError(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the nearest choice, also of the commands; argparse has no other place for it before Python 3.14."""
+        if action.choices is not None and value not in action.choices:
+            allowed = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"takes {allowed}, not {value!r}{nearest(value, action.choices)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,17 +55,19 @@ def run_command(arguments: Sequence[str]) -> int:
         refuse(unknown, options.parser)
         return options.command(options)
     except KeyboardInterrupt as stop:  # nothing half written is left behind; a run of training says what is
-        return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])), [])
+        return complain(options, "interrupted", plain(": ".join(["interrupted", *map(str, stop.args)])))
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        problems = error.problems if isinstance(error, WorkflowError) else [sentence(error)]
-        return complain(options, "error", sentence(error), problems)
+        problems = problems_of(error)
+        return complain(options, "error", in_one(problems, getattr(options, "json", False)), problems)
 
 
-def complain(options: argparse.Namespace, status: str, message: str, problems: Sequence[str]) -> int:
-    print(f"pyramid-video: {message}", file=sys.stderr)
-    if getattr(options, "json", False):
+def complain(options: argparse.Namespace, status: str, message: str, problems: Sequence[str] = ()) -> int:
+    has_json = hasattr(options, "json")  # which lists all problems
+    for text in [message] if has_json else problems or [message]:
+        print(f"pyramid-video: {text}", file=sys.stderr)
+    if has_json and options.json:
         print(json.dumps({"status": status, "error": message, "problems": list(problems)}))
     return INTERRUPTED if status == "interrupted" else 1
 
@@ -69,7 +79,9 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND")
 
     show = commands.add_parser("show", help="list the blocks of a workflow, their values, and how to set them")
-    show.add_argument("file", metavar="FILE", help="workflow, or a video or picture that carries its workflow")
+    show.add_argument(
+        "file", type=a_name, metavar="FILE", help="workflow, or a video or picture that carries its workflow"
+    )
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=show_command)
     nodes = commands.add_parser("nodes", help="list the nodes that run here")

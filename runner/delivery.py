@@ -14,13 +14,14 @@ from typing import Any
 
 from ..training.run.launch import is_first
 from .contents import Contents
-from .errors import sentence
+from .errors import in_one, problems_of
 from .execute import Outcome
 from .jobs import Job
 from .ranks import are_connected, gathered
 from .results import Results, key_of
 from .specs import NodeSpec
 from .staging import Staging, finish_plans
+from .terminal import print_note
 from .workflow import Workflow
 
 
@@ -35,10 +36,11 @@ class Batch:
         self.contents = Contents(models=not options.server)
         self.total = len(jobs)
         self.files: list[Path] = []
-        self.notes: list[str] = []  # what nodes said; too much to print for hundreds of prompts
+        self.notes: list[str] = []  # what nodes said
+        self.printed: set[str] = set()  # of these, without their lines
         self.gone: list[str] = []  # what is to be said of the batch as a whole: servers that were left out, and why
         self.made = self.skipped = 0
-        self.failed: dict[int, str] = {}  # line and sentence
+        self.failed: dict[int, list[str]] = {}  # line and what is wrong with it
         self.lock = threading.Lock()
 
     def key_of(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> str:
@@ -56,32 +58,44 @@ class Batch:
     def deliver(self, job: Job, key: str, workflow: Workflow, outcome: Outcome, staging: Staging) -> None:
         """Give the files of a run their names and write them down."""
         entry = {**(workflow.made_for or {}), "key": key}
-        notes = [f"line {job.line}: {note}" for note in outcome.notes]
         with self.lock:
             names = staging.deliver(entry)
             files = [names.get(file, file) for file in outcome.files]
             self.results.add(entry, files)
             self.files += files
-            self.notes += notes
             self.made += 1
             if not self.silent:
                 print(*files, sep="\n", end="\n" * bool(files), flush=True)
+            notes = self.add_notes(outcome.notes, f"line {job.line}: ")
         self.emit(job, "success", **(workflow.made_for or {}), files=list(map(str, files)), notes=notes)
         self.say(f"line {job.line} is done")
 
     def fail(self, job: Job, error: Exception, server: str | None = None) -> None:
-        with self.lock:
-            self.failed[job.line] = sentence(error) + (f" (on {server})" if server else "")
         if self.debug:
             traceback.print_exception(error)
-        self.emit(job, "error", error=self.failed[job.line])
+        self.add_problems(job, [problem + (f" (on {server})" if server else "") for problem in problems_of(error)])
         self.say(f"line {job.line} failed")
 
     def fail_all(self, jobs: Sequence[Job], error: Exception) -> None:
         """Let the rest fail for one reason, which is said once."""
         for job in jobs:
-            self.failed[job.line] = sentence(error)
-            self.emit(job, "error", error=self.failed[job.line])
+            self.add_problems(job, problems_of(error))
+
+    def add_notes(self, notes: Sequence[str], where: str = "") -> list[str]:
+        """Keep what nodes said, and print what none of them said before; returns it with its line."""
+        for note in notes:
+            if not self.silent and note not in self.printed:
+                print_note(where + note)
+                self.printed.add(note)
+        placed = [where + note for note in notes]
+        self.notes += placed
+        return placed
+
+    def add_problems(self, job: Job, problems: list[str]) -> None:
+        """Write down what is wrong with a line."""
+        with self.lock:
+            self.failed[job.line] = problems
+        self.emit(job, "error", error=in_one(problems, listed=True), problems=problems)
 
     def emit(self, job: Job, status: str, **more: Any) -> None:
         """Print what came of one line as JSON."""
@@ -107,16 +121,17 @@ class Batch:
         """Name what failed, in all processes; returns what --json prints at the end."""
         parts = gathered((self.total, self.made, self.skipped, self.failed, self.files, self.gone + self.notes))
         totals, made, skipped, failed, files, notes = zip(*parts, strict=True)
-        faults = {line: fault for part in failed for line, fault in part.items()}
+        faults = {line: problems for part in failed for line, problems in part.items()}
         summary = f"{sum(made)} of {sum(totals)} made, {sum(skipped)} were there, {len(faults)} failed"
         if not self.silent and (is_first() or not are_connected()):
-            lines = [f"{self.path}, {text}" for text in in_short(faults)]
+            said = {line: in_one(problems) for line, problems in faults.items()}
+            lines = [f"{self.path}, {text}" for text in in_short(said)]
             print(*[f"pyramid-video: {text}" for text in (*lines, summary)], sep="\n", file=sys.stderr)
         return {
             "status": "error" if faults else "success",
             "files": [str(path) for part in files for path in part],
             "notes": [note for part in notes for note in part],
-            "problems": [f"{self.path}, line {line}: {fault}" for line, fault in sorted(faults.items())],
+            "problems": [f"{self.path}, line {line}: {fault}" for line in sorted(faults) for fault in faults[line]],
             "made": sum(made),
             "skipped": sum(skipped),
         }

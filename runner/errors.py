@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from reprlib import Repr
 from typing import Any
 
-from ..models.near_names import LONGEST_NAME, MOST_LISTED, near_name
+from ..models.near_names import LONGEST_NAME, MOST_LISTED, near_name, near_or_known
 from ..models.plain_text import plain as without_controls
 
 MOST_PROBLEMS = 100  # that are looked for in one graph
@@ -29,8 +29,7 @@ class WorkflowError(RunnerError):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = list(map(plain, [problems] if isinstance(problems, str) else problems))
-        more = len(self.problems) - 1
-        super().__init__(self.problems[0] + (f" (and {more} more: --json lists them all)" if more else ""))
+        super().__init__(in_one(self.problems))
 
 
 class NodeError(RunnerError):
@@ -53,6 +52,17 @@ class PassingError(ServerError):
 
 class LostError(PassingError):
     """The response was lost, or came from a proxy: the request may have been carried out all the same."""
+
+
+def in_one(problems: Sequence[str], listed: bool = False) -> str:
+    """The first of several faults, and how many more there are; `listed` where the others can be read beside it."""
+    more = len(problems) - 1
+    return problems[0] + (f" (and {more} more{'' if listed else ': --json lists them all'})" if more else "")
+
+
+def problems_of(error: Exception) -> list[str]:
+    """All that an error has to say, one sentence for each fault."""
+    return error.problems if isinstance(error, WorkflowError) else [sentence(error)]
 
 
 def sentence(error: Exception) -> str:
@@ -87,10 +97,13 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return f"; the nearest is {near!r}" if near is not None else ""
 
 
-def all_or_nearest(name: object, known: Iterable[object]) -> str:
-    """The end of a sentence that names the known name nearest to `name`, or all of them where they are few."""
-    names = [shown(each) for each in islice(known, MOST_LISTED + 1)]
-    return nearest(name, known) or (f": {', '.join(names)}" if len(names) <= MOST_LISTED else "")
+def nearest_or_known(name: object, known: Collection[object], listed: str) -> str:
+    """The end of a sentence that names the known name nearest to `name`, or else those there are.
+
+    `listed` says where all of them are listed, for where they are too many.
+    """
+    has_all = len(known) <= MOST_LISTED or nearest(name, known)
+    return near_or_known(name, known) + ("" if has_all else f" ({listed})")
 
 
 def node_label(prompt: dict, node_id: str) -> str:

@@ -13,7 +13,7 @@ from .carriers import parse
 from .errors import RunnerError, nearest
 from .foreign import fit_in
 from .naming import name_files
-from .overrides import assign, find_input, get_seed, get_text, set_seed, set_text
+from .overrides import assign, find_input, get_seed, get_text, refuse_unused, set_seed, set_text
 from .specs import NodeSpec
 from .texts import choose_texts
 from .workflow import Workflow
@@ -42,10 +42,14 @@ class Job:
                 set_text(workflow, specs, side, self.settings[key])
         if "seed" in self.settings:
             set_seed(workflow, self.settings["seed"])
+        given = []
         for target, value in self.settings.items():
             if target not in KEYS:
                 wanted, _, name = target.rpartition(".")
+                workflow.was_set = set()
                 assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
+                given.append((repr(target), workflow.was_set))
+        refuse_unused(workflow, given)
         fit_in(workflow, specs)
         choose_texts(workflow, specs)
         name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))

@@ -49,24 +49,27 @@ def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflo
 
 
 def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:
-    """Carry out the options that change the workflow; --set comes last and wins."""
+    """Carry out the options that change the workflow; --set comes last. RunnerError where one undoes another."""
     from .foreign import fit_in
-    from .overrides import set_input, set_seed, set_text
+    from .overrides import refuse_unused, set_input, set_seed, set_text
     from .shorthands import set_seconds, set_size, set_steps, use_loras
 
-    if options.prompt is not None:
-        set_text(workflow, specs, "positive", options.prompt)
-    if options.negative is not None:
-        set_text(workflow, specs, "negative", options.negative)
-    if options.seed is not None:
-        set_seed(workflow, options.seed)
-    if options.seconds is not None:
-        set_seconds(workflow, specs, options.seconds)
-    if options.size is not None:
-        set_size(workflow, specs, options.size)
-    if options.steps is not None:
-        set_steps(workflow, specs, options.steps)
-    use_loras(workflow, specs, options.lora)
-    for assignment in options.set:
-        set_input(workflow, specs, assignment)
+    changes = [
+        ("--prompt", options.prompt, lambda text: set_text(workflow, specs, "positive", text)),
+        ("--negative", options.negative, lambda text: set_text(workflow, specs, "negative", text)),
+        ("--seed", options.seed, lambda seed: set_seed(workflow, seed)),
+        ("--seconds", options.seconds, lambda seconds: set_seconds(workflow, specs, seconds)),
+        ("--size", options.size, lambda size: set_size(workflow, specs, size)),
+        ("--steps", options.steps, lambda steps: set_steps(workflow, specs, steps)),
+        ("--lora", options.lora or None, lambda names: use_loras(workflow, specs, names)),
+    ]
+    for text in options.set:
+        changes.append((f"--set {text.partition('=')[0]}", text, lambda text: set_input(workflow, specs, text)))
+    given = []
+    for option, value, carry_out in changes:
+        if value is not None:
+            workflow.was_set = set()
+            carry_out(value)
+            given.append((option, workflow.was_set))
+    refuse_unused(workflow, given)
     fit_in(workflow, specs)

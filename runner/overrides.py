@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .errors import MOST_LISTED, RunnerError, nearest, node_label
+from .errors import MOST_LISTED, RunnerError, nearest_or_known, node_label
 from .specs import NodeSpec
-from .workflow import Workflow, is_link
+from .workflow import Place, Workflow, is_link
 
 SEED_NAMES = ("seed", "noise_seed")
 TEXT_NAMES = ("text", "prompt", "value")  # of the inputs that hold a prompt, most telling first
+LENGTHS, LENGTH_UNIT = ("seconds", "frames"), "length_unit"  # two inputs, and the one that says which of them counts
+SEE_SHOW = "`pyramid-video show` lists them"
 
 
 def set_text(workflow: Workflow, specs: Mapping[str, NodeSpec], side: str, text: str) -> None:
@@ -101,19 +103,29 @@ def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, n
     """The id of the node that `wanted` names and that has an input `name`, and the type of that input.
 
     `wanted` is an id, a title or a type, in capitals or not; nothing names every node. RunnerError unless it is one.
+    Of several, those that get it over a wire do not count, and those that share a primitive node are one.
     """
     prompt = workflow.prompt
     named = [wanted] if wanted in prompt else list(nodes_called(workflow, specs, wanted))
     if not named:
-        raise RunnerError(f"--set: there is no node {wanted!r}{nearest(wanted, all_names(workflow, specs))}")
+        hint = nearest_or_known(wanted, all_names(workflow, specs), SEE_SHOW)
+        raise RunnerError(f"--set: there is no node {wanted!r}{hint}")
     having = [node_id for node_id in named if name in inputs_of(prompt[node_id], specs)]
+    if len(having) > 1:
+        owners: dict[Place, str] = {}
+        for node_id in having:
+            place = typed_in(workflow, node_id, name)
+            if not is_link(prompt[place[0]]["inputs"].get(place[1])):
+                owners.setdefault(place, node_id)
+        having = list(owners.values()) or having
     if len(having) > 1:
         which = ", ".join(node_label(prompt, node_id)[len("node ") :] for node_id in having[:MOST_LISTED])
         raise RunnerError(f"--set: {name!r} is an input of {len(having)} nodes; name one by its id: {which}")
     if not having:
         where = node_label(prompt, named[0]) if wanted else "the workflow"
         known = sorted({known for node_id in named for known in inputs_of(prompt[node_id], specs)})
-        raise RunnerError(f"--set: {where} has no input {name!r}{nearest(name, known)}")
+        hint = nearest_or_known(name, known, SEE_SHOW)
+        raise RunnerError(f"--set: {where} has no input {name!r}{hint}")
     spec = specs.get(prompt[having[0]]["class_type"])
     return having[0], spec.inputs[name].type if spec and name in spec.inputs else "*"
 
@@ -156,6 +168,22 @@ def typed_in(workflow: Workflow, node_id: str, name: str) -> tuple[str, str]:
         passed.add(node_id)
         node_id, name = current[0], "value"
     return node_id, name
+
+
+def refuse_unused(workflow: Workflow, given: Sequence[tuple[str, set[Place]]]) -> None:
+    """Raise RunnerError for an option that changes nothing; `given` has what each has set, in order."""
+    for number, (option, places) in enumerate(given):
+        later = [(other, theirs & places) for other, theirs in given[number + 1 :] if theirs & places]
+        if places and places <= {place for _, theirs in later for place in theirs}:
+            others, verb = " and ".join(other for other, _ in later), "sets" if len(later) == 1 else "set"
+            raise RunnerError(f"{option} has no effect: {others} {verb} the same")
+        for node_id, name in sorted(places):
+            unit = workflow.prompt[node_id]["inputs"].get(LENGTH_UNIT)
+            if name in LENGTHS and unit in LENGTHS and unit != name:
+                where = node_label(workflow.prompt, node_id)
+                raise RunnerError(
+                    f"{option} has no effect: {LENGTH_UNIT} of {where} is {unit!r}; for {name} it has to be {name!r}"
+                )
 
 
 def parse(text: str) -> Any:

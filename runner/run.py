@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..training.run.launch import is_first
 from .errors import RunnerError
-from .folders import a_path, check_folders, check_writable
+from .folders import a_name, a_path, check_folders, check_writable
+from .numbers import a_count, a_length, a_seed
 from .opening import open_here, open_on_server
 from .ranks import are_connected
 from .terminal import print_note
@@ -28,15 +29,22 @@ if TYPE_CHECKING:
 def add_parser(commands) -> argparse.ArgumentParser:
     """Add `run` to the commands."""
     run = commands.add_parser("run", help="run a workflow file here, or on a ComfyUI server")
-    run.add_argument("file", metavar="FILE", help="workflow (UI or API format), or a video that carries its workflow")
+    run.add_argument(
+        "file", type=a_name, metavar="FILE", help="workflow (UI or API format), or a video that carries its workflow"
+    )
     run.add_argument("--prompt", metavar="TEXT", help="what the video shows")
     run.add_argument("--negative", metavar="TEXT", help="what it should not show")
-    run.add_argument("--seed", type=int, metavar="N", help="another seed gives another clip")
-    run.add_argument("--seconds", type=float, metavar="S", help="how long the clip is")
+    run.add_argument("--seed", type=a_seed, metavar="N", help="another seed gives another clip")
+    run.add_argument("--seconds", type=a_length, metavar="S", help="how long the clip is")
     run.add_argument("--size", metavar="WxH", help="width and height of the clip, as in 128x128")
-    run.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (of a pyramid's first frame)")
+    run.add_argument("--steps", type=a_count, metavar="N", help="steps of the sampler (of a pyramid's first frame)")
     run.add_argument(
-        "--lora", action="append", default=[], metavar="NAME[:STRENGTH]", help="use a LoRA; may be repeated"
+        "--lora",
+        type=a_name,
+        action="append",
+        default=[],
+        metavar="NAME[:STRENGTH]",
+        help="use a LoRA; may be repeated",
     )
     run.add_argument(
         "--set",
@@ -60,6 +68,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--server",
+        type=a_name,
         action="append",
         default=[],
         metavar="URL",

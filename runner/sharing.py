@@ -88,6 +88,7 @@ def share(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> Non
             except WorkflowError as error:
                 raise WorkflowError([f"{problem} (on {server.url})" for problem in error.problems]) from error
             else:
+                batch.add_notes(base.notes, f"{server.url}: ")
                 opened.append((server, base, specs))
         threads = [
             threading.Thread(target=serve, args=(*place, work, batch, gone), daemon=True)

@@ -11,6 +11,7 @@ from .specs import NodeSpec
 from .workflow import Workflow
 
 SAMPLING = ("LATENT", "SIGMAS", "PYRAMID_STAGES")  # a block with one of these among its outputs draws a clip
+SIDE = r"-?[0-9]{1,20}"  # the check of the graph says which are too small or too large
 LORA_LOADER = "LoraLoaderModelOnly"
 LORA_NAME, LORA_STRENGTH = "lora_name", "strength_model"
 
@@ -25,7 +26,7 @@ def set_seconds(workflow: Workflow, specs: Mapping[str, NodeSpec], seconds: floa
 
 def set_size(workflow: Workflow, specs: Mapping[str, NodeSpec], text: str) -> None:
     """Set width and height of the clip, given as `128x96`."""
-    found = re.fullmatch(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", text.strip().lower())
+    found = re.fullmatch(rf"({SIDE})\s*[x×]\s*({SIDE})", text.strip().lower())
     if not found:
         raise RunnerError(f"--size takes WIDTHxHEIGHT such as 128x128, not {text!r}")
     sides = {"width": int(found[1]), "height": int(found[2])}
@@ -36,8 +37,6 @@ def set_size(workflow: Workflow, specs: Mapping[str, NodeSpec], text: str) -> No
 
 def set_steps(workflow: Workflow, specs: Mapping[str, NodeSpec], steps: int) -> None:
     """Set the steps of the samplers; a pyramid's later frames keep their part of the steps of its first frame."""
-    if steps < 1:
-        raise RunnerError(f"--steps takes a whole number from 1 on, not {steps}")
     for node_id, (name, *_) in places_of(workflow, specs, ("steps", "first_steps"), "--steps").items():
         inputs = workflow.prompt[node_id]["inputs"]
         before, later = inputs[name], inputs.get("video_steps")

@@ -36,8 +36,10 @@ def described_input(workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: 
     if is_link(value):
         return {"name": name, "link": value}
     spec = specs.get(node["class_type"])
-    takes = taken(spec.inputs[name]) if spec and name in spec.inputs else ""
-    return {"name": name, "value": value, "takes": takes, "set": setting(workflow, specs, node_id, name)}
+    known = spec.inputs.get(name) if spec else None
+    takes = taken(known) if known else ""
+    entry = {"name": name, "value": value, "takes": takes, "set": setting(workflow, specs, node_id, name)}
+    return {**entry, "choices": list(known.choices)} if known and known.choices else entry
 
 
 def workflow_lines(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..training.run.launch import is_first
 from .errors import RunnerError, nearest
 from .folders import a_name, a_path, check_folders, check_writable
-from .train_clips import add_options, count, train_clips
+from .numbers import a_count, a_positive, a_seed, a_step
+from .train_clips import add_options, train_clips
 
 if TYPE_CHECKING:
     from ..training.run.train_settings import TrainSettings
@@ -42,17 +42,17 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help="a folder of clips, each with its caption in a text file of the same name; or a part of the pack's small "
         f"models, with --animations: {', '.join(PARTS)}",
     )
-    train.add_argument("--steps", type=count, metavar="N", help="optimiser updates (default: those of the workflow)")
-    train.add_argument("--clips", type=count, metavar="N", help="how many clips are drawn and encoded once")
+    train.add_argument("--steps", type=a_count, metavar="N", help="optimiser updates (default: those of the workflow)")
+    train.add_argument("--clips", type=a_count, metavar="N", help="how many clips are drawn and encoded once")
     train.add_argument("--out", type=a_path, metavar="DIR", help="where the finished files go (default: ./output)")
-    train.add_argument("--seed", type=int, metavar="N", help="another seed gives another run (default: 0)")
+    train.add_argument("--seed", type=a_seed, metavar="N", help="another seed gives another run (default: 0)")
     add_options(train)
     small = train.add_argument_group("for a part of the pack's small models")
     small.add_argument("--animations", type=a_path, metavar="DIR", help="webp, gif or png animations with alpha")
     small.add_argument("--run", type=a_path, metavar="DIR", help="where the run keeps its state")
     small.add_argument(
         "--judge-from",
-        type=int,
+        type=a_step,
         metavar="STEP",
         help="train the VAE or decoder against a discriminator from this step on (default: never, but for the decoder "
         "of 128 pixels from the first step)",
@@ -65,13 +65,13 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     small.add_argument(
         "--pixels",
-        type=int,
+        type=a_count,
         choices=SIZES,
         help=f"size of the clips (default: {SIZES[0]}, which the bundled models have)",
     )
     small.add_argument(
         "--minutes",
-        type=positive,
+        type=a_positive,
         metavar="N",
         help="stop after N minutes of training on any hardware; the learning rate follows the clock",
     )
@@ -116,17 +116,6 @@ def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for:
         if getattr(options, name) not in (None, []):
             shown = {"kind": "as"}.get(name, name.replace("_", "-"))
             options.refuse(f"argument --{shown}: means something for {meant_for} only")
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 def train_part(options: argparse.Namespace) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import RunnerError
 from .folders import a_name, a_path, check_writable
+from .numbers import a_count
 
 if TYPE_CHECKING:
     from .execute import Outcome
@@ -28,13 +29,6 @@ VAE_TO_TRAIN = "PyramidVideoVAETrainee"
 VALIDATED = 2  # captions that are made into clips while it learns
 
 
-def count(text: str) -> int:
-    """The value of an option that counts something."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
 def add_options(train: argparse.ArgumentParser) -> None:
     """Add the options of training on a folder of clips."""
     group = train.add_argument_group("with a FOLDER of your own clips")
@@ -48,8 +42,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prompt", metavar="TEXT", help="what the clip at the end shows (default: the caption of the first clip)"
     )
-    group.add_argument("--batch", type=count, metavar="N", help="clips of one step")
-    group.add_argument("--size", type=count, metavar="N", help="clips get about N x N pixels")
+    group.add_argument("--batch", type=a_count, metavar="N", help="clips of one step")
+    group.add_argument("--size", type=a_count, metavar="N", help="clips get about N x N pixels")
     group.add_argument("--models", type=a_path, metavar="DIR", help="more models, laid out as ComfyUI's models/")
     group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
     group.add_argument(

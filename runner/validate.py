@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..host.folders import official_hint
-from .errors import WorkflowError, all_or_nearest, first, node_label, shown
+from .errors import WorkflowError, first, nearest_or_known, node_label, shown
 from .foreign import unknown_type
 from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
 
+SEE_SHOW = "`pyramid-video show --json` lists them"
 TRUE_TEXTS, FALSE_TEXTS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -157,5 +158,5 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
         if not spec.choices:
             yield f"is {shown(value)}, but there is nothing to choose from; `pyramid-video models` lists the folders"
         else:
-            hint = official_hint(value, map(str, spec.choices)) or all_or_nearest(value, spec.choices)
+            hint = official_hint(value, map(str, spec.choices)) or nearest_or_known(value, spec.choices, SEE_SHOW)
             yield f"is {shown(value)}, which is not one of its {len(spec.choices)} choices{hint}"

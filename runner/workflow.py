@@ -26,6 +26,7 @@ LEFTOVERS = ("upload", "audioUI", "video-preview")
 NOT_A_WORKFLOW = "it has neither the nodes and links of the UI format nor the class_type of the API format"
 MOST_NAMED = 10  # graphs of a file that holds several
 Prompt = dict[str, dict[str, Any]]  # a graph in API format
+Place = tuple[str, str]  # the id of a node and the name of one of its inputs
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Workflow:
     literal: set[tuple[str, str]] = field(default_factory=set)  # inputs whose text the editor sends as it is written
     notes: list[str] = field(default_factory=list)  # what was made of the file that its user should know
     written: dict[tuple[str, str], str] = field(default_factory=dict)  # texts before choices were made in them
+    was_set: set[Place] = field(default_factory=set)  # inputs that were given a value since it was read
 
     @property
     def extra_pnginfo(self) -> dict[str, Any] | None:
@@ -53,6 +55,7 @@ class Workflow:
         The UI form is given up where it cannot hold the value, as for one of several uses of a subgraph.
         """
         self.prompt[node_id]["inputs"][name] = value
+        self.was_set.add((node_id, name))
         place = self.places.get((node_id, name))
         if place is None:
             self.ui = None

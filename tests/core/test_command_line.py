@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import pytest
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.devices import choose_device
-from pyramid_video.runner.cli import main
+from pyramid_video.runner.cli import main, make_parser
+from pyramid_video.runner.errors import WorkflowError
+from pyramid_video.runner.folders import a_name, a_path
+from pyramid_video.runner.numbers import a_count, a_length, a_positive, a_seed, a_step
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +53,13 @@ def test_json_lists_all_problems(capsys, workflow):
         (["missing.json"], "there is no file missing.json"),
         (["--models", "nowhere"], "--models: there is no folder nowhere"),
         (["--input", "nowhere"], "--input: there is no folder nowhere"),
-        (["--seed", "x"], "--seed: invalid int value: 'x'"),
+        (["--seed", "1e9"], "--seed: takes a whole number from 0 to 18446744073709551615, not '1e9'"),
+        (["--seed", "-1"], "--seed: takes a whole number from 0 to 18446744073709551615, not '-1'"),
+        (["--steps", "1.5"], "--steps: takes a whole number from 1 on, not '1.5'"),
+        (["--seconds", "nan"], "--seconds: takes a number of seconds from 0 on, not 'nan'"),
+        (["--size", "-5x128"], "--size needs a value; one that begins with - is written as --size=VALUE"),
+        (["--out", ""], "--out: takes a name, not an empty one"),
+        (["--server", " "], "--server: takes a name, not an empty one"),
         (["--sed", "1"], "there is no option --sed; the nearest is '--seed'; see pyramid-video run --help"),
         (["--promt=a pig"], "there is no option --promt; the nearest is '--prompt'"),
         (["--prompt", "a", "pig"], "'pig' does not belong to an option; put text of several words in quotes"),
@@ -90,6 +99,43 @@ def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, 
     assert main(["train", part, *folders, option, "1"]) == 1
     said = capsys.readouterr().err
     assert f"argument {option}: means something for {parts} only, not for {part}" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ru"], "argument COMMAND: takes show, nodes, models, run, train, quantise, not 'ru'; the nearest is 'run'"),
+        (["train", ".", "--as", "flw"], "--as: takes lora, flow, diffusion, gan, pyramid, vae, not 'flw'; the nearest"),
+        (["train", ".", "--pixels", "65"], "--pixels: takes 128, 64, not 65"),
+        (["train", ".", "--pixels", "abc"], "--pixels: takes a whole number from 1 on, not 'abc'"),
+        (["train", ".", "--seed", "-1"], "--seed: takes a whole number from 0 to 18446744073709551615, not '-1'"),
+        (["train", "vae", "--judge-from", "-1"], "--judge-from: takes a whole number from 0 on, not '-1'"),
+        (["train", "vae", "--minutes", "0"], "--minutes: takes a number above 0, not '0'"),
+        (["train", ""], "FOLDER: takes a name, not an empty one"),
+        (["show", ""], "FILE: takes a name, not an empty one"),
+        (["quantise", "a", ""], "TO: takes a name, not an empty one"),
+    ],
+)
+def test_an_option_says_what_it_takes(capsys, words, sentence):
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+
+
+def test_every_number_and_path_of_every_command_is_read_by_the_types_that_teach():
+    """argparse's own `invalid int value` says nothing, and an empty path would be the current folder."""
+    (commands,) = [action for action in make_parser()._actions if isinstance(action.choices, dict)]
+    found = {action.type for parser in commands.choices.values() for action in parser._actions}
+    assert found == {None, a_name, a_path, a_count, a_step, a_seed, a_length, a_positive}
+
+
+def test_a_command_without_json_names_every_fault(capsys, tmp_path, monkeypatch):
+    def fail(options):
+        raise WorkflowError(["one thing", "another thing"])
+
+    monkeypatch.setattr("pyramid_video.runner.train.train_clips", fail)
+    assert main(["train", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "pyramid-video: one thing\npyramid-video: another thing\n"
 
 
 @pytest.fixture

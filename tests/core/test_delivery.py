@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.runner.batch import run_batch
 from pyramid_video.runner.contents import Contents
 from pyramid_video.runner.delivery import Batch, finish_killed, in_short
+from pyramid_video.runner.errors import RunnerError, WorkflowError
 from pyramid_video.runner.execute import Outcome
 from pyramid_video.runner.jobs import Job, read_jobs
 from pyramid_video.runner.results import Results, key_of
@@ -174,6 +176,33 @@ def test_another_file_of_the_same_name_is_another_graph(tmp_path, host, kind, fi
     assert key_of(bundled, specs, Contents()) == key_of(bundled, {}, Contents()), (
         "what comes with the pack has its name"
     )
+
+
+def test_a_note_of_many_lines_is_printed_once(tmp_path, capsys):
+    batch = batch_in(tmp_path)
+    for line, notes in ((1, ["small", "small"]), (2, ["small"]), (3, ["small", "new word"])):
+        with staged(tmp_path) as staging:
+            batch.deliver(Job(line), str(line), Workflow({}), Outcome(notes=notes), staging)
+    assert [text for text in capsys.readouterr().err.splitlines() if "of" not in text] == [
+        "line 1: small",
+        "line 3: new word",
+    ]
+    assert len(batch.report()["notes"]) == 5
+
+
+def test_every_fault_of_a_line_is_in_the_report(tmp_path, capsys):
+    batch = batch_in(tmp_path)
+    batch.silent = True
+    batch.fail(Job(1), WorkflowError(["too wide", "too high"]), "http://one")
+    line = json.loads(capsys.readouterr().out)
+    assert line["problems"] == ["too wide (on http://one)", "too high (on http://one)"]
+    assert batch.report()["problems"] == [f"p.txt, line 1: {problem}" for problem in line["problems"]]
+
+
+def test_a_prompt_beside_lines_that_are_prompts_is_refused(tmp_path):
+    options = SimpleNamespace(prompts=Path("p.txt"), prompt="a tiger", out=tmp_path / "out")
+    with pytest.raises(RunnerError, match=r"--prompt has no effect: each line of p.txt is a prompt"):
+        run_batch(options)
 
 
 def test_equal_lines_are_said(tmp_path):

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
-from pyramid_video.runner.cli import main
-from pyramid_video.runner.errors import RunnerError
+from pyramid_video.runner.cli import main, make_parser
+from pyramid_video.runner.errors import RunnerError, WorkflowError
+from pyramid_video.runner.opening import change
 from pyramid_video.runner.overrides import find_input, set_input
-from pyramid_video.runner.registry import node_specs
+from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.shorthands import set_seconds, set_size, set_steps, use_loras
 from pyramid_video.runner.showing import described, setting
+from pyramid_video.runner.specs import spec_of_info
+from pyramid_video.runner.validate import range_faults, validate
 from pyramid_video.runner.workflow import Workflow, is_link, read_workflow
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
@@ -75,10 +78,52 @@ def test_steps_of_a_training_are_not_those_of_its_sampler():
     assert inputs(workflow, "PyramidVideoTrainingSettings")["steps"] == before
 
 
-@pytest.mark.parametrize("size", ["64", "64x", "axb", "64x64x64", "-1x5", ""])
+@pytest.mark.parametrize("size", ["64", "64x", "axb", "64x64x64", "--1x5", ""])
 def test_a_size_that_is_none_is_told(size):
     with pytest.raises(RunnerError, match="--size takes WIDTHxHEIGHT such as 128x128"):
         set_size(bundled("text_to_video"), node_specs(), size)
+
+
+@pytest.mark.parametrize(("size", "bound"), [("1000000x64", "the most is 4096"), ("-5x64", "the least is 16")])
+def test_a_size_out_of_range_is_told_the_range(size, bound):
+    workflow = bundled("text_to_video")
+    set_size(workflow, node_specs(), size)
+    with pytest.raises(WorkflowError, match=f"input 'width', is {size[:-3]}; {bound}"):
+        validate(workflow.prompt, node_classes(), node_specs())
+
+
+def test_an_input_that_comes_over_a_wire_in_all_nodes_but_one_needs_no_name():
+    workflow = bundled("text_to_video")
+    set_input(workflow, node_specs(), "fps=12")
+    assert inputs(workflow, "PyramidVideoEmptyLatent")["fps"] == 12
+    assert is_link(inputs(workflow, "CreateVideo")["fps"])
+
+
+def changed(*words: str) -> Workflow:
+    workflow = bundled("text_to_video")
+    change(workflow, node_specs(), make_parser().parse_args(["run", "text_to_video.json", *words]))
+    return workflow
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--seconds 1 --set length_unit=frames", "--seconds has no effect: length_unit of node 8 .* is 'frames'"),
+        ("--set frames=9", "--set frames has no effect: length_unit of node 8 .* is 'seconds'; for frames it has to"),
+        ("--seed 1 --set seed=2", "--seed has no effect: --set seed sets the same"),
+        ("--size 64x64 --set width=80 --set height=80", "--size has .*: --set width and --set height set the same"),
+        ("--set seed=2 --set 9.seed=3", "--set seed has no effect: --set 9.seed sets the same"),
+    ],
+)
+def test_options_that_undo_each_other_are_refused(words, sentence):
+    with pytest.raises(RunnerError, match=sentence):
+        changed(*words.split())
+
+
+def test_options_that_add_to_each_other_are_not():
+    stages = inputs(changed("--steps", "8", "--set", "first_steps=9"), "PyramidVideoStages")
+    assert (stages["first_steps"], stages["video_steps"]) == (9, 4)
+    assert inputs(changed("--set", "frames=9", "--set", "length_unit=frames"), "PyramidVideoEmptyLatent")["frames"] == 9
 
 
 def test_an_option_without_a_block_is_told():
@@ -121,7 +166,10 @@ def test_show_prints_what_can_be_set(capsys):
     assert "    Prompt.text = a tiger moving left on a blue background   (text)\n" in out
     assert "--prompt sets Prompt.text" in out and "model  <-  node 1 (Load video model)" in out
     assert main(["show", str(FOLDER / "text_to_video.json"), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["blocks"]) == 12
+    blocks = json.loads(capsys.readouterr().out)["blocks"]
+    assert len(blocks) == 12
+    (unit,) = [entry for block in blocks for entry in block["inputs"] if entry["name"] == "length_unit"]
+    assert unit["choices"] == ["seconds", "frames"]
 
 
 def test_show_knows_what_it_does_not_know(capsys, tmp_path):
@@ -137,6 +185,18 @@ def test_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0 and re.fullmatch(r"pyramid-video \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_what_is_unknown_is_followed_by_what_there_is():
+    workflow, specs = bundled("text_to_video"), node_specs()
+    with pytest.raises(RunnerError, match=r"no input 'foo'; there are 'add_.*more \(`pyramid-video show` lists them\)"):
+        set_input(workflow, specs, "foo=1")
+    with pytest.raises(RunnerError, match=r"no input 'foo'; there are 'codec', 'filename_prefix', 'format', 'video'$"):
+        set_input(workflow, specs, "SaveVideo.foo=1")
+    many = spec_of_info("Many", {"input": {"required": {"model": [[f"model {i}" for i in range(10)]]}}}, True)
+    (fault,) = range_faults(many.inputs["model"], "zebra")
+    assert "one of its 10 choices; there are 'model 0', " in fault
+    assert fault.endswith("and 2 more (`pyramid-video show --json` lists them)")
 
 
 def test_the_shortest_name_is_the_one_that_is_shown():
