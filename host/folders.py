@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..models.near_names import near_or_known
+from ..models.near_names import near_name, near_or_known
 from ..models.plain_text import may_be_listed
 
 KINDS = ("diffusion_models", "vae", "text_encoders", "loras", "classifiers")
@@ -186,7 +186,7 @@ def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
         path = resolve_inside(root, name, what)
         if path.is_file():
             return path
-    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{near_or_known(name, list_files(roots))}")
+    raise FileNotFoundError(_missing(roots[0], name, what, list_files(roots[:1]), list_files(roots[1:])))
 
 
 def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
@@ -195,8 +195,11 @@ def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
         path = resolve_inside(root, name, what)
         if path.is_dir():
             return path
-    known = sorted(entry.name for root in roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
-    raise FileNotFoundError(f"no {what} is called {name!r}{_place(roots)}{near_or_known(name, known)}")
+    own, examples = (
+        sorted({entry.name for root in part if root.is_dir() for entry in root.iterdir() if entry.is_dir()})
+        for part in (roots[:1], roots[1:])
+    )
+    raise FileNotFoundError(_missing(roots[0], name, what, own, examples))
 
 
 def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -> list[str]:
@@ -211,9 +214,15 @@ def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -
     return sorted(names)
 
 
-def _place(roots: Sequence[Path]) -> str:
-    """Where a user's own files belong: the first of `roots`. The pack's own folder, behind it, is not for them."""
-    return f" in {roots[0].absolute()}{'' if roots[0].is_dir() else ', a folder that is still to be made'}"
+def _missing(root: Path, name: str, what: str, own: Sequence[str], examples: Sequence[str]) -> str:
+    """Says that `root`, the folder for a user's own, lacks something, and what there is, of the pack's examples too."""
+    place = root.absolute()
+    text = f"no {what} is called {name!r}"
+    text += f" in {place}" if root.is_dir() else f": the folder {place}, where it belongs, does not exist yet"
+    if near := near_name(name, [*own, *examples]):
+        return f"{text}; the nearest is {near!r}"
+    text += near_or_known(name, own) if root.is_dir() else ""
+    return f"{text}; the pack's own examples are {', '.join(map(repr, examples))}" if examples else text
 
 
 def _folders_below(root: Path) -> Iterator[tuple[str, Path, list[str], list[str]]]:

@@ -74,14 +74,15 @@ class Vocabulary:
     words: Sequence[str]  # everything that its captions hold
 
     def doubts(self, prompt: str) -> list[str]:
-        """A sentence for what the prompt lacks or has that was in no caption; none for an empty prompt.
+        """A sentence for what the prompt lacks or has that was in no caption.
 
         It begins with "it", or needs no subject, as the model's name is not known here.
         """
         text = f" {' '.join(WORD_OR_SIGN.findall(prompt.lower().translate(ALIKE)))} "
         words = [word.removesuffix("'s") for word in WORD.findall(text)]
         if not words:
-            return []
+            lack = "has no words" if prompt.strip() else "is empty"
+            return [f"the prompt {lack}, so the clip shows anything that it knows"]
         text, subjects, colours, painted = self._named(text)
         if not colours:
             for name in sorted(self.places, key=len, reverse=True):  # 'in a sea of blood' is not 'sea'

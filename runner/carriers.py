@@ -6,6 +6,7 @@ The file is untrusted: its first bytes say what it is, and the search through it
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ DEEPEST, MOST_VALUES = 8, 20_000  # of an envelope
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 VIDEOS = (b"\x1aE\xdf\xa3",)  # Matroska and WebM; MP4 and MOV have the kind of their first part behind a length
 VIDEO_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif")
 VIDEO_ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi")
 EXIF_IFD, CHARSETS = 0x8769, {b"UNICODE\0": "utf-16", b"ASCII\0\0\0": "utf-8"}
 WEB_PAGE = (
@@ -41,9 +43,12 @@ def read_graphs(path: Path) -> Graphs:
     """All graphs in a file; WorkflowError when it cannot be read or is no kind of file that carries graphs."""
     with open(path, "rb") as file:
         head = file.read(512)
-    if head.startswith(PICTURES) or head[4:12] in (b"ftypavif", b"ftypavis"):
+    if head.removeprefix(BOM_UTF8).lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        raise WorkflowError(f"{path} {WEB_PAGE}")
+    ending = path.suffix.lower()
+    if head.startswith(PICTURES) or head[4:12] in (b"ftypavif", b"ftypavis") or ending in PICTURE_ENDINGS:
         return replace(find_graphs(picture_texts(path)), is_media=True)
-    if head.startswith(VIDEOS) or head[4:8] in VIDEO_PARTS or path.suffix.lower() in VIDEO_ENDINGS:
+    if head.startswith(VIDEOS) or head[4:8] in VIDEO_PARTS or ending in VIDEO_ENDINGS:
         from ..host.standalone.video import read_metadata
 
         return replace(find_graphs(read_metadata(path)), is_media=True)
@@ -55,8 +60,6 @@ def read_graphs(path: Path) -> Graphs:
         raise WorkflowError(
             f"{path} is not text; a workflow is a JSON file, or a picture or video saved with its workflow"
         ) from error
-    if text[:200].lstrip().lower().startswith(("<!doctype html", "<html", "<head", "<?xml")):
-        raise WorkflowError(f"{path} {WEB_PAGE}")
     try:
         return find_graphs(parse(text))
     except ValueError as error:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from .errors import LONGEST_NAME, WorkflowError, nearest, node_label, shown
+from ..models.near_names import near_name
+from .errors import LONGEST_NAME, MOST_LISTED, WorkflowError, nearest, node_label, shown
 from .links import MISSPELT
 from .registry import is_core
 from .specs import InputSpec, NodeSpec
@@ -26,20 +27,52 @@ INSTEAD = {
     "VHS_LoadVideoPath": "Load Video and Get Video Components",
     "VHS_LoadVideoFFmpeg": "Load Video and Get Video Components",
     "VHS_LoadImages": "Load Image",
+    "VAEEncodeTiled": "VAE Encode",
 }
+CORE_PACK = "comfy-core"  # as the editor calls ComfyUI's own nodes
+SAME_TYPE = 0.85  # likeness of a misspelt type and the one that is meant
 
 
-def unknown_type(prompt: Prompt, node_id: str, specs: Mapping[str, NodeSpec]) -> str:
-    """What is said of a node whose type is not known: its pack, what does its work, or the type that is meant."""
+def unknown_type(prompt: Prompt, node_id: str, specs: Mapping[str, NodeSpec], here: bool) -> str:
+    """What is said of a node whose type is not known: what does its work, its pack, or the type that is meant.
+
+    `here` is true where the graph is to run without ComfyUI, which has many nodes that nothing here can play.
+    """
     class_type = prompt[node_id]["class_type"]
     label = node_label(prompt, node_id)
     if class_type.startswith(("workflow/", "workflow>")):
         return f"{label} is a group node; open the file in ComfyUI and ungroup it"
-    text = f"{label} is of the unknown type {shown(class_type)}{nearest(class_type, specs)}"
-    if class_type in INSTEAD:
-        return f"{text}; in its place use {INSTEAD[class_type]}, or --server with a ComfyUI that has it"
+    unknown = f"{label} is of the unknown type {shown(class_type)}"
     pack = (prompt[node_id].get("_meta") or {}).get("pack")
-    return f"{text} of the pack {shown(pack)}; --server runs it on a ComfyUI that has this pack" if pack else text
+    if class_type in INSTEAD:
+        return f"{unknown}; in its place use {INSTEAD[class_type]}, or --server with a ComfyUI that has it"
+    if pack and pack != CORE_PACK:
+        return f"{unknown} of the pack {shown(pack)}; --server runs it on a ComfyUI that has this pack"
+    if here and not is_misspelt(class_type, specs):
+        return (
+            f"{label} is of the type {shown(class_type)}, which needs ComfyUI; open the workflow there or use --server"
+        )
+    return unknown + nearest(class_type, specs)
+
+
+def is_misspelt(class_type: str, specs: Mapping[str, NodeSpec]) -> bool:
+    """Whether a type is one of `specs` but for a letter or two; ComfyUI's UNETLoader is no misspelt VAELoader."""
+    near = near_name(class_type, specs)
+    return near is not None and bool(get_close_matches(class_type.lower(), [near.lower()], cutoff=SAME_TYPE))
+
+
+def check_switched_on(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
+    """Raise WorkflowError where nothing is written because nodes are muted or bypassed."""
+
+    def writes(class_type: str) -> bool:
+        return class_type not in specs or specs[class_type].is_output  # of an unknown one nobody knows
+
+    off = [label for label, class_type in workflow.off.items() if writes(class_type)]
+    if not workflow.prompt and workflow.off:
+        raise WorkflowError("the workflow runs nothing: all of its nodes are muted or bypassed in the editor")
+    if off and not any(writes(node["class_type"]) for node in workflow.prompt.values()):
+        which, are = ", ".join(off[:MOST_LISTED]), "is" if len(off) == 1 else "are"
+        raise WorkflowError(f"the workflow writes nothing: {which} {are} muted or bypassed; switch on what is to write")
 
 
 def fit_in(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:

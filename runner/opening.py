@@ -50,7 +50,7 @@ def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflo
 
 def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:
     """Carry out the options that change the workflow; --set comes last. RunnerError where one undoes another."""
-    from .foreign import fit_in
+    from .foreign import check_switched_on, fit_in
     from .overrides import refuse_unused, set_input, set_seed, set_text
     from .shorthands import set_seconds, set_size, set_steps, use_loras
 
@@ -65,6 +65,7 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
     ]
     for text in options.set:
         changes.append((f"--set {text.partition('=')[0]}", text, lambda text: set_input(workflow, specs, text)))
+    check_switched_on(workflow, specs)
     given = []
     for option, value, carry_out in changes:
         if value is not None:

@@ -53,7 +53,9 @@ def places_of(
     for node_id, name in drawing_places(workflow, specs, names):
         found.setdefault(node_id, []).append(name)
     if not found:
-        raise RunnerError(f"{option}: no block of this workflow has it; `pyramid-video show` lists what it has")
+        off = [label for label, kind in workflow.off.items() if kind in specs and {*names} & {*specs[kind].inputs}]
+        hint = f"{off[0]} is muted or bypassed" if off else "`pyramid-video show` lists what it has"
+        raise RunnerError(f"{option}: no block of this workflow has it; {hint}")
     return found
 
 

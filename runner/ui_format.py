@@ -13,7 +13,7 @@ from typing import Any
 
 from .browser_nodes import GETTER, PRIMITIVE, REROUTES, SETTER, VIRTUAL, is_everywhere, name_of
 from .bypass import passed_on, sockets_of
-from .errors import WorkflowError
+from .errors import LONGEST_NAME, WorkflowError, plain
 from .specs import NodeSpec
 from .subgraphs import typed_into
 from .ui_graph import BYPASSED, MUTED, SUBGRAPH_INPUT, Graph, Value, ValuePlace, graph_of
@@ -32,6 +32,7 @@ class Converted:
     places: dict[tuple[str, str], ValuePlace] = field(default_factory=dict)  # where the UI form holds a value
     names: dict[str, str] = field(default_factory=dict)  # by which names of files call a node
     literal: set[tuple[str, str]] = field(default_factory=set)  # inputs whose text is sent as it is written
+    off: dict[str, str] = field(default_factory=dict)  # labels and types of nodes that are muted or bypassed
 
 
 def convert(ui: dict[str, Any], specs: Mapping[str, NodeSpec], source: str) -> Converted:
@@ -81,6 +82,10 @@ class _Converter:
         for node_id, (node, path) in graph.nodes.items():
             # A subgraph that is muted inside another still runs in the editor, though nothing comes out of it.
             if node.get("mode") in (MUTED, BYPASSED) and not (graph.outer and node_id in graph.inner):
+                if node["type"] not in VIRTUAL:
+                    spec = self.specs.get(node["type"])
+                    title = node.get("title") or (spec.display_name if spec else node["type"])
+                    self.made.off[plain(f"node {graph.prefix}{node_id} ({title})"[:LONGEST_NAME])] = node["type"]
                 continue
             if node_id in graph.inner:
                 inner = graph.inner[node_id]

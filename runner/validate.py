@@ -28,7 +28,7 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
 
     Returns the output nodes to run; WorkflowError lists all faults.
     """
-    check_types(prompt, specs)
+    check_types(prompt, specs, here=True)
     outputs = [node_id for node_id, node in prompt.items() if specs[node["class_type"]].is_output]
     if not outputs:
         raise WorkflowError("the workflow writes nothing: add a node such as Save Video (SaveVideo)")
@@ -47,16 +47,11 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
     return outputs
 
 
-def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> None:
+def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec], here: bool = False) -> None:
     """Raise WorkflowError for nodes that are not known; nothing else can be said of such a graph."""
-    if problems := first(type_problems(prompt, specs)):
+    unknown = (node_id for node_id, node in prompt.items() if node["class_type"] not in specs)
+    if problems := first(unknown_type(prompt, node_id, specs, here) for node_id in unknown):
         raise WorkflowError(problems)
-
-
-def type_problems(prompt: Prompt, specs: Mapping[str, NodeSpec]) -> Iterator[str]:
-    for node_id, node in prompt.items():
-        if node["class_type"] not in specs:
-            yield unknown_type(prompt, node_id, specs)
 
 
 def check_numbers(prompt: Prompt) -> None:

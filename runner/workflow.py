@@ -15,7 +15,7 @@ from typing import Any
 
 from ..models.near_names import near_name
 from .carriers import Graphs, find_graphs, read_graphs
-from .errors import RunnerError, WorkflowError, first
+from .errors import LONGEST_NAME, RunnerError, WorkflowError, first, shown
 from .specs import NodeSpec
 from .ui_format import MOST_INPUTS, MOST_NODES, convert
 from .ui_graph import ValuePlace
@@ -41,6 +41,7 @@ class Workflow:
     literal: set[tuple[str, str]] = field(default_factory=set)  # inputs whose text the editor sends as it is written
     notes: list[str] = field(default_factory=list)  # what was made of the file that its user should know
     written: dict[tuple[str, str], str] = field(default_factory=dict)  # texts before choices were made in them
+    off: dict[str, str] = field(default_factory=dict)  # labels and types of nodes that are muted or bypassed
     was_set: set[Place] = field(default_factory=set)  # inputs that were given a value since it was read
 
     @property
@@ -145,7 +146,7 @@ def choose_graph(found: Graphs, specs: Mapping[str, NodeSpec], source: str) -> W
 def from_ui(data: dict[str, Any], specs: Mapping[str, NodeSpec], source: str) -> Workflow:
     ui = copy.deepcopy(data)
     read = convert(ui, specs, source)
-    return Workflow(read.prompt, ui, read.places, names=read.names, literal=read.literal)
+    return Workflow(read.prompt, ui, read.places, names=read.names, literal=read.literal, off=read.off)
 
 
 def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
@@ -165,11 +166,25 @@ def _form_problems(node_id: str, node: dict[str, Any]) -> Iterator[str]:
         yield f"the title of node {node_id} is not text"
 
 
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value.keys() & {"class_type", "inputs"})
+
+
+def _damaged(data: dict[str, Any]) -> Iterator[str]:
+    """What has the id of a node, or is linked to, and is none; anything else between nodes is a comment."""
+    inputs = (node.get("inputs") for node in data.values() if _is_node(node))
+    linked = {str(link[0]) for each in inputs if isinstance(each, dict) for link in each.values() if is_link(link)}
+    for key, value in data.items():
+        if not _is_node(value) and (key in linked or key.isdigit()):
+            what = f"it is {shown(value)}, and a node is an object with class_type and inputs"
+            yield f"node {key[:LONGEST_NAME]} is damaged: {what}"
+
+
 def _clean_api(data: dict[str, Any]) -> Prompt:
     """The nodes of a graph in API format; a comment between them is none."""
-    data = {
-        key: node for key, node in data.items() if isinstance(node, dict) and node.keys() & {"class_type", "inputs"}
-    }
+    if problems := first(_damaged(data)):
+        raise WorkflowError(problems)
+    data = {key: node for key, node in data.items() if _is_node(node)}
     prompt: Prompt = {}
     if len(data) > MOST_NODES:
         raise WorkflowError(f"the graph has {len(data)} nodes; {MOST_NODES} are the most")

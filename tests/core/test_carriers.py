@@ -109,10 +109,18 @@ def test_a_picture_without_a_workflow_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["<!DOCTYPE html>", "\n <html>", "<?xml version='1.0'?>"])
-def test_a_saved_web_page_is_told_with_what_to_do(tmp_path, start):
-    (tmp_path / "a.json").write_text(start + "<body></body>")
+@pytest.mark.parametrize("name", ["a.json", "a.png", "a.mp4"])
+def test_a_saved_web_page_is_told_with_what_to_do(tmp_path, start, name):
+    (tmp_path / name).write_text(start + "<body></body>")
     with pytest.raises(WorkflowError, match=r"is a web page and not a workflow; .* button that downloads"):
-        read_workflow(tmp_path / "a.json", {})
+        read_workflow(tmp_path / name, {})
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.webp"])
+def test_a_text_that_is_called_a_picture_cannot_be_read_as_one(tmp_path, name):
+    (tmp_path / name).write_text("hello")
+    with pytest.raises(WorkflowError, match=f"{name} cannot be read as a picture"):
+        read_workflow(tmp_path / name, {})
 
 
 @pytest.mark.parametrize("bytes_", [b"\x89PNG\r\n\x1a\nbroken", b"RIFF\0\0\0\0WEBPVP8 ", b"\xff\xd8\xff\xe0"])

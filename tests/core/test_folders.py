@@ -249,7 +249,8 @@ def test_input_files_are_looked_up_in_order_and_listed_once(tmp_path):
     assert find_file([first, second], "only.png", "input file") == second / "only.png"
     with pytest.raises(FileNotFoundError, match="nearest is 'only.png'"):
         find_file([first, second], "olny.png", "input file")
-    with pytest.raises(FileNotFoundError, match="'zebra.mp4'.*; there are 'both.PNG', 'only.png', 'other.txt'$"):
+    there_is = "there is 'both.PNG'; the pack's own examples are 'both.PNG', 'only.png', 'other.txt'$"
+    with pytest.raises(FileNotFoundError, match=f"'zebra.mp4'.*; {there_is}"):
         find_file([first, second], "zebra.mp4", "input file")  # no nearest where nothing is near
 
 
@@ -269,7 +270,11 @@ def test_a_missing_input_folder_is_to_be_made_where_the_user_works(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as caught:
         StandaloneHost().input_folder("clips")
-    assert f"in {tmp_path / 'input'}, a folder that is still to be made" in str(caught.value)
+    place = f"the folder {tmp_path / 'input'}, where it belongs, does not exist yet"
+    assert str(caught.value) == f"no input folder is called 'clips': {place}"
+    examples = "the pack's own examples are 'pyramid_video_pig.mp4', "
+    with pytest.raises(FileNotFoundError, match=f"does not exist yet; {examples}"):
+        StandaloneHost().input_file("nope.png")
     assert "workflows" not in str(caught.value)
     (tmp_path / "input" / "clips").mkdir(parents=True)
     assert StandaloneHost().input_folder("clips").samefile(tmp_path / "input" / "clips")

@@ -9,12 +9,16 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.nodes.training_files import leave_run, run_folder
+from pyramid_video.runner.cli import make_parser
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.foreign import fit_in, pass_over_newer
+from pyramid_video.runner.opening import change
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.specs import spec_of_info
 from pyramid_video.runner.validate import check_types, validate
-from pyramid_video.runner.workflow import Workflow, from_json
+from pyramid_video.runner.workflow import PACKAGE, Workflow, from_json, read_workflow
+
+WORKFLOWS = PACKAGE / "workflows"
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +34,7 @@ def host(tmp_path):
 def told_of(class_type: str, **meta: str) -> str:
     prompt = {"5": {"class_type": class_type, "inputs": {}, "_meta": meta}}
     with pytest.raises(WorkflowError) as caught:
-        check_types(prompt, node_specs())
+        check_types(prompt, node_specs(), here=True)
     return str(caught.value)
 
 
@@ -63,6 +67,44 @@ def test_a_node_of_another_pack_is_said_to_be_of_that_pack():
 
 def test_of_a_much_used_saver_it_is_said_what_to_take_instead():
     assert "in its place use Create Video and Save Video" in told_of("VHS_VideoCombine")
+
+
+@pytest.mark.parametrize("class_type", ["UNETLoader", "KSamplerAdvanced", "IPAdapterApply"])
+def test_a_node_that_only_comfyui_has_is_said_to_need_it(class_type):
+    words = f"is of the type '{class_type}', which needs ComfyUI; open the workflow there or use --server"
+    assert words in told_of(class_type) and words in told_of(class_type, pack="comfy-core")
+    with pytest.raises(WorkflowError, match=f"of the unknown type '{class_type}'"):  # of a ComfyUI that lacks it
+        check_types({"5": {"class_type": class_type, "inputs": {}}}, node_specs())
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_bundled_workflow_runs_here_or_says_that_it_needs_comfyui(path):
+    try:
+        check_types(read_workflow(path, node_specs()).prompt, node_specs(), here=True)
+    except WorkflowError as error:
+        assert all("needs ComfyUI" in problem for problem in error.problems)
+
+
+@pytest.mark.parametrize(
+    ("off", "words"),
+    [
+        ("12", "the workflow runs nothing: all of its nodes are muted or bypassed in the editor"),
+        ("2", r"the workflow writes nothing: node 2 \(Save Image\) is muted or bypassed"),
+    ],
+)
+@pytest.mark.parametrize("mode", [2, 4])
+def test_a_workflow_that_writes_nothing_because_nodes_are_off_says_so(off, words, mode):
+    pictures = {"name": "images", "type": "IMAGE", "link": 1}
+    nodes = [
+        {"id": 1, "type": "LoadImage", "widgets_values": ["a.png"], "outputs": [{"type": "IMAGE"}]},
+        {"id": 2, "type": "SaveImage", "widgets_values": ["a"], "inputs": [pictures]},
+        {"id": 3, "type": "MarkdownNote", "widgets_values": ["Read me"]},
+    ]
+    for node in nodes:
+        node["mode"] = mode if str(node["id"]) in off else 0
+    workflow = from_json({"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}, node_specs(), "a.json")
+    with pytest.raises(WorkflowError, match=words):
+        change(workflow, node_specs(), make_parser().parse_args(["run", "a.json", "--size", "64x64"]))
 
 
 def everywhere(**node) -> dict:

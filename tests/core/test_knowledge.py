@@ -88,8 +88,8 @@ NEW = {
     "a turtle, green background, going up": [],
     "#1 tiger, green": [],
     "ein Hund": ["only these subjects", WHITE],
-    "": [],
-    "?!": [],
+    "": ["the prompt is empty, so the clip shows anything"],
+    "?!": ["the prompt has no words, so the clip shows anything"],
 }
 
 
@@ -126,6 +126,12 @@ def test_the_words_of_a_prompt_reach_the_sampler_of_a_bundled_model_only(host):
     said = " ".join(sampling_notes(SimpleNamespace(clips=CLIPS, name="small"), latent, answer[0]))
     assert said.startswith("small on this prompt: it knows only these subjects") and "tiger" in said
     assert sampling_notes(SimpleNamespace(clips=None, name="mine"), latent, answer[0]) == []
+
+
+def test_an_empty_prompt_is_noted(host):
+    positive, latent = EncodePrompt().encode(host.load_text_encoder(TEXT), "")[0], torch.zeros(1, 48, 5, 16, 16)
+    notes = sampling_notes(SimpleNamespace(clips=CLIPS, name="small"), {"samples": latent}, positive)
+    assert notes == ["small on this prompt: the prompt is empty, so the clip shows anything that it knows."]
 
 
 def test_a_plain_edge_is_told_from_a_photo():

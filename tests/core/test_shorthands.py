@@ -131,6 +131,14 @@ def test_an_option_without_a_block_is_told():
         set_seconds(bundled("train_vae"), node_specs(), 2)
 
 
+def test_an_option_whose_block_is_muted_is_told(tmp_path):
+    ui = json.loads((FOLDER / "text_to_video.json").read_text("utf-8"))
+    next(node for node in ui["nodes"] if node["type"] == "PyramidVideoEmptyLatent")["mode"] = 2
+    (tmp_path / "muted.json").write_text(json.dumps(ui))
+    with pytest.raises(RunnerError, match=r"--size: no block .*; node 8 \(Empty video latent\) is muted or bypassed"):
+        set_size(read_workflow(tmp_path / "muted.json", node_specs()), node_specs(), "64x64")
+
+
 def test_a_lora_is_put_behind_the_model():
     workflow, specs = bundled("text_to_video"), node_specs()
     use_loras(workflow, specs, ["tiger:0.5", "tiger.safetensors"])

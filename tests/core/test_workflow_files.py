@@ -34,6 +34,19 @@ def test_all_forms_give_the_same_graph():
     assert graph_of(read(good_ui()).prompt) == expected
 
 
+@pytest.mark.parametrize("node", [5, None, [], {}, "Changer"])
+def test_a_node_that_is_none_is_said_to_be_damaged(node):
+    with pytest.raises(WorkflowError) as caught:
+        read({**good_prompt(), "3": node, "note": "a comment is nothing to run", "linked": node})
+    (problem,) = caught.value.problems
+    assert problem == f"node 3 is damaged: it is {node!r}, and a node is an object with class_type and inputs"
+    prompt = {**good_prompt(), "linked": node}
+    assert read(prompt).prompt == good_prompt()
+    prompt["3"] = {"class_type": "Changer", "inputs": {"thing": ["linked", 0]}}
+    with pytest.raises(WorkflowError, match="node linked is damaged"):
+        read(prompt)
+
+
 def test_titles_survive():
     prompt = read(good_ui()).prompt
     assert [node["_meta"]["title"] for node in prompt.values()] == ["Make a", "Make b", "Changer", "The end"]
