@@ -95,6 +95,7 @@ class Trainer(NamesRun):
         import torch
 
         from ..training.run.run_lock import run_lock
+        from ..training.run.run_state import saying_what_is_kept
         from ..training.trainers.model import train
 
         self.check(trainee)
@@ -104,7 +105,7 @@ class Trainer(NamesRun):
         host, plan, folder = get_host(), settings or self.plan(), run_folder(run_name)
         check_clips(objective, plan.batch_size, dataset, host.vae_info(vae).space_compression)
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
-        with torch.inference_mode(False), run_lock(folder):
+        with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
             encoded = encode_dataset(trainee, dataset, vae, clip, folder, clips, plan)
             host.free_memory()
             with torch.enable_grad():

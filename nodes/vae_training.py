@@ -113,6 +113,7 @@ class TrainVAE(NamesRun):
         from ..training.objectives.vae import VAEObjective
         from ..training.run.run_description import earlier_description
         from ..training.run.run_lock import run_lock
+        from ..training.run.run_state import saying_what_is_kept
         from ..training.run.train_settings import TrainSettings
         from ..training.trainers.model import TrainingPlan
         from ..training.trainers.vae import start_vae_run, train_vae
@@ -124,7 +125,7 @@ class TrainVAE(NamesRun):
         has_discriminator = judge_from >= 0
         key = f"{dataset.fingerprint()}-{clips}-{has_discriminator}"
         earlier_description(folder, {"seed": seed, "discriminator": has_discriminator, "data": key})
-        with torch.inference_mode(False), torch.enable_grad(), run_lock(folder):
+        with torch.inference_mode(False), torch.enable_grad(), run_lock(folder), saying_what_is_kept(folder):
             with counting("drawing clips") as on_clip:
                 pool = draw_pool(dataset, clips, torch.Generator().manual_seed(seed), on_clip)
             host.free_memory()

@@ -144,6 +144,24 @@ def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "work"),
+    [("flow", "nodes.trainer_base.encode_dataset"), ("vae", "training.data.video_pool.draw_pool")],
+)
+def test_a_run_that_is_stopped_before_its_first_step_says_what_is_kept(
+    models, clips, tmp_path, capsys, monkeypatch, kind, work
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"pyramid_video.{work}", stop)
+    words = ["train", str(clips), "--as", kind, "--models", str(models), "--out", str(tmp_path), *QUICK]
+    assert main([*words, *(TINY if kind == "flow" else ())]) == 130
+    assert (
+        f"interrupted: nothing of the run in {tmp_path / 'training' / 'my clips'} was saved" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["nowhere"], "there is no folder nowhere"),

@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...models.files import write_beside
+from .launch import is_first
 
 log = logging.getLogger(__name__)
 STATE = "state.pt"
@@ -153,6 +155,17 @@ def kept(folder: Path, step: int | None) -> str:
         return f"nothing of the run in {folder} was saved yet"
     at = "as it was saved last" if step is None else f"after {step} steps"
     return f"{folder} keeps the run {at}; the same command goes on from there"
+
+
+@contextmanager
+def saying_what_is_kept(folder: Path) -> Iterator[None]:
+    """Let what stops the block say what is kept of the run in `folder`, also before and after its training."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if stop.args or not is_first():
+            raise
+        raise KeyboardInterrupt(kept(folder, None)) from stop
 
 
 def not_saved(folder: Path, state: Mapping[str, Any], error: Exception) -> StateNotSaved:
