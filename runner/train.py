@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +81,6 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
-    from ..training.run.run_lock import run_lock
-
     check_folders(options)
     if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
         refuse_options(options, SMALL_ONLY, "a part of the pack's small models")
@@ -102,9 +100,13 @@ def train_command(options: argparse.Namespace) -> int:
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
+    check_part(options)
     check_writable(options.run, "the run's folder")
     check_writable(options.out)
-    with run_lock(options.run):
+    from ..training.run.run_lock import run_lock
+    from ..training.run.run_state import saying_what_is_kept
+
+    with run_lock(options.run), saying_what_is_kept(options.run):
         for path in train_part(options):
             print(path)
     return 0
@@ -118,11 +120,10 @@ def refuse_options(options: argparse.Namespace, names: Sequence[str], meant_for:
             options.refuse(f"argument --{shown}: means something for {meant_for} only")
 
 
-def train_part(options: argparse.Namespace) -> list[Path]:
-    """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
+def check_part(options: argparse.Namespace) -> None:
+    """Refuse a part whose recipe is not installed, or that lacks the files it begins with."""
     try:
-        from ..recipes.emoji import small_models
-        from ..recipes.emoji.recipe import SUBJECTS, VAE_FILE
+        from ..recipes.emoji.needed_files import check_files
     except ModuleNotFoundError as missing:
         if "recipes" not in str(missing.name):
             raise
@@ -130,8 +131,15 @@ def train_part(options: argparse.Namespace) -> list[Path]:
             f"`train {options.part}` makes the pack's own small models, whose recipe pip does not install: clone the "
             "repository and run it there, or give a folder of clips"
         ) from None
+    check_files(options.part, options.pixels or SIZES[0], options.out, options.run, options.begin_from)
+
+
+def train_part(options: argparse.Namespace) -> Iterator[Path]:
+    """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
     from ..drawings.curves import save_curves
     from ..models import checkpoints
+    from ..recipes.emoji import small_models
+    from ..recipes.emoji.recipe import SUBJECTS, VAE_FILE
     from ..training.data.datasets import AnimationDataset
 
     pixels = options.pixels or SIZES[0]
@@ -152,9 +160,10 @@ def train_part(options: argparse.Namespace) -> list[Path]:
         clips=options.clips,
         on_step=Reporter(settings),
     )
-    if not trained.run.is_main:
-        return []
-    return [*trained.export(options.out), save_curves(options.run)]
+    if trained.run.is_main:
+        yield from trained.export(options.out)
+        if (curves := save_curves(options.run)) is not None:
+            yield curves
 
 
 class Reporter:

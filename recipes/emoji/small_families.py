@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...models import checkpoints
 from ...models.causal_vae import CausalVideoVAE
+from ...models.checkpoint_info import CheckpointInfo
 from ...models.feature_discriminator import FrozenTransformer
 from ...models.miniflux import MiniFluxTransformer
 from ...models.text_encoder import TextEncoder, Tokenizer
@@ -38,7 +39,7 @@ from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
 from .recipe import RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
-from .texts import CaptionedLatents, new_transformer
+from .texts import CaptionedLatents, check_sizes, new_transformer
 
 ERRORS = ("flow", "diffusion")  # families that minimise a squared error
 
@@ -108,23 +109,22 @@ def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
 def begin_with(network: MiniFluxTransformer, path: Path) -> None:
     """Give a network the weights in a file of the same sizes; ValueError where they are others."""
     start = checkpoints.inspect(path, ["miniflux"])
-    sizes = {**network.config.to_dict(), "use_temporal_causal": start.config.use_temporal_causal}
-    for size, found in start.config.to_dict().items():
-        if found != sizes[size]:
-            raise ValueError(
-                f"{path} is of another recipe: its {size} is {found}, and a model of this one has {sizes[size]}. "
-                "Begin from models of the same --pixels"
-            )
+    check_sizes(start, network.config)
     network.load_state_dict(checkpoints.load_state_dict(start, dtype=torch.float32))
 
 
 def load_text_encoder(models: Path) -> tuple[TextEncoder, Tokenizer]:
     """The text encoder in a models folder and its tokenizer; FileNotFoundError says where else to get one."""
+    info = text_encoder_in(models)
+    return checkpoints.build(info, dtype=torch.float32), checkpoints.load_tokenizer(info)
+
+
+def text_encoder_in(models: Path) -> CheckpointInfo:
+    """What the text encoder in a models folder is, as `load_text_encoder` needs one."""
     path = models / TEXT_FILE
     if not path.exists():
         raise FileNotFoundError(
             f"there is no {path}, the text encoder that a family learns to read with: copy the bundled one there "
             f"(models/pretrained/{TEXT_FILE}), or train one with `train pyramid --pixels 64` and `train text`"
         )
-    info = checkpoints.inspect(path, ["text_encoder"])
-    return checkpoints.build(info, dtype=torch.float32), checkpoints.load_tokenizer(info)
+    return checkpoints.inspect(path, ["text_encoder"])

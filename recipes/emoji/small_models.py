@@ -49,7 +49,8 @@ def train(
     if dataset is None:
         words = small_text.train_text(models, folder, settings, begin_from=begin_from, on_step=on_step)
         return TrainedPart(words.run, words.export)
-    check_vae(vae, dataset.size, models / VAE_FILE)
+    if vae is not None:
+        check_latents(vae.config.latent_channels, dataset.size, models / VAE_FILE)
     large = dataset.size != min(RECIPES)
     if part in ("vae", "decoder"):
         train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
@@ -62,12 +63,11 @@ def train(
     return TrainedPart(model.run, lambda place: (model.save(place / TRANSFORMER_FILES[part]),))
 
 
-def check_vae(vae: CausalVideoVAE | None, pixels: int, path: Path) -> None:
-    """Raise a ValueError for a VAE, found at `path`, whose latents are not those of the recipe for so many `pixels`."""
+def check_latents(found: int, pixels: int, path: Path) -> None:
+    """Raise a ValueError where the VAE at `path` has `found` latent channels and the recipe for `pixels` others."""
     channels = {size: recipe.vae["encoder_out_channels"] for size, recipe in RECIPES.items()}
-    if vae is None or vae.config.latent_channels == channels[pixels]:
+    if found == channels[pixels]:
         return
-    found = vae.config.latent_channels
     others = [size for size, count in channels.items() if count == found]
     hint = f"give --pixels {others[0]}" if others else f"train one with `train vae --pixels {pixels}`"
     raise ValueError(

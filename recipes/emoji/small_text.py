@@ -31,6 +31,7 @@ from .recipe import SUBJECTS, TEXT, TEXT_FILE, TextRecipe
 from .sentences import flaws, sentence, unfinished
 from .texts import averaged_encoder, kept_tokenizer, save_text_encoder
 
+LEARNED_FROM = "learned_from.safetensors"  # in the folder of a run
 CAPTIONS = 16  # of each combination, over which the old features are averaged; they hardly differ
 TEXTS = 30000  # that the tokenizer has read
 SHARES = {"sentence": 0.72, "caption": 0.15, "unfinished": 0.08, "flaws": 0.04, "empty": 0.01}
@@ -103,7 +104,7 @@ def train_text(
 
     The run keeps a copy of it, because its result takes the place of that file.
     """
-    learned_from = folder / "learned_from.safetensors"
+    learned_from = folder / LEARNED_FROM
     if not learned_from.exists():
         with write_beside(learned_from) as part:
             shutil.copyfile((begin_from or models) / TEXT_FILE, part)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ...models import checkpoints, miniflux, text_encoder
+from ...models.checkpoint_info import CheckpointInfo
 from ...models.files import write_beside
 from ...models.latent_format import LatentFormat
 from ...training.batch import Batch, Losses, Networks, Objective
@@ -127,19 +128,37 @@ def start_with_text(
 
 
 def new_transformer(recipe: Recipe, family: str, seed: int) -> miniflux.MiniFluxTransformer:
-    """A transformer that knows nothing yet; only a pyramid hides later frames from earlier ones."""
-    config = {**recipe.transformer, "use_temporal_causal": family == "pyramid"}
-    network = miniflux.MiniFluxTransformer(miniflux.MiniFluxConfig.from_dict(config))
+    """A transformer that knows nothing yet."""
+    network = miniflux.MiniFluxTransformer(transformer_config(recipe, family))
     miniflux.init_weights(network, torch.Generator().manual_seed(seed))
     return network
 
 
-def load_exported(folder: Path, family: str, network: nn.Module, encoder: nn.Module) -> None:
+def transformer_config(recipe: Recipe, family: str) -> miniflux.MiniFluxConfig:
+    """The sizes of a transformer; only a pyramid hides later frames from earlier ones."""
+    return miniflux.MiniFluxConfig.from_dict({**recipe.transformer, "use_temporal_causal": family == "pyramid"})
+
+
+def check_sizes(start: CheckpointInfo, config: miniflux.MiniFluxConfig, may_grow: bool = False) -> None:
+    """Raise a ValueError unless a network of `config` can begin with the file `start`, perhaps of fewer blocks."""
+    sizes = config.to_dict()
+    for size, found in start.config.to_dict().items():
+        grows = may_grow and size == "num_single_layers" and found < sizes[size]
+        if found != sizes[size] and not grows and size != "use_temporal_causal":
+            raise ValueError(
+                f"{start.path} is of another recipe: its {size} is {found}, and a model of this one has {sizes[size]}. "
+                "Begin from models of the same --pixels"
+            )
+
+
+def load_exported(folder: Path, family: str, network: miniflux.MiniFluxTransformer, encoder: nn.Module) -> None:
     """Give two networks the weights in the models folder `folder`; `network` may have more single blocks."""
     info = checkpoints.inspect(folder / TEXT_FILE, ["text_encoder"])
     encoder.load_state_dict(checkpoints.load_state_dict(info, dtype=torch.float32))
     path = folder / TRANSFORMER_FILES[family]
-    weights = checkpoints.load_state_dict(checkpoints.inspect(path, ["miniflux"]), dtype=torch.float32)
+    start = checkpoints.inspect(path, ["miniflux"])
+    check_sizes(start, network.config, may_grow=True)
+    weights = checkpoints.load_state_dict(start, dtype=torch.float32)
     missing, _ = network.load_state_dict(weights, strict=False)
     old = [key for key in missing if not key.startswith("single_transformer_blocks.")]
     if old:

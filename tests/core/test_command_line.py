@@ -8,7 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from pyramid_video.host import use_host
+from pyramid_video.host.folders import BUNDLED
 from pyramid_video.host.standalone.devices import choose_device
+from pyramid_video.recipes.emoji.needed_files import check_beginning
+from pyramid_video.recipes.emoji.recipe import TEXT_FILE, VAE_FILE
 from pyramid_video.runner.cli import main, make_parser
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.folders import a_name, a_path
@@ -233,6 +236,55 @@ def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anythi
     folders[option] = tmp_path / "file"
     assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
     assert f"{what} {tmp_path / 'file'} is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def train(capsys, tmp_path, monkeypatch):
+    """Trains a part of the small models in new folders, and gives what was said of it; nothing may be drawn for it."""
+    monkeypatch.setattr(
+        "pyramid_video.training.data.datasets.AnimationDataset", lambda *_, **__: pytest.fail("clips were drawn")
+    )
+
+    def call(part: str, *options, out=tmp_path / "out") -> str:
+        animations = [] if part == "text" else ["--animations", tmp_path]
+        words = ["train", part, *animations, "--run", tmp_path / "run", "--out", out, *options]
+        assert main([str(word) for word in words]) == 1
+        assert not (tmp_path / "run").exists()
+        return capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("part", ["pyramid", "flow", "diffusion", "gan", "text"])
+def test_a_part_that_begins_from_nowhere_says_so_at_once(train, tmp_path, part):
+    assert "--begin-from: there is no folder nope" in train(part, "--begin-from", "nope", out=BUNDLED)
+    (empty := tmp_path / "empty").mkdir()
+    said = train(part, "--begin-from", empty, out=BUNDLED)
+    assert f"--begin-from: there is no {empty}" in said and f"which `train {part}` begins with" in said
+
+
+@pytest.mark.parametrize("part", ["decoder", "pyramid", "flow", "diffusion", "gan"])
+def test_a_part_without_the_files_of_the_output_says_where_to_get_them(train, tmp_path, part):
+    (empty := tmp_path / "empty").mkdir()
+    said = train(part, out=empty)
+    assert f"first train one with `train vae`, or copy the bundled one there (models/pretrained/{VAE_FILE})" in said
+    said = train(part, "--pixels", 64, out=empty)
+    assert "first train one with `train vae --pixels 64`" in said and "bundled" not in said
+    (empty / VAE_FILE).parent.mkdir()
+    shutil.copy(BUNDLED / VAE_FILE, empty / VAE_FILE)
+    assert "the recipe of 64 pixels 24: give --pixels 128" in train(part, "--pixels", 64, out=empty)
+    if part != "decoder":
+        assert f"there is no {empty / TEXT_FILE}, the text encoder" in train(part, out=empty)
+
+
+def test_training_a_text_encoder_needs_one(train, tmp_path):
+    assert "give a models folder that has one as --begin-from" in train("text")
+
+
+@pytest.mark.parametrize("part", ["pyramid", "flow"])
+def test_a_model_of_the_other_size_is_no_beginning(part):
+    with pytest.raises(ValueError, match="is of another recipe: its .* same --pixels"):
+        check_beginning(part, 64, BUNDLED, together=part == "pyramid")
 
 
 def test_quantise_checks_where_it_writes_before_it_reads(capsys, tmp_path, monkeypatch):

@@ -220,6 +220,18 @@ def test_a_training_run_that_is_told_to_end_keeps_the_step(tmp_path, monkeypatch
     resumed = start(tmp_path / "run")
     assert resumed.resume() and resumed.step == 4
 
+    def end(*_, **__):
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr(small_vae, "train_small_vae", end)  # while clips are drawn, before the run is there or after
+    assert main(["train", "vae", *folders]) == 130
+    kept = f"{tmp_path / 'run'} keeps the run as it was saved last; the same command goes on from there"
+    assert capsys.readouterr().err == f"pyramid-video: interrupted: {kept}\n"
+    folders[3] = str(tmp_path / "new")
+    assert main(["train", "vae", *folders]) == 130
+    nothing = f"nothing of the run in {tmp_path / 'new'} was saved yet"
+    assert capsys.readouterr().err == f"pyramid-video: interrupted: {nothing}\n"
+
 
 def test_the_bar_names_unit_and_stage(models, tmp_path, capsys):
     assert main(["run", FILE, "--models", str(models), "--out", str(tmp_path), *set_options(FAST)]) == 0
