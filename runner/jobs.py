@@ -18,7 +18,8 @@ from .specs import NodeSpec
 from .texts import choose_texts
 from .workflow import Workflow
 
-KEYS = ("prompt", "negative", "seed")
+SIDES = {"prompt": "positive", "negative": "negative"}
+KEYS = (*SIDES, "seed")
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,26 @@ class Job:
         if self.fault:
             raise RunnerError(self.fault)
         workflow = copy.deepcopy(workflow)
-        for side, key in (("positive", "prompt"), ("negative", "negative")):
-            if key in self.settings:
-                set_text(workflow, specs, side, self.settings[key])
-        if "seed" in self.settings:
-            set_seed(workflow, self.settings["seed"])
         given = []
-        for target, value in self.settings.items():
-            if target not in KEYS:
-                wanted, _, name = target.rpartition(".")
-                workflow.was_set = set()
-                assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
-                given.append((repr(target), workflow.was_set))
+        for key in sorted(self.settings, key=lambda key: key not in KEYS):  # NODE.INPUT comes last
+            workflow.was_set = set()
+            self.carry_out(key, workflow, specs)
+            given.append((repr(key), workflow.was_set))
         refuse_unused(workflow, given)
         fit_in(workflow, specs)
         choose_texts(workflow, specs)
         name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))
         return workflow
+
+    def carry_out(self, key: str, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
+        value = self.settings[key]
+        if key in SIDES:
+            set_text(workflow, specs, SIDES[key], value)
+        elif key == "seed":
+            set_seed(workflow, value)
+        else:
+            wanted, _, name = key.rpartition(".")
+            assign(workflow, find_input(workflow, specs, wanted, name)[0], name, value)
 
 
 def read_jobs(path: Path) -> tuple[list[Job], list[int]]:

@@ -27,7 +27,7 @@ def described(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> dict[str, An
         }
         for node_id, node in workflow.prompt.items()
     ]
-    return {"status": "success", "blocks": blocks}
+    return {"status": "success", "blocks": blocks, "muted_or_bypassed": list(workflow.off)}
 
 
 def described_input(workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: str, name: str) -> dict[str, Any]:
@@ -57,6 +57,8 @@ def workflow_lines(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Iterato
             takes = f"   ({entry['takes']})" if entry["takes"] else ""
             yield plain(f"    {entry['set']} = {short(entry['value'])}{takes}")
         yield ""
+    if workflow.off:
+        yield f"Muted or bypassed, so that they do not run: {', '.join(workflow.off)}"
     yield from option_lines(workflow, specs)
     if example is not None:
         yield f"Set any value as it is named above: --set {shlex.quote(example['set'] + '=VALUE')}"

@@ -11,6 +11,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.runner.cli import main, make_parser
 from pyramid_video.runner.errors import RunnerError, WorkflowError
+from pyramid_video.runner.jobs import Job
 from pyramid_video.runner.opening import change
 from pyramid_video.runner.overrides import find_input, set_input
 from pyramid_video.runner.registry import node_classes, node_specs
@@ -120,6 +121,18 @@ def test_options_that_undo_each_other_are_refused(words, sentence):
         changed(*words.split())
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"prompt": "a pig", "Prompt.text": "a cow"}, "'prompt' has no effect: 'Prompt.text' sets the same"),
+        ({"8.seconds": 2, "8.length_unit": "frames"}, "'8.seconds' has no effect: length_unit of node 8 .*'frames'"),
+    ],
+)
+def test_a_line_that_undoes_itself_is_refused(settings, sentence):
+    with pytest.raises(RunnerError, match=sentence):
+        Job(1, settings).changed(bundled("text_to_video"), node_specs())
+
+
 def test_options_that_add_to_each_other_are_not():
     stages = inputs(changed("--steps", "8", "--set", "first_steps=9"), "PyramidVideoStages")
     assert (stages["first_steps"], stages["video_steps"]) == (9, 4)
@@ -131,12 +144,14 @@ def test_an_option_without_a_block_is_told():
         set_seconds(bundled("train_vae"), node_specs(), 2)
 
 
-def test_an_option_whose_block_is_muted_is_told(tmp_path):
+def test_an_option_whose_block_is_muted_is_told(tmp_path, capsys):
     ui = json.loads((FOLDER / "text_to_video.json").read_text("utf-8"))
     next(node for node in ui["nodes"] if node["type"] == "PyramidVideoEmptyLatent")["mode"] = 2
     (tmp_path / "muted.json").write_text(json.dumps(ui))
     with pytest.raises(RunnerError, match=r"--size: no block .*; node 8 \(Empty video latent\) is muted or bypassed"):
         set_size(read_workflow(tmp_path / "muted.json", node_specs()), node_specs(), "64x64")
+    assert main(["show", str(tmp_path / "muted.json")]) == 0
+    assert "Muted or bypassed, so that they do not run: node 8 (Empty video latent)\n" in capsys.readouterr().out
 
 
 def test_a_lora_is_put_behind_the_model():
