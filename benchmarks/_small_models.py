@@ -14,7 +14,7 @@ from torch import Tensor
 
 TIME = 4  # frames in a latent frame of the small VAE, but for the first
 FPS = 8
-TIGER = "a tiger moving left on a blue background"
+PROMPT = "a pig moving left on a blue background"
 
 
 def block(name: str, **inputs) -> tuple:
@@ -56,12 +56,12 @@ class SmallModels:
             "EmptyLatent", vae=self.vae, width=width, height=height, length_unit="frames", frames=17, fps=float(FPS)
         )[0]
 
-    def wires(self, family: str, text: str = TIGER) -> dict[str, object]:
+    def wires(self, family: str, text: str = PROMPT) -> dict[str, object]:
         """What every sampler takes."""
         wires = {"model": self.model(family), "positive": self.prompt(text), "latent_image": self.empty(), "seed": 1}
         return wires if family == "gan" else {**wires, "negative": self.prompt("")}
 
-    def flow(self, text: str = TIGER, **settings) -> Tensor:
+    def flow(self, text: str = PROMPT, **settings) -> Tensor:
         return self.decode(block("FlowSampler", **{**self.wires("flow", text), "cfg": 3.0, "steps": 10, **settings})[0])
 
     def ddim(self, **settings) -> Tensor:
@@ -73,7 +73,7 @@ class SmallModels:
     def usual_guidance(self):
         return block("Guidance", first_frame_scale=4.0, video_scale=3.0)[0]
 
-    def pyramid(self, text: str = TIGER, **settings) -> Tensor:
+    def pyramid(self, text: str = PROMPT, **settings) -> Tensor:
         wires = {**self.wires("", text), "guidance": self.usual_guidance()}
         return self.decode(block("Sampler", **{**wires, **settings})[0])
 
@@ -87,7 +87,7 @@ class SmallModels:
     def dataset(self, **settings):
         if self.animations is None:
             raise ValueError("this picture shows training data: give their folder as --animations DIR")
-        subjects = settings.pop("subjects", "tiger\npenguin\nsnail\nrabbit")
+        subjects = settings.pop("subjects", "pig\npenguin\nsnail\nrabbit")
         settings = {"folder": self.animations.name, "subjects": subjects, "size": PIXELS, **settings}
         return block("AnimationDataset", **settings)[0]
 

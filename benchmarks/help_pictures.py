@@ -20,7 +20,7 @@ from pathlib import Path
 
 import _package
 import torch
-from _small_models import FPS, TIGER, SmallModels, block, enlarged, in_time
+from _small_models import FPS, PROMPT, SmallModels, block, enlarged, in_time
 from generate import PIXELS
 from PIL import Image
 from pyramid_video.drawings.animation import to_picture
@@ -197,7 +197,7 @@ def dataset(small: SmallModels) -> Tensor:
 def training(small: SmallModels) -> dict[str, Tensor]:
     """A tiny flow that learns for a few minutes: its curves, and its validation clip after 200, 400 and 800 steps."""
     trainee = block("NewModel", family="flow", size="tiny")[0]
-    plan = block("Validation", prompts=TIGER, every=TRAINED // 4, steps=10, cfg=3.0)[0]
+    plan = block("Validation", prompts=PROMPT, every=TRAINED // 4, steps=10, cfg=3.0)[0]
     settings = block("TrainingSettings", steps=TRAINED, batch=16, learning_rate=2e-3, average=0.98)[0]
     wires = {"dataset": small.dataset(size=PIXELS // 2), "vae": small.vae, "clip": small.clip, "clips": 400}
     answer = block("TrainFlow", trainee=trainee, **wires, run_name="help", settings=settings, validation=plan)

@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 DEFAULTS = {  # numbers of steps, and of guidance
-    "pyramid": {"steps": (20, 10), "guidance": (4.0, 3.0, 0)},
+    "pyramid": {"steps": (20, 10), "guidance": (3.5, 2.5, 0)},
     "flow": {"steps": (10,), "guidance": (3.0,)},
     "diffusion": {"steps": (50,), "guidance": (3.0,)},
     "gan": {"steps": (1,), "guidance": (1.0,)},

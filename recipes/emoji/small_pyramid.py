@@ -25,7 +25,7 @@ from .recipe import RECIPES, TEXT, TEXT_FILE, Recipe, TextRecipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text
 
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
-STILLS_RATIOS = (1, 4, 3)  # what a first frame will be is decided in the middle one, from the text alone
+STILLS_RATIOS = (1, 3, 4)  # what a first frame will be is decided in the middle one, from the text alone
 OUTLINE_LEVEL = 1  # of the pyramid: small enough to be predicted from the text, large enough to show the subject
 
 

@@ -186,7 +186,7 @@ def test_an_input_of_several_nodes_names_them():
 def test_show_prints_what_can_be_set(capsys):
     assert main(["show", str(FOLDER / "text_to_video.json")]) == 0
     out = capsys.readouterr().out
-    assert "    Prompt.text = a tiger moving left on a blue background   (text)\n" in out
+    assert "    Prompt.text = a pig moving left on a blue background   (text)\n" in out
     assert "--prompt sets Prompt.text" in out and "model  <-  node 1 (Load video model)" in out
     assert main(["show", str(FOLDER / "text_to_video.json"), "--json"]) == 0
     blocks = json.loads(capsys.readouterr().out)["blocks"]

@@ -134,13 +134,13 @@ def test_what_families_of_128_pixels_learn():
     """Mostly of levels with much noise, where latents of so many numbers still show their picture."""
     recipe, generator = RECIPES[128], torch.Generator().manual_seed(0)
     flow = objective_of("flow", "whole", recipe).draw_sigmas(4000, GeneratorDraw(generator))
-    assert 0.83 < flow.median() < 0.88 and (flow < 0.5).float().mean() > 0.05
+    assert 0.86 < flow.median() < 0.90 and (flow < 0.5).float().mean() > 0.05
     assert objective_of("flow", "some", recipe).flow == objective_of("flow", "whole", recipe)
     diffusion = objective_of("diffusion", "whole", recipe)
     assert diffusion.shift == 4 and diffusion.min_snr is None and objective_of("gan", "whole", recipe) == GANObjective()
     for kind, batch in ((kind, each.batch) for kind, each in recipe.kinds["pyramid"].items()):
         ratios = objective_of("pyramid", kind, recipe).ratios
-        assert batch % sum(ratios) == 0 and (ratios[1] == max(ratios)) == (kind == "stills")
+        assert batch % sum(ratios) == 0 and (ratios[1] > ratios[0]) == (kind == "stills")
 
 
 def test_the_flow_goes_on_exactly_and_knows_both_sizes(dataset, vae, models, tmp_path):
