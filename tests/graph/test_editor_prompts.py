@@ -16,6 +16,7 @@ from pyramid_video.runner.workflow import from_json
 
 FOLDER = Path(__file__).parent / "editor"
 CASES = sorted(path.name.removesuffix(".ui.json") for path in FOLDER.glob("*_*.ui.json"))
+YOUNGER = {"PyramidVideoGuidance": {"guided_stages": 0}}  # inputs that our blocks got after the recording
 BUTTONS = ("upload", "audioUI")  # old editors send the value of a button too
 RECORDED = datetime(2026, 11, 28, 11, 51)  # when the editor filled in the dates of `texts`
 
@@ -33,9 +34,10 @@ def ui_of(case: str) -> dict:
 
 def sent_by_editor(case: str) -> dict:
     prompt = json.loads((FOLDER / f"{case}.expected.api.json").read_text())
+    inputs = {node_id: YOUNGER.get(node["class_type"], {}) | node["inputs"] for node_id, node in prompt.items()}
     return {
-        node_id: (node["class_type"], {name: value for name, value in node["inputs"].items() if name not in BUTTONS})
-        for node_id, node in prompt.items()
+        node_id: (prompt[node_id]["class_type"], {name: value for name, value in each.items() if name not in BUTTONS})
+        for node_id, each in inputs.items()
     }
 
 
