@@ -56,6 +56,7 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     from ..host import use_host
     from ..host.standalone.host import StandaloneHost
     from ..training.run.launch import is_first
+    from ..training.run.run_state import saying_what_is_kept
     from .overrides import set_input
     from .registry import node_specs
     from .run import execute_here
@@ -76,7 +77,9 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     adapt(workflow, specs, folder, options)
     for assignment in options.set:
         set_input(workflow, specs, assignment)
-    return execute_here(host, workflow, specs, options.out)
+    run_name = next(node["inputs"]["run_name"] for node in workflow.prompt.values() if "run_name" in node["inputs"])
+    with saying_what_is_kept(options.out / "training" / str(run_name)):  # also while the clip at the end is made
+        return execute_here(host, workflow, specs, options.out)
 
 
 def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, options: argparse.Namespace) -> None:

@@ -144,21 +144,24 @@ def test_a_folder_of_clips_becomes_a_model(models, clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("kind", "work"),
-    [("flow", "nodes.trainer_base.encode_dataset"), ("vae", "training.data.video_pool.draw_pool")],
+    ("kind", "work", "kept"),
+    [
+        ("flow", "nodes.trainer_base.encode_dataset", "nothing of the run in {} was saved yet"),
+        ("vae", "training.data.video_pool.draw_pool", "nothing of the run in {} was saved yet"),
+        ("flow", "nodes.training_results.saved", "{} keeps the run as it was saved last"),
+    ],
 )
-def test_a_run_that_is_stopped_before_its_first_step_says_what_is_kept(
-    models, clips, tmp_path, capsys, monkeypatch, kind, work
+def test_a_run_that_is_stopped_before_its_first_step_or_after_its_last_says_what_is_kept(
+    models, clips, tmp_path, capsys, monkeypatch, kind, work, kept
 ):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"pyramid_video.{work}", stop)
     words = ["train", str(clips), "--as", kind, "--models", str(models), "--out", str(tmp_path), *QUICK]
-    assert main([*words, *(TINY if kind == "flow" else ())]) == 130
-    assert (
-        f"interrupted: nothing of the run in {tmp_path / 'training' / 'my clips'} was saved" in capsys.readouterr().err
-    )
+    assert main([*words, *(("--model", MODEL, *TINY) if kind == "flow" else ())]) == 130
+    said = kept.format(tmp_path / "training" / "my clips")
+    assert f"pyramid-video: interrupted: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
