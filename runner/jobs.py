@@ -38,12 +38,12 @@ class Job:
         if self.fault:
             raise RunnerError(self.fault)
         workflow = copy.deepcopy(workflow)
-        given = []
+        given, sets = [], []
         for key in sorted(self.settings, key=lambda key: key not in KEYS):  # NODE.INPUT comes last
             workflow.was_set = set()
             self.carry_out(key, workflow, specs)
-            given.append((repr(key), workflow.was_set))
-        refuse_unused(workflow, given)
+            (given if key in KEYS else sets).append((repr(key), workflow.was_set))
+        refuse_unused(workflow, given, sets)
         fit_in(workflow, specs)
         choose_texts(workflow, specs)
         name_files(workflow, specs, get_text(workflow, specs), get_seed(workflow))

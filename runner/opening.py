@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..host.standalone.host import StandaloneHost
     from .server import Server
     from .specs import NodeSpec
-    from .workflow import Workflow
+    from .workflow import Place, Workflow
 
 
 def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:
@@ -63,14 +64,15 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         ("--steps", options.steps, lambda steps: set_steps(workflow, specs, steps)),
         ("--lora", options.lora or None, lambda names: use_loras(workflow, specs, names)),
     ]
-    for text in options.set:
-        changes.append((f"--set {text.partition('=')[0]}", text, lambda text: set_input(workflow, specs, text)))
+
+    def places_set(carry_out: Callable[[Any], None], value: Any) -> set[Place]:
+        workflow.was_set = set()
+        carry_out(value)
+        return workflow.was_set
+
     check_switched_on(workflow, specs)
-    given = []
-    for option, value, carry_out in changes:
-        if value is not None:
-            workflow.was_set = set()
-            carry_out(value)
-            given.append((option, workflow.was_set))
-    refuse_unused(workflow, given)
+    given = [(option, places_set(carry_out, value)) for option, value, carry_out in changes if value is not None]
+    assign = partial(set_input, workflow, specs)
+    sets = [(f"--set {text.partition('=')[0]}", places_set(assign, text)) for text in options.set]
+    refuse_unused(workflow, given, sets)
     fit_in(workflow, specs)

@@ -13,6 +13,7 @@ from .workflow import Place, Workflow, is_link
 SEED_NAMES = ("seed", "noise_seed")
 TEXT_NAMES = ("text", "prompt", "value")  # of the inputs that hold a prompt, most telling first
 LENGTHS, LENGTH_UNIT = ("seconds", "frames"), "length_unit"  # two inputs, and the one that says which of them counts
+Given = tuple[str, set[Place]]  # an option, and the inputs that it has set
 SEE_SHOW = "`pyramid-video show` lists them"
 
 
@@ -170,13 +171,14 @@ def typed_in(workflow: Workflow, node_id: str, name: str) -> tuple[str, str]:
     return node_id, name
 
 
-def refuse_unused(workflow: Workflow, given: Sequence[tuple[str, set[Place]]]) -> None:
-    """Raise RunnerError for an option that changes nothing; `given` has what each has set, in order."""
-    for number, (option, places) in enumerate(given):
-        later = [(other, theirs & places) for other, theirs in given[number + 1 :] if theirs & places]
+def refuse_unused(workflow: Workflow, given: Sequence[Given], sets: Sequence[Given]) -> None:
+    """Raise RunnerError for an option that changes nothing, by what each has set; of two `sets` the later one wins."""
+    for option, places in given:
+        later = [(other, theirs & places) for other, theirs in sets if theirs & places]
         if places and places <= {place for _, theirs in later for place in theirs}:
             others, verb = " and ".join(other for other, _ in later), "sets" if len(later) == 1 else "set"
             raise RunnerError(f"{option} has no effect: {others} {verb} the same")
+    for option, places in (*given, *sets):
         for node_id, name in sorted(places):
             unit = workflow.prompt[node_id]["inputs"].get(LENGTH_UNIT)
             if name in LENGTHS and unit in LENGTHS and unit != name:
