@@ -8,6 +8,7 @@ from pathlib import Path
 import _package  # noqa: F401
 import torch
 from generate import PIXELS
+from prompt_accuracy import DEFAULTS
 from pyramid_video.drawings.comparison import SMALLEST_LABELLED
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from torch import Tensor
@@ -71,7 +72,8 @@ class SmallModels:
         return self.decode(block("GANSampler", **{**self.wires("gan"), **settings})[0])
 
     def usual_guidance(self):
-        return block("Guidance", first_frame_scale=4.0, video_scale=3.0)[0]
+        first, video, stages = DEFAULTS["pyramid"]["guidance"]
+        return block("Guidance", first_frame_scale=first, video_scale=video, guided_stages=stages)[0]
 
     def pyramid(self, text: str = PROMPT, **settings) -> Tensor:
         wires = {**self.wires("", text), "guidance": self.usual_guidance()}

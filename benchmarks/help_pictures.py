@@ -35,7 +35,7 @@ from pyramid_video.models.latent_format import LatentFormat
 from torch import Tensor
 
 DOCS = _package.ROOT / "web" / "docs"
-LARGEST = 59_000  # bytes of a picture
+LARGEST = 56_000  # bytes of a picture
 QUALITIES = range(85, 44, -10)
 SHEET_HEIGHT = 434  # pixels: five rows of latent channels
 PARTS = (1.0, 0.75, 0.5)  # of its width and height, where a picture would be too large
