@@ -14,6 +14,7 @@ FIRST_STEP = {
 }
 # Before, between and after stages and runs.
 OUTSIDE_STEPS = {
+    "host/standalone/devices.py": "does a device hold numbers: asked where it is chosen",
     "host/standalone/sampling.py": "noise and prompts on their way in, the finished clip on its way out",
     "host/standalone/any_model.py": "the same of the pyramid for models of one size",
     "host/standalone/wires.py": "weights, pictures, prompts",
@@ -27,7 +28,7 @@ OUTSIDE_STEPS = {
 # In a step of a training. What only copies towards the device could be hidden by pinned memory and is small.
 TRAINING = {
     "training/batch.py": "the clips and texts of a batch, which lie in ordinary memory",
-    "training/objectives/pyramid.py": "random numbers are drawn on the CPU, so that a run is the same on every device",
+    "training/objectives/draw.py": "random numbers are drawn on the CPU, so that a run is the same on every device",
     "samplers/stages.py": "the noise levels of a stage, looked up by numbers that were drawn on the CPU",
     "models/causal_vae.py": "noise of the VAE, drawn on the CPU",
     "training/run/processes.py": "losses and the norm of the gradients, read together once a step; weights to share",

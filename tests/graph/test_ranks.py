@@ -46,7 +46,7 @@ def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     monkeypatch.setattr(curves, "save_curves", lambda folder: folder / "curves.png")
     values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
-    assert train_part(options) == [Path("out", VAE_FILE), Path("run/curves.png")] * first
+    assert list(train_part(options)) == [Path("out", VAE_FILE), Path("run/curves.png")] * first
     assert len(exported) == first
 
 
