@@ -100,7 +100,7 @@ class PyramidToVideo(TextToVideo):
             if self.guidance.is_zero_init(call.stage, call.step):
                 return torch.zeros_like(x)
             guided = self.guidance.guides(call.stage)
-            rows = texts if guided or not self.guided else texts.rows(slice(len(texts) // 2, None))
+            rows = texts if guided else texts.rows(slice(-len(x), None))  # the prompts come last
             answer = self.ask((*call.history, x), call.timestep, rows)
             return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
 

@@ -50,8 +50,9 @@ class Guider:
     def velocity(self, batch: int) -> Velocity:
         """The guided velocity; negative rows share a forward with the positive ones and come first."""
         model = self.model
-        alone = text_of(model, batch, self.positive, None)
-        both = alone if self.negative is None else text_of(model, batch, self.positive, self.negative)
+        alone = both = text_of(model, batch, self.positive, None)
+        if self.negative is not None and self.guidance.enabled:
+            both = text_of(model, batch, self.positive, self.negative)
         cache: KVCache | None = None
 
         def velocity(x: Tensor, info: StepInfo) -> Tensor:

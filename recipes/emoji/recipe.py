@@ -172,7 +172,7 @@ RECIPES = {
                 "some": Kind(32, 0.55, early=0.15),
                 "whole": Kind(16, 0.25, early=0.0),
             },
-            # Later frames of a pyramid are as sharp as its first one, which costs a fifth. Eight columns each.
+            # No clip of a pyramid is better than its first frame, which costs a fifth to learn. Eight columns each.
             "pyramid": {"stills": Kind(128, 0.8), "whole": Kind(64, 0.15), "half": Kind(128, 0.05)},
             "diffusion": {"whole": Kind(24, 0.8), "half": Kind(96, 0.2)},
             "gan": {"whole": Kind(12, 0.8), "half": Kind(48, 0.2)},
