@@ -84,14 +84,14 @@ TEXT = TextRecipe(
     vocabulary=512,
     new_words={"layers": 3, "vocab_size": 2048, "max_tokens": 64},
 )
-MUON = {"weight_decay": 1e-2, "optimizer": "muon", "precision": "bf16", "ema_decay": 0.999}
+MUON = {"weight_decay": 1e-2, "optimizer": "muon", "precision": "auto", "ema_decay": 0.999}
 FIGURE_VAE = {
     "learning_rate": 2e-3,
     "steps": 60000,
     "warmup_steps": 60,
     "betas": (0.9, 0.99),
     "optimizer": "muon",
-    "precision": "bf16",
+    "precision": "auto",
 }
 FIGURE_DECODER = {
     "learning_rate": 4e-4,
@@ -99,7 +99,7 @@ FIGURE_DECODER = {
     "warmup_steps": 60,
     "betas": (0.9, 0.99),
     "weight_decay": 0.0,
-    "precision": "bf16",
+    "precision": "auto",
     "ema_decay": 0.995,
     "module_rates": {"vae": ModuleRate(waits=100)},  # until a discriminator of the first step tells something apart
 }
@@ -184,7 +184,7 @@ RECIPES = {
             "flow": {**LATER, "learning_rate": 1.5e-3},
             "pyramid": LATER,
             "diffusion": LATER,
-            "gan": {"steps": 3000, **GAN, "precision": "bf16"},
+            "gan": {"steps": 3000, **GAN, "precision": "auto"},
             "text": NEW_WORDS,
         },
         # What a picture will be is decided where nearly all is noise: from a share of 0.85 down the rest is easy.

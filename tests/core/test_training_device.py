@@ -12,6 +12,7 @@ import torch
 from loop_toys import SETTINGS, make_run, train
 from pyramid_video.host import use_host
 from pyramid_video.nodes.trainer_base import stay_with_host
+from pyramid_video.recipes.emoji.recipe import RECIPES
 from pyramid_video.training.run.precision import chosen_precision
 
 
@@ -46,9 +47,23 @@ def test_auto_computes_in_bf16_on_processors_that_do(monkeypatch, able, expected
     assert chosen_precision("no", torch.device("cpu")) == "no"
 
 
-def test_auto_is_float32_where_a_processor_does_not_tell(monkeypatch):
+def test_auto_is_float32_where_a_processor_does_not_tell(monkeypatch, caplog):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert chosen_precision("auto", torch.device("cpu")) == "no"
+    assert chosen_precision("bf16", torch.device("cpu")) == "bf16" and not caplog.text
+
+
+@pytest.mark.parametrize(("able", "slow"), [({"avx512_bf16": True}, False), ({"avx2": True}, True)])
+def test_bf16_that_a_processor_only_emulates_is_said_to_be_slow(monkeypatch, caplog, able, slow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
+    assert ("ten times as long" in caplog.text) == slow
+
+
+def test_no_part_of_the_small_models_insists_on_a_precision():
+    """A recipe trains on any hardware, and on half of all processors bf16 takes ten times as long as float32."""
+    plans = [settings for recipe in RECIPES.values() for settings in recipe.training.values()]
+    assert {settings.get("precision", "no") for settings in plans} == {"no", "auto"}
 
 
 def test_a_run_says_what_auto_became(tmp_path, caplog, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,24 @@ import torch
 from ...models.explicit_attention import explicit_attention
 from ..presets import AUTO
 
+log = logging.getLogger(__name__)
 CPU_PRODUCTS = ("avx512_bf16", "amx_bf16")  # instructions that multiply in bfloat16, by their names in torch
 
 
 def chosen_precision(asked: str, device: torch.device) -> str:
-    """Return "no" (float32) or "bf16"; "auto" is bf16 where the device computes in it, and float32 elsewhere."""
-    if asked != AUTO:
-        return asked
-    return "bf16" if has_bf16(device) else "no"
+    """Return "no" (float32) or "bf16"; "auto" is bf16 where the device computes in it, and float32 elsewhere.
+
+    Where a processor says that it has no products in bf16, asking for it is taken at its word and logged as slow.
+    """
+    if asked == AUTO:
+        return "bf16" if has_bf16(device) else "no"
+    if asked == "bf16" and device.type == "cpu" and cpu_capabilities() and not has_bf16(device):
+        log.warning(
+            "precision is bf16, and this processor has neither of %s: products in bf16 take it about ten times as long "
+            'as those in float32. Set precision to "auto" or "no", and the run goes on from where it is',
+            " and ".join(CPU_PRODUCTS),
+        )
+    return asked
 
 
 def use_fast_attention(network: Any, device: torch.device, precision: str) -> None:
@@ -29,10 +40,15 @@ def use_fast_attention(network: Any, device: torch.device, precision: str) -> No
 def has_bf16(device: torch.device) -> bool:
     """Whether products in bfloat16 are made by the device itself; False for those that cannot tell."""
     if device.type == "cpu":
-        able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
-        return any(able.get(name) for name in CPU_PRODUCTS)
+        return any(cpu_capabilities().get(name) for name in CPU_PRODUCTS)
     backend: Any = getattr(torch, device.type, None)
     check = getattr(backend, "is_bf16_supported", None)
     if check is None:
         return False
     return bool(check(including_emulation=False) if device.type == "cuda" else check())
+
+
+def cpu_capabilities() -> Mapping[str, Any]:
+    """What torch says of the processor by name, empty in versions that do not tell."""
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return able
