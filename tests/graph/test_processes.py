@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ TINY = {
     "13.seconds": 0.5,
     "14.steps": 1,
 }
+CANCELLED = re.compile(r"discriminator\.layers\.(2|5|8)\.bias")  # of a `FrameDiscriminator`
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +76,30 @@ def state_of(run: Path) -> dict:
     return torch.load(run / "state.pt", weights_only=True)
 
 
+def weights_of(state: dict) -> list[dict]:
+    """Weights and averaged weights by name, without biases that an instance norm takes away.
+
+    Their gradients are nothing but last digits, and Adam makes as much of those as of any gradient.
+    """
+    names = list(state["network"])
+    averaged = dict(zip(names, state["average"]["shadow_params"], strict=True))
+    found = (
+        {name: each[name] for name in names if not CANCELLED.fullmatch(name)} for each in (state["network"], averaged)
+    )
+    return list(found)
+
+
 def assert_same_run(folder: Path, other: Path) -> None:
-    """All that is kept of two runs, but for the last digits."""
+    """All that is kept of two runs, but for the last digits; of weights some more, since Adam enlarges small gradients.
+
+    A step moves a weight by twenty times more than is allowed here.
+    """
     found, wanted = state_of(folder), state_of(other)
     assert (found["step"], found["batches"]) == (wanted["step"], wanted["batches"])
-    close = {"rtol": 1e-4, "atol": 1e-6}
-    torch.testing.assert_close(found["network"], wanted["network"], **close)
-    torch.testing.assert_close(found["average"]["shadow_params"], wanted["average"]["shadow_params"], **close)
-    torch.testing.assert_close(found["optimizer"]["state"], wanted["optimizer"]["state"], **close)
+    torch.testing.assert_close(weights_of(found), weights_of(wanted), rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(found["optimizer"]["state"], wanted["optimizer"]["state"], rtol=1e-4, atol=1e-5)
     losses = [[json.loads(line) for line in (each / "losses.jsonl").open()] for each in (folder, other)]
-    torch.testing.assert_close(*losses, **close)
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
 
 
 def test_the_command_line_trains_one_graph_in_two_processes(folders, tmp_path, one_thread):
