@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import ForwardPlan, JointAttention, last_tokens
+from .gelu import gelu
 from .rotary import Grid
 
 Device = torch.device | str | None
@@ -64,7 +65,7 @@ class MLPEmbedder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = self.linear_1(x)
-        return self.linear_2(F.gelu(inside, approximate="tanh") if self.gelu else F.silu(inside))
+        return self.linear_2(gelu(inside) if self.gelu else F.silu(inside))
 
 
 class Conditioning(nn.Module):
@@ -136,7 +137,7 @@ class GELULinear(nn.Module):
         self.proj = ops.Linear(inputs, outputs, **factory_kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return gelu(self.proj(x))
 
 
 class FeedForward(nn.Module):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import ForwardPlan, SelfAttention, last_tokens
+from .gelu import gelu, recorded
 from .layers import AdaLayerNorm, Device, DoubleBlock, Dtype, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
@@ -80,14 +80,13 @@ class SingleBlock(nn.Module):
 
     @staticmethod
     def beside(attended: Tensor, inner: Tensor) -> Tensor:
-        """`(b, n, width)` beside the activated `(b, n, 4 width)`; on a device without an activation of its own."""
-        eager = attended.device.type != "cpu" and not torch.compiler.is_compiling() and not torch.is_grad_enabled()
-        if not eager:
-            return torch.cat((attended, F.gelu(inner, approximate="tanh")), dim=-1)
+        """`(b, n, width)` beside the activated `(b, n, 4 width)`, in one tensor."""
+        if recorded():
+            return torch.cat((attended, gelu(inner)), dim=-1)
         width = attended.shape[-1]
         both = attended.new_empty(*attended.shape[:-1], width + inner.shape[-1])
         both[..., :width].copy_(attended)
-        torch.ops.aten.gelu.out(inner, approximate="tanh", out=both[..., width:])
+        gelu(inner, out=both[..., width:])
         return both
 
 
