@@ -5,6 +5,7 @@ const KEPT = 'Pyramid Video note' // among the properties of a node, which are s
 const LONGEST = 4000 // characters
 const PICTURES = ['$$canvas-image-preview', '$$comfy_animation_preview'] // the page's own widgets
 const PICTURE = 220, LINE = 58 // pixels: the least for a picture, all for where the work is
+const MARGINS = 24 // pixels that the canvas keeps around a text; what a block has beyond them goes to its picture
 
 export function show(node, text) {
   if (!node.pyramidVideoNote) {
@@ -13,8 +14,9 @@ export function show(node, text) {
     box.style.cssText =
       'white-space: pre-wrap; overflow: auto; font-size: 12px; line-height: 1.35; padding: 4px 8px; box-sizing: border-box;' +
       'color: var(--descrip-text, #aaa); user-select: text; height: 100%; width: 100%'
+    const height = () => heightOf(box.textContent, node)
     const widget = node.addDOMWidget('note', 'pyramid_video_note', box, {
-      serialize: false, hideOnZoom: false, getMinHeight: () => heightOf(box.textContent, node), getMaxHeight: () => 160
+      serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: () => height() + MARGINS
     })
     widget.serialize = false
     widget.pyramidVideoOwn = true
