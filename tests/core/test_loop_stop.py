@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
+import pyramid_video
 import pytest
 from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, train
 from pyramid_video.models.file_lock import LockedError
@@ -52,6 +57,70 @@ def test_wherever_a_signal_falls_the_step_is_kept(tmp_path, monkeypatch, number,
     assert again.resume()
     assert_same(train(again), train(make_run(tmp_path / "straight")))
     assert not (tmp_path / LOCK).exists()
+
+
+SWALLOWS = """
+import os, signal, time
+try:
+    for number in {numbers}:
+        os.kill(os.getpid(), number)
+    time.sleep(0.2)
+except BaseException:  # as a C extension does that an exception meets, or a callback
+    pass
+"""
+
+
+@pytest.mark.parametrize("numbers", [[number] for number in SIGNALS] + [[signal.SIGTERM, signal.SIGINT]])
+def test_a_signal_during_an_import_ends_the_command_when_the_module_is_whole(tmp_path, monkeypatch, numbers):
+    (tmp_path / "swallows_signals.py").write_text(SWALLOWS.format(numbers=[int(number) for number in numbers]))
+    monkeypatch.syspath_prepend(tmp_path)
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), ending_as_ctrl_c():
+        try:
+            import swallows_signals
+
+            time.sleep(10)
+        finally:
+            whole = sys.modules.pop("swallows_signals", None)
+    assert whole is not None and whole is swallows_signals
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_is_stopped_while_it_is_loaded_says_one_line(tmp_path, number):
+    """The module that is loaded first is one that signals, and what it raises would become another error."""
+    (tmp_path / "argparse.py").write_text(
+        f"{SWALLOWS.format(numbers=[int(number)])}\nimport sys\nsys.path.remove(os.path.dirname(__file__))\n"
+        "del sys.modules['argparse']\nimport argparse\n"
+    )
+    package = Path(pyramid_video.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(package)])}
+    command = [sys.executable, "-m", pyramid_video.__name__, "nodes"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "pyramid-video: interrupted\n")
+
+
+def test_of_several_signals_one_counts_and_ctrl_c_is_heard_again():
+    with pytest.raises(KeyboardInterrupt), ending_as_ctrl_c():
+        try:
+            send(signal.SIGTERM)
+        finally:
+            send(signal.SIGTERM, signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+                time.sleep(10)
+
+
+def test_blocks_are_loaded_when_they_are_asked_for():
+    """The command line hears signals from its first import on, so that one has to be short."""
+    lines = [
+        "import sys, pyramid_video",
+        "assert not {'pyramid_video.nodes', 'torch'} & set(sys.modules)",
+        "assert set(pyramid_video.NODE_CLASS_MAPPINGS) == set(pyramid_video.NODE_DISPLAY_NAME_MAPPINGS) != set()",
+        "assert not hasattr(pyramid_video, 'comfy_entrypoint')",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(pyramid_video.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True, timeout=120)
 
 
 def test_what_the_caller_ignores_stays_ignored():
