@@ -124,7 +124,7 @@ def official_hint(name: str, known: Iterable[str]) -> str:
 def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     """The path that `name` has below `root`, whether or not it exists.
 
-    Raises ValueError for an absolute path, a drive letter, `..`, or a symbolic link that leads out of `root`.
+    Raises ValueError for an absolute path, `~`, a drive letter, `..`, or a symbolic link that leads out of `root`.
     """
     text = str(name).replace("\\", "/")
     parts = PurePosixPath(text).parts
@@ -133,7 +133,9 @@ def resolve_inside(root: Path, name: str, what: str = "file") -> Path:
     if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in parts) or len(text) > LONGEST_PATH:
         most = f"a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
         raise ValueError(f"the {what} {text[:40]!r}... is too long: {most}")
-    if text.startswith(("/", "~")) or re.match(r"[A-Za-z]:(/|$)", text) or ".." in parts:
+    if text.startswith("~"):
+        raise ValueError(f"the {what} {name!r} begins with ~, which is no folder here; give a name inside {root}")
+    if text.startswith("/") or re.match(r"[A-Za-z]:(/|$)", text) or ".." in parts:
         raise ValueError(f"the {what} {name!r} points outside {root}; give a name inside that folder")
     if re.match(r"[A-Za-z]:", text) or (os.name == "nt" and ":" in text):  # to another drive, or a hidden stream
         raise ValueError(f"the {what} cannot be called {name!r}: {NOT_ON_WINDOWS}")

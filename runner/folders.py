@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import RunnerError
@@ -22,31 +23,34 @@ def a_name(text: str) -> str:
 
 
 def a_path(text: str) -> Path:
-    """The value of an option that names a file or a folder."""
-    return Path(a_name(text))
+    """The value of an option that names a file or a folder; `~` is the home folder, as in `--models=~/x` or quotes."""
+    return Path(os.path.expanduser(a_name(text)))  # which, unlike that of Path, leaves a ~NAME that is nobody's
 
 
-def check_folders(options: argparse.Namespace) -> None:
+def check_folders(options: argparse.Namespace, names: Sequence[str] = ("models", "input")) -> None:
     """Refuse folders that are not there."""
-    for name in ("models", "input"):
+    for name in names:
         folder = getattr(options, name, None)
         if folder is not None and not os.path.isdir(folder):  # which is False where we may not look, unlike `is_dir`
             raise RunnerError(f"--{name}: there is no folder {folder}")
 
 
 def check_writable(folder: Path, what: str = "the output folder") -> None:
-    """Refuse a folder that cannot be written or is full, before the long work starts; `what` begins the sentence."""
+    """Refuse a folder that cannot be written or is full, before the long work starts; `what` begins the sentence.
+
+    A folder that is not there is not made: a command that is refused for something else leaves none behind.
+    """
     for place in (folder, *folder.parents):
         if os.path.exists(place) and not os.path.isdir(place):
             fault = "is a file" if place == folder else f"cannot be made, because {place} is a file"
             raise RunnerError(f"{what} {folder} {fault}; name a folder")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.isdir(place))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise RunnerError(f"{what} {folder} cannot be written: {reason}") from error
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest).free
     if free < SPARE_BYTES:
         raise RunnerError(f"{what} {folder} has only {free >> 20} MB left: {os.strerror(errno.ENOSPC)}")

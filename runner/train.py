@@ -15,6 +15,7 @@ from .numbers import a_count, a_positive, a_seed, a_step
 from .train_clips import add_options, train_clips
 
 if TYPE_CHECKING:
+    from ..training.data.datasets import AnimationDataset
     from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
@@ -82,7 +83,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def train_command(options: argparse.Namespace) -> int:
     """Train until done or stopped; run the same command again to go on, and with fewer steps to finish early."""
     check_folders(options)
-    if options.animations is None and not (options.part in PARTS and not Path(options.part).is_dir()):
+    if options.animations is None and not (options.part in PARTS and not a_path(options.part).is_dir()):
         refuse_options(options, SMALL_ONLY, "a part of the pack's small models")
         for path in train_clips(options).files:
             print(path)
@@ -100,14 +101,16 @@ def train_command(options: argparse.Namespace) -> int:
         if getattr(options, option) is not None and options.part not in parts:
             name = option.replace("_", "-")
             options.refuse(f"argument --{name}: means something for {', '.join(parts)} only, not for {options.part}")
+    check_folders(options, ["animations"])
     check_part(options)
     check_writable(options.run, "the run's folder")
     check_writable(options.out)
+    parts = prepare(options)  # may refuse the animations, before there is a folder
     from ..training.run.run_lock import run_lock
     from ..training.run.run_state import saying_what_is_kept
 
     with run_lock(options.run), saying_what_is_kept(options.run):
-        for path in train_part(options):
+        for path in train_part(options, *parts):
             print(path)
     return 0
 
@@ -134,17 +137,26 @@ def check_part(options: argparse.Namespace) -> None:
     check_files(options.part, options.pixels or SIZES[0], options.out, options.run, options.begin_from)
 
 
-def train_part(options: argparse.Namespace) -> Iterator[Path]:
-    """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
-    from ..drawings.curves import save_curves
-    from ..models import checkpoints
+def prepare(options: argparse.Namespace) -> tuple[TrainSettings, AnimationDataset | None]:
+    """What a part is trained with and on."""
     from ..recipes.emoji import small_models
-    from ..recipes.emoji.recipe import SUBJECTS, VAE_FILE
+    from ..recipes.emoji.recipe import SUBJECTS
     from ..training.data.datasets import AnimationDataset
 
     pixels = options.pixels or SIZES[0]
     settings = small_models.settings_of(options.part, pixels, options.steps, options.minutes, options.seed or 0)
-    dataset = None if options.part == "text" else AnimationDataset(options.animations, SUBJECTS, size=pixels)
+    return settings, None if options.part == "text" else AnimationDataset(options.animations, SUBJECTS, size=pixels)
+
+
+def train_part(
+    options: argparse.Namespace, settings: TrainSettings, dataset: AnimationDataset | None
+) -> Iterator[Path]:
+    """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
+    from ..drawings.curves import save_curves
+    from ..models import checkpoints
+    from ..recipes.emoji import small_models
+    from ..recipes.emoji.recipe import VAE_FILE
+
     vae = None
     if options.part not in ("vae", "text"):
         vae, _ = checkpoints.load(options.out / VAE_FILE, ["causal_vae"])

@@ -64,7 +64,7 @@ def train_clips(options: argparse.Namespace) -> Outcome:
 
     if options.kind == "vae" and options.prompt is not None:
         raise RunnerError("--prompt: a VAE reads no text, and its clip at the end is one of yours")
-    folder = Path(options.part).expanduser()
+    folder = a_path(options.part)
     if not folder.is_dir():
         raise RunnerError(f"there is no folder {folder} with clips to learn from")
     folder = folder.resolve()

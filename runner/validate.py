@@ -9,16 +9,18 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..host.folders import official_hint
+from ..host.folders import MODEL_EXTENSIONS, official_hint
 from .errors import WorkflowError, first, nearest_or_known, node_label, shown
 from .foreign import unknown_type
 from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
 
+PUT_IT = "put the file into one of its folders, or name a folder of yours with --models"
 SEE_SHOW = "`pyramid-video show --json` lists them"
 TRUE_TEXTS, FALSE_TEXTS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -150,8 +152,16 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
         if high is not None and value > high:
             yield f"is {value}; the most is {high}"
     elif spec.choices is not None and value not in spec.choices:
-        if not spec.choices:
+        if is_model_path(value):
+            yield f"is {shown(value)}, which is a path; models have the names that `pyramid-video models` lists: {PUT_IT}"
+        elif not spec.choices:
             yield f"is {shown(value)}, but there is nothing to choose from; `pyramid-video models` lists the folders"
         else:
             hint = official_hint(value, map(str, spec.choices)) or nearest_or_known(value, spec.choices, SEE_SHOW)
             yield f"is {shown(value)}, which is not one of its {len(spec.choices)} choices{hint}"
+
+
+def is_model_path(value: Any) -> bool:
+    """Whether a choice was given as the path of a weight file: from the root, a drive or the home folder."""
+    beginning = r"[/~\\]|[A-Za-z]:[/\\]"
+    return isinstance(value, str) and value.lower().endswith(MODEL_EXTENSIONS) and bool(re.match(beginning, value))

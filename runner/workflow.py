@@ -8,6 +8,7 @@ editor with the values that made it.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,7 +79,7 @@ def is_link(value: Any) -> bool:
 
 def locate(name: str) -> Path:
     """The file called `name` here, or the bundled workflow of that name; RunnerError names the nearest."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -232,10 +233,44 @@ def test_success_prints_the_paths_only(capsys, tmp_path, monkeypatch, empty_run)
 @pytest.mark.parametrize(("option", "what"), [("--run", "the run's folder"), ("--out", "the output folder")])
 def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anything(capsys, tmp_path, option, what):
     (tmp_path / "file").touch()
-    folders = {"--animations": tmp_path / "none", "--run": tmp_path / "run", "--out": tmp_path / "out"}
+    (tmp_path / "empty").mkdir()
+    folders = {"--animations": tmp_path / "empty", "--run": tmp_path / "run", "--out": tmp_path / "out"}
     folders[option] = tmp_path / "file"
     assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
     assert f"{what} {tmp_path / 'file'} is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["vae", "--animations", "nope", "--run", "run"], "--animations: there is no folder nope"),
+        (["vae", "--animations", "empty", "--run", "run"], "empty holds no animations"),
+        (["vae", "--animations", "broken", "--run", "run"], "broken holds no animation of 'tiger'"),
+        (["empty"], "has no clip to learn from"),
+        (["broken"], "has no clip to learn from"),
+    ],
+)
+def test_training_that_is_refused_makes_no_folder(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken", "a.webp").write_bytes(b"RIFF")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", *words, "--out", "new/out"]) == 1
+    assert said in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_home_folder_is_found_where_no_shell_looked_for_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert a_path("~/x") == tmp_path / "x" and a_path("~nobody-has-this-name/x").parts[0] == "~nobody-has-this-name"
+    for words in (["run", "x.json", "--models=~/nope"], ["models", "--models=~/nope"], ["train", "~/nope"]):
+        assert main(words) == 1
+        assert f"there is no folder {tmp_path / 'nope'}" in capsys.readouterr().err
+    for words in (["run", "~nobody-has-this-name/x.json"], ["train", "~nobody-has-this-name/x"]):
+        assert main(words) == 1
+        assert "there is no" in (said := capsys.readouterr().err) and "unexpected" not in said
 
 
 @pytest.fixture

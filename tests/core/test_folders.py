@@ -215,6 +215,8 @@ def test_names_inside_are_taken(tmp_path, name):
         ("runs/Com1", "for a device"),
         ("lpt¹.a.b", "for a device"),
         ("../a", "points outside"),
+        ("~/a", "begins with ~, which is no folder here; give a name inside"),
+        ("~", "begins with ~, which is no folder here"),
     ],
 )
 def test_new_names_are_those_that_every_system_has(tmp_path, name, words):

@@ -44,6 +44,10 @@ def test_a_right_graph_passes_and_names_what_to_run():
 THING, SEED = "node 3 (Changer), input 'thing', ", "node 1 (Make a), input 'seed', "
 STRENGTH, MODE = "node 1 (Make a), input 'strength', ", "node 1 (Make a), input 'mode', "
 FAR = "is linked to output "
+PATH_OF_A_MODEL = (
+    "which is a path; models have the names that `pyramid-video models` lists: put the file into one of its folders, "
+    "or name a folder of yours with --models"
+)
 # where to change the right graph, to what, and the sentence that says so
 WRONG = [
     ("3.class_type", "Chagner", "node 3 (Chagner) is of the unknown type 'Chagner'; the nearest is 'Changer'"),
@@ -75,6 +79,10 @@ WRONG = [
     ("1.inputs.text", {"a": 1}, "node 1 (Make a), input 'text', takes text, not {'a': 1}"),
     ("1.inputs.on", "maybe", "node 1 (Make a), input 'on', takes true or false, not 'maybe'"),
     ("1.inputs.mode", "fats", MODE + "is 'fats', which is not one of its 2 choices; the nearest is 'fast'"),
+    *(
+        ("1.inputs.mode", path, f"{MODE}is {path!r}, {PATH_OF_A_MODEL}")
+        for path in ("~/x.safetensors", "/x.ckpt", "C:\\x.sft", "\\\\server\\x.bin")
+    ),
     ("1.inputs.mode", ["fast"], MODE + "is ['fast'], which is not one of its 2 choices; the nearest is 'fast'"),
 ]
 

@@ -13,7 +13,7 @@ from pyramid_video.recipes.emoji import figure_vae
 from pyramid_video.recipes.emoji.recipe import VAE_FILE
 from pyramid_video.runner.ranks import own_outputs
 from pyramid_video.runner.registry import node_classes
-from pyramid_video.runner.train import train_part
+from pyramid_video.runner.train import prepare, train_part
 from pyramid_video.training.run import processes
 from pyramid_video.training.run.launch import is_first
 
@@ -46,7 +46,7 @@ def test_only_the_first_process_exports_what_was_trained(monkeypatch, first):
     monkeypatch.setattr(curves, "save_curves", lambda folder: folder / "curves.png")
     values = dict.fromkeys(("animations", "steps", "clips", "judge_from", "begin_from", "pixels", "minutes"))
     options = argparse.Namespace(**values, part="vae", seed=0, run=Path("run"), out=Path("out"))
-    assert list(train_part(options)) == [Path("out", VAE_FILE), Path("run/curves.png")] * first
+    assert list(train_part(options, *prepare(options))) == [Path("out", VAE_FILE), Path("run/curves.png")] * first
     assert len(exported) == first
 
 
