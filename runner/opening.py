@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def open_on_server(options: argparse.Namespace, server: Server) -> tuple[Workflo
 def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> None:
     """Carry out the options that change the workflow; --set comes last. RunnerError where one undoes another."""
     from .foreign import check_switched_on, fit_in
-    from .overrides import refuse_unused, set_input, set_seed, set_text
+    from .overrides import carry_out, refuse_unused, set_seed, set_text
     from .shorthands import set_seconds, set_size, set_steps, use_loras
 
     changes = [
@@ -65,14 +64,12 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         ("--lora", options.lora or None, lambda names: use_loras(workflow, specs, names)),
     ]
 
-    def places_set(carry_out: Callable[[Any], None], value: Any) -> set[Place]:
+    def places_set(change: Callable[[Any], None], value: Any) -> set[Place]:
         workflow.was_set = set()
-        carry_out(value)
+        change(value)
         return workflow.was_set
 
     check_switched_on(workflow, specs)
-    given = [(option, places_set(carry_out, value)) for option, value, carry_out in changes if value is not None]
-    assign = partial(set_input, workflow, specs)
-    sets = [(f"--set {text.partition('=')[0]}", places_set(assign, text)) for text in options.set]
-    refuse_unused(workflow, given, sets)
+    given = [(option, places_set(change, value)) for option, value, change in changes if value is not None]
+    refuse_unused(workflow, given, carry_out(workflow, specs, options.set))
     fit_in(workflow, specs)

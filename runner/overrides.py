@@ -171,6 +171,16 @@ def typed_in(workflow: Workflow, node_id: str, name: str) -> tuple[str, str]:
     return node_id, name
 
 
+def carry_out(workflow: Workflow, specs: Mapping[str, NodeSpec], assignments: Sequence[str]) -> list[Given]:
+    """Carry out every --set, and say what each has set."""
+    sets = []
+    for assignment in assignments:
+        workflow.was_set = set()
+        set_input(workflow, specs, assignment)
+        sets.append((f"--set {assignment.partition('=')[0]}", workflow.was_set))
+    return sets
+
+
 def refuse_unused(workflow: Workflow, given: Sequence[Given], sets: Sequence[Given]) -> None:
     """Raise RunnerError for an option that changes nothing, by what each has set; of two `sets` the later one wins."""
     for option, places in given:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import RunnerError
 from .folders import a_name, a_path, check_writable
@@ -16,6 +16,7 @@ from .numbers import a_count
 
 if TYPE_CHECKING:
     from .execute import Outcome
+    from .overrides import Given
     from .specs import NodeSpec
     from .workflow import Workflow
 
@@ -26,6 +27,8 @@ MULTIPLE = "multiple"  # of the sides, in the first of them; a size that is aske
 BEGINNINGS = ("PyramidVideoLoadForTraining", "PyramidVideoNewModel")
 BASE_OF_LORA = "PyramidVideoLoadModel"
 VAE_TO_TRAIN = "PyramidVideoVAETrainee"
+SETTINGS = "PyramidVideoTrainingSettings"
+TRAINERS, SAVERS = "PyramidVideoTrain", "PyramidVideoSaveTrained"  # what their types begin with
 VALIDATED = 2  # captions that are made into clips while it learns
 
 
@@ -57,7 +60,7 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     from ..host.standalone.host import StandaloneHost
     from ..training.run.launch import is_first
     from ..training.run.run_state import saying_what_is_kept
-    from .overrides import set_input
+    from .overrides import carry_out, refuse_unused
     from .registry import node_specs
     from .run import execute_here
     from .workflow import locate, read_workflow
@@ -75,8 +78,7 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     specs = node_specs()
     workflow = read_workflow(locate(f"workflows/api/train_{options.kind or KINDS[0]}.json"), specs)
     adapt(workflow, specs, folder, options)
-    for assignment in options.set:
-        set_input(workflow, specs, assignment)
+    refuse_unused(workflow, decided(workflow, specs, options), carry_out(workflow, specs, options.set))
     run_name = next(node["inputs"]["run_name"] for node in workflow.prompt.values() if "run_name" in node["inputs"])
     with saying_what_is_kept(options.out / "training" / str(run_name)):  # also while the clip at the end is made
         return execute_here(host, workflow, specs, options.out)
@@ -94,7 +96,7 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
     name, size = options.name or folder.name, options.size
     changes = {
         DATASETS[0]: {"size": size, MULTIPLE: size and usual},
-        "PyramidVideoTrainingSettings": {"steps": options.steps, "batch": options.batch, "run_seed": options.seed},
+        SETTINGS: {"steps": options.steps, "batch": options.batch, "run_seed": options.seed},
         "PyramidVideoEmptyLatent": {"width": size, "height": size},
     }
     for node in nodes:
@@ -102,7 +104,7 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
         wanted = changes.get(kind, {})
         if "run_name" in inputs:
             wanted = {"run_name": name, "clips": options.clips}
-        elif kind.startswith("PyramidVideoSaveTrained"):
+        elif kind.startswith(SAVERS):
             wanted = {"name": name}
         inputs.update({key: value for key, value in wanted.items() if value is not None})
         if options.model and kind in (*BEGINNINGS, BASE_OF_LORA, VAE_TO_TRAIN):
@@ -113,6 +115,37 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
             node["inputs"]["prompts"] = "\n".join(texts)
     if options.kind != "vae":
         set_text(workflow, specs, "positive", texts[0])
+
+
+def decided(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> list[Given]:
+    """The inputs that decide over what an option says, for each option that is given; what follows them is left out."""
+    from .overrides import side_places
+
+    owners: list[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = [
+        ("FOLDER", options.part, DATASETS, ("folder",)),
+        ("--size", options.size, DATASETS, ("size",)),
+        ("--steps", options.steps, (SETTINGS,), ("steps",)),
+        ("--batch", options.batch, (SETTINGS,), ("batch",)),
+        ("--seed", options.seed, (SETTINGS,), ("run_seed",)),
+        ("--clips", options.clips, (TRAINERS,), ("clips",)),
+        ("--name", options.name, (TRAINERS, SAVERS), ("run_name", "name")),
+        ("--model", options.model, (*BEGINNINGS, VAE_TO_TRAIN), ("model_name", "vae_name")),
+    ]
+    given = [
+        (
+            option,
+            {
+                (node_id, name)
+                for node_id, node in workflow.prompt.items()
+                for name in names
+                if node["class_type"].startswith(kinds) and name in node["inputs"]
+            },
+        )
+        for option, value, kinds, names in owners
+        if value is not None
+    ]
+    prompted = [] if options.prompt is None else [("--prompt", {*side_places(workflow, specs, "positive")})]
+    return given + prompted
 
 
 def begin_with(node: dict, model: str, kind: str | None) -> None:

@@ -20,7 +20,10 @@ from .links import check_links, needed_order
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Prompt, is_link
 
-PUT_IT = "put the file into one of its folders, or name a folder of yours with --models"
+NOT_A_PATH = (
+    "models have the names that `pyramid-video models` lists: put the file into one of its folders, or name a folder "
+    "of yours with --models"
+)
 SEE_SHOW = "`pyramid-video show --json` lists them"
 TRUE_TEXTS, FALSE_TEXTS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -153,7 +156,7 @@ def range_faults(spec: InputSpec, value: Any) -> Iterator[str]:
             yield f"is {value}; the most is {high}"
     elif spec.choices is not None and value not in spec.choices:
         if is_model_path(value):
-            yield f"is {shown(value)}, which is a path; models have the names that `pyramid-video models` lists: {PUT_IT}"
+            yield f"is {shown(value)}, which is a path; {NOT_A_PATH}"
         elif not spec.choices:
             yield f"is {shown(value)}, but there is nothing to choose from; `pyramid-video models` lists the folders"
         else:

@@ -181,6 +181,30 @@ def test_what_does_not_fit_together_is_said(words, reason, capsys):
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_set_undoes_is_refused_and_leaves_nothing(models, clips, tmp_path, kind, capsys):
+    pairs = {
+        "--size=96": ["Video folder dataset.size=128"],
+        "--steps=5": ["Training settings.steps=9"],
+        "--batch=2": ["batch=3"],
+        "--seed=1": ["run_seed=2"],
+        "--clips=4": ["clips=5"],
+        "--name=a": ["run_name=b", "name=c"],
+        f"--model={MODEL}": ["vae_name=x" if kind == "vae" else "Load for training.model_name=x"],
+        "--prompt=a": ["Prompt.text=b"],
+    }
+    words = ["train", str(clips), "--as", kind, "--models", str(models), "--out", str(tmp_path / "out")]
+    for option, sets in [("FOLDER", ["folder=other"]), *pairs.items()]:
+        if (kind, option) == ("vae", "--prompt=a"):
+            continue
+        assignments = [word for text in sets for word in ("--set", text)]
+        assert main([*words, *([] if option == "FOLDER" else [option]), *assignments]) == 1
+        others = " and ".join(f"--set {text.partition('=')[0]}" for text in sets)
+        said = f"{option.partition('=')[0]} has no effect: {others} set{'s' if len(sets) == 1 else ''} the same"
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_the_recipes_that_pip_leaves_out_the_command_says_where_they_are(tmp_path, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("pyramid_video.recipes")]:
         monkeypatch.delitem(sys.modules, name)
