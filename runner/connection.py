@@ -71,10 +71,14 @@ class Connection:
             raise KeyboardInterrupt
         return future.result()
 
-    def stop(self) -> None:
-        """End all that is waited for: KeyboardInterrupt is raised there."""
+    def stop(self, announce: Callable[[], object]) -> None:
+        """End all that is waited for: KeyboardInterrupt is raised there.
+
+        `announce` lets others know just before; what they ask for because of it is not ended.
+        """
 
         def cancel() -> None:
+            announce()
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()
 

@@ -38,8 +38,7 @@ class ServerAPI:
 
     def stop(self) -> None:
         """Interrupt all that is waited for."""
-        self.stopped.set()
-        self.connection.stop()
+        self.connection.stop(self.stopped.set)
 
     def nodes(self) -> dict[str, Any]:
         """What every node on the server says of itself."""

@@ -112,7 +112,7 @@ class FakeComfy:
         if body["prompt"]["1"]["inputs"]["text"].startswith("refused"):
             return 400, {"error": {"message": "refused"}, "node_errors": {}}
         with self.change:
-            prompt_id = uuid.uuid4().hex
+            prompt_id = body.get("prompt_id") or uuid.uuid4().hex
             self.pending.append((prompt_id, body["prompt"]))
             self.metadata.append(body["extra_data"])
             self.most_queued = max(self.most_queued, len(self.pending) + len(self.running))

@@ -14,6 +14,7 @@ from pyramid_video.host import use_host
 from pyramid_video.models.file_lock import file_lock
 from pyramid_video.runner import server_api, sharing
 from pyramid_video.runner.cli import main
+from pyramid_video.runner.connection import Connection
 
 
 @pytest.fixture(autouse=True)
@@ -229,16 +230,36 @@ def test_a_server_without_the_nodes_is_told_before_anything_runs(run, servers):
     assert good.ran == []
 
 
-def test_ctrl_c_takes_back_what_is_queued(run, servers, monkeypatch):
+@pytest.mark.parametrize("responds", ["at once", "when all is over"])
+@pytest.mark.parametrize("heard", ["at once", "while the first is taken back"])
+def test_ctrl_c_takes_back_what_is_queued(run, servers, monkeypatch, responds, heard):
+    """Also what the server has taken and not yet said so, and when a request to take back meets the end of others."""
     server = servers(lambda server, text: until_dead(server)(server, text))
-    is_alive = threading.Thread.is_alive
+    is_alive, stop, post, over = threading.Thread.is_alive, Connection.stop, server.post, threading.Event()
 
     def interrupt(thread):
-        if server.pending and server.running:
+        if server.pending and server.running and not over.is_set():
+            over.set()
             raise KeyboardInterrupt
         return is_alive(thread)
 
+    def late(path: str, body: dict):
+        response = post(path, body)
+        if path == "/prompt" and responds != "at once":
+            over.wait(10)
+        if path == "/queue" and heard != "at once":
+            time.sleep(0.3)
+        return response
+
+    def stop_late(connection, *arguments) -> None:
+        end = time.monotonic() + (0.5 if heard != "at once" else 0)
+        while "/queue" not in server.posted and time.monotonic() < end:
+            time.sleep(0.01)
+        stop(connection, *arguments)
+
+    server.post = late
     monkeypatch.setattr(sharing.threading.Thread, "is_alive", interrupt)
+    monkeypatch.setattr(Connection, "stop", stop_late)
     code, report = run(wishes(5), server)
     assert code == 130 and report["status"] == "interrupted"
     assert server.posted.count("/queue") == 2 and server.posted.count("/interrupt") == 1
