@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64)
     options = parser.parse_args()
 
-    vae, _ = checkpoints.load(options.vae, ["causal_vae"])
+    vae, _ = checkpoints.load(options.vae, ["causal_vae"], dtype=torch.float32)
     given = checkpoints.inspect(options.model, checkpoints.TRANSFORMERS).latent_format
     dataset = AnimationDataset(options.animations, SUBJECTS, size=PIXELS, split="test")
 

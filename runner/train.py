@@ -152,6 +152,8 @@ def train_part(
     options: argparse.Namespace, settings: TrainSettings, dataset: AnimationDataset | None
 ) -> Iterator[Path]:
     """Train one part and write its files, and its curves beside the state of the run; all by the first process."""
+    import torch
+
     from ..drawings.curves import save_curves
     from ..models import checkpoints
     from ..recipes.emoji import small_models
@@ -159,7 +161,7 @@ def train_part(
 
     vae = None
     if options.part not in ("vae", "text"):
-        vae, _ = checkpoints.load(options.out / VAE_FILE, ["causal_vae"])
+        vae, _ = checkpoints.load(options.out / VAE_FILE, ["causal_vae"], dtype=torch.float32)
     trained = small_models.train(
         options.part,
         dataset,

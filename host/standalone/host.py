@@ -99,8 +99,11 @@ class StandaloneHost:
         return find_folder(self.input_roots, name, "input folder")
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
-        """As every host; float8 is for storing only."""
+        """As every host; float8 is for storing only, and so is bfloat16 on processors that do not multiply in it."""
+        import torch
+
         from ...models import checkpoints, skip_init
+        from ...models.bf16 import has_bf16
         from ...models.checkpoint_dtypes import named_dtype
         from . import layers as standalone_layers
         from .wires import Model
@@ -108,7 +111,8 @@ class StandaloneHost:
         info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
         suited = suited_dtype(info, self.device)
         stored = named_dtype(weight_dtype) or suited
-        casting = stored in checkpoints.FLOAT8
+        slow = stored == torch.bfloat16 and self.device.type == "cpu" and not has_bf16(self.device)
+        casting = slow or stored in checkpoints.FLOAT8
         network = checkpoints.build(info, ops=standalone_layers if casting else skip_init, dtype=stored)
         return Model(network, info, self.device, suited if casting else stored)
 

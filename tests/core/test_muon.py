@@ -24,6 +24,15 @@ def test_singular_values_become_nearly_one(shape):
     assert values.max() < 1.3 and values.median() > 0.6
 
 
+@pytest.mark.parametrize(("able", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_rounds_are_made_in_bf16_only_where_the_processor_multiplies_in_it(monkeypatch, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    matrix = torch.randn(16, 40, generator=torch.Generator().manual_seed(0))
+    made = orthogonal(matrix)
+    assert made.dtype == torch.float32
+    assert torch.equal(made, made.to(dtype).float()) and (able or not torch.equal(made, made.bfloat16().float()))
+
+
 @pytest.mark.parametrize("shape", [(8, 24), (6, 4, 3, 3, 3)])
 def test_a_step_has_the_size_of_one_of_adamw(shape):
     weight = nn.Parameter(torch.zeros(shape))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from official_folders import write_component
 from pyramid_video.drawings.stages import HEIGHT, WIDTH, draw_stages
 from pyramid_video.host import use_host
@@ -279,6 +280,19 @@ def test_weights_are_stored_in_every_type_that_the_loader_offers_and_run(host, t
     clip = torch.randn(1, model.info.latent_channels, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     velocity = model.network([clip.to(model.dtype)], torch.tensor([500.0]), text, None, pooled)
     assert velocity.dtype == model.dtype and torch.isfinite(velocity).all()
+
+
+@pytest.mark.parametrize(("able", "computes"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bf16_is_for_storing_only_on_a_processor_that_does_not_multiply_in_it(monkeypatch, tmp_path, able, computes):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able})
+    model = StandaloneHost(device="cpu").load_model(write_component(tmp_path / "component", "miniflux"), "bf16")
+    assert (model.network.context_embedder.weight.dtype, model.dtype) == (torch.bfloat16, computes)
+    text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
+    clip = torch.zeros(1, model.info.latent_channels, 1, 4, 4, dtype=model.dtype)
+    products = []
+    monkeypatch.setattr(F, "linear", lambda x, *rest, real=F.linear: products.append(x.dtype) or real(x, *rest))
+    model.network([clip], torch.tensor([500.0]), text.to(model.dtype), None, pooled.to(model.dtype))
+    assert set(products) == {computes}
 
 
 def test_a_weight_type_that_is_not_offered_is_told_what_is(tmp_path):

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.bf16 import has_bf16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that brings all singular values near 1 in five rounds
 ROUNDS = 5
 MOMENTUM = 0.95
@@ -84,10 +86,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring the singular values of `matrix (rows, columns)` to about 1, by Newton-Schulz rounds in bfloat16."""
+    """Bring the singular values of `matrix (rows, columns)` to about 1, by Newton-Schulz rounds.
+
+    They need few digits: bfloat16 does where the device multiplies in it; elsewhere float32 is many times as fast.
+    """
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.T).bfloat16()
+    x = (matrix if wide else matrix.T).to(torch.bfloat16 if has_bf16(matrix.device) else torch.float32)
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         square = x @ x.T

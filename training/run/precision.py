@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from ...models.bf16 import CPU_PRODUCTS, cpu_capabilities, has_bf16
 from ...models.explicit_attention import explicit_attention
 from ..presets import AUTO
 
 log = logging.getLogger(__name__)
-CPU_PRODUCTS = ("avx512_bf16", "amx_bf16")  # instructions that multiply in bfloat16, by their names in torch
 
 
 def chosen_precision(asked: str, device: torch.device) -> str:
@@ -35,20 +34,3 @@ def use_fast_attention(network: Any, device: torch.device, precision: str) -> No
     """Let a transformer attend in the way that learns fastest in the `precision` of a run."""
     if device.type == "cpu" and precision == "bf16":
         network.attention = explicit_attention
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are made by the device itself; False for those that cannot tell."""
-    if device.type == "cpu":
-        return any(cpu_capabilities().get(name) for name in CPU_PRODUCTS)
-    backend: Any = getattr(torch, device.type, None)
-    check = getattr(backend, "is_bf16_supported", None)
-    if check is None:
-        return False
-    return bool(check(including_emulation=False) if device.type == "cuda" else check())
-
-
-def cpu_capabilities() -> Mapping[str, Any]:
-    """What torch says of the processor by name, empty in versions that do not tell."""
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return able

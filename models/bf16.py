@@ -1,0 +1,27 @@
+"""Which devices multiply in bfloat16: on the others it takes many times as long as float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+CPU_PRODUCTS = ("avx512_bf16", "amx_bf16")  # instructions that multiply in bfloat16, by their names in torch
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are made by the device itself; False for those that cannot tell."""
+    if device.type == "cpu":
+        return any(cpu_capabilities().get(name) for name in CPU_PRODUCTS)
+    backend: Any = getattr(torch, device.type, None)
+    check = getattr(backend, "is_bf16_supported", None)
+    if check is None:
+        return False
+    return bool(check(including_emulation=False) if device.type == "cuda" else check())
+
+
+def cpu_capabilities() -> Mapping[str, Any]:
+    """What torch says of the processor by name, empty in versions that do not tell."""
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return able
