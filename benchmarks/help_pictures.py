@@ -196,11 +196,11 @@ def dataset(small: SmallModels) -> Tensor:
 
 def training(small: SmallModels) -> dict[str, Tensor]:
     """A tiny flow that learns for a few minutes: its curves, and its validation clip after 200, 400 and 800 steps."""
-    trainee = block("NewModel", family="flow", size="tiny")[0]
+    source = block("NewModel", family="flow", size="tiny")[0]
     plan = block("Validation", prompts=PROMPT, every=TRAINED // 4, steps=10, cfg=3.0)[0]
     settings = block("TrainingSettings", steps=TRAINED, batch=16, learning_rate=2e-3, average=0.98)[0]
     wires = {"dataset": small.dataset(size=PIXELS // 2), "vae": small.vae, "clip": small.clip, "clips": 400}
-    answer = block("TrainFlow", trainee=trainee, **wires, run_name="help", settings=settings, validation=plan)
+    answer = block("TrainFlow", trainee=source, **wires, run_name="help", settings=settings, validation=plan)
     clips = sorted((get_host().output_dir / "training" / "help" / "validation").glob("*.webp"))
     looks = [torch.cat([read_picture(clip, n) for n in range(17)]) for clip in (clips[0], clips[1], clips[-1])]
     return {

@@ -73,7 +73,7 @@ class TrainLoRA(Trainer):
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
 
-    def check(self, trainee: ModelSource) -> None:
+    def check(self, source: ModelSource) -> None:
         """Any family that `objective_of` knows; `start_lora_run` refuses the others."""
 
     def plan(self):
@@ -82,13 +82,13 @@ class TrainLoRA(Trainer):
 
         return TrainingPlan(TrainSettings(500, 1e-3, precision="auto"), batch_size=4)
 
-    def objective(self, trainee: ModelSource, rank, alpha, targets, base_dtype):
-        return objective_of(trainee.family)
+    def objective(self, source: ModelSource, rank, alpha, targets, base_dtype):
+        return objective_of(source.family)
 
-    def start(self, trainee, encoded, folder, plan, rank, alpha, targets, base_dtype):
+    def start(self, source, encoded, folder, plan, rank, alpha, targets, base_dtype):
         from ..training.trainers.lora import LoRASettings, start_lora_run
 
-        return start_lora_run(trainee, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings, base_dtype)
+        return start_lora_run(source, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings, base_dtype)
 
 
 class SaveTrainedLoRA(Saver):

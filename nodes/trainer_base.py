@@ -53,17 +53,17 @@ class Trainer(NamesRun):
     OUTPUT_NODE = True
     FAMILY: str
 
-    def objective(self, trainee: ModelSource, **settings: Any) -> Any:
+    def objective(self, source: ModelSource, **settings: Any) -> Any:
         """The loss that the widgets describe."""
         raise NotImplementedError
 
     def start(
-        self, trainee: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
+        self, source: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
     ) -> TrainedModel:
         """The run in `folder`, started or continued."""
         from ..training.trainers.model import start_run
 
-        return start_run(trainee, encoded, folder, plan.settings)
+        return start_run(source, encoded, folder, plan.settings)
 
     def plan(self) -> TrainingPlan:
         """The settings where none are wired."""
@@ -71,11 +71,11 @@ class Trainer(NamesRun):
 
         return TrainingPlan()
 
-    def check(self, trainee: ModelSource) -> None:
+    def check(self, source: ModelSource) -> None:
         """Refuse a model of another family."""
-        if trainee.family.name != self.FAMILY:
+        if source.family.name != self.FAMILY:
             raise ValueError(
-                f"this trainer makes a {self.FAMILY} model, but the trainee is {trainee.name}: choose the family "
+                f"this trainer makes a {self.FAMILY} model, but it is given {source.name}: choose the family "
                 f"{self.FAMILY!r} in 'New model' or 'Load for training', or take the trainer of that family"
             )
 
@@ -148,11 +148,11 @@ def stay_with_host() -> None:
 
 
 def encode_dataset(
-    trainee: ModelSource, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
+    source: ModelSource, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan
 ) -> EncodedDataset:
     """Latents and text features, from the cache beside the runs where it has them.
 
-    ValueError at once when the run in `folder` learns from other data, or the trainee reads other latents or texts:
+    ValueError at once when the run in `folder` learns from other data, or the model reads other latents or texts:
     making them may take hours.
     """
     import torch
@@ -189,7 +189,7 @@ def encode_dataset(
             return host.decode(vae, latents, 2)
 
     tokens, pooled = prepare_texts((), encode_text, cache / "texts", clip_key).features[NO_TEXT]
-    check_source(trainee, channels, tokens.shape[-1], len(pooled))
+    check_source(source, channels, tokens.shape[-1], len(pooled))
     with counting("encoding clips") as on_clip:
         latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
     with counting("encoding texts") as on_text:

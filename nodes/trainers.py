@@ -39,7 +39,7 @@ class TrainFlow(Trainer):
         ),
     )
 
-    def objective(self, trainee: ModelSource, times, time_shift):
+    def objective(self, source: ModelSource, times, time_shift):
         from ..training.objectives.draw import TimestepSampling
         from ..training.objectives.flow import FlowObjective
 
@@ -63,11 +63,11 @@ class TrainDiffusion(Trainer):
         ),
     )
 
-    def objective(self, trainee: ModelSource, min_snr):
+    def objective(self, source: ModelSource, min_snr):
         from ..samplers.noise_schedule import schedule_of
         from ..training.objectives.diffusion import DiffusionObjective
 
-        return DiffusionObjective(schedule_of(trainee.family), min_snr or None)
+        return DiffusionObjective(schedule_of(source.family), min_snr or None)
 
 
 class TrainGAN(Trainer):
@@ -104,13 +104,13 @@ class TrainGAN(Trainer):
         return TrainingPlan(TrainSettings(2000, 1e-4, precision="auto", ema_decay=0.99), batch_size=16)
 
     def start(
-        self, trainee: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
+        self, source: ModelSource, encoded: EncodedDataset, folder: Path, plan: TrainingPlan, **settings: Any
     ) -> TrainedModel:
         from ..training.trainers.model import start_run
 
-        return start_run(trainee, encoded, folder, plan.settings, settings["feature_discriminator"])
+        return start_run(source, encoded, folder, plan.settings, settings["feature_discriminator"])
 
-    def objective(self, trainee: ModelSource, game, penalty, feature_discriminator):
+    def objective(self, source: ModelSource, game, penalty, feature_discriminator):
         from ..training.objectives.gan import GANObjective
 
         return GANObjective(game, penalty)
@@ -159,7 +159,7 @@ class TrainPyramid(Trainer):
         return named if named is not True else validation_result(lambda text: parse_ratios(str(text)), stage_ratios)
 
     def objective(
-        self, trainee: ModelSource, stage_ratios, autoregressive, history_noise, first_frames, balance_stages, times
+        self, source: ModelSource, stage_ratios, autoregressive, history_noise, first_frames, balance_stages, times
     ):
         from ..samplers.stages import make_stages
         from ..training.objectives.draw import UNIFORM

@@ -184,7 +184,7 @@ def test_a_model_from_a_file_learns_on_and_may_change_its_family(host, parts):
         ({"run_name": "."}, "itself"),
         ({"run_name": "nul"}, "device"),
         ({"dataset": 3}, "this VIDEO_DATASET is a int"),
-        ({"trainee": "gan"}, "this trainer makes a flow model, but the trainee is the new tiny GAN generator"),
+        ({"trainee": "gan"}, "this trainer makes a flow model, but it is given the new tiny GAN generator"),
         ({"times": "cubic"}, "unknown sampling of timesteps 'cubic'"),
         ({"vae": 3}, "VAE"),
     ],
