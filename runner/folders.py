@@ -32,7 +32,8 @@ def check_folders(options: argparse.Namespace, names: Sequence[str] = ("models",
     for name in names:
         folder = getattr(options, name, None)
         if folder is not None and not os.path.isdir(folder):  # which is False where we may not look, unlike `is_dir`
-            raise RunnerError(f"--{name}: there is no folder {folder}")
+            fault = f"{folder} is a file; name a folder" if os.path.isfile(folder) else f"there is no folder {folder}"
+            raise RunnerError(f"--{name}: {fault}")
 
 
 def check_writable(folder: Path, what: str = "the output folder") -> None:

@@ -68,6 +68,12 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     if options.kind == "vae" and options.prompt is not None:
         raise RunnerError("--prompt: a VAE reads no text, and its clip at the end is one of yours")
     folder = a_path(options.part)
+    if options.prompt is not None and not options.prompt.strip():
+        raise RunnerError(
+            "--prompt: is empty; leave it out, and the clip at the end shows the caption of the first clip"
+        )
+    if folder.is_file():
+        raise RunnerError(f"{folder} is a file; give the folder with the clips to learn from")
     if not folder.is_dir():
         raise RunnerError(f"there is no folder {folder} with clips to learn from")
     folder = folder.resolve()

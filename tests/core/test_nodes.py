@@ -203,7 +203,7 @@ def test_the_function_takes_exactly_the_inputs(node_id, host):
         assert inputs <= named
     else:
         own = next(getattr(node, name) for name in ("sampler", "objective") if hasattr(node, name))
-        assert inputs - named == set(inspect.signature(own).parameters) - {"self", "model", "info", "guided", "trainee"}
+        assert inputs - named == set(inspect.signature(own).parameters) - {"self", "model", "info", "guided", "source"}
 
 
 def test_every_seed_that_a_generator_takes_can_be_typed(host):

@@ -174,6 +174,9 @@ def test_a_run_that_is_stopped_before_its_first_step_or_after_its_last_says_what
         (["vae", "--animations", "x", "--as", "lora"], "--as: means something for a folder of clips only"),
         ([".", "--batch", "0"], "takes a whole number from 1 on"),
         ([".", "--as", "vae", "--prompt", "a pig"], "--prompt: a VAE reads no text"),
+        ([".", "--prompt", " "], "--prompt: is empty; leave it out"),
+        ([__file__], f"{__file__} is a file; give the folder with the clips"),
+        ([".", "--models", __file__], f"--models: {__file__} is a file; name a folder"),
     ],
 )
 def test_what_does_not_fit_together_is_said(words, reason, capsys):

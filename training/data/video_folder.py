@@ -76,7 +76,10 @@ class VideoFolder:
 
     def __post_init__(self, on_load: OnLoad | None) -> None:
         if self.size < SMALLEST_SIZE or self.multiple < 1:
-            raise ValueError(f"clips of {self.size} pixels in steps of {self.multiple}; at least {SMALLEST_SIZE} and 1")
+            raise ValueError(
+                f"clips of {self.size} pixels whose sides are multiples of {self.multiple}: the size is at least "
+                f"{SMALLEST_SIZE}, the multiple at least 1"
+            )
         if self.frames < 1 or not self.fps > 0:
             raise ValueError(f"got {self.frames} frames at {self.fps} frames a second; both must be above 0")
         folder = Path(self.folder)
