@@ -61,7 +61,9 @@ def read_address(text: str) -> Address:
         if not url.host or not url.host.isprintable() or " " in url.host:
             raise ValueError("it names no host")
     except KeyError:
-        raise RunnerError(f"{without_secrets(full)} is not the address of a server: it begins with http://") from None
+        raise RunnerError(
+            f"{without_secrets(full)} is not the address of a server; one begins with http:// or https://"
+        ) from None
     except ValueError as error:
         reason = "" if "@" in full else f": {error}"  # it may quote a password
         raise RunnerError(f"{without_secrets(full)} is not an address such as http://127.0.0.1:8188{reason}") from None

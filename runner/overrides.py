@@ -96,7 +96,10 @@ def set_input(workflow: Workflow, specs: Mapping[str, NodeSpec], assignment: str
     wanted, _, name = target.rpartition(".")
     if not (equals and name):
         raise RunnerError(f"--set takes NODE.INPUT=VALUE or INPUT=VALUE, not {assignment!r}")
-    node_id, kind = find_input(workflow, specs, wanted, name)
+    try:
+        node_id, kind = find_input(workflow, specs, wanted, name)
+    except RunnerError as error:
+        raise RunnerError(f"--set: {error}") from None
     assign(workflow, node_id, name, text if kind == "STRING" else parse(text))
 
 
@@ -110,7 +113,7 @@ def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, n
     named = [wanted] if wanted in prompt else list(nodes_called(workflow, specs, wanted))
     if not named:
         hint = nearest_or_known(wanted, all_names(workflow, specs), SEE_SHOW)
-        raise RunnerError(f"--set: there is no node {wanted!r}{hint}")
+        raise RunnerError(f"there is no node {wanted!r}{hint}")
     having = [node_id for node_id in named if name in inputs_of(prompt[node_id], specs)]
     if len(having) > 1:
         owners: dict[Place, str] = {}
@@ -121,12 +124,12 @@ def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, n
         having = list(owners.values()) or having
     if len(having) > 1:
         which = ", ".join(node_label(prompt, node_id)[len("node ") :] for node_id in having[:MOST_LISTED])
-        raise RunnerError(f"--set: {name!r} is an input of {len(having)} nodes; name one by its id: {which}")
+        raise RunnerError(f"{name!r} is an input of {len(having)} nodes; name one by its id: {which}")
     if not having:
         where = node_label(prompt, named[0]) if wanted else "the workflow"
         known = sorted({known for node_id in named for known in inputs_of(prompt[node_id], specs)})
         hint = nearest_or_known(name, known, SEE_SHOW)
-        raise RunnerError(f"--set: {where} has no input {name!r}{hint}")
+        raise RunnerError(f"{where} has no input {name!r}{hint}")
     spec = specs.get(prompt[having[0]]["class_type"])
     return having[0], spec.inputs[name].type if spec and name in spec.inputs else "*"
 
