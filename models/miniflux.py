@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import ForwardPlan, SelfAttention, last_tokens
-from .gelu import gelu, recorded
+from .gelu import gelu
 from .layers import AdaLayerNorm, Device, DoubleBlock, Dtype, init_weights
 from .transformer import PyramidTransformer, TransformerConfig
 
@@ -81,7 +81,7 @@ class SingleBlock(nn.Module):
     @staticmethod
     def beside(attended: Tensor, inner: Tensor) -> Tensor:
         """`(b, n, width)` beside the activated `(b, n, 4 width)`, in one tensor."""
-        if recorded():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return torch.cat((attended, gelu(inner)), dim=-1)
         width = attended.shape[-1]
         both = attended.new_empty(*attended.shape[:-1], width + inner.shape[-1])

@@ -60,7 +60,7 @@ def prompts(cfg: float = 2.0) -> tuple[list, list, float]:
 
 def close(made: torch.Tensor, wanted: torch.Tensor) -> None:
     """Equal but for rounding, whatever the size of what a random network answers."""
-    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-3 * float(wanted.std()))
 
 
 @pytest.fixture

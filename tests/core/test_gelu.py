@@ -46,8 +46,17 @@ def test_other_types_are_torchs_own(dtype):
     assert torch.equal(gelu(x), F.gelu(x, approximate="tanh"))
 
 
-def test_gradients_are_torchs_own():
+def test_gradients_are_torchs_own_the_second_too():
     x = torch.randn(3, 8, requires_grad=True)
-    gelu(x).sum().backward()
-    (exact,) = torch.autograd.grad(F.gelu(x, approximate="tanh").sum(), x)
-    assert torch.equal(x.grad, exact)
+    found, wanted = [], []
+    for function, gradients in ((gelu, found), (lambda each: F.gelu(each, approximate="tanh"), wanted)):
+        (first,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+        gradients += [first, *torch.autograd.grad(first.square().sum(), x)]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gradient_changes_no_number():
+    x = torch.randn(3, 1000, 24, requires_grad=True)
+    with torch.no_grad():
+        plain = gelu(x)
+    assert torch.equal(gelu(x), plain) and gelu(x).requires_grad
