@@ -25,7 +25,8 @@ def gelu(x: Tensor, out: Tensor | None = None) -> Tensor:
     """
     if x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling():
         if out is None and torch.is_grad_enabled():
-            return Learned.apply(x)
+            learned: Tensor = Learned.apply(x)  # type: ignore[no-untyped-call]  # torch has no types for it
+            return learned
         return by_sigmoid(x, x.new_empty(x.shape) if out is None else out)
     if out is None:
         return F.gelu(x, approximate="tanh")
