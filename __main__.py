@@ -2,9 +2,7 @@
 
 import sys
 
-from .runner.signals import ending_as_ctrl_c
-
-INTERRUPTED = 130
+from .runner.signals import INTERRUPTED, ending_as_ctrl_c
 
 
 def main() -> int:
@@ -12,9 +10,8 @@ def main() -> int:
     try:
         with ending_as_ctrl_c():
             from .runner.cli import main as command_line
-
-            return command_line()
-    except KeyboardInterrupt:  # it came before there were options
+        return command_line()
+    except KeyboardInterrupt:  # it came before `command_line` could say so
         print("pyramid-video: interrupted", file=sys.stderr)
         return INTERRUPTED
 

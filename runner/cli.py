@@ -18,11 +18,9 @@ from .folders import a_name, a_path, check_folders
 from .quantise import add_parser as add_quantise_parser
 from .ranks import end_if_connected
 from .run import add_parser as add_run_parser
-from .signals import ending_as_ctrl_c
+from .signals import INTERRUPTED, ending_as_ctrl_c
 from .terminal import unfailing_output
 from .train import add_parser as add_train_parser
-
-INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):

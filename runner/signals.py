@@ -14,6 +14,7 @@ from ..training.run.launch import process_count
 
 IMPORTING = "<frozen importlib._bootstrap>"  # where the frames of every import are
 LATER = 0.02  # seconds
+INTERRUPTED = 130  # exit code
 
 
 @contextmanager
@@ -32,20 +33,23 @@ def ending_as_ctrl_c() -> Iterator[None]:
     if process_count() == 1:  # else launchers pass Ctrl-C on to processes that the terminal has signalled already
         once.discard(signal.SIGINT)
     around = imports_in(sys._getframe())
-    over = threading.Event()
-    reminders: list[threading.Thread] = []
+    reminder: threading.Timer | None = None
+    waiting = False
 
     def remind(number: int) -> None:
-        while not over.wait(LATER):
-            send(number)
+        nonlocal waiting
+        waiting = False
+        send(number)  # once: by now it may be heard by another handler than `stop`
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal reminder, waiting
         if imports_in(frame) > around:
-            if not reminders:
-                reminders.append(threading.Thread(target=remind, args=[number], daemon=True))
-                reminders[0].start()
+            if not waiting:
+                waiting = True
+                reminder = threading.Timer(LATER, remind, [number])
+                reminder.daemon = True
+                reminder.start()
             return
-        over.set()
         for each in once if number in once else ():
             signal.signal(each, lambda *_: None)  # Python complains where one comes just before it is ignored for good
         raise KeyboardInterrupt
@@ -54,10 +58,12 @@ def ending_as_ctrl_c() -> Iterator[None]:
         for number in before:
             signal.signal(number, stop)
         yield
+        if waiting:
+            raise KeyboardInterrupt
     finally:
         try:
-            over.set()
-            for reminder in reminders:
+            if reminder is not None:
+                reminder.cancel()
                 reminder.join()
         finally:
             for number, handler in before.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -98,6 +99,34 @@ def test_a_command_that_is_stopped_while_it_is_loaded_says_one_line(tmp_path, nu
     command = [sys.executable, "-m", pyramid_video.__name__, "nodes"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "pyramid-video: interrupted\n")
+
+
+@pytest.fixture
+def import_signalling(tmp_path, monkeypatch):
+    """Imports a module that signals its own process, and does nothing else."""
+    (tmp_path / "signals_itself.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield lambda: importlib.import_module("signals_itself")
+    sys.modules.pop("signals_itself", None)
+
+
+def test_a_signal_that_waited_for_an_import_comes_once_whoever_hears_it_then(import_signalling):
+    """Training counts the presses of who is impatient, so it may not hear one twice."""
+    saved_all = False
+    with ending_as_ctrl_c():
+        import_signalling()
+        with pytest.raises(KeyboardInterrupt), ending_as_ctrl_c():
+            try:
+                time.sleep(10)
+            finally:
+                time.sleep(0.2)
+                saved_all = True
+    assert saved_all
+
+
+def test_a_signal_that_fell_into_the_last_import_counts(import_signalling):
+    with pytest.raises(KeyboardInterrupt), ending_as_ctrl_c():
+        import_signalling()
 
 
 def test_of_several_signals_one_counts_and_ctrl_c_is_heard_again():
