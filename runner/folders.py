@@ -45,7 +45,7 @@ def check_writable(folder: Path, what: str = "the output folder") -> None:
         if os.path.exists(place) and not os.path.isdir(place):
             fault = "is a file" if place == folder else f"cannot be made, because {place} is a file"
             raise RunnerError(f"{what} {folder} {fault}; name a folder")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.isdir(place))
+    nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass

@@ -14,8 +14,8 @@ from pyramid_video.host.standalone.devices import choose_device
 from pyramid_video.recipes.emoji.needed_files import check_beginning
 from pyramid_video.recipes.emoji.recipe import TEXT_FILE, VAE_FILE
 from pyramid_video.runner.cli import main, make_parser
-from pyramid_video.runner.errors import WorkflowError
-from pyramid_video.runner.folders import a_name, a_path
+from pyramid_video.runner.errors import RunnerError, WorkflowError
+from pyramid_video.runner.folders import a_name, a_path, check_writable
 from pyramid_video.runner.numbers import a_count, a_length, a_positive, a_seed, a_step
 
 
@@ -238,6 +238,13 @@ def test_training_refuses_a_folder_that_cannot_be_written_before_it_reads_anythi
     folders[option] = tmp_path / "file"
     assert main(["train", "vae", *(str(word) for pair in folders.items() for word in pair)]) == 1
     assert f"{what} {tmp_path / 'file'} is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["", "new"])
+def test_a_folder_behind_a_link_that_leads_nowhere_is_refused_before_the_work(tmp_path, inside):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(RunnerError, match="cannot be written: No such file"):
+        check_writable(tmp_path / "link" / inside)
 
 
 @pytest.mark.parametrize(
