@@ -50,7 +50,7 @@ class Learned(torch.autograd.Function):
 def by_sigmoid(x: Tensor, out: Tensor) -> Tensor:
     width = x.shape[-1]
     rows = max(1, PIECE * torch.get_num_threads() // width)
-    slope = torch.tensor(SLOPE)
+    slope = x.new_tensor(SLOPE)
     for part, result in zip(x.reshape(-1, width).split(rows), out.view(-1, width).split(rows), strict=True):
         twice_u = torch.addcmul(slope, part, part, value=SLOPE * CUBIC).mul_(part)
         torch.mul(twice_u.sigmoid_(), part, out=result)

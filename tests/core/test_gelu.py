@@ -39,6 +39,17 @@ def test_other_strides_give_the_same():
     assert torch.equal(gelu(x.transpose(0, 2)), gelu(x).transpose(0, 2))
 
 
+@torch.no_grad()
+def test_the_default_type_of_torch_does_not_matter():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    usual, before = gelu(x), torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(gelu(x), usual)
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @torch.no_grad()
 def test_other_types_are_torchs_own(dtype):
