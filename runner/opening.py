@@ -64,12 +64,12 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         ("--lora", options.lora or None, lambda names: use_loras(workflow, specs, names)),
     ]
 
-    def places_set(change: Callable[[Any], None], value: Any) -> set[Place]:
+    def places_set(apply: Callable[[Any], None], value: Any) -> set[Place]:
         workflow.was_set = set()
-        change(value)
+        apply(value)
         return workflow.was_set
 
     check_switched_on(workflow, specs)
-    given = [(option, places_set(change, value)) for option, value, change in changes if value is not None]
+    given = [(option, places_set(apply, value)) for option, value, apply in changes if value is not None]
     refuse_unused(workflow, given, carry_out(workflow, specs, options.set))
     fit_in(workflow, specs)

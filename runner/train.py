@@ -105,12 +105,12 @@ def train_command(options: argparse.Namespace) -> int:
     check_part(options)
     check_writable(options.run, "the run's folder")
     check_writable(options.out)
-    parts = prepare(options)  # may refuse the animations, before there is a folder
+    settings, dataset = prepare(options)  # may refuse the animations, before there is a folder
     from ..training.run.run_lock import run_lock
     from ..training.run.run_state import saying_what_is_kept
 
     with run_lock(options.run), saying_what_is_kept(options.run):
-        for path in train_part(options, *parts):
+        for path in train_part(options, settings, dataset):
             print(path)
     return 0
 
