@@ -34,6 +34,8 @@ TINY = {
     "4.model_name": MODEL,
     "5.steps": 3,
     "5.batch": 2,
+    "5.learning_rate": 1e-3,
+    "5.warmup": 0,
     "6.every": 2,
     "6.steps": 1,
     "7.clips": 9,
