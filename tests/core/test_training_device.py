@@ -53,7 +53,10 @@ def test_auto_is_float32_where_a_processor_does_not_tell(monkeypatch, caplog):
     assert chosen_precision("bf16", torch.device("cpu")) == "bf16" and not caplog.text
 
 
-@pytest.mark.parametrize(("able", "slow"), [({"avx512_bf16": True}, False), ({"avx2": True}, True)])
+@pytest.mark.parametrize(
+    ("able", "slow"),
+    [({"avx512_bf16": True}, False), ({"avx2": True, "amx_bf16": False}, True), ({"bf16": True}, False)],
+)
 def test_bf16_that_a_processor_only_emulates_is_said_to_be_slow(monkeypatch, caplog, able, slow):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     assert chosen_precision("bf16", torch.device("cpu")) == "bf16"

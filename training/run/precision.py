@@ -21,7 +21,7 @@ def chosen_precision(asked: str, device: torch.device) -> str:
     """
     if asked == AUTO:
         return "bf16" if has_bf16(device) else "no"
-    if asked == "bf16" and device.type == "cpu" and cpu_capabilities() and not has_bf16(device):
+    if asked == "bf16" and device.type == "cpu" and only_emulates_bf16():
         log.warning(
             "precision is bf16, and this processor has neither of %s: products in bf16 take it about ten times as long "
             'as those in float32. Set precision to "auto" or "no", and the run goes on from where it is',
@@ -34,3 +34,9 @@ def use_fast_attention(network: Any, device: torch.device, precision: str) -> No
     """Let a transformer attend in the way that learns fastest in the `precision` of a run."""
     if device.type == "cpu" and precision == "bf16":
         network.attention = explicit_attention
+
+
+def only_emulates_bf16() -> bool:
+    """Whether the processor says what it can and names nothing with bf16; ARM has other names for it than x86."""
+    able = cpu_capabilities()
+    return bool(able) and not any(value for name, value in able.items() if "bf16" in name)
