@@ -18,6 +18,7 @@ from torch.nn import functional as F
 Handed = Tensor | list[Tensor]  # a list of one hands its tensor over: nothing holds it any longer than it is needed
 PAST_FRAMES = 2  # a kernel of three frames: two of the past and the present one
 NORM_EPS = 1e-6
+CHANNELS_LAST_NORMS = ("cpu", "xpu")  # devices whose group norm reads channels that lie last; others copy them first
 
 
 class ChunkMemory:
@@ -72,7 +73,8 @@ def norm_frames(norm: nn.Module, x: Handed) -> Tensor:
     """Group norm of each frame alone, so that no statistic flows from one frame to another."""
     x = taken(x)
     batch, frames = len(x), fold_frames(x)
-    if not any(frames.is_contiguous(memory_format=form) for form in (torch.contiguous_format, torch.channels_last)):
+    takes_it = frames.device.type in CHANNELS_LAST_NORMS and frames.is_contiguous(memory_format=torch.channels_last)
+    if not (takes_it or frames.is_contiguous()):
         frames = frames.contiguous()  # the norm would make this copy too, and hold on to what was handed over
     del x
     return unfold_frames(norm(frames), batch)
@@ -111,16 +113,17 @@ class CausalConv3d(nn.Module):
         if not self.causal:
             return self.conv(x)
         if memory is not None and self in memory:
-            past = memory.past(self)
-            memory.keep(self, torch.cat([past, x[:, :, -PAST_FRAMES:]], dim=2))
             # A stride of two counts from the first frame of the clip; here that leaves one frame of the past to see.
-            x = torch.cat([past[:, :, self.conv.stride[0] - 1 :], x], dim=2)
+            x = torch.cat([memory.past(self)[:, :, self.conv.stride[0] - 1 :], x], dim=2)
+            memory.keep(self, x)  # only now, when what was given has left memory
             return self.conv(x)
-        if memory is not None:
-            memory.keep(self, F.pad(x[:, :, -PAST_FRAMES:], (0, 0, 0, 0, PAST_FRAMES, 0)))
         if x.shape[2] == 1 and self._weight_is_ready(x):
+            if memory is not None:
+                memory.keep(self, F.pad(x, (0, 0, 0, 0, PAST_FRAMES, 0)))
             return self._single_frame(x)
         x = F.pad(x, (0, 0, 0, 0, PAST_FRAMES, 0))
+        if memory is not None:
+            memory.keep(self, x)
         return self.conv(x)
 
     def _weight_is_ready(self, x: Tensor) -> bool:
@@ -152,11 +155,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = taken(x)
-        inside = [self.conv1([norm_silu(self.norm1, x)], memory)]
+        beside = (
+            x if self.conv_shortcut is None else self.conv_shortcut(x, memory)
+        )  # now: few channels are held, not many
+        given = [x]
+        del x
+        inside = [self.conv1([norm_silu(self.norm1, given)], memory)]
         h = self.conv2([norm_silu(self.norm2, inside)], memory)
-        if self.conv_shortcut is not None:
-            x = self.conv_shortcut(x, memory)
-        return h + x if torch.is_grad_enabled() else h.add_(x)
+        return h + beside if torch.is_grad_enabled() else h.add_(beside)
 
 
 class FrameAttention(nn.Module):

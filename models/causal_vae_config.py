@@ -25,17 +25,18 @@ _FIXED = {
     "interpolate": False,
 }
 # Counted with benchmarks/count_vae.py, a tenth more: full-size frames that exist at once for each frame in work (in,
-# out, and what norm and convolution need), and those that all convolutions together keep for the next chunk.
-LIVE_FRAMES, KEPT_FRAMES = 3.5, 18
+# out, and what norm and convolution need; of a decoder without what waits beside them), and those that all convolutions
+# together keep for the next chunk.
+DECODED_FRAMES, ENCODED_FRAMES, KEPT_FRAMES = 2.5, 3.5, 18
 # Official keys that change nothing here: bookkeeping, a scale that is never used, and sizes that follow from the flags.
 _HARMLESS = {"sample_size", "scaling_factor", "downsample_scale"}
 
 
-def live_frames(frames: float, chunk: int | None) -> float:
-    """Full-size frames alive at once while `frames` are worked through, `chunk` at a time."""
+def live_frames(each: float, frames: float, chunk: int | None) -> float:
+    """Full-size frames alive at once while `frames` are worked through, `chunk` at a time: so many of `each`."""
     if chunk is None or frames <= chunk + 1:
-        return LIVE_FRAMES * frames
-    return LIVE_FRAMES * (chunk + 1) + KEPT_FRAMES
+        return each * frames
+    return each * (chunk + 1) + KEPT_FRAMES
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,15 @@ class CausalVAEConfig(JSONConfig):
         if frames == 1:
             frames = 1.25  # in memory there is still the other half of a pair, which no longer belongs to the clip
         area = shape[3] * shape[4] * (self.space_compression // self.patch_size) ** 2
-        # The last block begins at full size with the width of its input.
-        numbers = area * max(self.decoder_block_out_channels[:2])
-        return numbers * live_frames(frames, chunk and chunk * self.time_compression)
+        # The last block begins at full size with the width of its input; what goes past it has that of its output.
+        width = max(self.decoder_block_out_channels[:2])
+        each = DECODED_FRAMES + self.decoder_block_out_channels[0] / width
+        return area * width * live_frames(each, frames, chunk and chunk * self.time_compression)
 
     def encode_numbers(self, shape: tuple[int, ...], chunk: int | None) -> float:
         """Numbers alive at once while video of `shape` is encoded, `chunk` frames at a time, beside the weights."""
         area = shape[3] * shape[4] // self.patch_size**2
-        return area * self.encoder_block_out_channels[0] * live_frames(shape[2], chunk)
+        return area * self.encoder_block_out_channels[0] * live_frames(ENCODED_FRAMES, shape[2], chunk)
 
     def check_video(self, video: Tensor) -> None:
         """Raise ValueError unless `video` can be encoded; says the nearest legal length and size."""

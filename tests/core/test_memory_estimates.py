@@ -13,6 +13,7 @@ from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+from pyramid_video.recipes.emoji.recipe import RECIPES
 from pyramid_video.samplers.history import history_clips
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -81,8 +82,19 @@ def test_decoding(frames, chunk, monkeypatch):
     check_vae("_to_video", latent, chunk, config.decode_numbers(tuple(latent.shape), chunk))
 
 
-def check_vae(work: str, given: torch.Tensor, chunk: int | None, numbers: float) -> None:
-    network = CausalVideoVAE(CausalVAEConfig(), ops=skip_init, device="meta", dtype=torch.bfloat16).eval()
+@pytest.mark.parametrize("frames", [1, 5])
+def test_decoding_with_blocks_of_one_width(frames, monkeypatch):
+    """As the small VAE of 128 pixels has them: there the input itself waits beside a block."""
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    config = CausalVAEConfig(**RECIPES[128].vae)
+    latent = empty(1, config.decoder_in_channels, frames, 16, 16)
+    check_vae("_to_video", latent, None, config.decode_numbers(tuple(latent.shape), None), config)
+
+
+def check_vae(
+    work: str, given: torch.Tensor, chunk: int | None, numbers: float, config: CausalVAEConfig | None = None
+) -> None:
+    network = CausalVideoVAE(config or CausalVAEConfig(), ops=skip_init, device="meta", dtype=torch.bfloat16).eval()
     with torch.no_grad(), LiveTensors() as counted:
         for part in in_chunks(getattr(network, work), given, chunk):
             del part
