@@ -155,10 +155,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Handed, memory: ChunkMemory | None) -> Tensor:
         x = taken(x)
-        beside = (
-            x if self.conv_shortcut is None else self.conv_shortcut(x, memory)
-        )  # now: few channels are held, not many
-        given = [x]
+        beside = x if self.conv_shortcut is None else self.conv_shortcut(x, memory)
+        given = [x]  # handed over: where a block narrows, what waits beside it has fewer channels
         del x
         inside = [self.conv1([norm_silu(self.norm1, given)], memory)]
         h = self.conv2([norm_silu(self.norm2, inside)], memory)
