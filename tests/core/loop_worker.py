@@ -123,7 +123,7 @@ def stopped(folder: Path) -> None:
 
 def timed(folder: Path, rank: int) -> None:
     """Learn for a limited time, one process slower than the other, and write down what came of it."""
-    run = make_run(folder / "timed", replace(SETTINGS, steps=10_000, minutes=0.4 / 60, ema_decay=0.0))
+    run = make_run(folder / "timed", replace(SETTINGS, steps=10_000, minutes=4 / 60, ema_decay=0.0))
 
     def objective(step, generator):
         time.sleep(0.01 * rank)
