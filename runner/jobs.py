@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,8 @@ class Job:
         workflow = copy.deepcopy(workflow)
         given, sets = [], []
         for key in sorted(self.settings, key=lambda key: key not in KEYS):  # NODE.INPUT comes last
-            workflow.was_set = set()
-            self.carry_out(key, workflow, specs)
-            (given if key in KEYS else sets).append((repr(key), workflow.was_set))
+            places = workflow.places_set(partial(self.carry_out, key, workflow, specs))
+            (given if key in KEYS else sets).append((repr(key), places))
         refuse_unused(workflow, given, sets)
         fit_in(workflow, specs)
         choose_texts(workflow, specs)

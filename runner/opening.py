@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..host.standalone.host import StandaloneHost
     from .server import Server
     from .specs import NodeSpec
-    from .workflow import Place, Workflow
+    from .workflow import Workflow
 
 
 def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Mapping[str, NodeSpec]]:
@@ -64,12 +65,9 @@ def change(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.
         ("--lora", options.lora or None, lambda names: use_loras(workflow, specs, names)),
     ]
 
-    def places_set(apply: Callable[[Any], None], value: Any) -> set[Place]:
-        workflow.was_set = set()
-        apply(value)
-        return workflow.was_set
-
     check_switched_on(workflow, specs)
-    given = [(option, places_set(apply, value)) for option, value, apply in changes if value is not None]
+    given = [
+        (option, workflow.places_set(partial(apply, value))) for option, value, apply in changes if value is not None
+    ]
     refuse_unused(workflow, given, carry_out(workflow, specs, options.set))
     fit_in(workflow, specs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .errors import MOST_LISTED, RunnerError, nearest_or_known, node_label
@@ -176,12 +177,10 @@ def typed_in(workflow: Workflow, node_id: str, name: str) -> tuple[str, str]:
 
 def carry_out(workflow: Workflow, specs: Mapping[str, NodeSpec], assignments: Sequence[str]) -> list[Given]:
     """Carry out every --set, and say what each has set."""
-    sets = []
-    for assignment in assignments:
-        workflow.was_set = set()
-        set_input(workflow, specs, assignment)
-        sets.append((f"--set {assignment.partition('=')[0]}", workflow.was_set))
-    return sets
+    return [
+        (f"--set {text.partition('=')[0]}", workflow.places_set(partial(set_input, workflow, specs, text)))
+        for text in assignments
+    ]
 
 
 def refuse_unused(workflow: Workflow, given: Sequence[Given], sets: Sequence[Given]) -> None:

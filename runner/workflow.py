@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Workflow:
     notes: list[str] = field(default_factory=list)  # what was made of the file that its user should know
     written: dict[tuple[str, str], str] = field(default_factory=dict)  # texts before choices were made in them
     off: dict[str, str] = field(default_factory=dict)  # labels and types of nodes that are muted or bypassed
-    was_set: set[Place] = field(default_factory=set)  # inputs that were given a value since it was read
+    was_set: set[Place] = field(default_factory=set)  # inputs that were given a value, see `places_set`
 
     @property
     def extra_pnginfo(self) -> dict[str, Any] | None:
@@ -63,6 +63,12 @@ class Workflow:
             self.ui = None
         elif self.ui is not None:
             place.write(self.ui, value)
+
+    def places_set(self, work: Callable[[], object]) -> set[Place]:
+        """Do `work`, and say which inputs it gave a value."""
+        self.was_set = set()
+        work()
+        return self.was_set
 
 
 def is_link(value: Any) -> bool:
