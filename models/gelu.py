@@ -7,6 +7,7 @@ third of that, in pieces that stay in a core's own cache.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ def gelu(x: Tensor, out: Tensor | None = None) -> Tensor:
     """
     if x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling():
         if out is None and torch.is_grad_enabled():
-            learned: Tensor = Learned.apply(x)  # type: ignore[no-untyped-call]  # torch has no types for it
-            return learned
+            apply: Callable[[Tensor], Tensor] = Learned.apply  # which some versions of torch give no types
+            return apply(x)
         return by_sigmoid(x, x.new_empty(x.shape) if out is None else out)
     if out is None:
         return F.gelu(x, approximate="tanh")
