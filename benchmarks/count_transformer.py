@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 CARD = torch.device("cuda", 0)
 MODELS = {"miniflux": (MiniFluxTransformer, MiniFluxConfig), "sd3": (MMDiTTransformer, MMDiTConfig)}
+SHALLOW = {"miniflux": {"num_layers": 1, "num_single_layers": 1}, "sd3": {"num_layers": 2}}  # as many shapes
 STAGES, FIRST_STEPS, VIDEO_STEPS = 3, 20, 10
 
 
@@ -40,11 +41,13 @@ def latents_of(width: int, height: int, unit: int, rows: int, channels: int) -> 
 
 
 class Clip:
-    """All calls of one clip with a network of full size."""
+    """All calls of one clip with a network of full size, or of other `layers`."""
 
-    def __init__(self, kind: str, size: tuple[int, int], units: int, texts: tuple[int, ...], counts: Counts) -> None:
+    def __init__(
+        self, kind: str, size: tuple[int, int], units: int, texts: tuple[int, ...], counts: Counts, **layers: int
+    ) -> None:
         network, config = MODELS[kind]
-        self.network = network(config(), ops=skip_init, device=CARD, dtype=torch.bfloat16)
+        self.network = network(config(**layers), ops=skip_init, device=CARD, dtype=torch.bfloat16)
         self.network.requires_grad_(False).eval()
         self.size, self.units, self.texts, self.counts = size, units, texts, counts
         made = self.network.config
@@ -99,7 +102,7 @@ class Clip:
         """Counts of the whole clip: some units are asked, once for each stage; those between lie on a line."""
         asked = sorted({0, 1, 2, 3, 4, self.units // 2, self.units - 2, self.units - 1} & set(range(self.units)))
         total: Counter[str] = Counter()
-        shapes, peak = set(), 0
+        peak = 0
         for stage in range(STAGES):
             rows = []
             for unit in asked:
@@ -114,8 +117,9 @@ class Clip:
                     entry.tokens = before
                 counts = self.counts
                 counts.clear()
-                start = counts.live
+                start = counts.live - kept_bytes(cache)
                 tokens, attention = self.call(unit, stage, cache)
+                start += kept_bytes(cache)  # which stays, and is made before anything else
                 moved, flops = sum(counts.bytes.values()), sum(counts.flops.values()) + attention
                 rows.append(
                     {
@@ -128,7 +132,6 @@ class Clip:
                         "h100": counts.seconds + attention / H100_FLOPS,
                     }
                 )
-                shapes |= {(unit, *shape) for shape in counts.attention}
                 peak = max(peak, counts.peak - start)
                 if (unit, stage) in ((0, 0), (self.units - 1, STAGES - 1)):
                     print(f"  unit {unit}, stage {stage}: {rows[-1]}", file=sys.stderr)
@@ -137,7 +140,26 @@ class Clip:
                 for key in rows[0]:
                     total[key] += steps * float(np.interp(unit, asked, [row[key] for row in rows]))
                 total["calls"] += steps
-        return {**total, "peak": peak, "shapes": len({shape[1:] for shape in shapes if shape[0] == self.units - 1})}
+        return {**total, "peak": peak}
+
+    def shapes(self, keep: bool) -> int:
+        """How many distinct shapes and strides its attention calls have, every unit asked."""
+        found: set[tuple] = set()
+        for stage in range(STAGES):
+            for unit in range(self.units):
+                cache = KVCache(2**60) if keep else None
+                if cache is not None and unit:
+                    self.fill(cache, unit, stage)
+                self.counts.clear()
+                self.call(unit, stage, cache)
+                found |= set(self.counts.attention)
+        return len(found)
+
+
+def kept_bytes(cache: KVCache | None) -> int:
+    """Of keys and values, which are no activations."""
+    buffers = [] if cache is None else [entry.buffer for entry in cache.entries.values()]
+    return sum(buffer.numel() * buffer.element_size() for buffer in buffers)
 
 
 def main(arguments: list[str]) -> None:
@@ -152,14 +174,15 @@ def main(arguments: list[str]) -> None:
     attention_forms.kernel_is_right = lambda *_: True  # what a current card would say
     print(f"{asked.kind} {asked.width}x{asked.height}, {asked.frames} frames, texts of {asked.texts} tokens")
     with counted_card() as counts:
-        clip = Clip(asked.kind, (asked.width, asked.height), (asked.frames + 7) // 8, tuple(asked.texts), counts)
+        about = asked.kind, (asked.width, asked.height), (asked.frames + 7) // 8, tuple(asked.texts), counts
+        clip, shallow = Clip(*about), Clip(*about, **SHALLOW[asked.kind])
         for keep in (False, True):
             found = clip.count(keep)
             calls = found["calls"]
             of_a_call = {key: found[key] / calls for key in ("launches", "attention calls", "waits and copies")}
             print(f"keys {'kept' if keep else 'not kept'}:", end=" ")
             print(", ".join(f"{value:.3g} {key}" for key, value in of_a_call.items()), "a call;", end=" ")
-            print(f"{found['shapes']} attention shapes in the last unit, {found['bytes'] / 1e12:.2f} TB,", end=" ")
+            print(f"{shallow.shapes(keep)} attention shapes a clip, {found['bytes'] / 1e12:.2f} TB,", end=" ")
             print(f"{found['flops'] / 1e15:.2f} PFLOP, {found['tokens']:,.0f} tokens,", end=" ")
             print(f"{found['peak'] / 1e9:.2f} GB of activations, at least {found['h100']:.1f} s on an H100", flush=True)
 

@@ -115,12 +115,6 @@ class OfficialText:
         vector: Tensor = getattr(output, ENCODER_SETS[self.kind].pooled)
         return vector
 
-    def to(self, device: torch.device | str) -> OfficialText:
-        """Move all encoders in place."""
-        for network in self.networks:
-            network.to(device)
-        return self
-
 
 def check_folders(folder: Path) -> str:
     """Return the kind of an official top folder; CheckpointError names the folder that is missing or wrong."""

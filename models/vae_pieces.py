@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
 Needs = Callable[[int | None, int | None], float]  # (chunk, tile) -> bytes
@@ -52,6 +53,33 @@ def as_memory_allows(
                 raise
         release()  # outside the handler, whose exception holds the tensors of the attempt
     raise AssertionError("unreachable: the last piece returns or raises")
+
+
+def decode_into(
+    pictures: Tensor,
+    network: Any,
+    latent: Tensor,
+    piece: Piece,
+    as_images: Callable[[Tensor], Tensor],
+    on_chunk: Callable[[int, int], None],
+) -> None:
+    """Fill `pictures (1, frames, h, w, 3)`; a finished chunk leaves the device at once, where no tiles are joined.
+
+    network: a VAE. latent: on its device and in its type. as_images: turns video `(1, 3, t, h, w)` in -1..1 into
+    pictures, on the device. on_chunk(done, total): called after each chunk; what it raises ends the work.
+    """
+    chunk, tile = piece
+    if tile is not None:
+        pictures.copy_(as_images(network.decode(latent, chunk, tile, on_chunk)))
+        return
+    length, start = chunk or latent.shape[2], 0
+    unit = network.config.unit
+    total = -(-latent.shape[2] // unit) if unit else -(-max(1, latent.shape[2] - 1) // length)
+    for number, video in enumerate(network.iter_decode(latent, length), 1):
+        images = as_images(video)
+        pictures[:, start : start + images.shape[1]].copy_(images)
+        start += images.shape[1]
+        on_chunk(number, total)
 
 
 def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from .vae_tiling import TilePlan, plan_tiles
 TIME, SPACE = 4, 8  # how many times smaller a latent is
 UNIT_PICTURES = TIME * (UNIT_FRAMES - 1) + 1
 # Numbers alive at once for each pixel, whatever the length: the network itself works on few frames at a time.
-DECODE_NUMBERS, ENCODE_NUMBERS = 7000, 6000
+DECODE_NUMBERS, ENCODE_NUMBERS = 6000, 4300
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from ...models import checkpoints
 from ...models.model_info import VAEInfo
-from ...models.vae_pieces import Needs, as_memory_allows, fitting_pieces, shape_of_tile, smaller_pieces
+from ...models.vae_pieces import (
+    Needs,
+    as_memory_allows,
+    decode_into,
+    fitting_pieces,
+    shape_of_tile,
+    smaller_pieces,
+)
 from .model import json_tensor
 from .patchers import patcher_of
 from .progress import Bar
@@ -71,7 +78,8 @@ class PyramidVAE(comfy.sd.VAE):
             size = len(latent), frames, space * latent.shape[3], space * latent.shape[4], 3
             pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
             for row, into in zip(latent.split(1), pictures.split(1), strict=True):
-                self.decode_into(into, row, chunk, tile)
+                given = row.to(self.device, self.vae_dtype)
+                decode_into(into, self.first_stage_model, given, (chunk, tile), self.as_images, on_chunk())
             return pictures
 
         def memory(chunk: int | None, tile: int | None) -> float:
@@ -129,21 +137,6 @@ class PyramidVAE(comfy.sd.VAE):
         """As the host saves a VAE, and its description as a tensor of JSON bytes, so that the file loads again."""
         about = {"kind": self.kind, "config": self.config.to_dict()}
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
-
-    def decode_into(self, pictures: Tensor, latent: Tensor, chunk: int | None, tile: int | None) -> None:
-        """Fill `pictures (1, frames, h, w, 3)`; finished chunks leave the device at once, where no tiles are joined."""
-        latent = latent.to(self.device, self.vae_dtype)
-        if tile is not None:
-            pictures.copy_(self.as_images(self.first_stage_model.decode(latent, chunk, tile, on_chunk())))
-            return
-        length, start = chunk or latent.shape[2], 0
-        step = on_chunk()
-        total = -(-latent.shape[2] // self.info.unit) if self.info.unit else -(-max(1, latent.shape[2] - 1) // length)
-        for number, piece in enumerate(self.first_stage_model.iter_decode(latent, length), 1):
-            images = self.as_images(piece)
-            pictures[:, start : start + images.shape[1]].copy_(images)
-            start += images.shape[1]
-            step(number, total)
 
     def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None) -> Tensor:
         video = self.process_input(clip).to(self.device, self.vae_dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
 from ...models.text_encoder import Tokenizer
 from ...models.text_features import TextFeatures
-from ...models.vae_pieces import Needs, Piece, as_memory_allows, fitting_pieces, shape_of_tile, smaller_pieces
+from ...models.vae_pieces import (
+    Needs,
+    Piece,
+    as_memory_allows,
+    decode_into,
+    fitting_pieces,
+    shape_of_tile,
+    smaller_pieces,
+)
 from ..checks import expect
 from ..protocol import Conditioning
 from .devices import free_memory
@@ -27,16 +35,39 @@ Work = Callable[[int | None, int | None], Tensor]
 
 @contextmanager
 def resident(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Keep `module` on `device` inside the block and on the CPU outside it; what is there already stays there."""
+    """Keep `module` on `device` inside the block and on the CPU outside it; what is there already stays there.
+
+    Nothing changes weights inside, so those on the CPU are put back as they were, without a copy.
+    """
     if device.type == "cpu" or next(module.parameters()).device == device:
         yield
         return
+    back = way_back(module) if device.type != "mps" else lambda: None  # whose memory is that of the CPU
     try:
         module.to(device)
         yield
     finally:
+        back()
         module.to("cpu")
         release_memory(device)
+
+
+def way_back(module: nn.Module) -> Callable[[], None]:
+    """What puts all parameters and buffers of `module` back as they are now."""
+    held = [
+        (tensors, name, tensor, tensor.data)
+        for part in module.modules()
+        for tensors in (part._parameters, part._buffers)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+
+    def back() -> None:
+        for tensors, name, tensor, data in held:
+            tensor.data = data
+            tensors[name] = tensor
+
+    return back
 
 
 def release_memory(device: torch.device) -> None:
@@ -93,14 +124,17 @@ class VAE:
         self.network.config.check_latent(latent)  # while it is on the CPU, where looking for NaN costs no wait
         with resident(self.network, self.device):
             clips = [self._decode_one(row, chunk, tile, on_chunk) for row in latent.split(1)]
-        return torch.cat(clips)
+        return clips[0] if len(clips) == 1 else torch.cat(clips)
 
     def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
-        def work(chunk: int | None, tile: int | None) -> Tensor:
-            video = self.network.decode(self._placed(latent), chunk, tile, on_chunk)
-            return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous().cpu()
-
         space = self.info.space_compression
+
+        def work(chunk: int | None, tile: int | None) -> Tensor:
+            size = self.info.frames_of(latent.shape[2]), *(space * side for side in latent.shape[3:])
+            pictures = torch.empty(1, *size, 3)
+            step = on_chunk or (lambda done, total: None)
+            decode_into(pictures, self.network, self._placed(latent), (chunk, tile), as_images, step)
+            return pictures
 
         def needs(chunk: int | None, tile: int | None) -> float:
             return self._bytes(self.network.config.decode_numbers(shape_of_tile(latent.shape, tile, space), chunk))
@@ -134,6 +168,11 @@ class VAE:
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.device, next(self.network.parameters()).dtype)
+
+
+def as_images(video: Tensor) -> Tensor:
+    """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, on the device of the video, which is written over."""
+    return video.float().add_(1).div_(2).clamp_(0, 1).movedim(1, -1).contiguous()
 
 
 class TextModel:
@@ -172,14 +211,12 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
     official = load_official_text(folder, torch.device("cpu"), dtype)
 
     def encode(text: str) -> tuple[Tensor, Tensor | None]:
-        official.to(device)
-        try:
+        with ExitStack() as on_device:
+            for network in official.networks:
+                on_device.enter_context(resident(network, device))
             return official.encode(text)
-        finally:
-            official.to(torch.device("cpu"))
-            release_memory(device)
 
-    return TextModel(encode if device.type != "cpu" else official.encode, official.networks)
+    return TextModel(encode, official.networks)
 
 
 def apply_lora(model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:

@@ -21,21 +21,28 @@ def vae():
 
 def watch(vae, failures: int):
     """The pieces that are tried, of which the first ones find no memory."""
-    decode, tried = vae.network.decode, []
+    decode, iter_decode, tried = vae.network.decode, vae.network.iter_decode, []
 
-    def short_of_memory(latent, chunk, tile, on_chunk):
+    def short_of_memory(chunk, tile):
         tried.append((chunk, tile))
         if len(tried) <= failures:
             raise torch.OutOfMemoryError("the card is full")
+
+    def tiles(latent, chunk, tile, on_chunk):
+        short_of_memory(chunk, tile)
         return decode(latent, chunk, tile, on_chunk)
 
-    vae.network.decode = short_of_memory
+    def chunks(latent, chunk):
+        short_of_memory(None if chunk == latent.shape[2] else chunk, None)
+        return iter_decode(latent, chunk)
+
+    vae.network.decode, vae.network.iter_decode = tiles, chunks
     return tried
 
 
 @torch.no_grad()
 def test_decoding_goes_on_in_smaller_pieces(vae):
-    latent = torch.randn(1, vae.network.config.latent_channels, 4, 4, 4)
+    latent = torch.randn(1, vae.network.config.latent_channels, 9, 4, 4)
     expected = vae.decode(latent)
     tried = watch(vae, failures=2)
     torch.testing.assert_close(vae.decode(latent), expected)
@@ -73,11 +80,11 @@ def test_encoding_goes_on_in_smaller_pieces(vae, monkeypatch):
 def test_other_errors_are_raised_at_once(vae, monkeypatch):
     tried = []
 
-    def broken(latent, chunk, tile, on_chunk):
+    def broken(latent, chunk):
         tried.append(chunk)
         raise RuntimeError("a kernel failed")
 
-    monkeypatch.setattr(vae.network, "decode", broken)
+    monkeypatch.setattr(vae.network, "iter_decode", broken)
     with pytest.raises(RuntimeError, match="a kernel failed"):
         vae.decode(torch.zeros(1, vae.network.config.latent_channels, 4, 4, 4))
-    assert tried == [None]
+    assert tried == [4]

@@ -11,8 +11,10 @@ from pyramid_video.models import skip_init
 from pyramid_video.models.causal_vae import CausalVideoVAE, in_chunks
 from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
+from pyramid_video.models.history_levels import UNIT_FRAMES
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+from pyramid_video.models.wan_vae import UNIT_PICTURES, WanVAE, WanVAEConfig
 from pyramid_video.recipes.emoji.recipe import RECIPES
 from pyramid_video.samplers.history import history_clips
 
@@ -89,6 +91,20 @@ def test_decoding_with_blocks_of_one_width(frames, monkeypatch):
     config = CausalVAEConfig(**RECIPES[128].vae)
     latent = empty(1, config.decoder_in_channels, frames, 16, 16)
     check_vae("_to_video", latent, None, config.decode_numbers(tuple(latent.shape), None), config)
+
+
+@pytest.mark.parametrize("work", ["decode", "encode"])
+def test_a_unit_of_the_vae_of_wan(work):
+    pytest.importorskip("diffusers")
+    config = WanVAEConfig()
+    network = WanVAE(config, device="meta", dtype=torch.bfloat16).eval()
+    if work == "decode":
+        given, run, numbers = empty(1, 16, UNIT_FRAMES, 12, 20), network._to_video, config.decode_numbers
+    else:
+        given, run, numbers = empty(1, 3, UNIT_PICTURES, 96, 160), network._to_moments, config.encode_numbers
+    with LiveTensors() as counted:
+        run(given)
+    assert counted.peak <= BF16 * numbers(tuple(given.shape), None) <= MOST * counted.peak
 
 
 def check_vae(

@@ -1,6 +1,7 @@
 """Every place at which the host may wait for a device, or copy to or from it, and why. Nothing else may.
 
-A copy to the device from ordinary memory makes the host wait too. `place` is a file of the project, or one line of it.
+A copy to the device from ordinary memory makes the host wait too. A place is a file of the project, or one function of
+it, `file:function`, where the rest of the file works in every step.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 # In the first step of a stage, when small tables go to the device.
 FIRST_STEP = {
     "models/token_layout.py": "which text tokens are real, which keys a frame sees",
-    "models/rotary.py": "positions of a stage, worked out in float64 on the CPU",
-    "models/layers.py": "the frequencies of timesteps, once a process",
+    "models/rotary.py:rotation_table": "positions of a stage, worked out in float64 on the CPU",
+    "models/layers.py:timestep_frequencies": "the frequencies of timesteps, once a process",
     "models/history_levels.py": "positions of the history of Helios, once a unit",
 }
 # Before, between and after stages and runs.
@@ -17,9 +18,10 @@ OUTSIDE_STEPS = {
     "host/standalone/devices.py": "does a device hold numbers: asked where it is chosen",
     "host/standalone/sampling.py": "noise and prompts on their way in, the finished clip on its way out",
     "host/standalone/any_model.py": "the same of the pyramid for models of one size",
-    "host/standalone/wires.py": "weights, pictures, prompts",
+    "host/standalone/wires.py": "weights, once for each piece of work; pictures and latents; prompts",
+    "models/vae_pieces.py:decode_into": "finished pictures, one copy for each chunk",
     "samplers/noise.py": "noise is drawn on the CPU, so that a seed means the same clip on every device",
-    "samplers/pyramid.py": "is a stage finite: asked once a stage",
+    "samplers/pyramid.py:sample_stage": "is a stage finite: asked once a stage",
     "samplers/solvers.py": "is the clip finite: asked once a run",
     "samplers/noise_schedule.py": "the tables of a schedule, once a process",
     "models/latent_format.py": "the scale of latents",
@@ -31,8 +33,8 @@ TRAINING = {
     "training/objectives/draw.py": "random numbers are drawn on the CPU, so that a run is the same on every device",
     "samplers/stages.py": "the noise levels of a stage, looked up by numbers that were drawn on the CPU",
     "models/causal_vae.py": "noise of the VAE, drawn on the CPU",
-    "training/run/processes.py": "losses and the norm of the gradients, read together once a step; weights to share",
-    "training/run/loop.py": "weights to and from files",
+    "training/run/processes.py:read_together": "losses and the norm of the gradients, once a step",
+    "training/run/loop.py:__post_init__": "weights, once a run",
     "training/run/ema.py": "weights that are set aside while averages are in their place, for a file or a clip",
     "training/trainers/lora.py": "weights, once a run",
     "training/trainers/model.py": "the weights that a GAN is judged by, once a run",
@@ -56,5 +58,10 @@ EVERYWHERE = FIRST_STEP | OUTSIDE_STEPS | TRAINING
 
 
 def strangers(notes: list[str], allowed: dict[str, str]) -> list[str]:
-    """The notes, `what file:line`, of places that `allowed` does not name."""
-    return [note for note in notes if note.split()[-1].split(":")[0] not in allowed]
+    """The notes, `what file:line:function`, of places that `allowed` does not name."""
+
+    def is_allowed(place: str) -> bool:
+        file, function = place.partition(":")[0], place.rpartition(":")[2]
+        return file in allowed or f"{file}:{function}" in allowed
+
+    return [note for note in notes if not is_allowed(note.split()[-1])]

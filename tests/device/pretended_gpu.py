@@ -25,12 +25,12 @@ hosts: list[Path] = []  # other folders whose lines are named, as "host:PATH", w
 
 
 def place() -> str:
-    """The line of the project that is at work."""
+    """The line of the project that is at work, and its function: `file:line:function`."""
     frame, of_host = sys._getframe(2), "?"
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if ROOT in path.parents and "tests" not in path.parts:
-            return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+            return f"{path.relative_to(ROOT)}:{frame.f_lineno}:{frame.f_code.co_name}"
         if of_host == "?" and any(host in path.parents for host in hosts):
             of_host = f"host:{path}:{frame.f_lineno}"
         frame = frame.f_back

@@ -260,6 +260,7 @@ def compare(chosen: dict[str, Work], folder: Path, bench: type[Bench], steps: St
                 "failed": failed or wrong,
                 "differences": far,
                 "notes": [f"{what} {where}" for what, where in notes],
+                "waits": {where: count for (what, where), count in notes.items() if what == "wait"},
                 "inside": sorted(steps.inside),
             }
     return found
@@ -283,12 +284,25 @@ def faults() -> dict[str, list[str]]:
     return {"raised": said, "noted": sorted({what for what, _ in notes})}
 
 
+def stay() -> dict[str, object]:
+    """A network that was on the device for a while: where it was, what it left behind, and what was copied back."""
+    from pyramid_video.host.standalone.wires import resident
+
+    network = torch.nn.BatchNorm1d(4)  # which has buffers, too
+    before = [tensor.data_ptr() for tensor in network.state_dict().values()]
+    notes.clear()
+    with resident(network, torch.device(DEVICE)):
+        inside = {str(tensor.device) for tensor in network.state_dict().values()}
+    after = [tensor.data_ptr() for tensor in network.state_dict().values()]
+    return {"inside": sorted(inside), "the same": before == after, "noted": sorted({what for what, _ in notes})}
+
+
 def main() -> None:
     pretended = pretend()  # before the first backward, which makes a queue for each device that is known
     with tempfile.TemporaryDirectory() as name:
         found = compare(WORK, Path(name), Bench, Steps(), pretended)
     with pretended:
-        print(json.dumps({"work": found, "faults": faults()}))
+        print(json.dumps({"work": found, "faults": faults(), "stay": stay()}))
 
 
 if __name__ == "__main__":

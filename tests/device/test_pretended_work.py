@@ -35,6 +35,10 @@ def test_the_pretended_device_refuses_and_notes_what_a_card_would(report):
     assert report["faults"]["noted"] == ["float64", "to device", "to host", "wait"]
 
 
+def test_weights_that_did_not_change_are_not_copied_back(report):
+    assert report["stay"] == {"inside": ["simu:0"], "the same": True, "noted": ["to device"]}
+
+
 def test_all_work_is_named_here(found):
     assert sorted(found) == sorted(WORK)
 
@@ -60,3 +64,10 @@ def test_no_float64_on_the_device(found, work):
 @pytest.mark.parametrize("work", WORK)
 def test_nothing_is_copied_or_waited_for_from_step_to_step(found, work):
     assert found[work]["inside"] == []
+
+
+@pytest.mark.parametrize("work", TRAININGS)
+def test_a_step_of_training_waits_once(found, work):
+    """For its losses and the norm of its gradients, which are read together; the trainings here take one step."""
+    waits = {where: count for where, count in found[work]["waits"].items() if where.startswith("training/")}
+    assert list(waits.values()) == [1], waits
