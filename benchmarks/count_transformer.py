@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from _counting import H100_FLOPS, Counts, counted_card
 from pyramid_video.models import attention_forms, skip_init
-from pyramid_video.models.kv_cache import CacheSlot, KVCache
-from pyramid_video.models.layers import patch_grid
+from pyramid_video.models.kv_cache import KVCache
+from pyramid_video.models.layers import patch_grid, patchify
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from pyramid_video.models.token_layout import frame_ends
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.units import ONE_FRAME
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 CARD = torch.device("cuda", 0)
 MODELS = {"miniflux": (MiniFluxTransformer, MiniFluxConfig), "sd3": (MMDiTTransformer, MMDiTConfig)}
@@ -53,8 +52,6 @@ class Clip:
         made = self.network.config
         self.text = torch.empty(len(texts), max(texts), made.text_width, device=CARD, dtype=torch.bfloat16)
         self.pooled = torch.empty(len(texts), made.pooled_width, device=CARD, dtype=torch.bfloat16)
-        with unset_fake_temporarily():
-            self.mask = torch.arange(max(texts)) < torch.tensor(texts)[:, None]
         self.history = PyramidHistory()
 
     def call(self, unit: int, stage: int, cache: KVCache | None) -> tuple[int, int]:
@@ -63,17 +60,23 @@ class Clip:
         levels = latents_of(*self.size, unit, rows, channels)
         past = history_clips(levels, stage) if unit else ()
         x = levels[stage][:, :, :1]
-        inputs = (*past, x), torch.empty(rows, device=CARD), self.text, self.mask, self.pooled
+        clips = *past, x
         settled = self.history.settled(unit, self.units, stage, ONE_FRAME)
-        grids = tuple(map(patch_grid, inputs[0]))
-        tokens = max(self.texts) + sum(f * h * w for f, h, w in grids)
-        if cache is None or not settled:
-            self.network(*inputs)
-            return tokens, self.attention_flops(grids, 0)
-        later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME) if unit < self.units - 1 else 0
-        with CacheSlot(cache, stage, settled, later).of(self.network, inputs[0], self.text, self.mask) as kept:
-            self.network(*inputs, kept)
-        return tokens - kept.tokens, self.attention_flops(grids, kept.tokens)
+        grids, longest = tuple(map(patch_grid, clips)), max(self.texts)
+        tokens, kept = longest + sum(f * h * w for f, h, w in grids), None
+        if cache is not None and settled:
+            later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME) if unit < self.units - 1 else 0
+            _, height, width = grids[0]
+            sizes = (longest + frames * height * width if frames else 0 for frames in (settled, later))
+            kept = cache.take(stage, lambda count: self.network.cache_shape(rows, count), x, *sizes)
+        real = tuple((True,) * text + (False,) * (longest - text) for text in self.texts)
+        plan = self.network.plan(grids, real, x, kept)
+        patches, timestep = torch.cat([patchify(clip) for clip in clips], dim=1), torch.empty(rows, device=CARD)
+        self.network.velocity(patches, grids[-1], timestep, self.text, self.pooled, plan)
+        if cache is not None:
+            cache.put(stage, kept)
+        known = 0 if kept is None else kept.tokens
+        return tokens - known, self.attention_flops(grids, known)
 
     def attention_flops(self, grids: tuple[tuple[int, int, int], ...], first: int) -> int:
         """Those of queries from token `first` on, exactly: a varlen call does not say how long its sequences are."""

@@ -54,18 +54,16 @@ def resident(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 def way_back(module: nn.Module) -> Callable[[], None]:
     """What puts all parameters and buffers of `module` back as they are now."""
-    held = [
-        (tensors, name, tensor, tensor.data)
-        for part in module.modules()
-        for tensors in (part._parameters, part._buffers)
-        for name, tensor in tensors.items()
-        if tensor is not None
-    ]
+    held: list[tuple[dict[str, Any], str, Any, Tensor]] = []
+    for part in module.modules():
+        tables: tuple[dict[str, Any], ...] = part._parameters, part._buffers
+        for table in tables:
+            held += [(table, name, tensor, tensor.data) for name, tensor in table.items() if tensor is not None]
 
     def back() -> None:
-        for tensors, name, tensor, data in held:
+        for table, name, tensor, data in held:
             tensor.data = data
-            tensors[name] = tensor
+            table[name] = tensor
 
     return back
 
