@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention_forms import Attention, attend, join_tokens, one_copy_joins
+from .block_patches import BlockPatch
 from .cached_tokens import CachedTokens
 from .rotary import rotate
 from .token_layout import TokenLayout
@@ -29,6 +30,7 @@ class ForwardPlan:
     frequencies: Tensor  # of `layers.timestep_frequencies`
     attention: Attention
     kept: CachedTokens | None = None
+    patch: BlockPatch | None = None  # runs each block; None: as they are
 
     @property
     def modulation(self) -> dict[int, tuple[Tensor, ...]]:

@@ -6,8 +6,9 @@ Helios (arXiv 2603.04379) is Wan 2.1 14B made autoregressive. State-dict keys ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_forms import Attention
+from .block_patches import BlockPatch
 from .families import HELIOS
-from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm
+from .helios_blocks import BlockRules, HeliosBlock, HeliosConditioning, HeliosOutputNorm, Streams
 from .history_levels import UNIT_FRAMES, HistoryLevel, HistoryLevels, history_rotation, whole_patches
 from .input_checks import check_clips, check_text, check_timestep
 from .kv_cache import CacheSlot
@@ -171,12 +173,14 @@ class HeliosTransformer(nn.Module):
         text: Tensor,
         history: HistoryLevels | None = None,
         attention: Attention | None = None,
+        patch: BlockPatch | None = None,
     ) -> Tensor:
         """Return the velocity `(b, c, t, h, w)` of the frames that are made.
 
         x: noisy latents `(b, c, t, h, w)`; they set the type of the computation. timestep: `(b,)`, 0 to 1000.
         text: `(b, n, d)`, as `text_window` makes it. history: of any size; without one the frames are the
-        first of all. attention: another than the network's own. Raises ValueError when a shape does not fit.
+        first of all. attention: another than the network's own. patch: runs the blocks; to it both streams are one.
+        Raises ValueError when a shape does not fit.
         """
         history = history or HistoryLevels(tuple(range(x.shape[2])))
         self.check(x, timestep, text, history)
@@ -207,7 +211,8 @@ class HeliosTransformer(nn.Module):
 
         streams = (past, made)
         for block in self.blocks:
-            streams = block(streams, block_tembs, text, rotation, attention or self.attention)
+            run = partial(block, block_tembs=block_tembs, rotation=rotation, attention=attention or self.attention)
+            streams = run(streams, text=text) if patch is None else patched(patch, block, run, streams, text, now)
         return unpatchify(self.proj_out(self.norm_out(streams[1], temb)), grid)
 
     def predict(
@@ -220,11 +225,12 @@ class HeliosTransformer(nn.Module):
         pooled: Tensor | None = None,
         cache_slot: CacheSlot | None = None,
         attention: Attention | None = None,
+        patch: BlockPatch | None = None,
     ) -> Tensor:
         """As `PyramidTransformer.predict`; every token of the text is read, and nothing is kept from unit to unit."""
         past = history.each(lambda clip: rows_like(clip, x)) if history else None
         # By its class: in ComfyUI the network has another forward in front.
-        return HeliosTransformer.forward(self, x, timestep, text, past, attention)
+        return HeliosTransformer.forward(self, x, timestep, text, past, attention, patch)
 
     @staticmethod
     def join_texts(texts: Sequence[Tensor]) -> tuple[Tensor, None]:
@@ -242,6 +248,20 @@ class HeliosTransformer(nn.Module):
         encoder = "a UMT5-XXL text encoder (core's CLIPLoader of type wan, or the official folder)"
         check_text(self.name, "text features", text, 3, config.text_dim, len(x), encoder)
         check_timestep(timestep, len(x))
+
+
+def patched(
+    patch: BlockPatch, block: nn.Module, run: Callable[..., Streams], streams: Streams, text: Tensor, temb: Tensor
+) -> Streams:
+    """What a patch makes of a block, which gets the past and what is made as one stream."""
+    lengths = [x.shape[1] for x in streams]
+
+    def run_joined(x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        past, made = x.split(lengths, dim=1)
+        return torch.cat(run((past, made), text=text), dim=1), text
+
+    past, made = patch(block, run_joined, torch.cat(streams, dim=1), text, temb)[0].split(lengths, dim=1)
+    return past, made
 
 
 def text_window(text: Tensor) -> Tensor:

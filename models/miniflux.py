@@ -119,9 +119,9 @@ class MiniFluxTransformer(PyramidTransformer):
 
     def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, temb, plan)
+            x, text = self.run_double(block, x, text, temb, plan)
         joined = x if text is None else torch.cat((text, x), dim=1)
         last = len(self.single_transformer_blocks) - 1
         for number, block in enumerate(self.single_transformer_blocks):
-            joined = self.run(block, joined, temb, plan, number == last)
+            joined = self.run_single(block, joined, temb, plan, number == last)
         return last_tokens(joined, plan.last)

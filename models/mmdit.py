@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import ForwardPlan
+from .attention import ForwardPlan, last_tokens
 from .layers import PATCH, Device, DoubleBlock, Dtype, init_weights
 from .rotary import Grid, wavelengths
 from .transformer import PyramidTransformer, TransformerConfig
@@ -172,5 +172,5 @@ class MMDiTTransformer(PyramidTransformer):
 
     def run_blocks(self, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan) -> Tensor:
         for block in self.transformer_blocks:
-            x, text = self.run(block, x, text, temb, plan)
-        return x
+            x, text = self.run_double(block, x, text, temb, plan)
+        return last_tokens(x, plan.last)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import ForwardPlan, HeadsAttention
 from .attention_forms import Attention, choose_form
+from .block_patches import BlockPatch
 from .cached_tokens import CachedTokens
 from .input_checks import check_clips, check_mask, check_text, check_timestep
 from .kv_cache import CacheSlot
@@ -193,12 +194,13 @@ class PyramidTransformer(nn.Module):
         kept: CachedTokens | None = None,
         attention: Attention | None = None,
         chosen: Tensor | None = None,
+        patch: BlockPatch | None = None,
     ) -> ForwardPlan:
         """Return what forwards with these clips and texts share, for the device and type of `like`.
 
         grids: patches of the clips. real: of each row, which of its tokens are text. attention: another than the
         network's own. chosen: `(b, k)` patches of a single clip, where the others are left out and frames see all
-        frames. What it holds is made once a stage, when small tables are copied to the device.
+        frames. patch: runs the blocks. What it holds is made once a stage, when small tables are copied to the device.
         """
         config, device, attention = self.config, like.device, attention or self.attention
         padding, order = text_order(real, device)
@@ -227,6 +229,7 @@ class PyramidTransformer(nn.Module):
             frequencies=timestep_frequencies(device),
             attention=attention,
             kept=kept,
+            patch=patch,
         )
 
     def velocity(
@@ -277,6 +280,20 @@ class PyramidTransformer(nn.Module):
     def position_embedding(self, grids: tuple[Grid, ...], like: Tensor) -> Tensor | None:
         """Return `(tokens, width)` in the type of `like` that tells where patches are, None where rotation does."""
         return None
+
+    def run_double(
+        self, block: nn.Module, x: Tensor, text: Tensor | None, temb: Tensor, plan: ForwardPlan
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run a block of two streams, patched where the plan says so."""
+        if plan.patch is None:
+            return self.run(block, x, text, temb, plan)
+        return plan.patch(block, lambda x, text: self.run(block, x, text, temb, plan), x, text, temb)
+
+    def run_single(self, block: nn.Module, x: Tensor, temb: Tensor, plan: ForwardPlan, is_last: bool) -> Tensor:
+        """Run a block of one stream; a patch may compare what goes in and comes out, so it gets all tokens of both."""
+        if plan.patch is None:
+            return self.run(block, x, temb, plan, is_last)
+        return plan.patch(block, lambda x, text: (self.run(block, x, temb, plan, False), text), x, None, temb)[0]
 
     def run(self, block: nn.Module, *inputs: Any) -> Any:
         """Run one block, keeping only its inputs when gradient checkpointing is on. Nothing in a block is random."""

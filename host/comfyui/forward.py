@@ -22,6 +22,7 @@ from ...models.cached_tokens import CachedTokens
 from ...models.input_checks import check_clips
 from ...models.kv_cache import KVCache
 from ...models.layers import patch_grid, patchify
+from .block_patches import block_patch
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 # Patches that change what a network makes of the same input, or whether it is called at all.
@@ -103,13 +104,14 @@ def prepared(model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, A
     with keeping(model, x, options, inputs, past, like) as kept:
         real = real_tokens(inputs["text_lengths"], inputs["text"].shape[1], network.config.use_t5_mask)
         attention = attention_for(options, x.device)
-        plan = network.plan(grids, real, like, kept, attention)
+        patch = block_patch(network, options)
+        plan = network.plan(grids, real, like, kept, attention, patch=patch)
         if COMPILED in apply_wrappers(options):
             plan.mark_growing(past)
         yield {
             **inputs,
             "plan": plan,
-            "plan_of": lambda rows: network.plan(grids, real[rows], like, None, attention),
+            "plan_of": lambda rows: network.plan(grids, real[rows], like, None, attention, patch=patch),
             "past": past,
             "pyramid": (pyramid.get("timestep"),),  # a tuple: the host changes the type of a tensor
         }

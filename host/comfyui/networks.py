@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...models.checkpoint_kinds import network_classes
 from ...models.layers import patch_grid, patchify
 from ...models.transformer import PyramidTransformer
+from .block_patches import block_patch
 from .conds import PaddedText, TextLengths, text_mask, without_padding
 from .forward import attention_for, prepared
 
@@ -55,6 +56,7 @@ class HostNetwork(nn.Module):
             **inputs,
             "history": pyramid.get("history"),
             "attention": attention_for(options, x.device),
+            "patch": block_patch(self, options),
             "pyramid": (pyramid.get("timestep"),),  # a tuple: the host changes the type of a tensor
         }
 
@@ -104,9 +106,8 @@ class HostNetwork(nn.Module):
         """What the network predicts at `timestep (b,)`; `inputs` are those of `prepared`."""
         text, lengths = inputs["text"], inputs.get("text_lengths")
         mask = None if lengths is None else text_mask(lengths, text.shape[1])
-        return self.predict(
-            x, timestep, inputs["history"], text, mask, inputs.get("pooled"), attention=inputs["attention"]
-        )
+        given = {name: inputs[name] for name in ("attention", "patch")}
+        return self.predict(x, timestep, inputs["history"], text, mask, inputs.get("pooled"), **given)
 
 
 class HostPyramid(HostNetwork):

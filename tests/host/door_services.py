@@ -1,12 +1,13 @@
-"""Checks of the host's newer services reaching our models: its own patcher class, and attention that is chosen."""
+"""Checks of the host's services reaching our models: its own patcher class, chosen attention, patched blocks."""
 
 from __future__ import annotations
 
 from unittest import mock
 
+from door_guides import node
 from door_helios import answer, load, question
 from door_memory import OFFICIAL
-from door_tools import same
+from door_tools import differs, same
 
 
 def check_host_services_patch_our_models_with_the_class_of_core(door):
@@ -36,13 +37,55 @@ def check_host_services_patch_our_models_with_the_class_of_core(door):
 
 def check_host_services_reach_every_attention_call(door):
     """What another pack or core's own block chooses for a model is asked for all of them, and for nothing else."""
-    for name, ask in attention_questions(door):
+    for name, _, ask in questions(door):
         chosen = Chosen(door)
         plain = ask({})
         with chosen:
             made = ask({"optimized_attention_override": chosen.override})
         assert chosen.calls and not chosen.others, (name, chosen.calls, chosen.others)
         same(door, made, plain, 1e-4 * plain.abs().max().item())
+
+
+def check_host_services_take_the_place_of_blocks(door):
+    """A block that is left out is as if the network did not have it; one that is run by a patch is the block."""
+    for name, network, ask in questions(door):
+        plain = ask({})
+        for kind, blocks in blocks_of(network).items():
+            for number in range(len(blocks)):
+                rest = door.torch.nn.ModuleList(block for at, block in enumerate(blocks) if at != number)
+                made = ask(with_patch((kind, number), lambda given, extra: given))
+                assert differs(made, plain), (name, kind, number)
+                if network.name == "SD3" and number == len(blocks) - 1:
+                    continue  # it also ends the network, which none of its other blocks can
+                with mock.patch.dict(network._modules, {blocks_name(network, kind): rest}):
+                    expected = ask({})
+                same(door, made, expected, 1e-4 * plain.abs().max().item())
+            run = ask(with_patch((kind, 0), lambda given, extra: extra["original_block"](given)))
+            same(door, run, plain, 1e-4 * plain.abs().max().item())
+
+
+def blocks_name(network, kind):
+    own = "transformer_blocks" if hasattr(network, "transformer_blocks") else "blocks"
+    return own if kind == "double_block" else f"single_{own}"
+
+
+def blocks_of(network):
+    names = {kind: blocks_name(network, kind) for kind in ("double_block", "single_block")}
+    return {kind: getattr(network, name) for kind, name in names.items() if hasattr(network, name)}
+
+
+def with_patch(place, patch):
+    return {"patches_replace": {"dit": {place: patch}}}
+
+
+def check_host_services_of_skip_layer_guidance_change_a_clip(door):
+    """Core's node asks a second time without a block; without one that is not there nothing changes."""
+
+    def guided(double, single):
+        return door.sample(node("nodes_slg", "SkipLayerGuidanceDiT", door.model, 3.0, 0.0, 1.0, double, single))
+
+    assert differs(guided("0", ""), door.usual) or differs(guided("", "0"), door.usual)
+    same(door, guided("99", "99"), door.usual, 1e-4 * door.usual.abs().max().item())
 
 
 class Chosen:
@@ -78,7 +121,7 @@ class Chosen:
             self.inside = False
 
 
-def attention_questions(door):
+def questions(door):
     """Each network of ours, and something to ask it with other options of its transformer."""
 
     def pyramid(patcher, prompt):
@@ -90,10 +133,12 @@ def attention_questions(door):
 
         return ask
 
-    yield "tiny", pyramid(door.model, door.positive)
+    yield "tiny", door.model.model.diffusion_model, pyramid(door.model, door.positive)
     for kind, part in OFFICIAL.items():
         top = door.official / f"pyramid-flow-{kind}"
         prompt = door.host.encode_prompt(door.host.load_text_encoder(top), "a tiger")
-        yield kind, pyramid(door.host.load_model(top / part, "fp32"), prompt)
+        patcher = door.host.load_model(top / part, "fp32")
+        yield kind, patcher.model.diffusion_model, pyramid(patcher, prompt)
     helios = load(door)
-    yield "helios", lambda options: answer(door, helios, question(door), options)
+    network = helios.model.diffusion_model
+    yield "helios", network, lambda options: answer(door, helios, question(door), options)
