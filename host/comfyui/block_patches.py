@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,9 +33,10 @@ def block_patch(network: nn.Module, options: Mapping[str, Any]) -> BlockPatch | 
     return patch
 
 
-def places_of(network: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, int]]]:
+def places_of(network: Any) -> Iterator[tuple[nn.Module, tuple[str, int]]]:
     """Each block, and how the host calls it: of two streams or of one, and which of them."""
-    double = getattr(network, "transformer_blocks", network.blocks)
-    for kind, blocks in (("double_block", double), ("single_block", getattr(network, "single_transformer_blocks", ()))):
+    double: Iterable[nn.Module] = getattr(network, "transformer_blocks", network.blocks)
+    single: Iterable[nn.Module] = getattr(network, "single_transformer_blocks", ())
+    for kind, blocks in (("double_block", double), ("single_block", single)):
         for number, block in enumerate(blocks):
             yield block, (kind, number)
