@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from unittest import mock
 
 from door_tools import refused, same
@@ -30,19 +31,17 @@ def check_vae_falls_back_to_smaller_pieces(door):
     import comfy.model_management
 
     network, tried = door.vae.first_stage_model, []
-    decode_into = door.vae.decode_into
+    ours = sys.modules[type(door.vae).__module__]
+    decode_into = ours.decode_into
 
-    def scarce(pictures, latent, chunk, tile):
-        tried.append((chunk, tile))
-        if chunk is None or chunk > 1:
+    def scarce(pictures, network, latent, piece, *others):
+        tried.append(piece)
+        if piece[0] is None or piece[0] > 1:
             raise comfy.model_management.OOM_EXCEPTION("for the test")
-        decode_into(pictures, latent, chunk, tile)
+        decode_into(pictures, network, latent, piece, *others)
 
-    door.vae.decode_into = scarce
-    try:
+    with mock.patch.object(ours, "decode_into", scarce):
         pictures = door.host.decode(door.vae, door.usual)
-    finally:
-        del door.vae.decode_into
     assert tried[0] == (None, None) and tried[-1] == (1, None) and network is door.vae.first_stage_model
     same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
 
@@ -74,10 +73,11 @@ def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):
             "load_models_gpu": lambda models, memory_required, seen=seen: seen.update(asked=memory_required),
         }
 
-        def decode_into(pictures, latent, chunk, tile, seen=seen):
-            seen.update(used=(chunk, tile))
+        def decode_into(pictures, network, latent, piece, *others, seen=seen):
+            seen.update(used=piece)
 
-        with mock.patch.multiple(management, **fakes), mock.patch.object(vae, "decode_into", decode_into):
+        ours = sys.modules[type(vae).__module__]
+        with mock.patch.multiple(management, **fakes), mock.patch.object(ours, "decode_into", decode_into):
             door.host.decode(vae, latent)
         assert seen == {"asked": needs[asked], "used": used}, (seen, asked, used)
 
