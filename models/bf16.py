@@ -21,6 +21,12 @@ def has_bf16(device: torch.device) -> bool:
     return bool(check(including_emulation=False) if device.type == "cuda" else check())
 
 
+def only_emulates_bf16() -> bool:
+    """Whether the processor says what it can and names nothing with bf16; ARM has other names for it than x86."""
+    able = cpu_capabilities()
+    return bool(able) and not any(value for name, value in able.items() if "bf16" in name)
+
+
 def cpu_capabilities() -> Mapping[str, Any]:
     """What torch says of the processor by name, empty in versions that do not tell."""
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

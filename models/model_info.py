@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,11 @@ class VAEInfo:
         """How many frames so many latent frames are decoded to."""
         units, rest = divmod(latent_frames, self.unit) if self.unit else (0, latent_frames)
         return units * (self.unit_frames or 0) + (self.time_compression * (rest - 1) + 1 if rest else 0)
+
+    def video_size(self, latent: Sequence[int]) -> tuple[int, int, int]:
+        """Frames, height and width of what a latent of the shape `(b, c, t, h, w)` is decoded to."""
+        frames, rows, columns = latent[2:]
+        return self.frames_of(frames), self.space_compression * rows, self.space_compression * columns
 
     def latent_frames_of(self, frames: int) -> int:
         """How many latent frames the first of `frames` frames make, as many as fit."""

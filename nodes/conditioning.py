@@ -124,11 +124,7 @@ def fit_start(images: Tensor, info: VAEInfo, latent: dict[str, Any]) -> tuple[Te
     Raises ValueError when the pictures leave nothing of the video to make.
     """
     check_latent(info, latent["samples"])
-    frames, height, width = (
-        info.frames_of(latent["samples"].shape[2]),
-        info.space_compression * latent["samples"].shape[3],
-        info.space_compression * latent["samples"].shape[4],
-    )
+    frames, height, width = info.video_size(latent["samples"].shape)
     sentences = []
     count = info.frames_of(info.latent_frames_of(len(images)))
     if count != len(images):

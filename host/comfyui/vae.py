@@ -74,8 +74,7 @@ class PyramidVAE(comfy.sd.VAE):
         self.config.check_latent(latent.cpu())  # before anything is loaded; on other devices it does not look for NaN
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            space, frames = self.info.space_compression, self.info.frames_of(latent.shape[2])
-            size = len(latent), frames, space * latent.shape[3], space * latent.shape[4], 3
+            size = len(latent), *self.info.video_size(latent.shape), 3
             pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
             for row, into in zip(latent.split(1), pictures.split(1), strict=True):
                 given = row.to(self.device, self.vae_dtype)

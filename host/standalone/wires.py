@@ -128,8 +128,7 @@ class VAE:
         space = self.info.space_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            size = self.info.frames_of(latent.shape[2]), *(space * side for side in latent.shape[3:])
-            pictures = torch.empty(1, *size, 3)
+            pictures = torch.empty(1, *self.info.video_size(latent.shape), 3)
             step = on_chunk or (lambda done, total: None)
             decode_into(pictures, self.network, self._placed(latent), (chunk, tile), as_images, step)
             return pictures

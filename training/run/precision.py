@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...models.bf16 import CPU_PRODUCTS, cpu_capabilities, has_bf16
+from ...models.bf16 import CPU_PRODUCTS, has_bf16, only_emulates_bf16
 from ...models.explicit_attention import explicit_attention
 from ..presets import AUTO
 
@@ -34,9 +34,3 @@ def use_fast_attention(network: Any, device: torch.device, precision: str) -> No
     """Let a transformer attend in the way that learns fastest in the `precision` of a run."""
     if device.type == "cpu" and precision == "bf16":
         network.attention = explicit_attention
-
-
-def only_emulates_bf16() -> bool:
-    """Whether the processor says what it can and names nothing with bf16; ARM has other names for it than x86."""
-    able = cpu_capabilities()
-    return bool(able) and not any(value for name, value in able.items() if "bf16" in name)
