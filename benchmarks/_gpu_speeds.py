@@ -5,21 +5,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 
 import _package  # noqa: F401
 import torch
-from pyramid_video.host.standalone import layers as casting_layers
+from _gpu_options import fp8_options, sage_attention
+from _gpu_sizes import Sizes
 from pyramid_video.models import skip_init
+from pyramid_video.models.attention_forms import Attention
 from pyramid_video.models.causal_vae import CausalVideoVAE
-from pyramid_video.models.causal_vae_config import CausalVAEConfig
 from pyramid_video.models.checkpoints import kept_dtype
-from pyramid_video.models.helios import UNIT_FRAMES, HeliosConfig, HeliosTransformer
+from pyramid_video.models.helios import UNIT_FRAMES
 from pyramid_video.models.history_levels import HistoryLevel, HistoryLevels
 from pyramid_video.models.kv_cache import CacheSlot, KVCache
 from pyramid_video.models.layers import patch_grid, patchify
-from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
-from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
 from pyramid_video.models.transformer import real_tokens
 from pyramid_video.samplers.history import PyramidHistory, history_clips
 from pyramid_video.samplers.units import ONE_FRAME
@@ -30,48 +30,6 @@ STEPS = (20, 10)  # a stage of the first unit, of later ones
 REPEATS = 3
 FP8 = torch.float8_e4m3fn
 COMPILE_SECONDS = 180  # that must be left before a network is compiled
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is run: on a card the real sizes, elsewhere toys that take every path."""
-
-    models: dict[str, tuple[type, object]]
-    vae: CausalVAEConfig
-    pictures: tuple[tuple[int, int], ...]  # width, height
-    helios_picture: tuple[int, int]
-    compiler: str
-
-
-def full_sizes() -> Sizes:
-    models = {
-        "miniflux": (MiniFluxTransformer, MiniFluxConfig()),
-        "sd3": (MMDiTTransformer, MMDiTConfig()),
-        "helios": (HeliosTransformer, HeliosConfig()),
-    }
-    return Sizes(models, CausalVAEConfig(), ((640, 384), (1280, 768)), (640, 384), "inductor")
-
-
-def tiny_sizes() -> Sizes:
-    heads = dict(num_attention_heads=2, attention_head_dim=16, joint_attention_dim=32, pooled_projection_dim=24)
-    models = {
-        "miniflux": (
-            MiniFluxTransformer,
-            MiniFluxConfig(in_channels=16, num_layers=1, num_single_layers=1, axes_dims_rope=(4, 6, 6), **heads),
-        ),
-        "sd3": (
-            MMDiTTransformer,
-            MMDiTConfig(in_channels=4, caption_projection_dim=32, num_layers=1, pos_embed_max_size=24, **heads),
-        ),
-        "helios": (
-            HeliosTransformer,
-            HeliosConfig(num_attention_heads=1, attention_head_dim=128, text_dim=24, ffn_dim=64, num_layers=1),
-        ),
-    }
-    narrow = dict(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
-    groups = dict(encoder_norm_num_groups=4, decoder_norm_num_groups=4)
-    layers = dict(encoder_layers_per_block=(1,) * 4, decoder_layers_per_block=(1,) * 4)
-    return Sizes(models, CausalVAEConfig(**narrow, **groups, **layers), ((64, 64),), (64, 64), "eager")
 
 
 class Meter:
@@ -112,10 +70,11 @@ class Meter:
             self.module.empty_cache()
 
 
-def network_of(kind: tuple[type, object], device: torch.device, storage: torch.dtype) -> nn.Module:
-    """A network with random weights; float8 only stores, norms and biases stay in bf16."""
+def network_of(
+    kind: tuple[type, object], device: torch.device, storage: torch.dtype, ops: ModuleType = skip_init
+) -> nn.Module:
+    """A network of the layers `ops` with random weights; norms and biases stay in bf16."""
     network_class, config = kind
-    ops = casting_layers if storage == FP8 else skip_init
     network = network_class(config, ops=ops, device="meta", dtype=torch.bfloat16)
     exact = getattr(network_class, "KEEPS_FLOAT32", ())
     state = {}  # one tensor after the other: in bf16 the whole may not fit
@@ -124,6 +83,13 @@ def network_of(kind: tuple[type, object], device: torch.device, storage: torch.d
         state[key] = numbers.to(kept_dtype(key, numbers, storage, exact))
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
+
+
+Work = tuple[Callable[[], object], Callable[[], None]]  # a call, and what has to be done before it
+
+
+def nothing() -> None:
+    """What has to be done before most calls."""
 
 
 class PyramidCalls:
@@ -146,11 +112,11 @@ class PyramidCalls:
         clips = [*past, levels[stage][:, :, :1]]
         return clips, torch.full((ROWS,), 500.0, device=self.device), self.text, self.mask, self.pooled
 
-    def ask(self, unit: int, stage: int) -> Callable[[], Tensor]:
+    def ask(self, unit: int, stage: int, attention: Attention | None = None) -> Work:
         inputs = self.inputs(unit, stage)
-        return lambda: self.network(*inputs)
+        return (lambda: self.network(*inputs, attention=attention)), nothing
 
-    def ask_compiled(self, unit: int, stage: int, compiler: str) -> Callable[[], Tensor]:
+    def ask_compiled(self, unit: int, stage: int, compiler: str) -> Work:
         """What TorchCompileModel compiles in ComfyUI: the plan of the tokens is made outside."""
         clips, timestep, text, mask, pooled = self.inputs(unit, stage)
         grids = tuple(patch_grid(clip) for clip in clips)
@@ -158,9 +124,9 @@ class PyramidCalls:
         plan = self.network.plan(grids, real, clips[-1])
         tokens = torch.cat([patchify(clip) for clip in clips], dim=1)
         velocity = torch.compile(self.network.velocity, backend=compiler)
-        return lambda: velocity(tokens, grids[-1], timestep, text, pooled, plan)
+        return (lambda: velocity(tokens, grids[-1], timestep, text, pooled, plan)), nothing
 
-    def ask_keeping(self, unit: int, stage: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    def ask_keeping(self, unit: int, stage: int) -> Work:
         """A call that takes over what the unit before has left, and what brings the cache to that."""
         before, now = self.inputs(unit - 1, stage), self.inputs(unit, stage)
         cache: list[KVCache] = []
@@ -198,44 +164,59 @@ Row = tuple[dict[str, object], Callable[[], dict[str, float]]]
 
 
 def pyramid_rows(kind: str, sizes: Sizes, meter: Meter, seconds_left: Callable[[], float]) -> Iterator[Row]:
-    """Calls of a Pyramid Flow transformer: plain, with keys kept, stored in fp8, compiled."""
-    units = (0, UNITS // 2, UNITS - 1)
-    for storage, option in ((torch.bfloat16, "bf16"), (FP8, "stored in fp8")):
-        network = network_of(sizes.models[kind], meter.device, storage)
-        for picture in sizes.pictures:
-            calls = PyramidCalls(network, picture, meter.device)
-            about = {"model": kind, "size": "{}x{}".format(*picture)}
-            for unit in units if storage != FP8 else units[-1:]:
-                for stage in range(STAGES):
-                    row = {**about, "option": option, "unit": unit, "stage": stage}
-                    yield row, lambda calls=calls, unit=unit, stage=stage: meter.measure(calls.ask(unit, stage))
-                    if storage == FP8 or not calls.history.settled(unit, UNITS, stage, ONE_FRAME):
-                        continue
-
-                    def keeping(calls=calls, unit=unit, stage=stage) -> dict[str, float]:
-                        return meter.measure(*calls.ask_keeping(unit, stage))
-
-                    yield {**row, "option": "bf16, keys kept"}, keeping
-        if storage != FP8 and seconds_left() > COMPILE_SECONDS:
-            calls, place = PyramidCalls(network, sizes.pictures[0], meter.device), (UNITS - 1, STAGES - 1)
-            row = {"model": kind, "size": "{}x{}".format(*sizes.pictures[0]), "option": "bf16, compiled"}
-            compiled = {**row, "unit": place[0], "stage": place[1]}
-            yield compiled, lambda calls=calls, place=place: meter.measure(calls.ask_compiled(*place, sizes.compiler))
+    """Calls of a Pyramid Flow transformer: plain, with keys kept, SageAttention, compiled, and in fp8."""
+    network = network_of(sizes.models[kind], meter.device, torch.bfloat16)
+    last, sage = (UNITS - 1, STAGES - 1), sage_attention()
+    for picture in sizes.pictures:
+        calls = PyramidCalls(network, picture, meter.device)
+        for unit in (0, UNITS // 2, UNITS - 1):
+            for stage in range(STAGES):
+                about = row_of(kind, picture, unit, stage)
+                yield {**about, "option": "bf16"}, partial(timed, meter, calls.ask, unit, stage)
+                if calls.history.settled(unit, UNITS, stage, ONE_FRAME):
+                    kept = {**about, "option": "bf16, keys kept"}
+                    yield kept, partial(timed, meter, calls.ask_keeping, unit, stage)
+        if sage is not None:
+            about = {**row_of(kind, picture, *last), "option": "bf16, SageAttention"}
+            yield about, partial(timed, meter, calls.ask, *last, sage)
+    if seconds_left() > COMPILE_SECONDS:
+        calls = PyramidCalls(network, sizes.pictures[0], meter.device)
+        about = {**row_of(kind, sizes.pictures[0], *last), "option": "bf16, compiled"}
+        yield about, partial(timed, meter, calls.ask_compiled, *last, sizes.compiler)
+    for option, ops in fp8_options(meter.device):
         del network, calls
         meter.release()
+        network = network_of(sizes.models[kind], meter.device, FP8, ops)
+        for picture in sizes.pictures:
+            calls = PyramidCalls(network, picture, meter.device)
+            for stage in range(STAGES):
+                about = row_of(kind, picture, UNITS - 1, stage)
+                yield {**about, "option": option}, partial(timed, meter, calls.ask, UNITS - 1, stage)
+    del network, calls
+    meter.release()
+
+
+def timed(meter: Meter, make: Callable[..., Work], *arguments: object) -> dict[str, float]:
+    """Seconds and memory of what `make` gives; its inputs are made here, where a lack of memory is a row."""
+    return meter.measure(*make(*arguments))
+
+
+def row_of(kind: str, picture: tuple[int, int], unit: int, stage: int) -> dict[str, object]:
+    return {"model": kind, "size": "{}x{}".format(*picture), "unit": unit, "stage": stage}
 
 
 def helios_rows(sizes: Sizes, meter: Meter) -> Iterator[Row]:
-    for storage, option in ((FP8, "stored in fp8"), (torch.bfloat16, "bf16")):
+    fp8 = [(FP8, option, ops) for option, ops in fp8_options(meter.device)]
+    for storage, option, ops in (*fp8, (torch.bfloat16, "bf16", skip_init)):
         made: list[nn.Module] = []
 
-        def measured(rows: int, storage=storage, made=made) -> dict[str, float]:
-            made[:] = made or [network_of(sizes.models["helios"], meter.device, storage)]
-            return meter.measure(helios_call(made[0], sizes.helios_picture, meter.device, rows))
+        def call(rows: int, storage=storage, ops=ops, made=made) -> Work:
+            made[:] = made or [network_of(sizes.models["helios"], meter.device, storage, ops)]
+            return helios_call(made[0], sizes.helios_picture, meter.device, rows), nothing
 
         for rows in (1, 2):
             about = {"model": "helios", "size": "{}x{}".format(*sizes.helios_picture), "rows": rows, "option": option}
-            yield about, lambda rows=rows, measured=measured: measured(rows)
+            yield about, partial(timed, meter, call, rows)
         made.clear()
         meter.release()
 

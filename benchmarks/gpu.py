@@ -19,7 +19,9 @@ from pathlib import Path
 import _package  # noqa: F401
 import torch
 from _gpu_checks import attention_form, checks
-from _gpu_speeds import Meter, Row, clip_seconds, full_sizes, helios_rows, pyramid_rows, tiny_sizes, vae_rows
+from _gpu_options import fp8_multiplies, sage_attention
+from _gpu_sizes import full_sizes, tiny_sizes
+from _gpu_speeds import Meter, Row, clip_seconds, helios_rows, pyramid_rows, vae_rows
 from pyramid_video.host.standalone.devices import choose_device
 from pyramid_video.models.files import write_beside
 
@@ -63,6 +65,7 @@ def described(device: torch.device) -> dict[str, object]:
         capability = f"{properties.major}.{properties.minor}"
         about |= {"name": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1)}
         about |= {"capability": capability, "cuda": torch.version.cuda or torch.version.hip}
+    about |= {"fp8_products": fp8_multiplies(device), "sage_attention": sage_attention() is not None}
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     return about | {f"attention_{name}": attention_form(device, dtype, head) for name, head in HEAD.items()}
 

@@ -19,7 +19,7 @@ WEIGHT_DTYPES = {  # name in the loader: name in torch; float16 is missing becau
     "fp8_e5m2": "float8_e5m2",
     "fp8_e4m3fn_fast": "float8_e4m3fn",
 }
-FAST = "fp8_e4m3fn_fast"  # in ComfyUI, products are made in float8 too where the card can
+FAST = "fp8_e4m3fn_fast"  # products are made in float8 too where the card can
 
 
 def named_dtype(name: str) -> torch.dtype | None:

@@ -99,13 +99,14 @@ class StandaloneHost:
         return find_folder(self.input_roots, name, "input folder")
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
-        """As every host; float8 is for storing only, and so is bfloat16 on processors that do not multiply in it."""
+        """As every host; bfloat16 is for storing only on processors that do not multiply in it."""
         import torch
 
         from ...models import checkpoints, skip_init
         from ...models.bf16 import has_bf16
-        from ...models.checkpoint_dtypes import named_dtype
-        from . import layers as standalone_layers
+        from ...models.checkpoint_dtypes import FAST, named_dtype
+        from . import fp8_layers
+        from . import layers as casting_layers
         from .wires import Model
 
         info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
@@ -113,7 +114,10 @@ class StandaloneHost:
         stored = named_dtype(weight_dtype) or suited
         slow = stored == torch.bfloat16 and self.device.type == "cpu" and not has_bf16(self.device)
         casting = slow or stored in checkpoints.FLOAT8
-        network = checkpoints.build(info, ops=standalone_layers if casting else skip_init, dtype=stored)
+        ops = casting_layers if casting else skip_init
+        if weight_dtype == FAST and fp8_layers.has_fp8_products(self.device):
+            ops = fp8_layers
+        network = checkpoints.build(info, ops=ops, dtype=stored)
         return Model(network, info, self.device, suited if casting else stored)
 
     def load_vae(self, path: Path) -> VAE:
