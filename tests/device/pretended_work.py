@@ -147,6 +147,26 @@ def write_flow(bench: Bench, name: str) -> None:
     checkpoints.save(source.with_name(name), state, info.kind, info.config, info.latent_format, family)
 
 
+def sd3(bench: Bench) -> dict[str, Tensor]:
+    """Three units of a tiny SD3, whose keys are kept from unit to unit, with guidance."""
+    from pyramid_video.models import checkpoints
+    from pyramid_video.models.latent_format import SD3
+    from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+    from tiny_models import TEXT_WIDTH
+
+    heads = {"num_attention_heads": 2, "attention_head_dim": 16, "caption_projection_dim": 32}
+    texts = {"joint_attention_dim": TEXT_WIDTH, "pooled_projection_dim": TEXT_WIDTH}
+    config = MMDiTConfig(in_channels=8, num_layers=2, pos_embed_max_size=24, **heads, **texts)
+    generator = torch.Generator().manual_seed(0)
+    state = MMDiTTransformer(config).state_dict()
+    state = {key: 0.1 * torch.randn(value.shape, generator=generator) for key, value in state.items()}
+    file = bench.folder / "models" / "diffusion_models" / "tiny_sd3.safetensors"
+    checkpoints.save(file, state, "mmdit", config, SD3)
+    model = bench.run("LoadModel", model_name=file.name, weight_dtype="default")
+    wires = {**bench.wires(model), "negative": bench.prompt(""), "latent_image": latent(3)}
+    return {"clip": bench.run("Sampler", **wires, stages=short_stages())["samples"]}
+
+
 def helios(bench: Bench) -> dict[str, Tensor]:
     """Two units of a tiny Helios, with guidance."""
     from pyramid_video.models import checkpoints
@@ -177,6 +197,7 @@ WORK: dict[str, Work] = {
     "prompts": prompts,
     "vae": vae,
     "any model": any_model,
+    "sd3": sd3,
     "helios": helios,
     **{f"train {family}": training(family) for family in FAMILIES},
     "train lora": train_lora,

@@ -13,7 +13,7 @@ from allowed import EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers
 
 SCRIPT = Path(__file__).parent / "pretended_work.py"
 TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "vae")]
-WORK = ["prompts", "vae", "any model", "helios", *TRAININGS]
+WORK = ["prompts", "vae", "any model", "sd3", "helios", *TRAININGS]
 
 
 @pytest.fixture(scope="module")
