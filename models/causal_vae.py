@@ -36,13 +36,12 @@ from .causal_layers import (
     unfold_frames,
 )
 from .causal_vae_config import CausalVAEConfig
+from .vae_pieces import OnChunk, counted
 from .vae_tiling import TilePlan, plan_tiles
 
 ChunkWork = Callable[[Tensor, ChunkMemory | None], Tensor]
 PRESENT_AND_PAST = (0.75, 0.25)  # shares of two frames in the one that they become, at the start of training
 START_LOGVAR = -6.0  # of a VAE that is trained from nothing
-
-OnChunk = Callable[[int, int], None]  # (pieces done, pieces in total)
 
 
 @dataclass(frozen=True)
@@ -185,10 +184,11 @@ class CausalVideoVAE(nn.Module):
         plan = None if tile is None else plan_tiles(tile, self.config.space_compression, encode=False)
         return self._run(self._to_video, latent, chunk, plan, on_chunk)
 
-    def iter_decode(self, latent: Tensor, chunk: int) -> Iterator[Tensor]:
+    def iter_decode(self, latent: Tensor, chunk: int, on_chunk: OnChunk | None = None) -> Iterator[Tensor]:
         """Yield the pieces of `decode(latent, chunk)` in time order, as soon as each is ready."""
         self._check_latent(latent, chunk)
-        return in_chunks(self._to_video, latent, chunk)
+        pieces = in_chunks(self._to_video, latent, chunk)
+        return counted(pieces, len(chunk_lengths(latent.shape[2], chunk)), on_chunk)
 
     def _check_latent(self, latent: Tensor, chunk: int | None) -> None:
         self.config.check_latent(latent)

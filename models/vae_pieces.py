@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
+OnChunk = Callable[[int, int], None]  # (done, total)
 Needs = Callable[[int | None, int | None], float]  # (chunk, tile) -> bytes
 Result = TypeVar("Result")
 
@@ -61,7 +62,7 @@ def decode_into(
     latent: Tensor,
     piece: Piece,
     as_images: Callable[[Tensor], Tensor],
-    on_chunk: Callable[[int, int], None],
+    on_chunk: OnChunk,
 ) -> None:
     """Fill `pictures (1, frames, h, w, 3)`; a finished chunk leaves the device at once, where no tiles are joined.
 
@@ -72,14 +73,19 @@ def decode_into(
     if tile is not None:
         pictures.copy_(as_images(network.decode(latent, chunk, tile, on_chunk)))
         return
-    length, start = chunk or latent.shape[2], 0
-    unit = network.config.unit
-    total = -(-latent.shape[2] // unit) if unit else -(-max(1, latent.shape[2] - 1) // length)
-    for number, video in enumerate(network.iter_decode(latent, length), 1):
+    start = 0
+    for video in network.iter_decode(latent, chunk or latent.shape[2], on_chunk):
         images = as_images(video)
         pictures[:, start : start + images.shape[1]].copy_(images)
         start += images.shape[1]
-        on_chunk(number, total)
+
+
+def counted(pieces: Iterable[Tensor], total: int, on_chunk: OnChunk | None) -> Iterator[Tensor]:
+    """Yield the pieces; `on_chunk(done, total)` is called after what was done with each."""
+    for number, piece in enumerate(pieces, 1):
+        yield piece
+        if on_chunk is not None:
+            on_chunk(number, total)
 
 
 def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tuple[int, ...]:

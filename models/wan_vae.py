@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .causal_vae import OnChunk, Posterior
+from .causal_vae import Posterior
 from .causal_vae_config import check_tensor
 from .history_levels import UNIT_FRAMES
 from .network_config import JSONConfig, check_sizes
+from .vae_pieces import OnChunk, counted
 from .vae_tiling import TilePlan, plan_tiles
 
 TIME, SPACE = 4, 8  # how many times smaller a latent is
@@ -130,10 +131,10 @@ class WanVAE(nn.Module):
         plan = None if tile is None else plan_tiles(tile, SPACE, encode=False)
         return torch.cat(list(self._run(self._to_video, latent, UNIT_FRAMES, plan, on_chunk)), dim=2)
 
-    def iter_decode(self, latent: Tensor, chunk: int) -> Iterator[Tensor]:
+    def iter_decode(self, latent: Tensor, chunk: int, on_chunk: OnChunk | None = None) -> Iterator[Tensor]:
         """Yield the units of `decode(latent)` in time order, as soon as each is ready."""
         self.config.check_latent(latent)
-        return self._run(self._to_video, latent, UNIT_FRAMES, None, None)
+        return self._run(self._to_video, latent, UNIT_FRAMES, None, on_chunk)
 
     @staticmethod
     def _run(
@@ -141,10 +142,8 @@ class WanVAE(nn.Module):
     ) -> Iterator[Tensor]:
         """`work` on each `length` frames of `x`, tile by tile where there is a plan."""
         units = x.split(length, dim=2)
-        for number, unit in enumerate(units, 1):
-            yield plan.run(work, unit) if plan is not None and plan.needed(unit) else work(unit)
-            if on_chunk is not None:
-                on_chunk(number, len(units))
+        done = (plan.run(work, unit) if plan is not None and plan.needed(unit) else work(unit) for unit in units)
+        return counted(done, len(units), on_chunk)
 
     @torch.no_grad()
     def _to_moments(self, video: Tensor) -> Tensor:

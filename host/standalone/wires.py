@@ -18,6 +18,7 @@ from ...models.text_encoder import Tokenizer
 from ...models.text_features import TextFeatures
 from ...models.vae_pieces import (
     Needs,
+    OnChunk,
     Piece,
     as_memory_allows,
     decode_into,
@@ -29,7 +30,6 @@ from ..checks import expect
 from ..protocol import Conditioning
 from .devices import free_memory
 
-OnChunk = Callable[[int, int], None]
 Work = Callable[[int | None, int | None], Tensor]
 
 

@@ -116,6 +116,15 @@ def test_pieces_come_in_time_order(vae):
     assert_same(torch.cat(pieces, dim=2), vae.decode(latent))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 9])
+def test_pieces_are_counted_as_those_of_the_whole_are(vae, chunk):
+    latent, whole, pieces = normal(1, 3, 6, 2, 1), [], []
+    vae.decode(latent, chunk=chunk, on_chunk=lambda *call: whole.append(call))
+    for number, _ in enumerate(vae.iter_decode(latent, chunk, lambda *call: pieces.append(call))):
+        assert len(pieces) == number  # a piece counts when what is done with it is done
+    assert pieces == whole and pieces[-1][0] == pieces[-1][1]
+
+
 def test_an_interrupted_call_leaves_nothing_behind(vae):
     class Stop(Exception):
         pass

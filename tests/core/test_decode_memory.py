@@ -32,9 +32,9 @@ def watch(vae, failures: int):
         short_of_memory(chunk, tile)
         return decode(latent, chunk, tile, on_chunk)
 
-    def chunks(latent, chunk):
+    def chunks(latent, chunk, on_chunk):
         short_of_memory(None if chunk == latent.shape[2] else chunk, None)
-        return iter_decode(latent, chunk)
+        return iter_decode(latent, chunk, on_chunk)
 
     vae.network.decode, vae.network.iter_decode = tiles, chunks
     return tried
@@ -80,7 +80,7 @@ def test_encoding_goes_on_in_smaller_pieces(vae, monkeypatch):
 def test_other_errors_are_raised_at_once(vae, monkeypatch):
     tried = []
 
-    def broken(latent, chunk):
+    def broken(latent, chunk, on_chunk):
         tried.append(chunk)
         raise RuntimeError("a kernel failed")
 
