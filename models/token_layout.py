@@ -160,3 +160,8 @@ def text_order(real: tuple[tuple[bool, ...], ...], device: torch.device) -> tupl
         return padding, torch.where(torch.arange(longest) < torch.tensor(padding)[:, None], order[:, -1:], order).to(
             device
         )
+
+
+def in_order(text: Tensor, order: Tensor | None) -> Tensor:
+    """The tokens of `text (b, n, d)` that `text_order` chose, `(b, longest, d)`; all where it chose none."""
+    return text if order is None else text.gather(1, order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))

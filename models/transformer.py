@@ -22,7 +22,7 @@ from .kv_cache import CacheSlot
 from .layers import AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table, table_of_chosen
-from .token_layout import frame_ends, text_order, token_layout
+from .token_layout import frame_ends, in_order, text_order, token_layout
 
 CONDITIONING = -1  # where the conditioning is kept among the vectors of adaptive norms, which are numbered from 0
 
@@ -243,12 +243,14 @@ class PyramidTransformer(nn.Module):
     ) -> Tensor:
         """Return the velocity `(b, m, 4c)` of the patches of the last clip; the rest as in `velocity`."""
         temb = self.embed_conditioning(timestep, pooled, plan)
-        if plan.text_order is not None:
-            text = text.gather(1, plan.text_order.unsqueeze(-1).expand(-1, -1, text.shape[-1]))
-        known = 0 if plan.kept is None else max(0, plan.kept.tokens - text.shape[1])  # frames that are kept
+        first = 0 if plan.kept is None else plan.kept.tokens  # the text's and those of the first frames are kept
+        embedded_text, known = None, 0
+        if not first:
+            embedded_text = self.context_embedder(in_order(text, plan.text_order))
+        else:
+            known = max(0, first - (text if plan.text_order is None else plan.text_order).shape[1])
         x = self.embed(tokens[:, known:].contiguous(), None if plan.pos_embed is None else plan.pos_embed[known:])
-        with_text = plan.kept is None or not plan.kept.tokens
-        x = self.run_blocks(x, self.context_embedder(text) if with_text else None, temb, plan)
+        x = self.run_blocks(x, embedded_text, temb, plan)
         velocity = self.proj_out(self.norm_out(x, temb, plan))
         if self.skip is None:
             return velocity
