@@ -83,6 +83,20 @@ def parse_options() -> argparse.Namespace:
     source.add_argument("--reconstructed", action="store_true", help="judge real clips after the VAE, and its PSNR")
     pretrained = _package.ROOT / "models" / "pretrained"
     parser.add_argument("--models", type=Path, default=pretrained, help="folder laid out like models/pretrained")
+    add_family(parser)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8, help="clips made at once")
+    parser.add_argument("--json", type=Path, help="write every verdict to this file")
+    parser.add_argument("--clips", type=Path, help="write a picture of all clips to this folder")
+    options = parser.parse_args()
+    if options.count < 1 or options.batch < 1:
+        parser.error(f"--count {options.count} --batch {options.batch}: both must be at least 1")
+    fill_in(parser, options)
+    return options
+
+
+def add_family(parser: argparse.ArgumentParser) -> None:
+    """Which model makes the clips, and how; `fill_in` gives what was not said."""
     parser.add_argument("--family", choices=DEFAULTS, default="pyramid", help="which of the bundled models")
     parser.add_argument(
         "--steps", type=int, nargs="+", help="pyramid: steps of the first frame and of later ones; others: one number"
@@ -93,19 +107,15 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         help="as --steps, and for the pyramid how many stages are guided (0: all); 1 is the prompt alone",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=8, help="clips made at once")
-    parser.add_argument("--json", type=Path, help="write every verdict to this file")
-    parser.add_argument("--clips", type=Path, help="write a picture of all clips to this folder")
-    options = parser.parse_args()
-    if options.count < 1 or options.batch < 1:
-        parser.error(f"--count {options.count} --batch {options.batch}: both must be at least 1")
+
+
+def fill_in(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Put the family's defaults where neither steps nor guidance were given."""
     for name, default in DEFAULTS[options.family].items():
         given = getattr(options, name) or default
         if len(given) != len(default):
             parser.error(f"--family {options.family} takes {len(default)} numbers for --{name}, not {len(given)}")
         setattr(options, name, given)
-    return options
 
 
 def measure(dataset: AnimationDataset, options: argparse.Namespace) -> tuple[dict, Tensor]:

@@ -21,7 +21,7 @@ import _package
 import torch
 from generate import PIXELS
 from nearest_clip import nearest_clip
-from prompt_accuracy import DEFAULTS, choose_combinations, generate, psnr, reconstruct
+from prompt_accuracy import add_family, choose_combinations, fill_in, generate, psnr, reconstruct
 from pyramid_video.models.files import write_beside
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
@@ -54,14 +54,14 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=40, help="clips, each of another unseen combination")
     parser.add_argument("--reconstructed", action="store_true", help="real clips after the VAE instead of made ones")
     parser.add_argument("--models", type=Path, default=_package.ROOT / "models" / "pretrained")
-    parser.add_argument("--family", choices=DEFAULTS, default="pyramid")
+    add_family(parser)
     parser.add_argument("--size", type=int, default=PIXELS, help="pixels of the clips")
     parser.add_argument("--compared-at", type=int, help="pixels at which they are compared (default: their own)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips made at once")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    options.steps, options.guidance = (DEFAULTS[options.family][name] for name in ("steps", "guidance"))
+    fill_in(parser, options)
     return options
 
 
