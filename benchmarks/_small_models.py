@@ -63,7 +63,8 @@ class SmallModels:
         return wires if family == "gan" else {**wires, "negative": self.prompt("")}
 
     def flow(self, text: str = PROMPT, **settings) -> Tensor:
-        return self.decode(block("FlowSampler", **{**self.wires("flow", text), "cfg": 3.0, "steps": 10, **settings})[0])
+        usual = {"cfg": DEFAULTS["flow"]["guidance"][0], "steps": DEFAULTS["flow"]["steps"][0]}
+        return self.decode(block("FlowSampler", **{**self.wires("flow", text), **usual, **settings})[0])
 
     def ddim(self, **settings) -> Tensor:
         return self.decode(block("DDIMSampler", **{**self.wires("diffusion"), "cfg": 3.0, **settings})[0])
@@ -75,8 +76,12 @@ class SmallModels:
         first, video, stages = DEFAULTS["pyramid"]["guidance"]
         return block("Guidance", first_frame_scale=first, video_scale=video, guided_stages=stages)[0]
 
+    def usual_stages(self):
+        first, video = DEFAULTS["pyramid"]["steps"]
+        return block("Stages", first_steps=first, video_steps=video)[0]
+
     def pyramid(self, text: str = PROMPT, **settings) -> Tensor:
-        wires = {**self.wires("", text), "guidance": self.usual_guidance()}
+        wires = {**self.wires("", text), "guidance": self.usual_guidance(), "stages": self.usual_stages()}
         return self.decode(block("Sampler", **{**wires, **settings})[0])
 
     def decode(self, samples) -> Tensor:

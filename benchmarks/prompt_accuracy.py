@@ -39,8 +39,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 DEFAULTS = {  # numbers of steps, and of guidance
-    "pyramid": {"steps": (20, 10), "guidance": (3.5, 2.5, 0)},
-    "flow": {"steps": (10,), "guidance": (3.0,)},
+    "pyramid": {"steps": (8, 4), "guidance": (3.5, 2.5, 0)},
+    "flow": {"steps": (6,), "guidance": (3.0,)},
     "diffusion": {"steps": (50,), "guidance": (3.0,)},
     "gan": {"steps": (1,), "guidance": (1.0,)},
 }
