@@ -30,7 +30,7 @@ from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
 
 STEPS = {  # of each family, from a glance to plenty
-    "pyramid": ((1, 1), (2, 1), (5, 3), (10, 5), (20, 10)),
+    "pyramid": ((1, 1), (2, 1), (5, 3), (8, 4), (20, 10)),
     "flow": ((1,), (2,), (5,), (10,), (20,)),
     "diffusion": ((5,), (10,), (20,), (50,), (100,)),
     "gan": ((1,),),

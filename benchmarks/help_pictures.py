@@ -56,11 +56,11 @@ def guidance(small: SmallModels) -> Tensor:
 
 
 def guidance_zero(small: SmallModels) -> Tensor:
-    clips = []
+    clips, stages = [], block("Stages")[0]  # of 20 and 10 steps, of which two are little
     for steps in (None, 0, 2):
         rule = block("Guidance", first_frame_scale=9.0, video_scale=9.0)[0]
         rule = rule if steps is None else block("GuidanceZero", guidance=rule, zero_steps=steps)[0]
-        clips.append(small.pyramid(guidance=rule))
+        clips.append(small.pyramid(guidance=rule, stages=stages))
     return shown(*clips, labels=["guidance 9", "CFG-Zero*, 0 still", "CFG-Zero*, 2 still"])
 
 

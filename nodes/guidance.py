@@ -69,8 +69,8 @@ class GuidanceZero(Block):
     REQUIRED = (
         Wire("guidance", "PYRAMID_GUIDANCE").tip("From 'Pyramid guidance'; its strengths are kept."),
         Int("zero_steps", 1, 0, 100).tip(
-            "How many steps at the start of each frame are skipped. 0 only rescales; 1 or 2 of 20 are usual; as many "
-            "as there are steps leaves the first stage at pure noise."
+            "How many steps at the start of each frame are skipped. 0 only rescales; 1 or 2 of 20 are usual, 0 or 1 of "
+            "4; as many as there are steps leaves the first stage at pure noise."
         ),
     )
     OUTPUTS = (Output("PYRAMID_GUIDANCE", "The same strengths, combined in another way.", "guidance"),)

@@ -26,7 +26,7 @@ SETTINGS = Wire("settings", "TRAINING_SETTINGS")
 VALIDATION = Wire("validation", "TRAINING_VALIDATION").tip(
     "From 'Validation': prompts that are turned into clips while the model trains."
 )
-WIRES = (SETTINGS.tip("From 'Training settings'. Not connected: its defaults."), VALIDATION)
+WIRES = (SETTINGS.tip("From 'Training settings'. Not connected: the trainer's own, with precision auto."), VALIDATION)
 
 
 def trained_from(family: str) -> tuple[Input, ...]:
