@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import glob
 import os
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -52,8 +53,8 @@ def write_new(path: Path, write: Callable[[Path], object]) -> Path:
 def unfinished_file(path: Path) -> Iterator[tuple[Path, int]]:
     """An empty file beside `path` and its permissions; what still has its name after the block is removed."""
     make_folder(path.parent)
-    part = path.with_name(f"{part_stem(path)}{os.getpid()}.part")
-    part.unlink(missing_ok=True)  # of a killed process that had our number
+    # Threads share the number of a process, and containers on one volume may have the same.
+    part = path.with_name(f"{part_stem(path)}{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         try:
             part.touch()

@@ -55,6 +55,29 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_two_who_write_one_file_at_once_each_publish_all_of_theirs(tmp_path):
+    path = tmp_path / "file.bin"  # one process here, as in two threads, or in two containers with the same number
+    with write_beside(path) as second:
+        with write_beside(path) as first:
+            second.write_text("second, its first half")
+            first.write_text("first")
+        assert path.read_text() == "first"
+        with second.open("a") as file:
+            file.write(" and its other half")
+    assert path.read_text() == "second, its first half and its other half" and names(tmp_path) == ["file.bin"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path, monkeypatch):
+    path = tmp_path / "file.bin"
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill removes nothing
+    with pytest.raises(OSError, match="killed"), write_beside(path):
+        raise OSError("killed")
+    monkeypatch.undo()
+    assert len(names(tmp_path)) == 1
+    remove_parts(path)
+    assert names(tmp_path) == []
+
+
 def test_parts_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     kept = ["a[1].pt", ".a1.pt.7.part", ".a[1].json.7.part", "a[1].pt.7.part"]
     for name in [*kept, ".a[1].pt.7.part", ".a[1].pt.12345.part"]:
@@ -168,8 +191,6 @@ def test_a_new_file_replaces_none_and_nothing_is_kept_twice(tmp_path, monkeypatc
 def test_many_who_save_under_one_name_at_once_lose_nothing(tmp_path, monkeypatch, links):
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    pid = iter(range(10**6))
-    monkeypatch.setattr(os, "getpid", lambda: next(pid))  # threads stand in for processes
     with ThreadPoolExecutor(8) as pool:
         texts = [str(number) for number in range(40)]
         made = pool.map(lambda text: write_new(tmp_path / "a.bin", lambda part: part.write_text(text)), texts)
