@@ -1,7 +1,7 @@
 """Numbers that come over a link: no host compares them with the range of the input, so the blocks do it.
 
 A graph from a stranger could otherwise ask for a thousand million steps through a primitive node. The same holds for
-NaN, which passes every comparison with a range.
+NaN, which passes every comparison with a range, and for what is no number, which has no place in one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 
@@ -29,10 +30,13 @@ def bounded(node: type) -> type:
 
 
 def faults(groups: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each number that is outside its range."""
+    """A sentence for each number that is outside its range, and for what is given where a number belongs."""
     for name, (kind, *rest) in {**groups.get("required", {}), **groups.get("optional", {})}.items():
         value = given.get(name)
-        if kind not in ("INT", "FLOAT") or not isinstance(value, (int, float)):
+        if kind not in ("INT", "FLOAT") or value is None:
+            continue
+        if not isinstance(value, Real):
+            yield f"input {name!r} is of type {type(value).__name__}; it takes a number"
             continue
         options = rest[0] if rest else {}
         low, high = options.get("min", -math.inf), options.get("max", math.inf)

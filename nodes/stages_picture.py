@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from ..drawings.stages import draw_stages
-from .bounds import faults
 from .schedules import Stages, StageSteps
 
 MOST_BLOCKS = 16
@@ -23,18 +20,9 @@ def stages_png(plan: str) -> bytes:
     if not isinstance(blocks, list) or not 1 <= len(blocks) <= MOST_BLOCKS:
         raise ValueError(f"a plan is a list of 1 to {MOST_BLOCKS} blocks")
     first, *rest = blocks
-    stages, _ = Stages().build(**checked(Stages, first))
+    stages, _ = Stages().build(**first)
     for block in rest:
-        stages, _ = StageSteps().change(stages, **checked(StageSteps, block))
+        stages, _ = StageSteps().change(stages=stages, **block)
     with io.BytesIO() as file:
         draw_stages(stages).save(file, format="PNG")
         return file.getvalue()
-
-
-def checked(node: type, widgets: Any) -> Mapping[str, Any]:
-    """The widgets of a block, once they are in their ranges."""
-    if not isinstance(widgets, dict):
-        raise ValueError("the widgets of a block are an object")
-    for fault in faults(node.INPUT_TYPES(), widgets):
-        raise ValueError(fault)
-    return widgets

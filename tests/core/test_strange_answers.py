@@ -59,3 +59,13 @@ def test_an_event_that_is_none_is_passed_over(text):
 def test_numbers_over_links_are_held_to_their_range_whatever_their_size(value):
     groups = {"required": {"steps": ("INT", {"min": 1, "max": 9})}}
     assert len(list(faults(groups, {"steps": value}))) == 1
+
+
+@pytest.mark.parametrize("value", [[1], [1, 0], {"a": 1}, "1", (1,), 1j])
+def test_what_is_no_number_is_refused_where_a_number_belongs(value):
+    groups = {"optional": {"steps": ("INT", {}), "share": ("FLOAT", {}), "name": ("STRING", {})}}
+    found = list(faults(groups, dict.fromkeys(("steps", "share", "name"), value)))
+    assert found == [
+        f"input {name!r} is of type {type(value).__name__}; it takes a number" for name in ("steps", "share")
+    ]
+    assert not list(faults(groups, {"steps": None, "share": 2}))

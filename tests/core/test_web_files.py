@@ -127,7 +127,20 @@ def test_the_ladder_is_drawn_from_widgets_alone():
 
 @pytest.mark.parametrize(
     "plan",
-    ["", "{}", "[]", "[3]", "[null]", "[" * 9000, '[{"first_steps": 1e9, "video_steps": 1}]', '[{"evil": 1}]'],
+    [
+        "",
+        "{}",
+        "[]",
+        "[3]",
+        "[null]",
+        "[" * 9000,
+        '[{"first_steps": 1e9, "video_steps": 1}]',
+        '[{"first_steps": [1, 1, 1], "video_steps": 1}]',
+        '[{"first_steps": 1, "video_steps": {"1": 1}}]',
+        '[{"first_steps": 1, "video_steps": 1}, {"stage": 0, "first_steps": [1], "video_steps": 1}]',
+        '[{"first_steps": 1, "video_steps": 1}, {"stage": 0, "first_steps": 1, "video_steps": 1, "stages": [1]}]',
+        '[{"evil": 1}]',
+    ],
 )
 def test_a_plan_that_no_blocks_could_have_is_refused(plan):
     with pytest.raises((ValueError, TypeError, RecursionError)):
