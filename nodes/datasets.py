@@ -18,7 +18,21 @@ if TYPE_CHECKING:
     from ..training.data.datasets import AnimationDataset, VideoDataset
 
 
-class Animations(Block):
+class ReadsFolder(Block):
+    """A block with a `folder` of the input folder, whose files may come, go and change between two runs."""
+
+    @classmethod
+    def IS_CHANGED(cls, folder: Any = None, **_):
+        """The same as long as the files are: then nothing is looked at or trained again."""
+        from ..training.data.folder_files import folder_version
+
+        try:
+            return folder_version(get_host().input_folder(folder))
+        except (OSError, TypeError, ValueError):  # it comes from another block, or leads nowhere: the block says why
+            return str(time.time_ns())
+
+
+class Animations(ReadsFolder):
     ID, NAME = "PyramidVideoAnimationDataset", "Animation dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
@@ -76,7 +90,7 @@ class Animations(Block):
         return {"ui": show_message(describe(dataset)), "result": (dataset,)}
 
 
-class VideoFolderDataset(Block):
+class VideoFolderDataset(ReadsFolder):
     ID, NAME = "PyramidVideoFolderDataset", "Video folder dataset"
     CATEGORY = "pyramid video/training"
     DESCRIPTION = (
@@ -122,16 +136,6 @@ class VideoFolderDataset(Block):
     @classmethod
     def VALIDATE_INPUTS(cls, folder: Any = None):
         return validation_result(get_host().input_folder, folder)
-
-    @classmethod
-    def IS_CHANGED(cls, folder: Any = None, **_):
-        """The same as long as the files are: then nothing is looked at or trained again."""
-        from ..training.data.folder_files import folder_version
-
-        try:
-            return folder_version(get_host().input_folder(folder))
-        except (OSError, TypeError, ValueError):  # it comes from another block, or leads nowhere: the block says why
-            return str(time.time_ns())
 
     def open(self, folder, size, frames, fps, multiple):
         from ..training.data.video_folder import VideoFolder

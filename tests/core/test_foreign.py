@@ -246,8 +246,9 @@ def test_what_says_that_a_node_changed_can_stand_in_a_file(name):
         assert json.dumps(NODE_CLASS_MAPPINGS[name].IS_CHANGED(**names), allow_nan=False)
 
 
-def test_a_folder_of_clips_is_the_same_until_a_file_comes_goes_or_changes(host):
-    changed = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"].IS_CHANGED
+@pytest.mark.parametrize("block", ["PyramidVideoFolderDataset", "PyramidVideoAnimationDataset"])
+def test_a_folder_of_clips_is_the_same_until_a_file_comes_goes_or_changes(host, block):
+    changed = NODE_CLASS_MAPPINGS[block].IS_CHANGED
     clips = host / "input" / "clips"
     clips.mkdir()
     (clips / "link.mp4").symlink_to("nowhere")
