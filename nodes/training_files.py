@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,23 @@ def RunName(default: str) -> Input:
     )
 
 
-_left: dict[Path, str] = {}  # runs that were trained in this process, and what lay in their folder then
+_seen: dict[Path, str] = {}  # what lay in the folders of runs when this process last looked
+_changes: Counter[Path] = Counter()  # how often that was not what it had left
 
 
 def leave_run(folder: Path) -> None:
     """Remember how a trainer leaves a run, so that it trains again where somebody else changes it."""
-    _left[folder] = version_of_run(folder)
+    _seen[folder] = version_of_run(folder)
+
+
+def changes_of_run(folder: Path) -> int:
+    """How often somebody else has changed a run; the number rises and never comes back to one that it had."""
+    with suppress(OSError):  # a file went while it was looked at: the next look tells
+        now = version_of_run(folder)
+        if _seen.setdefault(folder, now) != now:
+            _seen[folder] = now
+            _changes[folder] += 1
+    return _changes[folder]
 
 
 def version_of_run(folder: Path) -> str:
@@ -57,11 +70,9 @@ class NamesRun(Block):
     def IS_CHANGED(cls, run_name: Any = None, **_):
         """Nothing new, but for a run whose folder was emptied or trained elsewhere since."""
         try:
-            folder = run_folder(str(run_name))
-            now = version_of_run(folder)
+            return changes_of_run(run_folder(str(run_name)))
         except (OSError, ValueError):  # such a name is refused by VALIDATE_INPUTS
-            return ""
-        return "" if _left.get(folder, now) == now else now
+            return 0
 
     @classmethod
     def VALIDATE_INPUTS(cls, run_name: Any = None):

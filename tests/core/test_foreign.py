@@ -263,13 +263,25 @@ def test_a_folder_of_clips_is_the_same_until_a_file_comes_goes_or_changes(host, 
 
 def test_a_run_is_trained_again_only_where_its_folder_is_not_as_it_was_left(host):
     changed = NODE_CLASS_MAPPINGS["PyramidVideoTrainLoRA"].IS_CHANGED
-    folder = run_folder("mine")
-    assert changed(run_name="mine") == ""
-    folder.mkdir(parents=True)
-    (folder / "state.pt").touch()
-    leave_run(folder)
-    assert changed(run_name="mine") == "", "what the block itself has written is nothing new"
-    (folder / "state.pt").unlink()
-    emptied = changed(run_name="mine")
-    folder.rmdir()
-    assert len({"", emptied, changed(run_name="mine")}) == 3
+    folder, said = run_folder("mine"), []
+
+    def trains() -> bool:
+        """Queue the graph: a host runs the block unless it says what it said before."""
+        now = changed(run_name="mine")
+        again = now not in said
+        said.append(now)
+        if again:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "state.pt").write_text("trained")
+            leave_run(folder)
+        return again
+
+    def empty() -> None:
+        (folder / "state.pt").unlink()
+        folder.rmdir()
+
+    assert trains() and not trains(), "what the block itself has written is nothing new"
+    for do in (empty, empty, (folder / "state.pt").unlink, (folder / "losses.csv").touch):
+        do()
+        assert trains() and not trains(), "once for each change by others"
+    assert said == sorted(said), "a value that came back would meet what a host kept under it"
