@@ -156,7 +156,7 @@ class AnySampler(Block):
         self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise, stages
     ):
         stages, host = stages_or_default(stages), get_host().any_model
-        sigmas = host.sigmas(model, steps, scheduler, denoise)
+        sigmas = host.sigmas(model, steps, scheduler, denoise).unique_consecutive()  # some repeat levels
         size = size_of_latent(latent_image)
         summary = run_summary(stages, planned(stages, host.info(model), size, sigmas), size)
         made = host.sample(model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seed)

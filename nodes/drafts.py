@@ -49,7 +49,7 @@ class Draft(Block):
     ):
         stages, host = stages_or_default(stages), get_host().any_model
         check_memory(latent_image, drafts)
-        sigmas = host.sigmas(model, steps, scheduler)
+        sigmas = host.sigmas(model, steps, scheduler).unique_consecutive()  # some repeat levels
         seeds = [(seed + number) & LARGEST_SEED for number in range(drafts)]
         draft, clips = host.draft(
             model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seeds, jump

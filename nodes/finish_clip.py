@@ -114,7 +114,7 @@ def least_level(latents: str, small, large, care: float, spectrum: Spectrum | No
 def below(schedule, top: float, steps: int) -> list[float]:
     """The last `steps` levels of the shortest schedule that has as many below `top`."""
     for total in range(steps, 50 * steps + 50):
-        levels = [float(sigma) for sigma in schedule(total) if float(sigma) < top]
+        levels = [float(sigma) for sigma in schedule(total).unique_consecutive() if float(sigma) < top]
         if len(levels) >= steps:
             return levels[-steps:]
     raise ValueError(f"this scheduler does not have {steps} levels below {top:.3g}: use another one, or fewer steps")

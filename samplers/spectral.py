@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -117,11 +117,12 @@ def plan_segments(
 ) -> tuple[Segment, ...]:
     """Cut falling `sigmas` where the picture grows: stage i ends before the first step at or below `levels[i]`.
 
-    Levels are sigmas. A run that begins at `sigmas[0]` leaves out the stages that it is past; one that goes on from
-    `stage` jumps out of them instead.
+    Levels are sigmas. Those that repeat, as in long schedules of some schedulers, are steps that do nothing and are not
+    counted. A run that begins at `sigmas[0]` leaves out the stages that it is past; one that goes on from `stage` jumps
+    out of them instead.
     """
-    if len(sigmas) < 2 or any(high <= low for high, low in pairwise(sigmas)) or sigmas[-1] < 0:
-        raise ValueError(f"noise levels are {[round(s, 4) for s in sigmas]}; expected them to fall, and 2 or more")
+    sigmas = [level for level, _ in groupby(sigmas)]
+    check_falling(sigmas)
     last = len(sizes) - 1
     if stage is None:
         stage = next((i for i in range(last) if sigmas[0] > levels[i]), last)
@@ -138,6 +139,21 @@ def plan_segments(
             after = scaling.level_after(walked[-1], ratio_of(sizes[stage], sizes[stage + 1]))
             walked, stage = [after], stage + 1
     return (*segments, Segment(stage, sizes[stage], (*walked, sigmas[-1]), start, *before))
+
+
+def check_falling(sigmas: Sequence[float]) -> None:
+    """ValueError unless levels make a step or more and fall in each, to 0 or above."""
+    if len(sigmas) < 2:
+        raise ValueError(
+            f"the schedule has {len(sigmas) or 'no'} noise level{'s' * (len(sigmas) != 1)}, which is no step: take "
+            "more steps, or more of a split schedule"
+        )
+    for step, (level, after) in enumerate(pairwise(sigmas), 1):
+        if not 0 <= after < level:
+            raise ValueError(
+                f"step {step} of {len(sigmas) - 1} leads from noise level {level:.4g} to {after:.4g}; expected levels "
+                "that fall, to 0 at the lowest: take another scheduler, or the parts of a split schedule in their order"
+            )
 
 
 @torch.no_grad()

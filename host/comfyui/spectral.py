@@ -103,7 +103,7 @@ class SpectralRun:
     ) -> None:
         self.sampler, self.guider, self.extra_args, self.callback = sampler, guider, extra_args, callback
         self.model = guider.inner_model
-        self.sigmas = tuple(sigmas.tolist())
+        self.sigmas = tuple(sigmas.unique_consecutive().tolist())  # as the plan counts them
         self.full_conds = guider.conds
         self.streams = streams_of(guider, noise)
         self.size = self.streams.size

@@ -15,7 +15,7 @@ from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
-from pyramid_video.nodes.any_model import AnyStages, numbers
+from pyramid_video.nodes.any_model import AnySampler, AnyStages, numbers
 from pyramid_video.nodes.drafts import rows_of
 from pyramid_video.nodes.finish_clip import below, least_level, start_level
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
@@ -252,6 +252,18 @@ def test_the_schedule_of_a_finish_ends_as_the_scheduler_does():
 
     assert below(even, 0.45, 3) == pytest.approx([0.4, 0.2, 0.0])
     assert len(below(even, 0.99, 5)) == 5
+    assert below(lambda steps: even(steps).repeat_interleave(2), 0.45, 3) == below(even, 0.45, 3)
+
+
+def test_more_steps_than_a_model_has_levels_are_the_levels_that_it_has(host):
+    model = make_model(FLOW)
+    often = host.sigmas(model, 60, "simple", 0.05)
+    assert len(often) == 61 and len(often.unique()) < 61
+    given = (model, 5, 60, 2.0, "euler", "simple", *prompts()[:2], empty(), 0.05, EARLY)
+    made = AnySampler().sample(*given)
+    once = host.sample(model, prompts(), "euler", EARLY, often.unique(sorted=True).flip(0), empty(), 5)
+    assert torch.equal(made["result"][0]["samples"], once["samples"])
+    assert f"{len(often.unique()) - 1} at 8x8" in made["ui"]["text"][0]
 
 
 def test_detail_needs_the_noise_that_hides_it():

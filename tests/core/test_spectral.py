@@ -201,10 +201,32 @@ def test_a_run_that_ends_early_ends_where_its_last_level_is():
     assert only == Segment(0, (4, 4), (1.0, 0.9, 0.6), 0)
 
 
-@pytest.mark.parametrize("sigmas", [(1.0,), (0.5, 0.7, 0.0), (1.0, 0.5, 0.5, 0.0)])
-def test_levels_that_do_not_fall_are_refused(sigmas):
-    with pytest.raises(ValueError, match="expected them to fall"):
+@pytest.mark.parametrize("stage", [None, 0])
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=8, unique=True), st.data())
+@quick
+def test_levels_that_repeat_are_steps_that_do_nothing(stage, levels, data):
+    once = (*sorted(levels, reverse=True), 0.0)
+    repeats = data.draw(st.lists(st.integers(1, 3), min_size=len(once), max_size=len(once)))
+    often = [level for level, times in zip(once, repeats, strict=True) for _ in range(times)]
+    sizes, ends = ((2, 2), (4, 4), (8, 8)), (0.9, 0.5)
+    assert plan_segments(sizes, often, ends, FLOW, stage) == plan_segments(sizes, once, ends, FLOW, stage)
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "words"),
+    [
+        ((), "no noise levels"),
+        ((1.0,), "1 noise level, which is no step"),
+        ((0.5, 0.5, 0.5), "1 noise level, which is no step"),
+        ((1.0, 0.5, 0.7, *flow_sigmas(400)), "step 2 of 403 leads .* 0.5 to 0.7; .* that fall"),
+        ((1.0, 0.5, -0.25), "step 2 of 2 leads .* 0.5 to -0.25; .* to 0 at the lowest"),
+        ((1.0, math.nan, 0.0), "step 1 of 2 leads .* 1 to nan"),
+    ],
+)
+def test_levels_that_do_not_fall_are_refused(sigmas, words):
+    with pytest.raises(ValueError, match=words) as refused:
         plan_segments(((4, 4), (8, 8)), sigmas, (0.7,), FLOW)
+    assert len(str(refused.value)) < 250
 
 
 @BOTH
