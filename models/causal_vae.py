@@ -36,6 +36,7 @@ from .causal_layers import (
     unfold_frames,
 )
 from .causal_vae_config import CausalVAEConfig
+from .sizes import nearest_multiple
 from .vae_pieces import OnChunk, counted
 from .vae_tiling import TilePlan, plan_tiles
 
@@ -161,10 +162,9 @@ class CausalVideoVAE(nn.Module):
         config = self.config
         config.check_video(video)
         if chunk is not None and (chunk < 1 or chunk % config.time_compression):
-            nearest = max(1, round(chunk / config.time_compression)) * config.time_compression
             raise ValueError(
                 f"encode chunk of {chunk} frames is not a positive multiple of {config.time_compression}; "
-                f"the nearest is {nearest}"
+                f"the nearest is {nearest_multiple(chunk, config.time_compression)}"
             )
         plan = None if tile is None else plan_tiles(tile, config.space_compression, encode=True)
         return Posterior.from_moments(self._run(self._to_moments, video, chunk, plan, on_chunk))

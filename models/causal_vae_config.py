@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .network_config import JSONConfig, check_sizes, shown
+from .sizes import nearest_multiple
 
 # Official switches with only one value in use; anything else is a network that this code does not build.
 _FIXED = {
@@ -168,7 +169,7 @@ class CausalVAEConfig(JSONConfig):
             )
         edge = self.space_compression
         if height % edge or width % edge:
-            near_width, near_height = (max(edge, round(n / edge) * edge) for n in (width, height))
+            near_width, near_height = (nearest_multiple(n, edge) for n in (width, height))
             raise ValueError(
                 f"{width}x{height} pixels cannot be encoded: width and height must be multiples of {edge}; "
                 f"the nearest size is {near_width}x{near_height}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .layers import PATCH
+from .sizes import nearest_multiple
 
 
 def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:
@@ -24,7 +25,7 @@ def check_clips(name: str, clips: Sequence[Tensor], channels: int) -> None:
         if shape[0] != batch:
             raise ValueError(f"{what} has a batch of {shape[0]} and the last clip one of {batch}; make them the same")
         if 0 in shape or shape[3] % PATCH or shape[4] % PATCH:
-            rows, columns = (max(PATCH, size - size % PATCH) for size in shape[3:])
+            rows, columns = (nearest_multiple(size, PATCH) for size in shape[3:])
             raise ValueError(
                 f"{what} has {shape[2]} frames of {shape[3]}x{shape[4]} latent pixels, which do not divide "
                 f"into {PATCH}x{PATCH} patches; the nearest size is {rows}x{columns}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .sizes import nearest_multiple
+
 
 @dataclass(frozen=True)
 class TilePlan:
@@ -54,9 +56,9 @@ def plan_tiles(tile: int, space_compression: int, encode: bool) -> TilePlan:
     """
     multiple = 4 * space_compression
     if tile < multiple or tile % multiple:
-        nearest = max(multiple, round(tile / multiple) * multiple)
         raise ValueError(
-            f"VAE tile size {tile} is not a positive multiple of {multiple} pixels; the nearest is {nearest}"
+            f"VAE tile size {tile} is not a positive multiple of {multiple} pixels; the nearest is "
+            f"{nearest_multiple(tile, multiple)}"
         )
     latent = tile // space_compression
     source, result = (tile, latent) if encode else (latent, tile)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..host import get_host
 from ..host.checks import check_latent
+from ..models.sizes import nearest_multiple
 from .block import Block, Choice, Float, Int, Output, Wire
 from .messages import show_message
 
@@ -70,7 +71,7 @@ class EmptyLatent(Block):
         info = get_host().vae_info(vae)
         multiple = (stages or make_stages()).size_multiple(info.space_compression)
         wanted = round(seconds * fps) + 1 if length_unit == "seconds" else frames  # 5 s at 24 fps are 121 frames
-        legal = (nearest(width, multiple), nearest(height, multiple), info.nearest_length(wanted))
+        legal = (nearest_multiple(width, multiple), nearest_multiple(height, multiple), info.nearest_length(wanted))
         samples = torch.zeros(
             batch_size,
             info.latent_channels,
@@ -125,11 +126,6 @@ class Decode(Block):
         check_latent(host.vae_info(vae), samples["samples"])
         pictures = host.decode(vae, samples["samples"], chunk_frames or None, tile_size or None)
         return (list(pictures.chunk(samples["samples"].shape[0])),)
-
-
-def nearest(size: int, multiple: int) -> int:
-    """The nearest positive multiple; half way goes up."""
-    return max(multiple, (2 * size + multiple) // (2 * multiple) * multiple)
 
 
 BLOCKS = (EmptyLatent, Decode)

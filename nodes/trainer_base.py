@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..models.sizes import nearest_multiple
 from .block import Input, Int, Output, Wire
 from .compatibility import check_dataset
 from .messages import counting
@@ -134,7 +135,7 @@ def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) ->
     multiple = stages.size_multiple(cell)
     for height, width in dataset.bucket_counts(1):
         if any(side // cell % stages.size_multiple(1) or side < multiple for side in (height, width)):
-            near = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
+            near = [nearest_multiple(side, multiple) for side in (width, height)]
             raise ValueError(
                 f"clips of {width}x{height} pixels do not fit this model, whose sizes are multiples of {multiple}: "
                 f"choose another size in the dataset; the nearest is {near[0]}x{near[1]}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..models.families import PYRAMID_FLOW
 from ..models.layers import PATCH
+from ..models.sizes import nearest_multiple
 from .names import DISTILLED_SOLVERS
 from .sigma_schedule import NUM_TRAIN_TIMESTEPS, SigmaSchedule
 from .stage_solvers import check_solver
@@ -122,7 +123,7 @@ class PyramidStages:
         multiple = self.size_multiple(1, patch)
         if height % multiple == 0 and width % multiple == 0:
             return
-        near = tuple(max(multiple, round(n / multiple) * multiple) for n in (height, width))
+        near = tuple(nearest_multiple(n, multiple) for n in (height, width))
         whole = math.gcd(height, width) // patch if height % patch == width % patch == 0 else 0
         fewer = f"; this size allows {(whole & -whole).bit_length()} at most" if whole else ""
         raise ValueError(

@@ -300,12 +300,13 @@ def test_impossible_configs_are_named(change, words):
     "shape, options, words",
     [
         ((1, 3, 8, 16, 16), {}, "8 frames .* 4k \\+ 1 frames; the nearest are 5 and 9"),
-        ((1, 3, 5, 20, 41), {}, "41x20 .* multiples of 8; the nearest size is 40x16"),
+        ((1, 3, 5, 20, 41), {}, "41x20 .* multiples of 8; the nearest size is 40x24"),
         ((1, 4, 5, 16, 16), {}, "expected \\(batch, 3, frames, rows, columns\\)"),
         ((3, 5, 16, 16), {}, "expected \\(batch, 3, frames"),
-        ((1, 3, 5, 16, 16), {"chunk": 6}, "chunk of 6 frames is not a positive multiple of 4"),
+        ((1, 3, 5, 16, 16), {"chunk": 10}, "chunk of 10 frames is not a positive multiple of 4; the nearest is 12"),
         ((1, 3, 5, 16, 16), {"chunk": 0}, "the nearest is 4"),
         ((1, 3, 5, 16, 16), {"tile": 40}, "tile size 40 is not a positive multiple of 32 pixels; the nearest is 32"),
+        ((1, 3, 5, 16, 16), {"tile": 80}, "the nearest is 96"),
         ((1, 3, 5, 16, 16), {"tile": 0}, "the nearest is 32"),
     ],
 )

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,9 +20,10 @@ from pyramid_video.models.checkpoint_dtypes import FAST, WEIGHT_DTYPES
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.lora import TARGETS
 from pyramid_video.models.model_info import ModelInfo, VAEInfo
+from pyramid_video.models.sizes import nearest_multiple
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from pyramid_video.nodes.conditioning import fill
-from pyramid_video.nodes.latents import nearest
+from pyramid_video.nodes.trainer_base import check_clips
 from pyramid_video.samplers.seeds import LARGEST_SEED
 from pyramid_video.samplers.solvers import SOLVERS
 from pyramid_video.samplers.stage_solvers import STAGE_SOLVERS
@@ -331,9 +333,9 @@ def test_one_stage_gets_its_own_steps_and_the_given_ladder_stays(host):
 def test_nearest_legal_sizes_and_lengths():
     for multiple in (16, 64):
         for size in range(1, 300):
-            legal = nearest(size, multiple)
+            legal = nearest_multiple(size, multiple)
             assert legal % multiple == 0 and legal > 0
-            assert abs(legal - size) <= multiple / 2 or legal == multiple
+            assert -multiple / 2 < legal - size <= multiple / 2 or legal == multiple, "half way goes up"
     for compression in (4, 8):
         for frames in range(0, 100):
             info = VAEInfo(compression, 8, 16, "VAE")
@@ -352,6 +354,18 @@ def test_nearest_legal_sizes_and_lengths():
 def empty_latent(**changes):
     asked = {"width": 64, "height": 64, "length_unit": "frames", "seconds": 0.0, "frames": 17, "fps": 8.0}
     return run("PyramidVideoEmptyLatent", **{"vae": None, **asked, **changes})
+
+
+@pytest.mark.parametrize("width", [24, 40, 56])
+def test_a_width_half_way_is_to_errors_what_the_empty_latent_makes_of_it(host, width):
+    stages, cell = make_stages(1), 8
+    (latent, *_), _ = empty_latent(width=width, stages=stages)
+    rows, columns = latent["samples"].shape[-2:]
+    with pytest.raises(ValueError, match=f"nearest size is {rows} x {columns}"):
+        stages.check_latent_size(rows, width // cell)
+    clips = SimpleNamespace(bucket_counts=lambda _: {(64, width): 1})
+    with pytest.raises(ValueError, match=f"nearest is {columns * cell}x{rows * cell}"):
+        check_clips(None, 1, clips, cell)
 
 
 def test_empty_latent_has_the_size_that_was_asked_for(host):

@@ -387,7 +387,7 @@ def test_sd3_without_time_rotation_knows_no_order():
     ("change", "message"),
     [
         (lambda g: g[0].clear(), "no clips"),
-        (lambda g: g[0].insert(0, torch.zeros(3, 4, 1, 3, 4)), "2x4"),
+        (lambda g: g[0].insert(0, torch.zeros(3, 4, 1, 3, 4)), "nearest size is 4x4"),
         (
             lambda g: g[0].insert(0, torch.zeros(2, 4, 1, 4, 4)),
             "clip 1 of 4 has a batch of 2 and the last clip one of 3",

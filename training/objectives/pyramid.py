@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...models.sizes import nearest_multiple
 from ...models.text_features import TextFeatures
 from ...samplers.history import corrupt_clips, history_clips
 from ...samplers.noise import double, noise_pyramid, pyramid
@@ -110,7 +111,7 @@ def check_batch(latent: Tensor, stages: PyramidStages, ratios: Sequence[int], un
 def check_columns(batch: int, ratios: Sequence[int]) -> None:
     """Raise ValueError unless a batch of so many clips gives every column as many as the others."""
     if batch % sum(ratios):
-        near = max(1, round(batch / sum(ratios))) * sum(ratios)
+        near = nearest_multiple(batch, sum(ratios))
         raise ValueError(
             f"a batch of {batch} does not divide into {sum(ratios)} columns {list(ratios)}; the nearest is {near}"
         )
