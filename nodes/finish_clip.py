@@ -106,8 +106,6 @@ def least_level(latents: str, small, large, care: float, spectrum: Spectrum | No
     from ..samplers.spectral_stages import SpectralStages
 
     scale = min(small[0] / large[0], small[1] / large[1])
-    if not 0 < scale < 1:
-        scale = 0.999
     return SpectralStages((scale, 1.0), care, spectrum).shares(large, latents)[0]
 
 
