@@ -89,7 +89,7 @@ class Clip:
         return 4 * pairs * layers * heads * head
 
     def fill(self, cache: KVCache, unit: int, stage: int) -> None:
-        """Bring `keeper` to where the unit before leaves it."""
+        """Bring `cache` to where the unit before leaves it."""
         before = self.history.settled(unit - 1, self.units, stage, ONE_FRAME)
         later = self.history.settled(self.units - 2, self.units, stage, ONE_FRAME)
         _, rows, columns = patch_grid(latents_of(*self.size, 1, 1, 1)[0])

@@ -42,7 +42,7 @@ class KVCache:
     def take(
         self, key: Hashable, shape: Callable[[int], tuple[int, ...]], like: Tensor, tokens: int, most: int
     ) -> CachedTokens:
-        """What a forward at `place` takes over and leaves behind; nothing where there is nothing to gain or no room.
+        """What a forward at place `key` takes over and leaves behind; nothing where there is no gain or no room.
 
         tokens: of the text and the frames that stay as they are. most: how many of them a later unit will take over, 0
         in the last unit. shape: of a buffer for so many tokens. like: has its device and type.
@@ -60,7 +60,7 @@ class KVCache:
         return CachedTokens(past, fresh, tokens, entry.modulation)
 
     def put(self, key: Hashable, kept: CachedTokens | None) -> None:
-        """Keep what a forward at `place` left behind."""
+        """Keep what a forward at place `key` left behind."""
         if kept is None or kept.fresh is None:
             return
         entry, count = self.entries[key], kept.fresh.shape[3]

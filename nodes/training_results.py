@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..samplers.seeds import LARGEST_SEED
 from .block import Block, Choice, Float, Int, Output, Text, Wire
 from .messages import show_message
 from .training_files import Saver, saved, saver_inputs
@@ -40,7 +41,7 @@ class Validation(Block):
         Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
             "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none."
         ),
-        Int("first_seed", 0, 0, 18446744073709551615).tip(
+        Int("first_seed", 0, 0, LARGEST_SEED).tip(
             "Seed of the first prompt's noise; the next ones use seed + 1, and so on. It is the same at every "
             "validation."
         ),
