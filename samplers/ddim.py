@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .noise import Generators, white_noise
-from .noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
+from .noise_schedule import NoiseSchedule
+from .sigma_schedule import NUM_TRAIN_TIMESTEPS
 from .solvers import check_finite
 
 FINISHED = -1  # the timestep after the last: all data, no noise

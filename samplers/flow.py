@@ -14,10 +14,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .sigma_schedule import NUM_TRAIN_TIMESTEPS
 from .solvers import SOLVERS, check_finite, count_calls
 
 MOST_STEPS = 1000
-TIMESTEPS = 1000.0  # the timestep of a noise level is sigma times this
+TIMESTEPS = float(NUM_TRAIN_TIMESTEPS)  # the timestep of a noise level is sigma times this
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...samplers.flow import shift_sigma
-from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseSchedule
+from ...samplers.noise_schedule import NoiseSchedule
+from ...samplers.sigma_schedule import NUM_TRAIN_TIMESTEPS
 from ..batch import Batch, Losses, Networks
 from .draw import GeneratorDraw
 
