@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .knowledge import Vocabulary
 from .network_config import check_sizes
-from .text_features import TextFeatures
+from .text_features import TextFeatures, lengths_to_mask
 
 PAD, END = 0, 1  # our own ids; the byte-pair vocabulary follows, so no text can ever spell them
 RESERVED = 2
@@ -206,7 +206,7 @@ class Tokenizer:
         rows = [torch.tensor(self.encode(text)) for text in texts]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
         lengths = torch.tensor([len(row) for row in rows])
-        return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        return ids, lengths_to_mask(lengths, ids.shape[1])
 
 
 def normalize_text(text: str) -> str:

@@ -29,7 +29,7 @@ class TextFeatures:
         lengths = torch.tensor([len(row) for row in tokens])
         stacked = pad_sequence(list(tokens), batch_first=True)
         longest = stacked.shape[1]
-        mask = None if (lengths == longest).all() else (torch.arange(longest) < lengths[:, None]).long()
+        mask = None if (lengths == longest).all() else lengths_to_mask(lengths, longest)
         return cls(stacked, mask, torch.stack(list(pooled)))
 
     @classmethod
@@ -56,3 +56,8 @@ class TextFeatures:
         """The same features on another device, in another type; the mask stays where it is."""
         pooled = None if self.pooled is None else self.pooled.to(device, dtype)
         return TextFeatures(self.tokens.to(device, dtype), self.mask, pooled)
+
+
+def lengths_to_mask(lengths: Tensor, tokens: int) -> Tensor:
+    """The mask `(rows, tokens)` of rows with so many real tokens in front: integers, 1 = real, on the CPU."""
+    return (torch.arange(tokens) < lengths[:, None]).long()

@@ -22,6 +22,7 @@ from .kv_cache import CacheSlot
 from .layers import AdaLayerNorm, Conditioning, FinalNorm, patch_grid, patchify, timestep_frequencies, unpatchify
 from .network_config import NetworkConfig
 from .rotary import Grid, rotation_table, table_of_chosen
+from .text_features import lengths_to_mask
 from .token_layout import frame_ends, in_order, text_order, token_layout
 
 CONDITIONING = -1  # where the conditioning is kept among the vectors of adaptive norms, which are numbered from 0
@@ -184,7 +185,7 @@ class PyramidTransformer(nn.Module):
         if min(lengths) == max(lengths):
             return joined, None
         real = torch.tensor([length for text, length in zip(texts, lengths, strict=True) for _ in text])
-        return joined, (torch.arange(max(lengths)) < real[:, None]).long()
+        return joined, lengths_to_mask(real, max(lengths))
 
     def plan(
         self,

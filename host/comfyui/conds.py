@@ -8,6 +8,8 @@ import comfy.conds
 import torch
 from torch import Tensor
 
+from ...models.text_features import lengths_to_mask
+
 
 class PaddedText(comfy.conds.CONDRegular):
     """Tokens `(b, n, d)` that may stand in one batch with a longer text: the shorter is filled up with zeros."""
@@ -50,7 +52,7 @@ def text_mask(lengths: tuple[int, ...], tokens: int) -> Tensor | None:
     """Which of so many tokens of each row are real, `(b, tokens)` on the CPU; None where all are."""
     if min(lengths) == tokens:
         return None
-    return (torch.arange(tokens) < torch.tensor(lengths)[:, None]).long()
+    return lengths_to_mask(torch.tensor(lengths), tokens)
 
 
 def pad_tokens(rows: Tensor, length: int) -> Tensor:

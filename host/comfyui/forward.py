@@ -102,7 +102,7 @@ def prepared(model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, A
     memory: StageMemory = pyramid.get("memory") or StageMemory()
     past = memory.packed(history, len(x), like)
     with keeping(model, x, options, inputs, past, like) as kept:
-        real = real_tokens(inputs["text_lengths"], inputs["text"].shape[1], network.config.use_t5_mask)
+        real = tokens_of_lengths(inputs["text_lengths"], inputs["text"].shape[1], network.config.use_t5_mask)
         attention = attention_for(options, x.device)
         patch = block_patch(network, options)
         plan = network.plan(grids, real, like, kept, attention, patch=patch)
@@ -117,7 +117,7 @@ def prepared(model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, A
         }
 
 
-def real_tokens(lengths: tuple[int, ...], tokens: int, masked: bool) -> tuple[tuple[bool, ...], ...]:
+def tokens_of_lengths(lengths: tuple[int, ...], tokens: int, masked: bool) -> tuple[tuple[bool, ...], ...]:
     """Which of so many tokens of each row are text."""
     return tuple((True,) * (length if masked else tokens) + (False,) * (tokens - length) * masked for length in lengths)
 
