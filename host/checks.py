@@ -34,6 +34,21 @@ def check_family(info: ModelInfo, family: str) -> None:
         )
 
 
+def check_no_mask(info: ModelInfo, mask: Any) -> None:
+    """Refuse a mask of what is to be made: our samplers begin with noise everywhere, so it would change nothing."""
+    if mask is None:
+        return
+    rules, instead = info.family.rules, ""
+    if rules.in_stages:
+        instead = "; a start image goes into 'Temporal conditioning'"
+    elif rules.any_sampler:
+        instead = ", or sample this model with ComfyUI's KSampler, which changes only what the mask covers"
+    sampler = "a pyramid" if rules.in_stages else f"'{rules.sampler}'"
+    raise ValueError(
+        f"{sampler} makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away{instead}"
+    )
+
+
 def check_conditioning(info: ModelInfo, conditioning: Any, socket: str) -> None:
     """Refuse what is no CONDITIONING, and prompts that the model does not read."""
     pairs = conditioning if isinstance(conditioning, list) else [None]

@@ -21,7 +21,7 @@ from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import draw_noise
 from ...samplers.stages import PyramidStages
-from ..checks import expect
+from ..checks import check_no_mask, expect
 from ..folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
 from ..protocol import Conditioning, Latent
 from . import model as comfy_model
@@ -127,6 +127,7 @@ class ComfyHost:
 
     def sample(self, guider: PyramidGuider, sampler: PyramidSampler, latent: Latent, seed: int) -> Latent:
         patcher = guider.model_patcher
+        check_no_mask(self.model_info(patcher), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
         samples = guider.sample(
             draw_noise(empty.shape, seed),
@@ -148,6 +149,7 @@ class ComfyHost:
         latent: Latent,
         seed: int,
     ) -> Latent:
+        check_no_mask(self.model_info(model), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
         samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
             draw_noise(empty.shape, seed),

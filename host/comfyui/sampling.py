@@ -26,7 +26,7 @@ from ...samplers.presets import resolve_defaults, units_of
 from ...samplers.pyramid import StepInfo, calls_left, plan_units, sample_pyramid, shift_tokens
 from ...samplers.stages import PyramidStages
 from ...samplers.time_left import TimeEstimator, time_left
-from ..checks import check_family
+from ..checks import check_family, check_no_mask
 from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
 from .page import say
@@ -65,12 +65,8 @@ class PyramidSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """Make a normalised latent (b, c, t, h, w) from white `noise` of that shape."""
         check_model(model_wrap.inner_model)
-        if denoise_mask is not None:
-            raise ValueError(
-                "a pyramid makes every frame from noise and keeps no masked part: take 'Set Latent Noise Mask' away; "
-                "a start image goes into 'Temporal conditioning'"
-            )
         model = model_wrap.inner_model
+        check_no_mask(model.info, denoise_mask)
         stages, history = self.resolve(model.info)
         history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
         run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)

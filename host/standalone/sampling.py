@@ -17,7 +17,7 @@ from ...samplers.noise import draw_noise, row_generators
 from ...samplers.presets import resolve_defaults, units_of
 from ...samplers.pyramid import Callback, StepInfo, Velocity, plan_units, sample_pyramid
 from ...samplers.stages import PyramidStages
-from ..checks import check_latent, check_text
+from ..checks import check_latent, check_no_mask, check_text
 from ..protocol import Conditioning, Latent
 from .devices import free_memory
 from .wires import Model, resident
@@ -79,6 +79,7 @@ def sample(guider: Guider, sampler: PyramidSampler, latent: Latent, seed: int, c
     """Play the pyramid for a LATENT whose samples say size and length; returns it with the finished samples."""
     model, shape = guider.model, latent["samples"].shape
     check_latent(model.info, latent["samples"])
+    check_no_mask(model.info, latent.get("noise_mask"))
     info = model.info
     stages, history = resolve_defaults(info, sampler.stages, sampler.history)
     plan_units(latent["samples"], stages, history, units_of(info))  # before anything is moved to the device
@@ -114,6 +115,7 @@ def sample_full_sequence(
     """Play `sampler` for a LATENT whose samples say size and length; `prompts` are positive, negative, guidance."""
     shape = latent["samples"].shape
     check_latent(model.info, latent["samples"])
+    check_no_mask(model.info, latent.get("noise_mask"))
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
         guided = guided_model(model, *prompts, shape[0], sampler.zero_star)

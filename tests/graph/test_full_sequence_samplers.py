@@ -158,3 +158,19 @@ def test_a_model_of_another_family_is_sent_to_its_block(model, texts, family):
 def test_a_latent_of_another_vae_is_told(model, texts):
     with pytest.raises(ValueError, match="4 channels, which does not fit"):
         sample("flow", model("flow"), texts[0], {"samples": torch.zeros(1, 4, 2, 8, 8)})
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("pyramid", "a pyramid makes .* goes into 'Temporal conditioning'"),
+        ("flow", "'Sample flow' makes .* KSampler"),
+        ("diffusion", "'Sample DDIM' makes .* KSampler"),
+        ("gan", "'Sample GAN' makes .* away$"),
+    ],
+)
+def test_a_mask_that_would_change_nothing_is_refused(model, texts, family, words):
+    masked = {**empty(), "noise_mask": torch.ones(1, 8, 8)}
+    block = BLOCKS.get(family, ("PyramidVideoSampler", {}))
+    with pytest.raises(ValueError, match=words):
+        node_classes()[block[0]]().sample(model(family), texts[0], masked, 3, **block[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from door_families import load, made, sampler_of
 from door_tools import differs, refused, same
 
 
@@ -46,6 +47,22 @@ def check_texts_may_be_joined(door):
     assert differs(door.sample(positive=joined), door.usual)
     combined = door.core.ConditioningCombine().combine(door.positive, door.positive)[0]
     same(door, door.sample(positive=combined), door.usual, 1e-4)
+
+
+def check_a_mask_that_would_change_nothing_is_refused(door):
+    """By our blocks; the host's KSampler keeps what the mask leaves out, and that is where they send flows."""
+    masked = {**door.latent(), "noise_mask": door.torch.ones(1, 64, 64)}
+    masked["samples"][:] = 0.5
+    masked["noise_mask"][..., :32] = 0
+    refused(lambda: door.sample(latent=masked), "a pyramid makes", "'Temporal conditioning'")
+    for name, words in (("flow", "KSampler"), ("v", "KSampler"), ("gan", "'Sample GAN'")):
+        model, alone = load(door, name)
+        refused(lambda model=model, alone=alone: made(door, model, sampler_of(alone), latent=masked), words)
+        if name != "gan":
+            prompts = door.positive, door.negative
+            (kept,) = door.core.common_ksampler(model, 5, 3, 3.0, "euler", "simple", *prompts, masked)
+            same(door, kept["samples"][..., :4], masked["samples"][..., :4], 1e-5)
+            assert differs(kept["samples"][..., 4:], masked["samples"][..., 4:])
 
 
 def check_what_a_pyramid_cannot_do_is_said(door):
