@@ -117,6 +117,15 @@ def check_jump(segments: Sequence[Segment], jump: int, shares: Sequence[float], 
     )
 
 
+def check_start(first: Segment, sigma: float, empty: bool, at_noise: bool) -> None:
+    """ValueError where a run leaves out its small sizes, as for a clip that is to be changed, but there is no clip."""
+    if first.stage > 0 and empty and not at_noise:
+        raise ValueError(
+            f"the schedule begins at {sigma:.4g} and not at noise, but the latent is empty: give a clip to begin with, "
+            "or a schedule that begins at noise"
+        )
+
+
 def work_share(segments: Sequence[Segment], size: Size, attention: float = 2.0) -> float:
     """Work of a run as a share of the same schedule at full size, where a step costs tokens to the power `attention`.
 

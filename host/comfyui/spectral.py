@@ -26,7 +26,7 @@ from ...samplers.spectral import (
     resample,
     resample_picture,
 )
-from ...samplers.spectral_stages import SpectralStages, left_out
+from ...samplers.spectral_stages import SpectralStages, check_start, left_out
 from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, stage_conds
 from .stage_options import stage_options
@@ -126,11 +126,7 @@ class SpectralRun:
         empty = not torch.count_nonzero(self.latent)
         if self.goes_on and not empty:
             return self.take_up()
-        if first.stage > 0 and empty and not self.sampler.max_denoise(self.guider, torch.tensor(self.sigmas)):
-            raise ValueError(
-                f"the schedule begins at {self.sigmas[0]:.4g} and not at noise, but the latent is empty: give a clip "
-                "to begin with, or a schedule that begins at noise"
-            )
+        check_start(first, self.sigmas[0], empty, self.sampler.max_denoise(self.guider, torch.tensor(self.sigmas)))
         say_left_out(self.sampler.stages, self.segments)
         stage = self.streams.at(first.size)
         picture, *others = self.streams.split(self.raw_noise)

@@ -17,6 +17,7 @@ from ...models.fingerprint import fingerprint
 from ...models.layers import PATCH
 from ...samplers.drafts import Draft, pack_draft, unpack_draft
 from ...samplers.flow import TIMESTEPS, shift_sigma
+from ...samplers.names import ANY_MODEL_SCHEDULERS, ANY_MODEL_SOLVERS
 from ...samplers.noise import draw_noise
 from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, schedule_of
 from ...samplers.solvers import check_finite
@@ -31,7 +32,7 @@ from ...samplers.spectral import (
     resample_picture,
     size_of,
 )
-from ...samplers.spectral_stages import SpectralStages, check_jump
+from ...samplers.spectral_stages import SpectralStages, check_jump, check_start
 from ..checks import check_latent
 from ..protocol import Latent, ProgressBar, Prompts
 from .sampling import guided_model
@@ -50,15 +51,18 @@ class Run:
     noise: Tensor
     info: PictureInfo
     segments: Sequence[Segment]
+    highest: float  # of the model's levels
     callback: Callback
 
     def begin(self, latent: Tensor) -> Tensor:
         """The state where the first segment begins; `latent` is clean, zeros for a clip from noise."""
         first = self.segments[0]
         sigma, noise = first.sigmas[0], resample(self.noise, first.size)
+        at_noise = sigma > self.highest or math.isclose(sigma, self.highest, rel_tol=1e-5)
+        check_start(first, sigma, not latent.any(), at_noise)
         data = resample_picture(latent, first.size)
-        if self.info.scaling is VARIANCE_EXPLODING and not latent.any():
-            return noise * math.sqrt(1 + sigma**2)  # as ComfyUI begins at the highest level
+        if self.info.scaling is VARIANCE_EXPLODING and at_noise:  # as ComfyUI, where little is left of the data
+            return data + noise * math.sqrt(1 + sigma**2)
         return self.info.scaling.mixed(data, noise, sigma)
 
     def play(self, state: Tensor, segments: Sequence[Segment]) -> Tensor:
@@ -101,6 +105,7 @@ class AnyModel:
     def sigmas(self, model: Model, steps: int, scheduler: str, denoise: float = 1.0) -> Tensor:
         """The schedule "simple" of ComfyUI: levels of a table of 1000 in equal steps, and 0."""
         self.info(model)
+        check_listed("scheduler", scheduler, ANY_MODEL_SCHEDULERS)
         if not 0 < denoise <= 1:
             raise ValueError(f"denoise is {denoise}; expected more than 0, up to 1")
         total = steps if denoise > 0.9999 else int(steps / denoise)
@@ -140,7 +145,7 @@ class AnyModel:
         latent: Latent,
         seed: int,
     ) -> Latent:
-        check_latent(model.info, latent["samples"])
+        check_run(model, sampler_name, latent)
         clean = model.latent_format.normalize(latent["samples"]) if latent["samples"].any() else latent["samples"]
         made = self._run(model, prompts, sampler_name, stages, sigmas, clean, seed)
         return {**latent, "samples": model.latent_format.denormalize(made).float().cpu()}
@@ -167,6 +172,7 @@ class AnyModel:
                     draw_noise(latent.shape, seed).to(model.device),
                     info,
                     segments,
+                    level_table(model)[-1],
                     lambda done: bar.update(done, f"step {done}/{len(levels) - 1}"),
                 )
                 return run.play(run.begin(latent.to(run.noise)), segments)
@@ -184,14 +190,14 @@ class AnyModel:
         seeds: list[int],
         jump: int,
     ) -> tuple[Latent, Latent]:
-        check_latent(model.info, latent["samples"])
+        check_run(model, sampler_name, latent)
         info, levels = self.info(model), tuple(float(sigma) for sigma in sigmas)
         shape = latent["samples"].shape
         segments = stages.plan(size_of(latent["samples"]), info.patch, levels, info.scaling, info.latents)
         check_jump(segments, jump, stages.shares(size_of(latent["samples"]), info.latents), levels)
         samples = latent["samples"][:1]
         start = model.latent_format.normalize(samples) if samples.any() else samples
-        rows, clips = [], []
+        rows, clips, highest = [], [], level_table(model)[-1]
         bar = self._progress(len(seeds) * segments[jump].first_step)
         try:
             with resident(model.network, model.device):
@@ -199,7 +205,7 @@ class AnyModel:
                 for number, seed in enumerate(seeds):
                     noise = draw_noise((1, *shape[1:]), seed).to(model.device)
                     done = number * segments[jump].first_step
-                    run = Run(clean, sampler_name, noise, info, segments, from_step(bar, done))
+                    run = Run(clean, sampler_name, noise, info, segments, highest, from_step(bar, done))
                     state = run.play(run.begin(start.to(noise)), segments[:jump])
                     shown = clean(state, segments[jump].level_before or 0.0)
                     clips.append(model.latent_format.denormalize(shown).float().cpu())
@@ -213,19 +219,20 @@ class AnyModel:
         return {"samples": torch.cat(rows)}, {"samples": torch.cat(clips)}
 
     def finish_draft(self, model: Model, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
+        check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
         drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
         for draft in drafts:
             draft.check_model(model_digest(model))
         made, bar = [], self._progress(sum(len(draft.sigmas) - 1 for draft in drafts))
         try:
             with resident(model.network, model.device):
-                clean, done = clean_estimate(model, prompts, 1), 0
+                clean, highest, done = clean_estimate(model, prompts, 1), level_table(model)[-1], 0
                 for draft in drafts:
                     (noise,), (state,) = draft.tensors["noise"], draft.tensors["state"]
                     stages = SpectralStages(draft.scales, levels=draft.levels)
                     segments = stages.plan(size_of(noise), info.patch, draft.sigmas, info.scaling)
                     noise = noise.to(model.device)
-                    run = Run(clean, sampler_name, noise, info, segments, from_step(bar, done))
+                    run = Run(clean, sampler_name, noise, info, segments, highest, from_step(bar, done))
                     made.append(run.play(state.to(noise), segments[draft.segment :]))
                     done += len(draft.sigmas) - 1
         finally:
@@ -243,9 +250,26 @@ class AnyModel:
         seed: int,
     ) -> Latent:
         check_latent(model.info, clip["samples"], "clip")
+        check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
         large = resample_picture(model.latent_format.normalize(clip["samples"]), size_of(latent["samples"]))
         made = self._run(model, prompts, sampler_name, SpectralStages((1.0,)), sigmas, large, seed)
         return {"samples": model.latent_format.denormalize(made).float().cpu()}
+
+
+def check_listed(what: str, name: str, listed: Sequence[str]) -> None:
+    """Refuse one of ComfyUI's samplers and schedulers that is not here: another in its place makes another clip."""
+    if name not in listed:
+        raise ValueError(f"there is no {what} {name!r} without ComfyUI: take {' or '.join(map(repr, listed))}")
+
+
+def check_run(model: Model, sampler_name: str, latent: Latent) -> None:
+    """Refuse what a run from a LATENT cannot do here."""
+    check_latent(model.info, latent["samples"])
+    check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
+    if latent.get("noise_mask") is not None:
+        raise ValueError(
+            "a pyramid keeps no masked part without ComfyUI: take 'Set Latent Noise Mask' away, or run this in ComfyUI"
+        )
 
 
 def from_step(bar: ProgressBar, first: int) -> Callback:

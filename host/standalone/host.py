@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from ...samplers.names import ANY_MODEL_SCHEDULERS, ANY_MODEL_SOLVERS
 from ..checks import expect
 from ..folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
 from .devices import choose_device, suited_dtype
@@ -40,8 +41,8 @@ OUTPUT = Path("output")  # of the folder in which a command is given
 class StandaloneHost:
     """One run's surroundings. Folders: `models` as ComfyUI's `models/`, `inputs`, `output`; `silent` draws no bar."""
 
-    sampler_names = ("euler", "heun")  # as ComfyUI calls them
-    scheduler_names = ("simple",)
+    sampler_names = ANY_MODEL_SOLVERS
+    scheduler_names = ANY_MODEL_SCHEDULERS
 
     def __init__(
         self,

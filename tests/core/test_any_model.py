@@ -20,6 +20,7 @@ from pyramid_video.nodes.drafts import rows_of
 from pyramid_video.nodes.finish_clip import below, least_level, start_level
 from pyramid_video.samplers.drafts import pack_draft, unpack_draft
 from pyramid_video.samplers.full_sequence import FlowSampler
+from pyramid_video.samplers.noise import draw_noise
 from pyramid_video.samplers.spectral_stages import SpectralStages, left_out, work_share
 from pyramid_video.samplers.spectrum import WAN
 
@@ -121,6 +122,56 @@ def test_a_draft_that_is_finished_is_one_run_to_the_last_bit(host, family, stage
         assert torch.equal(made[row : row + 1], make(host, model, stages, steps=steps, seed=seed))
     alone = host.finish_draft(model, prompts(), "euler", {"samples": draft["samples"][1:]})["samples"]
     assert torch.equal(alone, made[1:])
+
+
+@FAMILIES
+def test_a_run_begins_with_noise_and_data_as_the_hosts_own_sampler_mixes_them(host, family):
+    """EPS and V: `data + sigma noise`, and `data + sqrt(1 + sigma^2) noise` at the highest level; flows mix."""
+    model = make_model(family)
+    seen, predict = [], model.velocity
+    model.velocity = lambda x, *rest: seen.append(x) or predict(x, *rest)
+    data = torch.randn(SHAPE, generator=torch.Generator().manual_seed(7))
+    noise, clean = draw_noise(SHAPE, 5), model.latent_format.normalize(data)
+    for denoise, latent in ((0.5, data), (0.5, 0 * data), (1.0, data), (1.0, 0 * data)):
+        sigmas = host.sigmas(model, 4, "simple", denoise)
+        seen.clear()
+        host.sample(model, prompts(1.0), "euler", SpectralStages((1.0,)), sigmas, {"samples": latent}, 5)
+        sigma, start = sigmas[0].double(), clean * latent.any()  # an empty latent is not normalised
+        if family is FLOW:
+            wanted = sigma * noise + (1 - sigma) * start
+        else:
+            share = (1 + sigma**2).sqrt() if denoise == 1.0 else sigma
+            wanted = (start + share * noise) / (1 + sigma**2).sqrt()  # the network is shown a variance of 1
+        torch.testing.assert_close(seen[0], wanted.to(seen[0]), rtol=0, atol=1e-5)
+
+
+def test_what_only_comfyui_can_do_is_refused_and_not_done_otherwise(host):
+    model = make_model(FLOW)
+    sigmas = host.sigmas(model, 6, "simple")
+    masked = {**empty(), "noise_mask": torch.ones(1, 8, 8)}
+    draft, _ = host.draft(model, prompts(), "euler", EARLY, sigmas, empty(), [5], 1)
+    clip = {"samples": torch.zeros(1, 8, 3, 4, 4)}
+    for work, words in [
+        (lambda: host.sigmas(model, 6, "karras"), "no scheduler 'karras' .* take 'simple'"),
+        (lambda: make(host, model, EARLY, solver="dpmpp_2m"), "no sampler 'dpmpp_2m' .* take 'euler' or 'heun'"),
+        (lambda: host.draft(model, prompts(), "lcm", EARLY, sigmas, empty(), [5], 1), "no sampler 'lcm'"),
+        (lambda: host.finish_draft(model, prompts(), "lcm", draft), "no sampler 'lcm'"),
+        (lambda: host.finish_clip(model, prompts(), "lcm", sigmas, clip, empty(), 5), "no sampler 'lcm'"),
+        (lambda: host.sample(model, prompts(), "euler", EARLY, sigmas, masked, 5), "'Set Latent Noise Mask'"),
+        (lambda: host.draft(model, prompts(), "euler", EARLY, sigmas, masked, [5], 1), "'Set Latent Noise Mask'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            work()
+
+
+@FAMILIES
+def test_a_schedule_that_begins_below_noise_needs_a_clip(host, family):
+    model = make_model(family)
+    late = host.sigmas(model, 4, "simple", 0.3)
+    with pytest.raises(ValueError, match="the latent is empty"):
+        host.sample(model, prompts(), "euler", SpectralStages(levels=(0.9,)), late, empty(), 5)
+    clip = {"samples": torch.ones(SHAPE)}
+    assert host.sample(model, prompts(), "euler", SpectralStages(levels=(0.9,)), late, clip, 5)["samples"].any()
 
 
 def test_a_draft_of_another_model_is_refused(host):

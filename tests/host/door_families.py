@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from door_tools import differs, refused, same
@@ -75,16 +76,19 @@ def check_every_family_gives_what_it_gives_without_the_host(door):
             same(door, made(door, model, sampler), ours, 2e-4 * float(ours.abs().max()))
 
 
+class Silent:
+    """A bar that shows nothing."""
+
+    def update(self, *_):
+        pass
+
+    def close(self):
+        pass
+
+
 def check_the_pyramid_for_any_model_gives_what_it_gives_without_the_host(door):
     from pyramid_video.host.standalone.any_model import AnyModel
     from pyramid_video.samplers.spectral_stages import SpectralStages
-
-    class Silent:
-        def update(self, *_):
-            pass
-
-        def close(self):
-            pass
 
     outside, prompts = AnyModel(lambda total: Silent()), (door.positive, door.negative, SCALE)
     for name in ("flow", "v", "epsilon"):
@@ -97,6 +101,23 @@ def check_the_pyramid_for_any_model_gives_what_it_gives_without_the_host(door):
                 ours = outside.sample(alone, prompts, solver, stages, there, door.latent(), SEED)["samples"]
                 theirs = door.host.any_model.sample(model, prompts, solver, stages, here, door.latent(), SEED)
                 same(door, theirs["samples"], ours, 1e-3 * float(ours.abs().max()))
+
+
+def check_a_clip_that_is_changed_begins_as_it_does_without_the_host(door):
+    from pyramid_video.host.standalone.any_model import AnyModel
+    from pyramid_video.samplers.spectral_stages import SpectralStages
+
+    prompts, stages = (door.positive, door.negative, SCALE), SpectralStages(levels=(0.95,))
+    for name in ("flow", "v", "epsilon"):
+        model, alone = load(door, name)
+        for there, network in ((AnyModel(lambda total: Silent()), alone), (door.host.any_model, model)):
+            sigmas = there.sigmas(network, 6, "simple", 0.5)
+            run = partial(there.sample, network, prompts, "euler", stages, sigmas, seed=SEED)
+            refused(partial(run, latent=door.latent()), "begins at", "the latent is empty")
+            clip = run(latent={"samples": door.usual})["samples"]
+            if network is alone:
+                ours = clip
+        same(door, clip, ours, 1e-3 * float(ours.abs().max()))
 
 
 def check_the_hosts_own_samplers_run_flows_and_diffusion(door):
