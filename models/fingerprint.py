@@ -1,4 +1,4 @@
-"""A short digest that tells networks apart by their weights, quick even for large ones."""
+"""Short digests that tell networks apart, quick even for large ones: by their weights, or by their shapes alone."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ def fingerprint(*networks: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
             numbers = flat[places.to(flat.device)].float().cpu().contiguous()
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + numbers.numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def shapes_digest(network: nn.Module) -> str:
+    """Digest of names and shapes of all tensors: the same for all weights of one kind of network."""
+    shapes = sorted((name, tuple(weight.shape)) for name, weight in network.state_dict().items())
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]

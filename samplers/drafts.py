@@ -37,11 +37,11 @@ class Draft:
     segment: int  # the next to be walked
     tensors: dict[str, list[Tensor]] = field(repr=False)
 
-    def check_model(self, model: str) -> None:
-        """ValueError where another network made the draft."""
-        if model != self.model:
+    def check_model(self, *names: str) -> None:
+        """ValueError where another network made the draft than the one that is called `names`, today's name first."""
+        if self.model not in names:
             raise ValueError(
-                f"this draft was made with a model {self.model}, but the model here is {model}: wire the model that "
+                f"this draft was made with a model {self.model}, but the model here is {names[0]}: wire the model that "
                 "made it, with the same LoRAs"
             )
 

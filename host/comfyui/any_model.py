@@ -13,6 +13,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
+from ...models.fingerprint import shapes_digest
 from ...samplers.drafts import Draft, pack_draft, unpack_draft
 from ...samplers.noise import seed_generator
 from ...samplers.spectral import PictureInfo, resample_picture, size_of
@@ -73,6 +74,7 @@ class AnyModel:
         samples, mask = first_row(fit_empty(model, latent)), latent.get("noise_mask")
         mask = None if mask is None else first_row(mask)
         rows, clips, total = [], [], len(seeds) * (len(sigmas) - 1)
+        digest = network_digest(model)
         report = latent_preview.prepare_callback(model, total)
         for number, seed in enumerate(seeds):
             first = number * (len(sigmas) - 1)
@@ -83,7 +85,7 @@ class AnyModel:
                 from_step(report, first, total),
             )
             draft = Draft(
-                network_digest(model),
+                digest,
                 seed,
                 stages.scales,
                 sampler.levels,
@@ -99,9 +101,9 @@ class AnyModel:
         return {"samples": torch.cat(rows)}, {"samples": nested(joined)}
 
     def finish_draft(self, model: Any, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
-        drafts = [unpack_draft(row) for row in latent["samples"].split(1)]
+        drafts, digest = [unpack_draft(row) for row in latent["samples"].split(1)], network_digest(model)
         for draft in drafts:
-            draft.check_model(network_digest(model))
+            draft.check_model(digest)
         made: list[list[Tensor]] = []
         total = sum(len(draft.sigmas) - 1 for draft in drafts)
         report, first = latent_preview.prepare_callback(model, total), 0
@@ -220,9 +222,4 @@ def handed_on(latent: Latent, samples: Any) -> Latent:
 
 def network_digest(model: Any) -> str:
     """The kind of a network and a digest of its shapes, the same for all weights of it."""
-    import hashlib
-
-    network = model.model
-    shapes = sorted((name, tuple(weight.shape)) for name, weight in network.diffusion_model.state_dict().items())
-    digest = hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
-    return f"{type(network).__name__} {digest}"
+    return f"{type(model.model).__name__} {shapes_digest(model.model.diffusion_model)}"

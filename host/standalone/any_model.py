@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.fingerprint import fingerprint
+from ...models.fingerprint import fingerprint, shapes_digest
 from ...models.layers import PATCH
 from ...samplers.drafts import Draft, pack_draft, unpack_draft
 from ...samplers.flow import TIMESTEPS, shift_sigma
@@ -197,7 +197,7 @@ class AnyModel:
         check_jump(segments, jump, stages.shares(size_of(latent["samples"]), info.latents), levels)
         samples = latent["samples"][:1]
         start = model.latent_format.normalize(samples) if samples.any() else samples
-        rows, clips, highest = [], [], level_table(model)[-1]
+        rows, clips, highest, digest = [], [], level_table(model)[-1], model_digest(model)
         bar = self._progress(len(seeds) * segments[jump].first_step)
         try:
             with resident(model.network, model.device):
@@ -211,9 +211,7 @@ class AnyModel:
                     clips.append(model.latent_format.denormalize(shown).float().cpu())
                     tensors = {"state": [state.cpu()], "noise": [noise.cpu()], "latent": [start]}
                     shares = stages.shares(size_of(noise), info.latents)
-                    rows.append(
-                        pack_draft(Draft(model_digest(model), seed, stages.scales, shares, levels, jump, tensors))
-                    )
+                    rows.append(pack_draft(Draft(digest, seed, stages.scales, shares, levels, jump, tensors)))
         finally:
             bar.close()
         return {"samples": torch.cat(rows)}, {"samples": torch.cat(clips)}
@@ -221,8 +219,11 @@ class AnyModel:
     def finish_draft(self, model: Model, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
         check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
         drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
+        names = [model_digest(model)]
+        if any(draft.model not in names for draft in drafts):
+            names.append(weights_digest(model))
         for draft in drafts:
-            draft.check_model(model_digest(model))
+            draft.check_model(*names)
         made, bar = [], self._progress(sum(len(draft.sigmas) - 1 for draft in drafts))
         try:
             with resident(model.network, model.device):
@@ -304,5 +305,10 @@ def level_table(model: Model) -> list[float]:
 
 
 def model_digest(model: Model) -> str:
-    """The kind of a network and a digest of its weights."""
+    """The kind of a network and a digest of its shapes, the same for all weights of it."""
+    return f"{model.info.kind} {shapes_digest(model.network)}"
+
+
+def weights_digest(model: Model) -> str:
+    """What drafts of earlier versions call a model: its kind and a digest of its weights."""
     return f"{model.info.kind} {fingerprint(model.network)[:12]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pyramid_video.host.standalone.sampling import sample_full_sequence
 from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models.checkpoint_info import CheckpointInfo
 from pyramid_video.models.families import ModelFamily
+from pyramid_video.models.fingerprint import fingerprint, shapes_digest
 from pyramid_video.models.latent_format import MINIFLUX
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.nodes.any_model import AnySampler, AnyStages, numbers
@@ -34,11 +36,11 @@ FAMILIES = pytest.mark.parametrize("family", [FLOW, EPSILON, V], ids=["flow", "e
 EARLY = SpectralStages(levels=(0.7,))
 
 
-def make_model(family: ModelFamily, seed: int = 1) -> Model:
+def make_model(family: ModelFamily, seed: int = 1, layers: int = 1) -> Model:
     """A network that answers something, of each of the families that the pyramid can play."""
     config = MiniFluxConfig(
         in_channels=32,
-        num_layers=1,
+        num_layers=layers,
         num_single_layers=1,
         attention_head_dim=16,
         num_attention_heads=2,
@@ -174,11 +176,29 @@ def test_a_schedule_that_begins_below_noise_needs_a_clip(host, family):
     assert host.sample(model, prompts(), "euler", SpectralStages(levels=(0.9,)), late, clip, 5)["samples"].any()
 
 
-def test_a_draft_of_another_model_is_refused(host):
+def test_a_draft_takes_other_weights_of_its_network_and_no_other_network(host):
+    model, other = make_model(FLOW), make_model(FLOW, seed=2)
+    draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)
+    made, differs = (host.finish_draft(each, prompts(), "euler", draft)["samples"] for each in (model, other))
+    assert not torch.allclose(made, differs, atol=1e-2)
+    with pytest.raises(ValueError, match="wire the model that made it"):
+        host.finish_draft(make_model(FLOW, layers=2), prompts(), "euler", draft)
+
+
+def test_the_digest_of_shapes_is_that_of_saved_drafts():
+    assert shapes_digest(torch.nn.Linear(2, 3)) == "110f9777b825"
+    assert shapes_digest(torch.nn.Linear(3, 2)) != "110f9777b825"
+
+
+def test_a_draft_of_an_earlier_version_is_finished_by_the_weights_that_it_names(host):
     model = make_model(FLOW)
     draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)
+    row = unpack_draft(draft["samples"])
+    old = {"samples": pack_draft(replace(row, model=f"miniflux {fingerprint(model.network)[:12]}"))}
+    made = host.finish_draft(model, prompts(), "euler", old)["samples"]
+    assert torch.equal(made, host.finish_draft(model, prompts(), "euler", draft)["samples"])
     with pytest.raises(ValueError, match="wire the model that made it"):
-        host.finish_draft(make_model(FLOW, seed=2), prompts(), "euler", draft)
+        host.finish_draft(make_model(FLOW, seed=2), prompts(), "euler", old)
 
 
 def test_a_draft_is_read_back_and_damage_is_said(host):
