@@ -30,6 +30,7 @@ from ..checks import check_family, check_no_mask
 from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
 from .page import say
+from .stage_options import stage_options
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -126,7 +127,8 @@ class PyramidRun:
             "stage": info.stage,
             "step": info.step,
         }
-        options = {**self.options, "transformer_options": {**self.stage_options, "pyramid": beside}}
+        inner = {**self.stage_options["transformer_options"], "pyramid": beside}
+        options = {**self.stage_options, "transformer_options": inner}
         clean = self.guider(x, x.new_full((x.shape[0],), info.sigma), model_options=options, seed=self.seed)
         return (x - clean) / info.sigma
 
@@ -139,16 +141,11 @@ class PyramidRun:
 
     def enter_stage(self, x: Tensor, info: StepInfo) -> None:
         """Bring up to the new size what the host and its patches keep for one size."""
-        self.stage_options = {**self.options.get("transformer_options", {})}
         tokens = shift_tokens(x, info.stage)
         sigmas = self.stages.sigmas(info.stage, info.steps, tokens)
         self.timesteps = x.new_tensor(self.stages.timesteps(info.stage, info.steps, tokens))
         self.memory = StageMemory()
-        self.stage_options["sample_sigmas"] = x.new_tensor(sigmas)
-        cache = self.stage_options.get("easycache")
-        if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
-            sampling = self.guider.inner_model.model_sampling
-            self.stage_options["easycache"] = cache.clone().prepare_timesteps(sampling)
+        self.stage_options = stage_options(self.options, x.new_tensor(sigmas), self.guider.inner_model)
         self.guider.conds = {
             name: [fit_cond(cond, x, info.frames, self.shape[2]) for cond in conds]
             for name, conds in self.conds.items()

@@ -89,6 +89,39 @@ def check_apg_projects_the_guidance_and_forgets_it_at_every_stage(door):
     held(door, node("nodes_apg", "APG", door.model, eta, norm, momentum), by_hand(door, rule))
 
 
+def check_a_running_average_of_guidance_begins_anew_at_every_stage(door):
+    """Of one step each, where no noise level rises and the average would be of another size."""
+    from pyramid_video.samplers.stages import make_stages
+
+    momentum, kept, average = 0.5, {}, None
+
+    def remember(outputs):
+        nonlocal average
+        positive, negative = outputs["conds_out"]
+        average = positive - negative + (0 if average is None else momentum * average)
+        return [negative + average, negative]
+
+    def rule(x, negative, positive, call):
+        pull = call.sigma * (negative - positive)  # of clean estimates
+        kept["pull"] = pull = pull + (momentum * kept["pull"] if call.step else 0)
+        return negative - SCALE * pull / call.sigma
+
+    model = door.model.clone()
+    model.set_model_sampler_pre_cfg_function(remember)
+    usual = door.sampler
+    for steps in ({"first_steps": 1, "video_steps": 1}, {"first_steps": 4, "video_steps": 3}):
+        door.sampler = door.host.make_sampler(make_stages(**steps), usual.history)
+        try:
+            expected = by_hand(door, rule)
+            atol = CLOSE * expected.abs().max().item()
+            same(door, with_cores_guider(door, model), expected, atol)
+            same(door, door.sample(model), expected, atol)
+            assert differs(expected, door.sample()) is (steps["first_steps"] > 1)
+        finally:
+            door.sampler = usual
+    assert average is None  # the patch itself has seen nothing
+
+
 def check_cores_zero_star_scales_the_clean_estimate_of_the_negative(door):
     """The factor is that of Fan et al. 2025, from the velocities; ours then scales the negative velocity with it."""
 
