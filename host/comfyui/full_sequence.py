@@ -23,6 +23,7 @@ from ...samplers.noise_schedule import schedule_of
 from ...samplers.time_left import TimeEstimator, time_left
 from ..protocol import Conditioning
 from .page import say
+from .sampling import check_guidance_is_free
 
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, estimate of the clean latent, x, total steps)
 
@@ -43,7 +44,9 @@ class PromptGuider(comfy.samplers.CFGGuider):
         self, model: Any, positive: Conditioning, negative: Conditioning | None, scale: float, zero_star: bool = False
     ) -> None:
         super().__init__(model)
-        if zero_star:  # called with both outputs as `sigma * velocity`
+        if zero_star:
+            check_guidance_is_free(model, "set guidance_rule of 'Sample flow' to 'plain'")
+            # Called with both outputs as `sigma * velocity`.
             self.model_options: dict[str, Any] = {
                 **model.model_options,
                 "sampler_cfg_function": lambda outputs: apply_cfg(outputs["uncond"], outputs["cond"], scale, True),

@@ -188,6 +188,8 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         super().__init__(model)
         self.guidance = guidance
         self.guided = negative is not None and guidance.enabled
+        if self.guided and guidance.zero_star:
+            check_guidance_is_free(model, "wire 'Pyramid guidance' in place of 'CFG-Zero* guidance'")
         self.inner_set_conds({"positive": positive, **({"negative": negative} if self.guided else {})})
 
     def predict_noise(
@@ -215,6 +217,17 @@ def check_model(model: Any) -> None:
             "wire 'Load video model' into it, or sample this model with KSampler"
         )
     check_family(model.info, "pyramid")
+
+
+def check_guidance_is_free(model: Any, instead: str) -> None:
+    """Refuse CFG-Zero* on a MODEL with another rule for guidance, which it would replace; `instead` is a way out."""
+    rule = model.model_options.get("sampler_cfg_function")
+    if rule is not None:
+        block = getattr(rule, "__qualname__", type(rule).__qualname__).split(".")[0]
+        raise ValueError(
+            f"CFG-Zero* and '{block}' each combine the two predictions by a rule of their own, and only one can: take "
+            f"'{block}' away from the model, or {instead}"
+        )
 
 
 def computing_dtype(model: Any) -> torch.dtype:

@@ -5,8 +5,9 @@ Each is held against the same rule written out by hand over a pyramid that knows
 
 from __future__ import annotations
 
-from door_families import load
-from door_tools import differs, same
+from door_families import load, made, sampler_of
+from door_levels import patched
+from door_tools import differs, refused, same
 
 SCALE, SEED = 7.0, 5
 CLOSE = 1e-3  # of the largest value; a tiny random network under strong guidance blows rounding up
@@ -131,6 +132,21 @@ def check_cores_zero_star_scales_the_clean_estimate_of_the_negative(door):
         return (x - cfg(other, clean)) / call.sigma
 
     held(door, node("nodes_cfg", "CFGZeroStar", door.model), by_hand(door, rule))
+
+
+def check_our_zero_star_takes_no_other_rule_away(door):
+    """RescaleCFG works with plain guidance; CFG-Zero* says that it cannot have both."""
+    from dataclasses import replace
+    from functools import partial
+
+    rescaled = partial(patched, block="RescaleCFG", multiplier=0.7)
+    assert differs(door.sample(rescaled(door.model)), door.usual)
+    zero_star = replace(door.guidance, zero_star=True)
+    refused(lambda: door.sample(rescaled(door.model), guidance=zero_star), "'RescaleCFG'", "'CFG-Zero* guidance'")
+    door.sample(guidance=zero_star)
+    flow, alone = load(door, "flow")
+    made(door, rescaled(flow), sampler_of(alone))
+    refused(lambda: made(door, rescaled(flow), sampler_of(alone, zero_star=True)), "'RescaleCFG'", "'Sample flow'")
 
 
 def check_easy_cache_goes_on_from_its_last_answer_within_each_stage(door):
