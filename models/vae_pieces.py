@@ -88,6 +88,11 @@ def counted(pieces: Iterable[Tensor], total: int, on_chunk: OnChunk | None) -> I
             on_chunk(number, total)
 
 
+def of_row(on_chunk: OnChunk, row: int, rows: int) -> OnChunk:
+    """The progress of one row of a batch as that of the whole batch, whose rows all have as many chunks."""
+    return lambda done, total: on_chunk(row * total + done, rows * total)
+
+
 def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tuple[int, ...]:
     """`(b, c, t, h, w)` with rows and columns no more than a tile has; a cell of the shape is `pixels` wide."""
     if tile is None:

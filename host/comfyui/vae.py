@@ -19,9 +19,11 @@ from ...models import checkpoints
 from ...models.model_info import VAEInfo
 from ...models.vae_pieces import (
     Needs,
+    OnChunk,
     as_memory_allows,
     decode_into,
     fitting_pieces,
+    of_row,
     shape_of_tile,
     smaller_pieces,
 )
@@ -76,9 +78,11 @@ class PyramidVAE(comfy.sd.VAE):
         def work(chunk: int | None, tile: int | None) -> Tensor:
             size = len(latent), *self.info.video_size(latent.shape), 3
             pictures = torch.empty(size, device=self.output_device, dtype=torch.float32)
-            for row, into in zip(latent.split(1), pictures.split(1), strict=True):
-                given = row.to(self.device, self.vae_dtype)
-                decode_into(into, self.first_stage_model, given, (chunk, tile), self.as_images, on_chunk())
+            progress = on_chunk()
+            for row, (given, into) in enumerate(zip(latent.split(1), pictures.split(1), strict=True)):
+                given = given.to(self.device, self.vae_dtype)
+                step = of_row(progress, row, len(latent))
+                decode_into(into, self.first_stage_model, given, (chunk, tile), self.as_images, step)
             return pictures
 
         def memory(chunk: int | None, tile: int | None) -> float:
@@ -99,8 +103,12 @@ class PyramidVAE(comfy.sd.VAE):
         step = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            frames = chunk and chunk * step
-            return torch.cat([self.encode_one(clip, frames, tile) for clip in video.split(1)])
+            frames, progress = chunk and chunk * step, on_chunk()
+            clips = [
+                self.encode_one(clip, frames, tile, of_row(progress, row, len(video)))
+                for row, clip in enumerate(video.split(1))
+            ]
+            return torch.cat(clips)
 
         def memory(chunk: int | None, tile: int | None) -> float:
             return self.encode_memory(shape_of_tile(video.shape, tile), self.vae_dtype, chunk and chunk * step)
@@ -137,9 +145,9 @@ class PyramidVAE(comfy.sd.VAE):
         about = {"kind": self.kind, "config": self.config.to_dict()}
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
 
-    def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None) -> Tensor:
+    def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None, step: OnChunk) -> Tensor:
         video = self.process_input(clip).to(self.device, self.vae_dtype)
-        posterior = self.first_stage_model.encode(video, chunk, tile, on_chunk())
+        posterior = self.first_stage_model.encode(video, chunk, tile, step)
         return posterior.mode().to(self.output_device, torch.float32)
 
     def as_images(self, video: Tensor) -> Tensor:
@@ -198,8 +206,8 @@ def release_memory() -> None:
     comfy.model_management.soft_empty_cache()
 
 
-def on_chunk() -> Callable[[int, int], None]:
-    """Progress on the node, and the place where an interrupt is noticed, for each piece of a clip."""
+def on_chunk() -> OnChunk:
+    """Progress on the node, and the place where an interrupt is noticed, for each piece of a batch."""
     bar = Bar(1)
     return lambda done, total: bar.update(done, total=total)
 

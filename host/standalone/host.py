@@ -177,6 +177,9 @@ class StandaloneHost:
 
         def on_chunk(done: int, total: int) -> None:
             nonlocal bar
+            if bar is not None and bar.total != total:  # memory was short, and the rest goes in smaller pieces
+                bar.close()
+                bar = None
             bar = bar or self.progress(total)
             bar.update(done, "decoding")
 

@@ -23,6 +23,7 @@ from ...models.vae_pieces import (
     as_memory_allows,
     decode_into,
     fitting_pieces,
+    of_row,
     shape_of_tile,
     smaller_pieces,
 )
@@ -121,15 +122,17 @@ class VAE:
         latent = samples.unsqueeze(2) if samples.ndim == 4 else samples
         self.network.config.check_latent(latent)  # while it is on the CPU, where looking for NaN costs no wait
         with resident(self.network, self.device):
-            clips = [self._decode_one(row, chunk, tile, on_chunk) for row in latent.split(1)]
+            clips = [
+                self._decode_one(clip, chunk, tile, of_row(on_chunk or silent, row, len(latent)))
+                for row, clip in enumerate(latent.split(1))
+            ]
         return clips[0] if len(clips) == 1 else torch.cat(clips)
 
-    def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, on_chunk: OnChunk | None) -> Tensor:
+    def _decode_one(self, latent: Tensor, chunk: int | None, tile: int | None, step: OnChunk) -> Tensor:
         space = self.info.space_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
             pictures = torch.empty(1, *self.info.video_size(latent.shape), 3)
-            step = on_chunk or (lambda done, total: None)
             decode_into(pictures, self.network, self._placed(latent), (chunk, tile), as_images, step)
             return pictures
 
@@ -165,6 +168,10 @@ class VAE:
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.device, next(self.network.parameters()).dtype)
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody asked for."""
 
 
 def as_images(video: Tensor) -> Tensor:

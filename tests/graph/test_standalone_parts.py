@@ -7,7 +7,9 @@ from itertools import groupby
 import pytest
 import torch
 from pyramid_video.host import use_host
+from pyramid_video.host.standalone import host as standalone_host
 from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.pyramid import StepInfo
@@ -169,6 +171,35 @@ def test_core_decode_and_encode_fit_each_other(host):
     pictures = host.decode(vae, latent.repeat(2, 1, 1, 1, 1))
     assert pictures.shape == (10, 16, 16, 3) and 0 <= pictures.min() and pictures.max() <= 1
     torch.testing.assert_close(host.decode(vae, latent, chunk=1), pictures[:5])
+
+
+def test_one_bar_counts_the_chunks_of_all_rows(host, monkeypatch):
+    vae, bars = host.load_vae(host.find_model("vae", VAE)), []
+
+    class Watched(Bar):
+        def __init__(self, total, silent):
+            super().__init__(total, True)
+            bars.append((total, []))
+
+        def update(self, value, *shown):
+            bars[-1][1].append(value)
+
+    monkeypatch.setattr(standalone_host, "Bar", Watched)
+    latent, iter_decode, clips = torch.zeros(2, 8, 4, 2, 2), vae.network.iter_decode, []
+    few, many = (len(list(iter_decode(latent[:1], chunk))) for chunk in (2, 1))
+    host.decode(vae, latent, chunk=1)
+    assert bars == [(2 * many, list(range(1, 2 * many + 1)))] and few < many
+    bars.clear()
+
+    def short_of_memory(latent, chunk, on_chunk):
+        clips.append(chunk)
+        if len(clips) == 2:  # the second row finds less room than the first
+            raise torch.OutOfMemoryError("the card is full")
+        return iter_decode(latent, chunk, on_chunk)
+
+    vae.network.iter_decode = short_of_memory
+    host.decode(vae, latent, chunk=2)
+    assert bars == [(2 * few, list(range(1, few + 1))), (2 * many, list(range(many + 1, 2 * many + 1)))]
 
 
 def test_core_tiled_decode_runs_on_latents_larger_than_a_tile(host):

@@ -95,3 +95,18 @@ def check_latents_that_are_no_numbers_are_refused_before_they_leave_for_the_devi
             refused(lambda latent=latent: door.host.decode(door.vae, latent), "latent", "NaN")
             refused(lambda latent=latent: door.core.VAEDecode().decode(door.vae, {"samples": latent}), "NaN")
             refused(lambda latent=latent: door.vae.decode_tiled(latent, 64, 64), "NaN")
+
+
+def check_one_bar_counts_the_chunks_of_all_rows(door):
+    import comfy.utils
+
+    shown = []
+    update = lambda bar, value, total=None, preview=None: shown.append((value, total))  # noqa: E731
+    chunks = len(list(door.vae.first_stage_model.iter_decode(door.torch.zeros(1, 8, 4, 2, 2), 1)))
+    with mock.patch.object(comfy.utils.ProgressBar, "update_absolute", update):
+        door.host.decode(door.vae, door.torch.zeros(3, 8, 4, 2, 2), chunk=1)
+        assert shown == [(done, 3 * chunks) for done in range(1, 3 * chunks + 1)], shown
+        shown.clear()
+        door.vae.encode(door.torch.rand(3, 17, 16, 16, 3), chunk=8)
+    assert [value for value, _ in shown] == list(range(1, len(shown) + 1)), shown
+    assert {total for _, total in shown} == {len(shown)} and len(shown) > 3
