@@ -12,23 +12,27 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best there is; ValueError names what there is instead."""
+    """The device called `name`, or the best there is; ValueError names what there is instead.
+
+    With its number, as tensors there say it: to torch `cuda` and `cuda:0` are not equal.
+    """
     import torch
 
     there = [*accelerators(), "cpu"]
     if name is None:
+        if there[0] == "cpu":
+            return torch.device("cpu")
         # Processes that were started together on one computer have a card each.
-        card = f":{os.environ['LOCAL_RANK']}" if there[0] in ("cuda", "xpu") and "LOCAL_RANK" in os.environ else ""
-        return torch.device(there[0] + card)
+        return torch.device(there[0], int(os.environ.get("LOCAL_RANK", 0)) if there[0] in ("cuda", "xpu") else 0)
     refusal = f"the device {name!r} cannot be used here; there is {', '.join(there)}"
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # some devices of torch, such as meta, make tensors that hold nothing
+        made = torch.zeros(1, device=torch.device(name))
+        made.item()  # some devices of torch, such as meta, make tensors that hold nothing
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(refusal) from error
-    if device.type != "cpu":
-        return device
-    if device.index:  # torch takes any number and means the only one
+    if made.device.type != "cpu":
+        return made.device
+    if torch.device(name).index:  # torch takes any number and means the only one
         raise ValueError(refusal)
     return torch.device("cpu")
 

@@ -168,11 +168,12 @@ def test_several_processes_do_not_split_the_prompts_of_a_training(monkeypatch):
 
 
 def test_processes_on_one_computer_have_a_card_each(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(devices, "accelerators", lambda: ["cuda"])
-    assert choose_device(None) == torch.device("cuda")
+    assert choose_device(None) == torch.device("cuda:0")  # and not "cuda", which is unequal to where weights are
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert choose_device(None) == torch.device("cuda:3")
-    for there, expected in ((["mps"], "mps"), ([], "cpu")):
+    for there, expected in ((["mps"], "mps:0"), ([], "cpu")):
         monkeypatch.setattr(devices, "accelerators", lambda there=there: there)
         assert choose_device(None) == torch.device(expected)
 
