@@ -183,7 +183,7 @@ class Host(Protocol):
         """The pyramid for models that were made for one size."""
         ...
 
-    def free_memory(self) -> None:
+    def unload_models(self) -> None:
         """Take all models off the device: what follows needs it for itself."""
         ...
 

@@ -108,7 +108,7 @@ class Trainer(NamesRun):
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
             encoded = encode_dataset(trainee, dataset, vae, clip, folder, clips, plan)
-            host.free_memory()
+            host.unload_models()
             with torch.enable_grad():
                 trained = self.start(trainee, encoded, folder, plan, **own)
                 sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)

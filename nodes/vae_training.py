@@ -128,7 +128,7 @@ class TrainVAE(NamesRun):
         with torch.inference_mode(False), torch.enable_grad(), run_lock(folder), saying_what_is_kept(folder):
             with counting("drawing clips") as on_clip:
                 pool = draw_pool(dataset, clips, torch.Generator().manual_seed(seed), on_clip)
-            host.free_memory()
+            host.unload_models()
             pieces = VideoPieces(pool, frames, plan.batch_size, pictures_every)
             trained = start_vae_run(trainee, pieces, folder, plan.settings, has_discriminator, key)
             reporter = ProgressReporter(trained.run)

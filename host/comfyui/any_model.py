@@ -58,7 +58,7 @@ class AnyModel:
         sampler = SpectralSampler(stages, comfy.samplers.sampler_object(sampler_name))
         samples = fit_empty(model, latent)
         made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, latent.get("noise_mask"), seed)
-        return handed_on(latent, made)
+        return with_samples(latent, made)
 
     def draft(
         self,
@@ -120,7 +120,7 @@ class AnyModel:
             made.append(tensors_of(done))
             first += len(draft.sigmas) - 1
         joined = [torch.cat(streams) for streams in zip(*made, strict=True)]
-        return handed_on({}, nested(joined))
+        return with_samples({}, nested(joined))
 
     def finish_clip(
         self,
@@ -137,7 +137,7 @@ class AnyModel:
         samples = nested([resample_picture(small, size_of(large)), *(sound or others)])
         sampler = comfy.samplers.sampler_object(sampler_name)
         made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
-        return handed_on({}, made)
+        return with_samples({}, made)
 
     def encode(self, vae: Any, images: Tensor, model: Any = None) -> Tensor:
         samples = vae.encode(images[..., :3])
@@ -214,7 +214,7 @@ def first_row(samples: Any) -> Any:
     return nested([each[:1] for each in tensors_of(samples)])
 
 
-def handed_on(latent: Latent, samples: Any) -> Latent:
+def with_samples(latent: Latent, samples: Any) -> Latent:
     """A LATENT with other samples."""
     ratios = ("downscale_ratio_spacial", "downscale_ratio_temporal")
     return {**{key: value for key, value in latent.items() if key not in ratios}, "samples": samples}

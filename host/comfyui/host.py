@@ -187,7 +187,7 @@ class ComfyHost:
         network = getattr(wire, "first_stage_model", None)
         return fingerprint(wire.cond_stage_model if network is None else network)
 
-    def free_memory(self) -> None:
+    def unload_models(self) -> None:
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
 

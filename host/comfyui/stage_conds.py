@@ -29,7 +29,8 @@ def stage_conds(guider: Any, like: Tensor, picture: Tensor, full: Size, **rest: 
     size = size_of(picture)
     conds = {
         name: [
-            with_hooks_of(fit_cond(cond, full, size), now) for cond, now in zip(kept, guider.conds[name], strict=False)
+            with_hooks_of(fit_to_size(cond, full, size), now)
+            for cond, now in zip(kept, guider.conds[name], strict=False)
         ]
         for name, kept in guider.original_conds.items()
     }
@@ -42,7 +43,7 @@ def with_hooks_of(cond: dict[str, Any], processed: dict[str, Any]) -> dict[str, 
     return {**cond, "hooks": processed["hooks"]} if processed.get("hooks") is not None else cond
 
 
-def fit_cond(cond: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
+def fit_to_size(cond: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
     """A prompt, as the guider was given it, for a picture of `size` instead of `full` latent cells."""
     if full == size:
         return cond.copy()

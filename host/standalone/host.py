@@ -246,7 +246,7 @@ class StandaloneHost:
 
         return AnyModel(self.progress)
 
-    def free_memory(self) -> None:
+    def unload_models(self) -> None:
         """Nothing: models leave the device as soon as they are done."""
 
     def show_note(self, text: str) -> None:
