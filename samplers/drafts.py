@@ -42,7 +42,7 @@ class Draft:
         if self.model not in names:
             raise ValueError(
                 f"this draft was made with a model {self.model}, but the model here is {names[0]}: wire the model that "
-                "made it, with the same LoRAs"
+                "made it, or other weights of that kind"
             )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..models.families import ModelFamily
 from .names import PREDICTIONS, SCHEDULES
-from .sigma_schedule import NUM_TRAIN_TIMESTEPS as NUM_TRAIN_TIMESTEPS  # also known by this module
+from .sigma_schedule import NUM_TRAIN_TIMESTEPS
 
 LINEAR_BETAS = (1e-4, 0.02)
 LARGEST_BETA = 0.999

@@ -19,7 +19,8 @@ from ...samplers.drafts import Draft, pack_draft, unpack_draft
 from ...samplers.flow import TIMESTEPS, shift_sigma
 from ...samplers.names import ANY_MODEL_SCHEDULERS, ANY_MODEL_SOLVERS
 from ...samplers.noise import draw_noise
-from ...samplers.noise_schedule import NUM_TRAIN_TIMESTEPS, schedule_of
+from ...samplers.noise_schedule import schedule_of
+from ...samplers.sigma_schedule import NUM_TRAIN_TIMESTEPS
 from ...samplers.solvers import check_finite
 from ...samplers.spectral import (
     FLOW,

@@ -327,12 +327,12 @@ def test_the_schedule_of_a_finish_ends_as_the_scheduler_does():
 
 
 def test_more_steps_than_a_model_has_levels_are_the_levels_that_it_has(host):
-    model = make_model(FLOW)
+    model, clip = make_model(FLOW), {"samples": torch.ones_like(empty()["samples"])}
     often = host.sigmas(model, 60, "simple", 0.05)
     assert len(often) == 61 and len(often.unique()) < 61
-    given = (model, 5, 60, 2.0, "euler", "simple", *prompts()[:2], empty(), 0.05, EARLY)
+    given = (model, 5, 60, 2.0, "euler", "simple", *prompts()[:2], clip, 0.05, EARLY)
     made = AnySampler().sample(*given)
-    once = host.sample(model, prompts(), "euler", EARLY, often.unique(sorted=True).flip(0), empty(), 5)
+    once = host.sample(model, prompts(), "euler", EARLY, often.unique(sorted=True).flip(0), clip, 5)
     assert torch.equal(made["result"][0]["samples"], once["samples"])
     assert f"{len(often.unique()) - 1} at 8x8" in made["ui"]["text"][0]
 
