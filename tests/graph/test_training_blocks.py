@@ -278,8 +278,8 @@ def test_a_description_says_what_is_trained(host, parts):
     [
         ("pyramid", 48, 4, "48x48 pixels.*multiples of 64.*64x64"),
         ("pyramid", 64, 6, "batch of 6.*nearest is 8"),
-        ("flow", 40, 6, "40x40 pixels.*multiples of 16.*32x32"),
-        ("gan", 40, 6, "40x40 pixels.*multiples of 16.*32x32"),
+        ("flow", 40, 6, "40x40 pixels.*multiples of 16.*48x48"),
+        ("gan", 40, 6, "40x40 pixels.*multiples of 16.*48x48"),
     ],
 )
 def test_what_cannot_be_learned_is_refused_before_it_is_encoded(host, parts, monkeypatch, family, size, batch, words):
