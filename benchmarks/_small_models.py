@@ -80,9 +80,13 @@ class SmallModels:
         first, video = DEFAULTS["pyramid"]["steps"]
         return block("Stages", first_steps=first, video_steps=video)[0]
 
+    def pyramid_latents(self, text: str = PROMPT, **settings):
+        """A LATENT of the pyramid, in the usual steps and guidance where the settings have no others."""
+        usual = {"guidance": self.usual_guidance(), "stages": self.usual_stages()}
+        return block("Sampler", **{**self.wires("", text), **usual, **settings})[0]
+
     def pyramid(self, text: str = PROMPT, **settings) -> Tensor:
-        wires = {**self.wires("", text), "guidance": self.usual_guidance(), "stages": self.usual_stages()}
-        return self.decode(block("Sampler", **{**wires, **settings})[0])
+        return self.decode(self.pyramid_latents(text, **settings))
 
     def decode(self, samples) -> Tensor:
         return torch.cat(block("Decode", vae=self.vae, samples=samples)[0])

@@ -131,7 +131,7 @@ def vae_roundtrip(small: SmallModels) -> Tensor:
 
 def decode(small: SmallModels) -> Tensor:
     """Each latent frame for as long as the frames that it holds, and those frames."""
-    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance(), stages=small.usual_stages())[0]
+    samples = small.pyramid_latents()
     return shown(small.preview(samples), small.decode(samples), labels=["latent", "decoded"])
 
 
@@ -141,19 +141,19 @@ def compare_clips(small: SmallModels) -> Tensor:
 
 
 def latent_frames(small: SmallModels) -> Tensor:
-    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance(), stages=small.usual_stages())[0]
+    samples = small.pyramid_latents()
     return block("LatentViewer", samples=samples, view="frames", model=small.model(""))[0]
 
 
 def latent_channels(small: SmallModels) -> Tensor:
     """The first rows of the sheet, as all of it is long."""
-    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance(), stages=small.usual_stages())[0]
+    samples = small.pyramid_latents()
     return block("LatentViewer", samples=samples, view="channels")[0][:, :SHEET_HEIGHT]
 
 
 def preview_colours(small: SmallModels) -> Tensor:
     """The preview of a model whose colours nobody knows, the same with fitted ones, and the clip."""
-    samples = block("Sampler", **small.wires(""), guidance=small.usual_guidance(), stages=small.usual_stages())[0]
+    samples = small.pyramid_latents()
     unknown = LatentFormat("unknown", 0.0, 1.0, 0.0, 1.0).preview(standardised(samples["samples"])[0].movedim(1, 0))
     clips = (in_time(unknown), small.preview(samples), small.decode(samples))
     return shown(*clips, labels=["false colours", "fitted colours", "decoded"])
