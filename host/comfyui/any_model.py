@@ -135,8 +135,8 @@ class AnyModel:
         large, *others = tensors_of(fit_empty(model, latent))
         small, *sound = tensors_of(clip["samples"])
         samples = nested([resample_picture(small, size_of(large)), *(sound or others)])
-        sampler = comfy.samplers.sampler_object(sampler_name)
-        made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
+        sampler, mask = comfy.samplers.sampler_object(sampler_name), clip.get("noise_mask", latent.get("noise_mask"))
+        made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, mask, seed)
         return with_samples({}, made)
 
     def encode(self, vae: Any, images: Tensor, model: Any = None) -> Tensor:

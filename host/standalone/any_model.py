@@ -251,8 +251,8 @@ class AnyModel:
         latent: Latent,
         seed: int,
     ) -> Latent:
-        check_latent(model.info, clip["samples"], "clip")
-        check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
+        for given, socket in ((clip, "clip"), (latent, "latent_image")):
+            check_run(model, sampler_name, given, socket)
         large = resample_picture(model.latent_format.normalize(clip["samples"]), size_of(latent["samples"]))
         made = self._run(model, prompts, sampler_name, SpectralStages((1.0,)), sigmas, large, seed)
         return {"samples": model.latent_format.denormalize(made).float().cpu()}
@@ -264,9 +264,9 @@ def check_listed(what: str, name: str, listed: Sequence[str]) -> None:
         raise ValueError(f"there is no {what} {name!r} without ComfyUI: take {' or '.join(map(repr, listed))}")
 
 
-def check_run(model: Model, sampler_name: str, latent: Latent) -> None:
-    """Refuse what a run from a LATENT cannot do here."""
-    check_latent(model.info, latent["samples"])
+def check_run(model: Model, sampler_name: str, latent: Latent, socket: str = "latent_image") -> None:
+    """Refuse what a run from the LATENT of `socket` cannot do here."""
+    check_latent(model.info, latent["samples"], socket)
     check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
     if latent.get("noise_mask") is not None:
         raise ValueError(

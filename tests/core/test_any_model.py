@@ -159,6 +159,8 @@ def test_what_only_comfyui_can_do_is_refused_and_not_done_otherwise(host):
         (lambda: host.draft(model, prompts(), "lcm", EARLY, sigmas, empty(), [5], 1), "no sampler 'lcm'"),
         (lambda: host.finish_draft(model, prompts(), "lcm", draft), "no sampler 'lcm'"),
         (lambda: host.finish_clip(model, prompts(), "lcm", sigmas, clip, empty(), 5), "no sampler 'lcm'"),
+        (lambda: host.finish_clip(model, prompts(), "euler", sigmas, {**masked, **clip}, empty(), 5), "Noise Mask'"),
+        (lambda: host.finish_clip(model, prompts(), "euler", sigmas, clip, masked, 5), "'Set Latent Noise Mask'"),
         (lambda: host.sample(model, prompts(), "euler", EARLY, sigmas, masked, 5), "'Set Latent Noise Mask'"),
         (lambda: host.draft(model, prompts(), "euler", EARLY, sigmas, masked, [5], 1), "'Set Latent Noise Mask'"),
     ]:

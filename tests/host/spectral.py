@@ -284,6 +284,23 @@ def check_a_clip_is_finished_at_a_larger_size(case):
     assert (picture - 0.3).abs().max() < 0.05
 
 
+def check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip(case):
+    from pyramid_video.host.comfyui.any_model import AnyModel
+    from pyramid_video.samplers.spectral import resample_picture
+
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    small = case.inside.models.noise(*case.inside.models.empty(case.kind, 6, 8).shape, seed=8)
+    mask = case.torch.ones(1, 1, 12, 16)
+    mask[..., :8] = 0  # the left half stays
+    prompts, sigmas = (case.positive, case.negative, 2.0), case.torch.tensor([0.6, 0.0])
+    large = resample_picture(small, (12, 16))
+    clip, masked = {"samples": small}, {"noise_mask": mask}
+    for wires in (({**clip, **masked}, latent), (clip, {**latent, **masked})):  # the latter: on the empty latent
+        made = AnyModel().finish_clip(case.model, prompts, "euler", sigmas, *wires, SEED)["samples"]
+        case.same(made[..., :8], large[..., :8])
+        assert (made[..., 8:] - large[..., 8:]).abs().mean() > 0.05
+
+
 def check_guides_of_ltx_are_those_of_a_smaller_video(case):
     from comfy_extras.nodes_lt import LTXVAddGuide
     from pyramid_video.samplers.spectral import resample_picture
@@ -411,6 +428,7 @@ SOME = {
     check_prompts_in_times_and_places_run: ("sd3",),
     check_context_windows_run: ONE,
     check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux"),
+    check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip: ("wan2.1 t2v", "flux"),
     check_sound_stands_at_the_new_level: WITH_SOUND,
     check_a_mask_keeps_what_it_covers: KEEP_MASKED,
     check_solvers_of_the_host_run: ("wan2.1 t2v", "sdxl"),
