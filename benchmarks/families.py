@@ -92,7 +92,7 @@ def measure(dataset: AnimationDataset, options: argparse.Namespace) -> list[Poin
             )
             model, verdicts = make_model(made), []
             model(prompts[:1], options.seed, dataset.frames, dataset.size)  # the first call prepares what is reused
-            model.calls, seconds = 0, 0.0
+            model.rows, seconds = 0, 0.0
             batches = range(0, len(prompts), options.batch)
             for begin in batches:
                 some = prompts[begin : begin + options.batch]
@@ -103,7 +103,7 @@ def measure(dataset: AnimationDataset, options: argparse.Namespace) -> list[Poin
             agreements = [verdict.agrees(combination) for verdict, combination in zip(verdicts, asked, strict=True)]
             shares = [mean(agreement[name] for agreement in agreements) for name in JUDGED]
             right = mean(all(agreement[name] for name in JUDGED) for agreement in agreements)
-            point = Point(family, steps, model.calls / len(batches), seconds / len(prompts), right, *shares)
+            point = Point(family, steps, model.rows / len(prompts), seconds / len(prompts), right, *shares)
             points.append(point)
             print(
                 f"{family:10}{'/'.join(map(str, steps)):>8}{point.evaluations:13.0f}{point.seconds:10.3f}{right:8.1%}",

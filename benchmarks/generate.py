@@ -7,15 +7,17 @@ from copy import copy
 from pathlib import Path
 
 import torch
+from pyramid_video.host.protocol import Conditioning, Latent
+from pyramid_video.host.standalone.sampling import Guider, PyramidSampler, sample, sample_full_sequence
+from pyramid_video.host.standalone.wires import Model
 from pyramid_video.models import checkpoints
 from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.recipes.emoji.recipe import TRANSFORMER_FILES
 from pyramid_video.samplers.full_sequence import FullSequenceSampler
-from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
+from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory
-from pyramid_video.samplers.noise import draw_noise, row_generators
-from pyramid_video.samplers.pyramid import FULL_CLEAN_HISTORY, StepInfo, sample_pyramid
+from pyramid_video.samplers.pyramid import FULL_CLEAN_HISTORY
 from pyramid_video.samplers.stages import PyramidStages
 from torch import Tensor
 
@@ -44,80 +46,75 @@ def load_vae(models: Path) -> torch.nn.Module:
 class TextToVideo:
     """The networks of one family in a folder laid out like `models/pretrained`, in float32 on the CPU.
 
-    `calls` counts how often the transformer was asked for one clip of a batch, guidance included.
+    They are sampled as everywhere where there is no ComfyUI. `rows` counts those that the transformer was given:
+    prompts at each step, and negative ones where there is guidance.
     """
 
-    def __init__(self, models: Path, family: str, guided: bool) -> None:
-        self.guided = guided
+    def __init__(self, models: Path, family: str) -> None:
         path = only_file(models, "diffusion_models", family)
-        self.network, info = checkpoints.load(path, ("miniflux", "mmdit"), dtype=torch.float32)
-        self.latent_format, self.family = info.latent_format, info.family
+        network, info = checkpoints.load(path, ("miniflux", "mmdit"), dtype=torch.float32)
+        self.model = Model(network, info, torch.device("cpu"), torch.float32)
         self.text, text_info = checkpoints.load(
             only_file(models, "text_encoders"), ("text_encoder",), dtype=torch.float32
         )
         self.tokenizer = checkpoints.load_tokenizer(text_info)
         self.vae = load_vae(models)
-        self.calls = 0
+        self.rows = 0
+        network.register_forward_pre_hook(self._count)
+
+    def _count(self, network: torch.nn.Module, inputs: tuple) -> None:
+        timestep = inputs[1]
+        self.rows += len(timestep)
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], seed: int, frames: int, size: int) -> Tensor:
         """Clips (n, 3, frames, size, size) in -1..1; clip i has the noise of seed + i, whatever the others are."""
+        texts = encode_texts(self.text, self.tokenizer, prompts)
+        if texts.mask is not None and not texts.mask.all():  # of unlike length: a conditioning has one
+            return torch.cat([self((prompt,), seed + row, frames, size) for row, prompt in enumerate(prompts)])
         config = self.vae.config
         side, length = size // config.space_compression, (frames - 1) // config.time_compression + 1
-        noise = draw_noise((len(prompts), config.latent_channels, length, side, side), seed)
-        negatives = [""] * len(prompts) if self.guided else []
-        latent = self.latents(noise, encode_texts(self.text, self.tokenizer, [*negatives, *prompts]), seed)
-        return self.vae.decode(self.latent_format.denormalize(latent)).clamp(-1, 1)
+        latent = {"samples": torch.zeros(len(prompts), config.latent_channels, length, side, side)}
+        negative = encode_texts(self.text, self.tokenizer, [""])
+        samples = self.sample(*(conditioning(each) for each in (texts, negative)), latent, seed)["samples"]
+        return self.vae.decode(samples).clamp(-1, 1)
 
-    def ask(self, clips: Sequence[Tensor], timestep: float, texts: TextFeatures) -> Tensor:
-        """What the network answers for every row of `texts`; the clips are repeated to fill them."""
-        rows = len(texts) // len(clips[-1])
-        self.calls += rows
-        clips = [clip.repeat(rows, 1, 1, 1, 1) for clip in clips]
-        return self.network(clips, torch.full((len(texts),), timestep), texts.tokens, texts.mask, texts.pooled)
-
-    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
-        """Normalised latents in the shape of `noise`."""
+    def sample(self, positive: Conditioning, negative: Conditioning, latent: Latent, seed: int) -> Latent:
+        """A LATENT of the size of `latent`."""
         raise NotImplementedError
+
+
+def conditioning(texts: TextFeatures) -> Conditioning:
+    """What a prompt is on a wire."""
+    return [[texts.tokens, {"pooled_output": texts.pooled}]]
 
 
 class PyramidToVideo(TextToVideo):
     """Clips of a pyramidal flow."""
 
     def __init__(self, models: Path, stages: PyramidStages, guidance: PyramidGuidance) -> None:
-        super().__init__(models, "pyramid", guidance.enabled)
+        super().__init__(models, "pyramid")
         self.stages, self.guidance, self.history = stages, guidance, FULL_CLEAN_HISTORY
 
     @torch.inference_mode()
     def starting_with(self, pictures: Tensor) -> PyramidToVideo:
         """The same for clips that begin with `pictures (n, 3, 1, h, w)` in -1..1."""
         begun = copy(self)
-        begun.history = PyramidHistory(start=self.latent_format.normalize(self.vae.encode(pictures).mode()))
+        begun.history = PyramidHistory(start=self.vae.encode(pictures).mode())
         return begun
 
-    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
-        def velocity(x: Tensor, call: StepInfo) -> Tensor:
-            if self.guidance.is_zero_init(call.stage, call.step):
-                return torch.zeros_like(x)
-            guided = self.guidance.guides(call.stage)
-            rows = texts if guided else texts.rows(slice(-len(x), None))  # the prompts come last
-            answer = self.ask((*call.history, x), call.timestep, rows)
-            return self.guidance.combine(*answer.chunk(2), call.unit) if guided else answer
-
-        generators = row_generators(seed, len(noise))
-        return sample_pyramid(velocity, noise, self.stages, generators=generators, history=self.history)
+    def sample(self, positive: Conditioning, negative: Conditioning, latent: Latent, seed: int) -> Latent:
+        guider = Guider(self.model, positive, negative, self.guidance)
+        return sample(guider, PyramidSampler(self.stages, self.history), latent, seed, None)
 
 
 class FullSequenceToVideo(TextToVideo):
     """Clips of a family that makes all frames at once; guidance `scale` 1 is the prompt alone."""
 
     def __init__(self, models: Path, sampler: FullSequenceSampler, scale: float) -> None:
-        super().__init__(models, sampler.family, scale != 1)
+        super().__init__(models, sampler.family)
         self.sampler, self.scale = sampler, scale
 
-    def latents(self, noise: Tensor, texts: TextFeatures, seed: int) -> Tensor:
-        def ask(x: Tensor, timestep: float) -> Tensor:
-            answer = self.ask((x,), timestep, texts)
-            return apply_cfg(*answer.chunk(2), self.scale) if self.guided else answer
-
-        return self.sampler.run(ask, noise, row_generators(seed, len(noise)), lambda done, total, clean: None)
+    def sample(self, positive: Conditioning, negative: Conditioning, latent: Latent, seed: int) -> Latent:
+        prompts = positive, negative, self.scale
+        return sample_full_sequence(self.model, self.sampler, prompts, latent, seed, lambda done, total, clean: None)
