@@ -3,8 +3,8 @@
     python benchmarks/families.py --animations DIR --count 100 --picture families.png
 
 The same unseen prompts, the same judge and one process for all. A clip is right when background, motion and subject
-are. Network evaluations are counted per clip, both rows of a guided call; seconds are those of a clip made in batches
-of `--batch`, text and VAE included.
+are. Figures are compared with those of the nearest real clip (sharpness.py), medians. Network evaluations are counted
+per clip, both rows of a guided call; seconds are those of a clip made in batches of `--batch`, text and VAE included.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ import _package
 import torch
 from generate import PIXELS
 from judge import Judge
-from PIL import Image, ImageDraw, ImageFont
+from nearest_clip import nearest_clip
+from PIL import Image
 from prompt_accuracy import DEFAULTS, choose_combinations, make_model
+from pyramid_video.drawings.curves import BLACK, GRID, WHITE
+from pyramid_video.drawings.pen import Pen
 from pyramid_video.models.files import write_beside
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
+from sharpness import figure_psnr, gradient_energy
 
 STEPS = {  # of each family, from a glance to plenty
     "pyramid": ((1, 1), (2, 1), (5, 3), (8, 4), (20, 10)),
@@ -37,7 +41,7 @@ STEPS = {  # of each family, from a glance to plenty
 }
 JUDGED = ("background", "motion", "subject")
 COLOURS = {"pyramid": (125, 40, 160), "flow": (35, 70, 205), "diffusion": (40, 150, 60), "gan": (214, 40, 40)}
-WIDTH, HEIGHT, SMOOTH = 1080, 460, 2  # drawn larger, then reduced: PIL's own lines have stairs
+WIDTH, HEIGHT, LETTERS = 1080, 460, 14
 PANELS = ((70, 520), (610, 1060))  # left and right edge
 TOP, BOTTOM = 56, 400
 
@@ -50,6 +54,8 @@ class Point:
     steps: tuple[int, ...]
     evaluations: float  # of the network, per clip
     seconds: float  # per clip
+    figure: float  # dB of PSNR over the figure
+    edges: float  # gradient energy, part of that of real clips
     right: float  # share of clips with everything right
     background: float
     motion: float
@@ -84,30 +90,30 @@ def measure(dataset: AnimationDataset, options: argparse.Namespace) -> list[Poin
     asked = choose_combinations(dataset, options.count, generator)
     prompts = [caption(combination, generator) for combination in asked]
     judge, points = Judge(dataset), []
-    print(f"{'family':10}{'steps':>8}{'evaluations':>13}{'s a clip':>10}{'right':>8}", *(f"{n:>11}" for n in JUDGED))
+    titles = "evaluations", "s a clip", "figure", "edges", "right", *JUDGED
+    print(f"{'family':10}{'steps':>8}", *(f"{title:>11}" for title in titles))
     for family, choices in STEPS.items():
         for steps in choices:
             made = argparse.Namespace(
                 models=options.models, family=family, steps=steps, guidance=DEFAULTS[family]["guidance"]
             )
-            model, verdicts = make_model(made), []
+            model, batches = make_model(made), []
             model(prompts[:1], options.seed, dataset.frames, dataset.size)  # the first call prepares what is reused
-            model.rows, seconds = 0, 0.0
-            batches = range(0, len(prompts), options.batch)
-            for begin in batches:
+            model.rows, started = 0, time.perf_counter()
+            for begin in range(0, len(prompts), options.batch):
                 some = prompts[begin : begin + options.batch]
-                started = time.perf_counter()
-                clips = model(some, options.seed + begin, dataset.frames, dataset.size)
-                seconds += time.perf_counter() - started
-                verdicts += [judge(clip) for clip in clips]
-            agreements = [verdict.agrees(combination) for verdict, combination in zip(verdicts, asked, strict=True)]
-            shares = [mean(agreement[name] for agreement in agreements) for name in JUDGED]
+                batches.append(model(some, options.seed + begin, dataset.frames, dataset.size))
+            seconds, clips = time.perf_counter() - started, torch.cat(batches)
+            real = torch.stack([nearest_clip(dataset, *pair) for pair in zip(asked, clips, strict=True)])
+            figure, edges = figure_psnr(clips, real).median(), (gradient_energy(clips) / gradient_energy(real)).median()
+            agreements = [judge(clip).agrees(combination) for clip, combination in zip(clips, asked, strict=True)]
             right = mean(all(agreement[name] for name in JUDGED) for agreement in agreements)
-            point = Point(family, steps, model.rows / len(prompts), seconds / len(prompts), right, *shares)
-            points.append(point)
+            shares = [mean(agreement[name] for agreement in agreements) for name in JUDGED]
+            work = model.rows / len(prompts), seconds / len(prompts)
+            points.append(Point(family, steps, *work, float(figure), float(edges), right, *shares))
             print(
-                f"{family:10}{'/'.join(map(str, steps)):>8}{point.evaluations:13.0f}{point.seconds:10.3f}{right:8.1%}",
-                *(f"{share:11.1%}" for share in shares),
+                f"{family:10}{'/'.join(map(str, steps)):>8} {work[0]:11.0f} {work[1]:11.3f} {figure:11.2f}",
+                *(f"{share:11.1%}" for share in (edges, right, *shares)),
                 flush=True,
             )
     return points
@@ -119,44 +125,44 @@ def mean(values) -> float:
 
 
 def draw(points: Sequence[Point]) -> Image.Image:
-    """Share of right clips over evaluations and over seconds, both axes of work logarithmic."""
-    picture = Image.new("RGB", (WIDTH * SMOOTH, HEIGHT * SMOOTH), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(14 * SMOOTH)
+    """PSNR over the figures over evaluations and over seconds, both axes of work logarithmic."""
+    pen, left = Pen(WIDTH, HEIGHT, WHITE), PANELS[0][0]
     for edges, name, title in zip(
-        PANELS, ("evaluations", "seconds"), ("network evaluations per clip", "seconds per clip"), strict=True
+        PANELS, ("evaluations", "seconds"), ("network evaluations a clip", "seconds a clip"), strict=True
     ):
-        draw_panel(pen, font, points, edges, name, title)
-    left = PANELS[0][0]
-    pen.text((left * SMOOTH, 14 * SMOOTH), "clips with background, motion and subject right", fill="black", font=font)
+        draw_panel(pen, points, edges, name, title)
+    pen.text(left, 14, "PSNR over the figure, to the nearest real clip, dB", BLACK, LETTERS, "la")
     for place, (family, colour) in enumerate(COLOURS.items()):
-        pen.text(((610 + 110 * place) * SMOOTH, 14 * SMOOTH), family, fill=colour, font=font)
-    return picture.resize((WIDTH, HEIGHT), Image.LANCZOS)
+        pen.text(PANELS[1][0] + 110 * place, 14, family, colour, LETTERS, "la")
+    return pen.finished()
 
 
-def draw_panel(pen, font, points: Sequence[Point], edges: tuple[int, int], name: str, title: str) -> None:
+def draw_panel(pen: Pen, points: Sequence[Point], edges: tuple[int, int], name: str, title: str) -> None:
     left, right = edges
     works = [math.log10(getattr(point, name)) for point in points]
     low, high = math.floor(min(works) * 4) / 4, math.ceil(max(works) * 4) / 4
+    figures = [point.figure for point in points]
+    least, most = math.floor(min(figures)), math.ceil(max(figures))
 
-    def place(work: float, share: float) -> tuple[float, float]:
-        x = left + (work - low) / (high - low) * (right - left)
-        return x * SMOOTH, (BOTTOM - share * (BOTTOM - TOP)) * SMOOTH
+    def place(work: float, figure: float) -> tuple[float, float]:
+        across, up = (work - low) / (high - low), (figure - least) / (most - least)
+        return left + across * (right - left), BOTTOM - up * (BOTTOM - TOP)
 
-    for share in (0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        pen.line((*place(low, share), *place(high, share)), fill=(222, 225, 230), width=SMOOTH)
-        pen.text(((left - 44) * SMOOTH, place(low, share)[1] - 9 * SMOOTH), f"{share:.0%}", fill="black", font=font)
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        x, _ = place(power, 0)
-        pen.line((x, TOP * SMOOTH, x, BOTTOM * SMOOTH), fill=(222, 225, 230), width=SMOOTH)
-        pen.text((x - 8 * SMOOTH, (BOTTOM + 6) * SMOOTH), f"{10.0**power:g}", fill="black", font=font)
-    pen.text(((left + right - 190) / 2 * SMOOTH, (BOTTOM + 28) * SMOOTH), title, fill="black", font=font)
+    for figure in range(least, most + 1):
+        pen.line(place(low, figure), place(high, figure), colour=GRID, width=1)
+        pen.text(left - 8, place(low, figure)[1], str(figure), BLACK, LETTERS, "rm")
+    for tick in (factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)):
+        work = math.log10(tick)
+        if low <= work <= high:
+            pen.line(place(work, least), place(work, most), colour=GRID, width=1)
+            pen.text(place(work, least)[0], BOTTOM + 8, f"{tick:g}", BLACK, LETTERS, "mt")
+    pen.text((left + right) / 2, BOTTOM + 30, title, BLACK, LETTERS, "mt")
     for family, colour in COLOURS.items():
-        own = [place(math.log10(getattr(p, name)), p.right) for p in points if p.family == family]
+        own = [place(math.log10(getattr(p, name)), p.figure) for p in points if p.family == family]
         if len(own) > 1:
-            pen.line(own, fill=colour, width=3 * SMOOTH, joint="curve")
-        for x, y in own:
-            radius = 5 * SMOOTH
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            pen.line(*own, colour=colour, width=3)
+        for point in own:
+            pen.dot(*point, colour, 5)
 
 
 if __name__ == "__main__":
