@@ -1,5 +1,6 @@
 """`pyramid-video` and `python -m pyramid_video` are the command line."""
 
+import gc
 import sys
 
 from .runner.signals import INTERRUPTED, ending_as_ctrl_c
@@ -14,6 +15,8 @@ def main() -> int:
     except KeyboardInterrupt:  # it came before `command_line` could say so
         print("pyramid-video: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        gc.freeze()  # at its end Python would look through all of torch for garbage, which takes most of a second
 
 
 if __name__ == "__main__":

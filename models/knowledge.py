@@ -112,7 +112,8 @@ class Vocabulary:
         colours = {**{name: name for name in self.backgrounds}, **self.colours}
         names = sorted({*subjects, *colours}, key=len, reverse=True)
         for number, name in enumerate(names):
-            text = re.sub(rf" {re.escape(name)}(?:s|es)?(?='s | )", f" #{number}", text)
+            if f" {name}" in text:  # patterns for all names would take as long to make as a text to encode
+                text = re.sub(rf" {re.escape(name)}(?:s|es)?(?='s | )", f" #{number}", text)
         found: set[str] = set()
         backgrounds: set[str] = set()
         painted, owner = False, None  # the subject right behind

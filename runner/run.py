@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +113,12 @@ def run_here(options: argparse.Namespace) -> Outcome:
     return execute_here(*open_here(options), options.out)
 
 
+@cache
+def spare_what_is_loaded() -> None:
+    """Let Python's collector of garbage pass over torch, which it would look through again and again for nothing."""
+    gc.freeze()
+
+
 def execute_here(host: StandaloneHost, workflow: Workflow, specs: Mapping[str, NodeSpec], out: Path) -> Outcome:
     """Check a workflow that is as it shall be, then run it with the host of this process."""
     from .execute import Outcome, execute
@@ -125,6 +133,7 @@ def execute_here(host: StandaloneHost, workflow: Workflow, specs: Mapping[str, N
     outputs = validate(workflow.prompt, classes, specs)
     check_writable(out)
     _ = host.device  # a device that is not there is better said now
+    spare_what_is_loaded()
     wanted, on_note = own_outputs(workflow.prompt, outputs, classes), None if host.silent else print_note
     for note in workflow.notes if on_note else ():
         on_note(note)
