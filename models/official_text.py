@@ -201,7 +201,7 @@ def readable(folder: Path) -> Iterator[None]:
     """Turn whatever libraries say about a damaged folder into one sentence."""
     try:
         yield
-    except (CheckpointError, ImportError, MemoryError, torch.OutOfMemoryError):
+    except (CheckpointError, ImportError, MemoryError, torch.cuda.OutOfMemoryError):
         raise  # an ImportError names the package that is missing
     except Exception as error:  # loaders raise whatever the bytes of the files lead them to
         raise CheckpointError(

@@ -16,7 +16,14 @@ Result = TypeVar("Result")
 
 CHUNKS = (8, 4, 2, 1)  # latent frames at once; every choice gives the same pictures
 TILES = (512, 256)  # pixels; tiles cost a little exactness at their seams
-FULL = ("out of memory", "not enough memory", "can't allocate memory")  # what torch says on devices without a class
+FULL = (  # what torch says where it has no class for it
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    # cuDNN and cuBLAS that find no room for their own buffers; of convolutions torch swallows what was really wrong
+    "unable to find an engine",
+    "_STATUS_ALLOC_FAILED",
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,4 +109,5 @@ def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tu
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the computer had no memory left; some devices of torch have no class for that."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in FULL)
+    # By the name that the class has in torch 2.4 too.
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in str(error) for words in FULL)

@@ -121,12 +121,12 @@ def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:
 
 def explain(error: Exception) -> str:
     """One sentence for an exception, on one line."""
-    import torch
+    from ..models.vae_pieces import is_out_of_memory
 
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
     if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in TOO_LARGE):
         return "the computer ran out of memory; make the video smaller or shorter"
+    if is_out_of_memory(error):
+        return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "there is no space left on the disk of the output folder"
     if isinstance(error, KeyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pyramid_video
@@ -9,6 +10,7 @@ import pytest
 import torch
 from pyramid_video.host.standalone import wires as standalone_wires
 from pyramid_video.models import checkpoints
+from pyramid_video.models.vae_pieces import as_memory_allows, is_out_of_memory
 
 WEIGHTS = Path(pyramid_video.__file__).parent / "models" / "pretrained" / "vae" / "pyramid_video_small_vae.safetensors"
 
@@ -57,6 +59,46 @@ def test_what_cannot_fit_is_not_tried_and_the_last_failure_is_told(vae, monkeypa
     with pytest.raises(torch.OutOfMemoryError, match="the card is full"):
         vae.decode(latent)
     assert tried == [(1, 256)]
+
+
+FULL_CARD = [
+    "GET was unable to find an engine to execute this computation",  # of a convolution without room for its buffers
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "HIP out of memory. Tried to allocate 2.00 GiB",
+    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+]
+
+
+@pytest.mark.parametrize("words", FULL_CARD)
+def test_a_card_is_full_in_whatever_words_it_is_said(words):
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED"))
+
+
+def test_the_class_of_a_full_card_needs_no_newer_torch(monkeypatch):
+    """In torch 2.4 its name is below torch.cuda."""
+    full, other = torch.cuda.OutOfMemoryError("3 GiB"), RuntimeError("a kernel failed")
+    monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
+    assert is_out_of_memory(full) and not is_out_of_memory(other)
+
+
+@torch.no_grad()
+def test_what_an_attempt_made_is_gone_before_the_next():
+    """The error of an attempt holds its frames, and they its tensors."""
+    made, left = [], []
+
+    def work(chunk, tile):
+        left.append([tensor for tensor in made if tensor() is not None])
+        held = torch.zeros(4)
+        made.append(weakref.ref(held))
+        if chunk is None:
+            raise torch.cuda.OutOfMemoryError("the card is full")
+        return held
+
+    assert as_memory_allows(work, [(None, None), (8, None)], (None, None), lambda: None).shape == (4,)
+    assert left == [[], []]
 
 
 @torch.no_grad()

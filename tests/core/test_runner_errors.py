@@ -278,7 +278,9 @@ def fail_with(error: Exception):
     ("error", "words"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "ran out of memory; make the video smaller"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "the device ran out of memory; make the video"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), "the device ran out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "the computer ran out of memory"),
         (KeyError("weight"), "KeyError: 'weight'"),
         (RuntimeError(), "RuntimeError"),
     ],
