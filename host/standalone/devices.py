@@ -57,10 +57,19 @@ def free_memory(device: torch.device) -> int:
     return backend.mem_get_info(device)[0] + held
 
 
-def suited_dtype(info: CheckpointInfo, device: torch.device) -> torch.dtype:
+def stored_dtype(info: CheckpointInfo, device: torch.device) -> torch.dtype:
     """bfloat16 for what is large on an accelerator, else float32: small models and CPUs gain nothing from less."""
     import torch
 
     from ...models.checkpoint_dtypes import LARGE
 
     return torch.bfloat16 if info.parameters >= LARGE and device.type != "cpu" else torch.float32
+
+
+def suited_dtype(info: CheckpointInfo, device: torch.device) -> torch.dtype:
+    """The type to compute in: as it is stored, but float32 on cards that only store bfloat16."""
+    import torch
+
+    from ...models.bf16 import only_stores_bf16
+
+    return torch.float32 if only_stores_bf16(device) else stored_dtype(info, device)

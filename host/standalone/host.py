@@ -15,7 +15,7 @@ from weakref import WeakSet
 from ...samplers.names import ANY_MODEL_SCHEDULERS, ANY_MODEL_SOLVERS
 from ..checks import expect
 from ..folders import BUNDLED_INPUTS, ModelFolders, annotated, find_file, find_folder, list_files
-from .devices import choose_device, suited_dtype
+from .devices import choose_device, stored_dtype, suited_dtype
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ class StandaloneHost:
         return find_folder(self.input_roots, name, "input folder")
 
     def load_model(self, path: Path, weight_dtype: str = "default") -> Model:
-        """As every host; bfloat16 is for storing only on processors that do not multiply in it."""
+        """As every host; bfloat16 is for storing only on processors and cards that do not multiply in it."""
         import torch
 
         from ...models import checkpoints, skip_init
-        from ...models.bf16 import has_bf16
+        from ...models.bf16 import only_stores_bf16
         from ...models.checkpoint_dtypes import FAST, named_dtype
         from . import fp8_layers
         from . import layers as casting_layers
@@ -112,8 +112,8 @@ class StandaloneHost:
 
         info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
         suited = suited_dtype(info, self.device)
-        stored = named_dtype(weight_dtype) or suited
-        slow = stored == torch.bfloat16 and self.device.type == "cpu" and not has_bf16(self.device)
+        stored = named_dtype(weight_dtype) or stored_dtype(info, self.device)
+        slow = stored == torch.bfloat16 and only_stores_bf16(self.device)
         casting = slow or stored in checkpoints.FLOAT8
         ops = casting_layers if casting else skip_init
         if weight_dtype == FAST and fp8_layers.has_fp8_products(self.device):

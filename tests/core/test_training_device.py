@@ -29,11 +29,11 @@ def test_a_host_on_the_cpu_keeps_training_there(monkeypatch, device, expected):
 
 
 def test_auto_computes_in_bf16_where_the_device_does(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    cards = {0: (7, 5), 1: (8, 6)}  # two in one computer, the current one being the older
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: cards[device.index])
     assert chosen_precision("auto", torch.device("cuda:0")) == "no", "an older card would only emulate it"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    assert chosen_precision("auto", torch.device("cuda:0")) == "bf16"
-    assert chosen_precision("no", torch.device("cuda:0")) == "no"
+    assert chosen_precision("auto", torch.device("cuda:1")) == "bf16"
+    assert chosen_precision("no", torch.device("cuda:1")) == "no"
     assert [chosen_precision("auto", torch.device(kind)) for kind in ("mps", "meta")] == ["no"] * 2
     assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
 

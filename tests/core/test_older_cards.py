@@ -1,0 +1,54 @@
+"""On cards that do not multiply in bfloat16, weights are stored in it and computed with in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from official_folders import write_component
+from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.models import checkpoint_dtypes
+from pyramid_video.models.bf16 import has_bf16, only_stores_bf16
+
+PASCAL, TURING, AMPERE, BLACKWELL = (6, 1), (7, 5), (8, 6), (12, 0)
+CARDS = [(PASCAL, torch.float32), (TURING, torch.float32), (AMPERE, torch.bfloat16), (BLACKWELL, torch.bfloat16)]
+
+
+@pytest.fixture
+def host_with(monkeypatch):
+    """A host whose card has a capability; networks stay on the CPU until they are used."""
+    monkeypatch.setattr(checkpoint_dtypes, "LARGE", 0)  # the tiny networks here stand for large ones
+
+    def make(capability: tuple[int, int]) -> StandaloneHost:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        host = StandaloneHost()
+        host.__dict__["device"] = torch.device("cuda", 0)
+        return host
+
+    return make
+
+
+@pytest.mark.parametrize(("capability", "computes"), CARDS)
+def test_a_transformer_is_stored_in_bf16_and_multiplies_in_what_the_card_can(
+    host_with, tmp_path, monkeypatch, capability, computes
+):
+    model = host_with(capability).load_model(write_component(tmp_path / "component", "miniflux"))
+    assert (model.network.context_embedder.weight.dtype, model.dtype) == (torch.bfloat16, computes)
+    text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
+    clip = torch.zeros(1, model.info.latent_channels, 1, 4, 4, dtype=model.dtype)
+    products = []
+    monkeypatch.setattr(F, "linear", lambda x, *rest, real=F.linear: products.append(x.dtype) or real(x, *rest))
+    model.network([clip], torch.tensor([500.0]), text.to(model.dtype), None, pooled.to(model.dtype))
+    assert set(products) == {computes}
+
+
+@pytest.mark.parametrize(("capability", "computes"), CARDS)
+def test_a_vae_computes_in_what_the_card_can(host_with, tmp_path, capability, computes):
+    vae = host_with(capability).load_vae(write_component(tmp_path / "component", "causal_vae"))
+    assert {parameter.dtype for parameter in vae.network.parameters()} == {computes}
+
+
+def test_what_cannot_tell_is_believed_to_compute_in_it(monkeypatch):
+    assert not only_stores_bf16(torch.device("mps"))
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert has_bf16(torch.device("cuda", 0)), "AMD's cards have it, whatever capability they name"
