@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from . import cudnn
+
 
 class SkipInit:
     """Put in front of a layer, leaves its parameters as they were allocated."""
@@ -23,7 +25,7 @@ class Conv2d(SkipInit, nn.Conv2d):
     pass
 
 
-class Conv3d(SkipInit, nn.Conv3d):
+class Conv3d(SkipInit, cudnn.Conv3d):
     pass
 
 
