@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from .cached_tokens import CachedTokens
 from .layers import patch_grid
+from .vae_pieces import is_out_of_memory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -52,7 +56,13 @@ class KVCache:
             size = math.prod(shape(most)) * like.element_size()
             if not most or size > self.room:
                 return CachedTokens(settled=tokens)
-            entry = self.entries[key] = Entry(like.new_empty(shape(most)))
+            try:
+                entry = self.entries[key] = Entry(like.new_empty(shape(most)))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.room = 0  # it was counted once, and something else has taken it since
+                return CachedTokens(settled=tokens)
             self.room -= entry.size
         past = entry.buffer[:, :, :, : entry.tokens] if entry.tokens else None
         missing = tokens - entry.tokens  # in the last unit too, for nobody: compilers want every unit alike
@@ -75,6 +85,31 @@ class KVCache:
         """Drop what is kept at these places: it is no longer true."""
         for key in [key for key in self.entries if chosen(key)]:
             self.room += self.entries.pop(key).size
+
+    def make_room(self) -> bool:
+        """Drop all that is kept, and keep half as much from now on; False where nothing was kept."""
+        kept = sum(entry.size for entry in self.entries.values())
+        self.entries.clear()
+        self.room = kept // 2
+        return kept > 0
+
+
+def forward_as_memory_allows(
+    forward: Callable[[], Tensor], cache: Callable[[], KVCache | None], release: Callable[[], None]
+) -> Tensor:
+    """What `forward` gives; where memory runs out, again with less that is kept, since it can be worked out anew.
+
+    cache: what keeps keys at that moment. release: gives unused memory back to the device.
+    """
+    while True:
+        try:
+            return forward()
+        except (RuntimeError, MemoryError) as error:
+            keeps = cache()
+            if keeps is None or not is_out_of_memory(error) or not keeps.make_room():
+                raise
+            log.warning("memory is short: fewer keys are kept from unit to unit")
+        release()  # outside the handler, whose exception holds the tensors of the attempt
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...models.kv_cache import KVCache
+from ...models.kv_cache import KVCache, forward_as_memory_allows
 from ...models.model_info import ModelInfo
 from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
@@ -31,6 +31,7 @@ from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
 from .page import say
 from .stage_options import stage_options
+from .vae import release_memory
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -129,7 +130,12 @@ class PyramidRun:
         }
         inner = {**self.stage_options["transformer_options"], "pyramid": beside}
         options = {**self.stage_options, "transformer_options": inner}
-        clean = self.guider(x, x.new_full((x.shape[0],), info.sigma), model_options=options, seed=self.seed)
+        sigma = x.new_full((x.shape[0],), info.sigma)
+        clean = forward_as_memory_allows(
+            lambda: self.guider(x, sigma, model_options=options, seed=self.seed),
+            lambda: None if self.kept is None else self.kept.cache,
+            release_memory,
+        )
         return (x - clean) / info.sigma
 
     def kept_run(self, model: Any, x: Tensor) -> KeptRun:

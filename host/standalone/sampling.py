@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models.kv_cache import CacheSlot, KVCache
+from ...models.kv_cache import CacheSlot, KVCache, forward_as_memory_allows
 from ...models.text_features import TextFeatures
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
@@ -20,7 +20,7 @@ from ...samplers.stages import PyramidStages
 from ..checks import check_latent, check_no_mask, check_text
 from ..protocol import Conditioning, Latent
 from .devices import free_memory
-from .wires import Model, resident
+from .wires import Model, release_memory, resident
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ class Guider:
             rows = x.repeat(len(text) // batch, 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
-            output = model.velocity(rows, timestep, info.history, text, keep)
+            output = forward_as_memory_allows(
+                lambda: model.velocity(rows, timestep, info.history, text, keep),
+                lambda: cache,
+                lambda: release_memory(x.device),
+            )
             if not guided:
                 return output
             negative, positive = output.chunk(2)

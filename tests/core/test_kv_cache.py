@@ -123,3 +123,64 @@ def test_what_turned_out_untrue_is_dropped_and_its_room_is_free_again():
     assert take("c").past is None and take("d").fresh is None, "no room for a fourth"
     cache.forget(lambda place: place == "a")
     assert take("a").past is None and take("b").tokens == 4
+
+
+@pytest.mark.parametrize(("share", "some"), [(0.8, True), (0.3, False)])
+def test_where_memory_runs_out_the_clip_is_made_with_less_that_is_kept(model, monkeypatch, caplog, share, some):
+    """A forward that finds no room because of what is kept is done again, and half as much is kept after it."""
+    ask, caches, most, refused = Model.velocity, [], [], []
+
+    def watched(self, x, timestep, history, text, slot):
+        caches[:] = caches if slot is None else [slot.cache]
+        answer = ask(self, x, timestep, history, text, slot)
+        most.append(kept_now())
+        return answer
+
+    def on_a_full_card(*given):
+        answer = watched(*given)
+        if kept_now() > share * enough:
+            refused.append(kept_now())
+            raise torch.cuda.OutOfMemoryError("the card is full")
+        return answer
+
+    def kept_now():
+        return sum(entry.size for cache in caches for entry in cache.entries.values())
+
+    monkeypatch.setattr(Model, "velocity", watched)
+    plain, _ = make_clip(model, monkeypatch, 2**30)
+    enough = max(most)
+    caches.clear()
+    monkeypatch.setattr(Model, "velocity", on_a_full_card)
+    clip, _ = make_clip(model, monkeypatch, 2**30)
+    assert torch.equal(clip, plain)
+    assert refused and kept_now() <= share * enough
+    assert (kept_now() > 0) == some, "of the three places here"
+    assert "fewer keys are kept" in caplog.text
+
+
+def test_a_forward_without_anything_kept_is_not_done_again(model, monkeypatch):
+    asked = []
+
+    def full(*_):
+        asked.append(1)
+        raise torch.cuda.OutOfMemoryError("the card is full")
+
+    monkeypatch.setattr(Model, "velocity", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        make_clip(model, monkeypatch, 2**30)
+    assert asked == [1]
+
+
+def test_room_that_is_not_there_any_more_is_not_missed():
+    class Full:
+        def element_size(self):
+            return 4
+
+        def new_empty(self, shape):
+            raise torch.cuda.OutOfMemoryError("another process has it")
+
+    cache = KVCache(1000)
+    kept = cache.take("a", lambda tokens: (1, 2, 1, tokens, 1, 4), Full(), 4, 10)
+    assert kept.past is None and kept.fresh is None and cache.room == 0
+    cache.put("a", kept)
+    assert not cache.entries and not cache.make_room()

@@ -67,6 +67,29 @@ def check_weights_that_stay_behind_give_the_same_clip(door):
     same(door, door.sample(), door.usual)
 
 
+def check_where_memory_runs_out_the_clip_is_made_with_less_that_is_kept(door):
+    """What is kept of earlier units fills the card: the forward that fails is done again with less of it."""
+    import gc
+
+    from pyramid_video.models.kv_cache import KVCache
+
+    network, refused, latent = door.model.model.diffusion_model, [], door.latent(frames=5)
+
+    def on_a_full_card(module, inputs, answer):
+        caches = [thing for thing in gc.get_objects() if type(thing) is KVCache]
+        if not refused and sum(len(cache.entries) for cache in caches) > 3:
+            refused.append(True)
+            raise door.torch.cuda.OutOfMemoryError("the card is full")
+
+    expected = door.sample(latent=latent)
+    handle = network.register_forward_hook(on_a_full_card)
+    try:
+        same(door, door.sample(latent=latent), expected, 1e-6)
+    finally:
+        handle.remove()
+    assert refused, "nothing was kept, so nothing was tried"
+
+
 def check_official_weights_that_stay_behind_give_the_same(door):
     for kind, part in OFFICIAL.items():
         top = door.official / f"pyramid-flow-{kind}"
