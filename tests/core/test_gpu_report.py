@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import _gpu_checks
+import _gpu_speeds
 import gpu
 
 
@@ -52,6 +56,43 @@ def test_what_fails_is_a_row_and_time_that_is_over_too(monkeypatch):
     assert gpu.tried(full, meter, lambda: 1.0) == {"failed": "out of memory"}
     assert gpu.tried(lambda: 1 / 0, meter, lambda: 1.0)["failed"].startswith("ZeroDivisionError")
     assert gpu.tried(full, meter, lambda: -1.0) == {"failed": "no time left"}
+
+
+def test_a_network_is_gone_before_the_next_is_made(monkeypatch):
+    """A card may hold one of them alone."""
+    make, made, left = _gpu_speeds.network_of, [], []
+
+    def watched(*arguments):
+        gc.collect()
+        left.append([kind for kind, network in made if network() is not None])
+        made.append((arguments[0][0].__name__, weakref.ref(network := make(*arguments))))
+        return network
+
+    monkeypatch.setattr(_gpu_speeds, "network_of", watched)
+
+    def measure(meter, work, prepare):
+        prepare()
+        work()
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(gpu.Meter, "measure", measure)
+    monkeypatch.setattr(_gpu_speeds, "COMPILE_SECONDS", 10**9)
+    assert list(gpu.measured(torch.device("cpu"), time.monotonic() + 10**6))
+    assert len(left) >= 5 and not any(left), left
+
+
+def test_a_check_that_cannot_be_made_is_wrong_and_the_rest_is_measured(tmp_path, monkeypatch):
+    def broken(device, steps):
+        yield _gpu_checks.Check("first", 0.0, 1.0, True)
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    rows = [{"model": "vae", "size": "8x8", "option": "bf16", "failed": "no time left"}]
+    monkeypatch.setattr(gpu, "checks", broken)
+    monkeypatch.setattr(gpu, "measured", lambda device, end: iter(rows))
+    assert gpu.main(["--device", "cpu", "--json", str(tmp_path / "report.json")]) == 1
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert [check["right"] for check in report["checks"]] == [True, False] and report["speeds"] == rows
+    assert "no kernel image" in report["checks"][1]["name"]
 
 
 def test_between_measured_units_lies_a_straight_line():
