@@ -98,10 +98,11 @@ class HeliosBlock(nn.Module):
         )
 
         made = self.read(made, text, attention)
-        past = self.read(past, text, attention) if self.past_reads_text else past
+        past = self.read(past, text, attention) if self.past_reads_text and lengths[0] else past
 
+        # The first unit has no past, and layers that look for the largest number they are given find none in it.
         past, made = (
-            gated(x, self.ffn(modulated(x, shift, scale, self.eps)), gate)
+            gated(x, self.ffn(modulated(x, shift, scale, self.eps)), gate) if x.shape[1] else x
             for x, (_, _, _, shift, scale, gate) in zip((past, made), adaln, strict=True)
         )
         return past, made

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 class Linear(layers.Linear):
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.dtype != FP8 or self.in_features % ALIGNED or self.out_features % ALIGNED:
+        fits = x.numel() and not self.in_features % ALIGNED and not self.out_features % ALIGNED
+        if self.weight.dtype != FP8 or not fits:
             return super().forward(x)
         product = fp8_product(x.flatten(0, -2), self.weight)
         if self.bias is not None:

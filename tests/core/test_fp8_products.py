@@ -58,6 +58,11 @@ def test_a_layer_is_near_the_one_that_only_stores(dtype, shape):
     assert 0 < (fast - stored).norm() < 0.05 * stored.norm()
 
 
+def test_nothing_gives_nothing():
+    layer = linear_of(fp8_layers, 48, 32, torch.bfloat16)
+    assert layer(torch.zeros(2, 0, 32, dtype=torch.bfloat16)).shape == (2, 0, 48)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(32, 24), (24, 32)])
 def test_what_the_kernel_cannot_take_is_only_stored(rows, columns):
     x = normal(3, columns)

@@ -220,3 +220,17 @@ def test_the_rotary_table_is_the_one_of_diffusers_far_out():
     expected = torch.complex(cos[:, ::2], sin[:, ::2])
     torch.testing.assert_close(torch.view_as_complex(table[0, :, 0]), expected, atol=1e-3, rtol=0)
     assert table.dtype == torch.float32
+
+
+@pytest.mark.parametrize("switches", SWITCHES[:2])
+@torch.no_grad()
+def test_no_layer_is_asked_of_nothing_where_there_is_no_past(switches):
+    """Layers that scale what they are given by its largest number cannot do it without any."""
+    _, ours = pair(**switches)
+    sizes = []
+    for layer in ours.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    given = inputs()
+    ours(given["x"], given["timestep"], given["text"])
+    assert sizes and all(sizes)
