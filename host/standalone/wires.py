@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from ...models.vae_pieces import (
     as_memory_allows,
     decode_into,
     fitting_pieces,
+    is_out_of_memory,
     of_row,
     shape_of_tile,
     smaller_pieces,
@@ -32,6 +34,7 @@ from ..protocol import Conditioning
 from .devices import free_memory
 
 Work = Callable[[int | None, int | None], Tensor]
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -215,10 +218,16 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
     official = load_official_text(folder, torch.device("cpu"), dtype)
 
     def encode(text: str) -> tuple[Tensor, Tensor | None]:
-        with ExitStack() as on_device:
-            for network in official.networks:
-                on_device.enter_context(resident(network, device))
-            return official.encode(text)
+        try:
+            with ExitStack() as on_device:
+                for network in official.networks:
+                    on_device.enter_context(resident(network, device))
+                return official.encode(text)
+        except (RuntimeError, MemoryError) as error:
+            if device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        log.warning("the text encoders do not fit into the memory of %s: they read this text on the CPU", device)
+        return official.encode(text)
 
     return TextModel(encode, official.networks)
 

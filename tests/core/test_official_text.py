@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
 import transformers
 from official_folders import CLIP_G_WIDTH, CLIP_WIDTH, TEXT_WIDTH, write_text_folders
+from pyramid_video.host.standalone import wires
 from pyramid_video.models.checkpoints import CheckpointError, inspect
 from pyramid_video.models.official_text import T5_TOKENS, check_folders, load_official_text
 
@@ -49,6 +51,30 @@ def test_numbers_are_those_of_transformers(official, text):
         expected = torch.cat([clip_by_the_book(folder, n, text, model_class).text_embeds for n in ("", "_2")], -1)
         torch.testing.assert_close(tokens, t5_by_the_book(folder, 3, text), atol=0, rtol=0)
     torch.testing.assert_close(pooled, expected, atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_encoders_that_do_not_fit_on_the_card_read_on_the_cpu(official, monkeypatch, caplog):
+    """T5 has 9.5 GB, the card that a transformer of 4 GB needs may have 8."""
+    kind, folder, encoders = official
+    on_card = []
+
+    @contextmanager
+    def full_card(network, device):
+        on_card.append(network)
+        try:
+            if len(on_card) == len(encoders.networks):  # the last and largest
+                raise torch.cuda.OutOfMemoryError("the card is full")
+            yield
+        finally:
+            on_card.remove(network)
+
+    monkeypatch.setattr(wires, "resident", full_card)
+    model = wires.official_text_model(folder, torch.device("cuda", 0), torch.float32)
+    ((tokens, extras),) = model.encode("a tiger")
+    expected = encoders.encode("a tiger")
+    assert torch.equal(tokens, expected[0]) and torch.equal(extras["pooled_output"], expected[1])
+    assert not on_card and "on the CPU" in caplog.text
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
