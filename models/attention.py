@@ -77,9 +77,9 @@ class HeadsAttention(nn.Module):
         """(b, n, heads * d) -> (b, n, heads, d)"""
         return x.unflatten(-1, (self.heads, -1))
 
-    def image(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries of `asking`, keys and values of `x (b, n, width)`, `(b, n, heads, d)`, not yet rotated."""
-        query = self.norm_q(self.split(self.to_q(asking)))
+    def project(self, x: Tensor, queries_of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries of `queries_of`, keys and values of `x (b, n, width)`, `(b, n, heads, d)`, not yet rotated."""
+        query = self.norm_q(self.split(self.to_q(queries_of)))
         return query, self.norm_k(self.split(self.to_k(x))), self.split(self.to_v(x))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout) -> Tensor:
@@ -88,9 +88,9 @@ class HeadsAttention(nn.Module):
             total = plan.rotation.shape[-4]
             query = rotate(query, plan.rotation[..., total - query.shape[1] :, :, :, :])
             key = rotate(key, plan.rotation[..., total - key.shape[1] :, :, :, :])
-        return self.attend_turned(query, key, value, plan, layout)
+        return self.attend_rotated(query, key, value, plan, layout)
 
-    def attend_turned(
+    def attend_rotated(
         self, query: Tensor, key: Tensor, value: Tensor, plan: ForwardPlan, layout: TokenLayout
     ) -> Tensor:
         """The same with queries and keys that are already rotated."""
@@ -102,10 +102,10 @@ class HeadsAttention(nn.Module):
 class SelfAttention(HeadsAttention):
     """Attention over one stream; has no output linear."""
 
-    def forward(self, x: Tensor, plan: ForwardPlan, asking: Tensor | None = None) -> Tensor:
-        """Attend to `x (b, n, width)`, from all of it or from `asking`, the tokens of the last clip."""
-        query, key, value = self.image(x, x if asking is None else asking)
-        return self.attend(query, key, value, plan, plan.layout if asking is None else plan.last_layout)
+    def forward(self, x: Tensor, plan: ForwardPlan, last: Tensor | None = None) -> Tensor:
+        """Attend to `x (b, n, width)`, from all of it or from `last`, the tokens of the last clip."""
+        query, key, value = self.project(x, x if last is None else last)
+        return self.attend(query, key, value, plan, plan.layout if last is None else plan.last_layout)
 
 
 class JointAttention(HeadsAttention):
@@ -144,7 +144,7 @@ class JointAttention(HeadsAttention):
     def forward(self, x: Tensor, text: Tensor | None, plan: ForwardPlan) -> tuple[Tensor, Tensor | None]:
         """Attend from `x (b, n, width)` and `text (b, m, width)`; without text its keys are those that were kept."""
         layout = plan.layout if self.text_output else plan.last_layout
-        query, key, value = self.image(x, x if self.text_output else last_tokens(x, plan.last))
+        query, key, value = self.project(x, x if self.text_output else last_tokens(x, plan.last))
         if text is None:
             return self.to_out[0](self.attend(query, key, value, plan, layout)), None
         norm_q, norm_k = (getattr(self, name) for name in self.text_norm_names)
@@ -158,13 +158,13 @@ class JointAttention(HeadsAttention):
         return self.to_out[0](image_part), self.to_add_out(text_part)
 
     def attend_joined(self, text: Heads, image: Heads, plan: ForwardPlan) -> Tensor:
-        """Attend from and to text and image; queries and keys are turned at once."""
+        """Attend from and to text and image; queries and keys are rotated at once."""
         if not one_copy_joins(len(image[0])):
             query, key, value = (torch.cat(pair, dim=1) for pair in zip(text, image, strict=True))
             return self.attend(query, key, value, plan, plan.layout)
         joined = join_tokens(*zip(text, image, strict=True))  # (3, b, n, heads, d)
-        turned = joined[:2] if plan.rotation is None else rotate(joined[:2], plan.rotation)
-        return self.attend_turned(turned[0], turned[1], joined[2], plan, plan.layout)
+        rotated = joined[:2] if plan.rotation is None else rotate(joined[:2], plan.rotation)
+        return self.attend_rotated(rotated[0], rotated[1], joined[2], plan, plan.layout)
 
 
 def last_tokens(x: Tensor, count: int) -> Tensor:

@@ -68,8 +68,8 @@ def attend_settled(query: Tensor, key: Tensor, value: Tensor, layout: TokenLayou
     real, parts = layout.padding_mask, []
     for end in layout.ends:
         mask = None if real is None else real[..., :end]
-        asking = query[:, :, start - first : end - first]
-        parts.append(attention(asking, key[:, :, :end], value[:, :, :end], attn_mask=mask))
+        rows = query[:, :, start - first : end - first]
+        parts.append(attention(rows, key[:, :, :end], value[:, :, :end], attn_mask=mask))
         start = end
     if start < key.shape[2]:
         parts.append(attention(query[:, :, start - first :], key, value, attn_mask=layout.mask))

@@ -70,11 +70,11 @@ class SingleBlock(nn.Module):
         """Return `x (b, n, width)` after this block; `is_last`: of the last clip alone."""
         shift, scale, gate = self.norm.vectors(temb, plan)
         inside = self.norm.modulate(x, shift, scale)
-        asking = None
+        last = None
         if is_last:
-            x, asking = last_tokens(x, plan.last), last_tokens(inside, plan.last)
-        attended = self.attn(inside, plan, asking)
-        inside = inside if asking is None else asking  # what else there is may leave memory
+            x, last = last_tokens(x, plan.last), last_tokens(inside, plan.last)
+        attended = self.attn(inside, plan, last)
+        inside = inside if last is None else last  # what else there is may leave memory
         inner = self.proj_mlp(inside)
         return torch.addcmul(x, gate, self.proj_out(self.beside(attended, inner)))
 

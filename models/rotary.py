@@ -99,5 +99,5 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 def two_kernels(x: Tensor, table: Tensor) -> Tensor:
     """`rotate` with nothing wider than `x` in memory; not for gradients."""
     pairs = x.unflatten(-1, (-1, 2))
-    turned = torch.mul(pairs[..., :1], table[0], out=torch.empty_like(pairs))
-    return turned.addcmul_(pairs[..., 1:], table[1]).flatten(-2)
+    rotated = torch.mul(pairs[..., :1], table[0], out=torch.empty_like(pairs))
+    return rotated.addcmul_(pairs[..., 1:], table[1]).flatten(-2)

@@ -24,13 +24,13 @@ class StoredProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        return F.linear(x, worked_out(weight, scale, x.dtype), bias)
+        return F.linear(x, dequantised(weight, scale, x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         weight, scale = ctx.saved_tensors
         (gradient,) = gradients
-        rows = gradient.flatten(0, -2).mm(worked_out(weight, scale, gradient.dtype))  # as torch's own linear does it
+        rows = gradient.flatten(0, -2).mm(dequantised(weight, scale, gradient.dtype))  # as torch's own linear does it
         return rows.view(*gradient.shape[:-1], -1), None, None, None
 
 
@@ -56,7 +56,7 @@ class StoredLinear(nn.Linear):
         return product(x.to(dtype), self.weight, self.scale, bias)
 
 
-def worked_out(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+def dequantised(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The weight in `dtype`; a scale is multiplied in float32."""
     return weight.to(dtype) if scale is None else (weight.float() * scale).to(dtype)
 

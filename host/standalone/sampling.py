@@ -67,7 +67,7 @@ class Guider:
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
             output = forward_as_memory_allows(
-                lambda: model.velocity(rows, timestep, info.history, text, keep),
+                lambda: model.predict(rows, timestep, info.history, text, keep),
                 lambda: cache,
                 lambda: release_memory(x.device),
             )
@@ -141,7 +141,7 @@ def guided_model(
 
     def evaluate(x: Tensor, timestep: float) -> Tensor:
         timesteps = torch.full((len(text),), timestep, device=x.device)
-        output = model.velocity(x.repeat(len(text) // batch, 1, 1, 1, 1), timesteps, (), text)
+        output = model.predict(x.repeat(len(text) // batch, 1, 1, 1, 1), timesteps, (), text)
         if not guided:
             return output
         of_negative, of_positive = output.chunk(2)

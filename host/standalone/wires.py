@@ -89,7 +89,7 @@ class Model:
         self.device = device
         self.dtype = dtype  # to compute in; float8 weights are stored in less
 
-    def velocity(
+    def predict(
         self, x: Tensor, timestep: Tensor, history: Any, text: TextFeatures, cache_slot: CacheSlot | None = None
     ) -> Tensor:
         """What the network predicts for noisy latents `x (b, c, t, h, w)` and `timestep (b,)`, in the type of `x`.

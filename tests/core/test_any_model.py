@@ -130,8 +130,8 @@ def test_a_draft_that_is_finished_is_one_run_to_the_last_bit(host, family, stage
 def test_a_run_begins_with_noise_and_data_as_the_hosts_own_sampler_mixes_them(host, family):
     """EPS and V: `data + sigma noise`, and `data + sqrt(1 + sigma^2) noise` at the highest level; flows mix."""
     model = make_model(family)
-    seen, predict = [], model.velocity
-    model.velocity = lambda x, *rest: seen.append(x) or predict(x, *rest)
+    seen, predict = [], model.predict
+    model.predict = lambda x, *rest: seen.append(x) or predict(x, *rest)
     data = torch.randn(SHAPE, generator=torch.Generator().manual_seed(7))
     noise, clean = draw_noise(SHAPE, 5), model.latent_format.normalize(data)
     for denoise, latent in ((0.5, data), (0.5, 0 * data), (1.0, data), (1.0, 0 * data)):
@@ -248,7 +248,7 @@ def test_the_clean_estimate_of_a_diffusion_model_is_exact_for_the_noise_it_was_t
     model = make_model(EPSILON)
     data, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(3)).unbind()
     sigma = float(host.sigmas(model, 4, "simple")[1])
-    model.velocity = lambda x, timestep, history, text: noise.repeat(len(x), 1, 1, 1, 1)
+    model.predict = lambda x, timestep, history, text: noise.repeat(len(x), 1, 1, 1, 1)
     clean = clean_estimate(model, prompts(), 1)(data + sigma * noise, sigma)
     torch.testing.assert_close(clean, data, rtol=0, atol=1e-4)
 

@@ -12,7 +12,7 @@ from pyramid_video.models import layers
 from pyramid_video.models.lora import LoRA, LoRASettings
 from pyramid_video.models.miniflux import MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTTransformer
-from pyramid_video.models.stored_linear import StoredLinear, store_linears, worked_out
+from pyramid_video.models.stored_linear import StoredLinear, dequantised, store_linears
 from test_lora import MINIFLUX, MMDIT, ask, filled, make
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -27,7 +27,7 @@ def in_full(network):
     for name, layer in list(plain.named_modules()):
         if isinstance(layer, StoredLinear):
             whole = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-            weight = worked_out(layer.weight, layer.scale, torch.float32)
+            weight = dequantised(layer.weight, layer.scale, torch.float32)
             whole.load_state_dict({"weight": weight} | ({} if layer.bias is None else {"bias": layer.bias}))
             parent, _, child = name.rpartition(".")
             setattr(plain.get_submodule(parent), child, whole.requires_grad_(False))
@@ -72,7 +72,7 @@ def test_float8_uses_all_of_its_range_and_float32_changes_nothing():
     store_linears(network, "fp8_e4m3fn")
     layer = network.transformer_blocks[0].attn.to_q
     assert layer.weight.float().abs().max() == 448
-    torch.testing.assert_close(worked_out(layer.weight, layer.scale, torch.float32), weight, rtol=0.07, atol=1e-3)
+    torch.testing.assert_close(dequantised(layer.weight, layer.scale, torch.float32), weight, rtol=0.07, atol=1e-3)
     assert type(network.context_embedder) is torch.nn.Linear, "what lies outside the blocks is small"
 
 
@@ -114,7 +114,7 @@ def test_no_weight_in_full_waits_for_the_way_back(dtype, monkeypatch):
     held = held_for_backward(network)
 
     def kept(layer, x):
-        return torch.nn.functional.linear(x, worked_out(layer.weight, layer.scale, x.dtype), layer.bias)
+        return torch.nn.functional.linear(x, dequantised(layer.weight, layer.scale, x.dtype), layer.bias)
 
     monkeypatch.setattr(StoredLinear, "forward", kept)
     # Without gradient the first layers keep nothing either way.

@@ -93,7 +93,7 @@ def check_masks_that_change_inside_a_chunk_give_each_frame_its_prompt(door):
 
     def velocity(x, call):
         timestep = torch.full((2,), call.timestep)
-        first, second = alone.velocity(x.repeat(2, 1, 1, 1, 1), timestep, call.history, text).chunk(2)
+        first, second = alone.predict(x.repeat(2, 1, 1, 1, 1), timestep, call.history, text).chunk(2)
         share = masks[call.frames, :1, :1].view(1, 1, -1, 1, 1)
         return share * first + (1 - share) * second
 
