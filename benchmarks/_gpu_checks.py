@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import _package
@@ -42,8 +43,23 @@ class Check:
 
 def checks(device: torch.device, steps: int) -> Iterator[Check]:
     """All of them; `steps` of the samplers of the small models."""
-    yield from reference_checks(device)
-    yield from clip_checks(device, steps)
+    with float32_in_full():
+        yield from reference_checks(device)
+    yield from clip_checks(device, steps)  # as people run them
+
+
+@contextmanager
+def float32_in_full() -> Iterator[None]:
+    """Products and convolutions of float32 without TF32, which torch's convolutions use unless told otherwise."""
+    settings = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [each.allow_tf32 for each in settings]
+    try:
+        for each in settings:
+            each.allow_tf32 = False
+        yield
+    finally:
+        for each, allowed in zip(settings, before, strict=True):
+            each.allow_tf32 = allowed
 
 
 def reference_checks(device: torch.device) -> Iterator[Check]:

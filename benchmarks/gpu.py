@@ -39,7 +39,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=5, help="steps of the clips that are compared with the CPU's")
     options = parser.parse_args(arguments)
     device, end = choose_device(options.device), time.monotonic() + 60 * options.minutes
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     report: dict[str, object] = {"device": described(device)}
     print(", ".join(f"{key} {value}" for key, value in report["device"].items()), flush=True)
     report["checks"] = []

@@ -47,6 +47,18 @@ def test_a_clip_that_differs_and_numbers_that_differ_are_wrong():
     assert _gpu_checks.largest_error(case, network, "transformer", torch.device("cpu")) > 0.001
 
 
+def test_references_are_compared_without_tf32_and_clips_made_as_people_make_them(monkeypatch):
+    def allowed():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    usual = allowed()
+    assert any(usual)
+    monkeypatch.setattr(_gpu_checks, "reference_checks", lambda device: iter([allowed()]))
+    monkeypatch.setattr(_gpu_checks, "clip_checks", lambda device, steps: iter([allowed()]))
+    assert list(_gpu_checks.checks(torch.device("cpu"), 1)) == [(False, False), usual]
+    assert allowed() == usual
+
+
 def test_what_fails_is_a_row_and_time_that_is_over_too(monkeypatch):
     meter = gpu.Meter(torch.device("cpu"))
 
