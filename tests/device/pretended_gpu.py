@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,13 +29,22 @@ def place() -> str:
     """The line of the project that is at work, and its function: `file:line:function`."""
     frame, of_host = sys._getframe(2), "?"
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if ROOT in path.parents and "tests" not in path.parts:
-            return f"{path.relative_to(ROOT)}:{frame.f_lineno}:{frame.f_code.co_name}"
-        if of_host == "?" and any(host in path.parents for host in hosts):
-            of_host = f"host:{path}:{frame.f_lineno}"
+        ours, named = named_file(frame.f_code.co_filename)
+        if ours:
+            return f"{named}:{frame.f_lineno}:{frame.f_code.co_name}"
+        if of_host == "?" and named:
+            of_host = f"{named}:{frame.f_lineno}"
         frame = frame.f_back
     return of_host
+
+
+@cache
+def named_file(file: str) -> tuple[bool, str]:
+    """Whether a file is one of the project's, and its name in notes; an empty one for files that are not named."""
+    path = Path(file)
+    if ROOT in path.parents and "tests" not in path.parts:
+        return True, str(path.relative_to(ROOT))
+    return False, f"host:{path}" if any(host in path.parents for host in hosts) else ""
 
 
 class OnDevice(torch.Tensor):
@@ -61,6 +71,9 @@ class OnDevice(torch.Tensor):
 
     def numpy(self, *args, **kw):
         raise TypeError("a tensor on the device has no numpy array: use Tensor.cpu() first")
+
+    def untyped_storage(self):
+        return self.held.untyped_storage()
 
     def new_tensor(self, data, dtype=None, **kw):
         notes["to device", place()] += 1
