@@ -152,10 +152,10 @@ def sd3(bench: Bench) -> dict[str, Tensor]:
     from pyramid_video.models import checkpoints
     from pyramid_video.models.latent_format import SD3
     from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
-    from tiny_models import TEXT_WIDTH
 
+    width = bench.prompt("")[0][0].shape[-1]
     heads = {"num_attention_heads": 2, "attention_head_dim": 16, "caption_projection_dim": 32}
-    texts = {"joint_attention_dim": TEXT_WIDTH, "pooled_projection_dim": TEXT_WIDTH}
+    texts = {"joint_attention_dim": width, "pooled_projection_dim": width}
     config = MMDiTConfig(in_channels=8, num_layers=2, pos_embed_max_size=24, **heads, **texts)
     generator = torch.Generator().manual_seed(0)
     state = MMDiTTransformer(config).state_dict()

@@ -72,19 +72,19 @@ def make_lora(path: Path, model: Path, targets: str = "all") -> None:
     save_lora(path, lora_state(lora.parts(lora.state_dict())), {"kind": "lora", "config": {}})
 
 
-def make_vae(path: Path, latent_channels: int = 8) -> None:
+def make_vae(path: Path, latent_channels: int = 8, width: int = 8) -> None:
     """A VAE that makes time 4 times smaller and space 8 times, half of that by its patches."""
     shrink = (True, True, False)
     config = CausalVAEConfig(
         encoder_out_channels=latent_channels,
         encoder_layers_per_block=(1, 1, 1),
-        encoder_block_out_channels=(8, 8, 8),
+        encoder_block_out_channels=(width,) * 3,
         encoder_spatial_down_sample=shrink,
         encoder_temporal_down_sample=shrink,
         encoder_norm_num_groups=2,
         decoder_in_channels=latent_channels,
         decoder_layers_per_block=(1, 1, 1),
-        decoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(width,) * 3,
         decoder_spatial_up_sample=shrink,
         decoder_temporal_up_sample=shrink,
         decoder_norm_num_groups=2,

@@ -109,10 +109,15 @@ def room(*device: object, **both: bool) -> int | tuple[int, int]:
     return (ROOM, ROOM) if len(device) > 1 or any(both.values()) else ROOM
 
 
-def main() -> None:
+def pretend_card() -> None:
+    """Let ComfyUI believe in a card with room enough."""
     management.vram_state = management.VRAMState.NORMAL_VRAM
     management.get_free_memory = management.get_total_memory = room
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else torch.enable_grad()  # its tensors cannot wrap
+
+
+def main() -> None:
+    pretend_card()
     work = {**pretended_work.WORK, "core's sampler": cores_sampler, "core's KSampler": cores_ksampler}
     with tempfile.TemporaryDirectory() as name:
         print(json.dumps(pretended_work.compare(work, Path(name), Bench, Steps(), pretended)))

@@ -1,0 +1,158 @@
+"""Our models where ComfyUI streams weights ("dynamic VRAM"), on the pretended GPU and through a card that is too small.
+
+Run by test_streaming.py with ComfyUI's Python: `streaming.py COMFYUI ROOT BASE`; prints one JSON object, an empty one
+where this ComfyUI cannot stream. Everything is done twice, first by the patcher that loads weights before they are
+used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pretended_comfy
+import pretended_pages
+import pretended_work
+import torch
+from pretended_comfy import Bench, core, management, pretended
+from pretended_gpu import DEVICE
+from torch import Tensor
+
+OFFICIAL = Path(sys.argv[3]) / "models" / "pyramid_video"
+WIDTH, HEADS, VAE_WIDTH = 64, 6, 16  # large enough for layers that are streamed, over 16 KB
+CARD = 2**19  # bytes for weights
+MODEL, LORA = "tiny.safetensors", "tiny_lora.safetensors"
+
+
+class Streaming(Bench):
+    """Blocks on the pretended card, all of them, the text encoder's too."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        management.text_encoder_device = lambda: torch.device(device)
+        super().__init__(folder, device)
+
+    def model(self, weight_dtype: str = "default", name: str = MODEL):
+        return self.run("LoadModel", model_name=name, weight_dtype=weight_dtype)
+
+    def sampled(self, model, frames: int = 2, **prompts) -> Tensor:
+        wires = {**self.wires(model), "negative": self.prompt(""), **prompts}
+        wires["latent_image"] = pretended_work.latent(frames)
+        return self.run("Sampler", **wires, stages=pretended_work.short_stages())["samples"]
+
+
+def with_lora(model, strength: float = 0.7):
+    return core.LoraLoaderModelOnly().load_lora_model_only(model, LORA, strength)[0]
+
+
+def clip(bench: Streaming) -> dict[str, Tensor]:
+    """Three units, the last of which takes over kept keys."""
+    return {"clip": bench.sampled(bench.model(), frames=3)}
+
+
+def lora(bench: Streaming) -> dict[str, Tensor]:
+    """One model, patched, as it is, and patched again."""
+    model = bench.model()
+    patched = with_lora(model)
+    made = bench.sampled(patched)
+    return {"patched": made, "plain": bench.sampled(model), "again": bench.sampled(patched)}
+
+
+def narrow(bench: Streaming) -> dict[str, Tensor]:
+    return {"clip": bench.sampled(bench.model("fp8_e4m3fn"))}
+
+
+def umt5(bench: Streaming) -> dict[str, Tensor]:
+    encoder = bench.host.load_text_encoder(OFFICIAL / "Helios-Mid")
+    return {"tokens": bench.host.encode_prompt(encoder, "a ball in the snow")[0][0]}
+
+
+def saved(bench: Streaming) -> dict[str, Tensor]:
+    """What core's ModelSave writes, a LoRA in it, and the VAE; as they are read again."""
+    import comfy.utils
+    from comfy_extras.nodes_model_merging import ModelSave
+
+    folder = bench.folder / DEVICE[:3] / "diffusion_models"
+    before = set(folder.glob("*.safetensors"))
+    patched = with_lora(bench.model())
+    bench.sampled(patched)
+    ModelSave().save(patched, "diffusion_models/with_lora")
+    (new,) = set(folder.glob("*.safetensors")) - before
+    comfy.utils.save_torch_file(bench.vae.get_sd(), str(bench.folder / "models" / "vae" / "again.safetensors"))
+    vae = bench.run("LoadVAE", vae_name="again.safetensors")
+    made = bench.sampled(bench.model(name=new.name))
+    return {"clip": made, "pictures": bench.host.decode(vae, made)}
+
+
+WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
+    "prompts": pretended_work.prompts,
+    "umt5": umt5,
+    "clip": clip,
+    "LoRA": lora,
+    "narrow weights": narrow,
+    "vae": pretended_work.vae,
+    "sd3": pretended_work.sd3,
+    "helios": pretended_work.helios,
+    "saved files": saved,
+}
+
+
+def write_models(folder: Path) -> None:
+    from tiny_models import make_lora, make_text_encoder, make_transformer, make_vae
+
+    make_transformer(folder / "diffusion_models" / MODEL, WIDTH, HEADS)
+    make_vae(folder / "vae" / "tiny_vae.safetensors", width=VAE_WIDTH)
+    make_text_encoder(folder / "text_encoders" / "tiny_text.safetensors", WIDTH)
+    make_lora(folder / "loras" / LORA, folder / "diffusion_models" / MODEL)
+
+
+def tried(work: Callable, folder: Path) -> tuple[dict[str, Tensor], str | None]:
+    """What `work` answers, or how it failed; after it, what the host does after every block."""
+    try:
+        with torch.inference_mode():  # as the server runs every prompt
+            made = work(Streaming(folder, DEVICE))
+        return {name: tensor.detach().cpu() for name, tensor in made.items()}, None
+    except Exception:
+        return {}, traceback.format_exc()
+    finally:
+        management.reset_cast_buffers()
+
+
+def distance(one: Tensor, other: Tensor | None) -> float:
+    """The largest difference; infinite where there is nothing to compare, or NaN."""
+    if other is None or one.shape != other.shape:
+        return float("inf")
+    return float((one.float() - other.float()).abs().max().nan_to_num(float("inf")))
+
+
+def main() -> None:
+    import comfy.model_patcher
+
+    if not hasattr(comfy.model_patcher, "ModelPatcherDynamic"):
+        print(json.dumps({}))
+        return
+    pretended_comfy.pretend_card()
+    with tempfile.TemporaryDirectory() as name, pretended:
+        folder = Path(name)
+        write_models(folder / "models")
+        pretended_comfy.folder_paths.add_model_folder_path("loras", str(folder / "models" / "loras"))
+        loaded = {name: tried(work, folder) for name, work in WORK.items()}
+        management.unload_all_models()
+        card = pretended_pages.stream_weights(CARD)
+        found = {}
+        for name, work in WORK.items():
+            before = card.counts()
+            (expected, wrong), (streamed, failed) = loaded[name], tried(work, folder)
+            found[name] = {
+                "failed": wrong or failed,
+                "differences": {key: distance(tensor, streamed.get(key)) for key, tensor in expected.items()},
+                **{what: count - before[what] for what, count in card.counts().items()},
+            }
+    print(json.dumps({"work": found}))
+
+
+if __name__ == "__main__":
+    main()
