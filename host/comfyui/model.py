@@ -132,8 +132,13 @@ class HostLatentFormat(comfy.latent_formats.LatentFormat):
         return self.ours.denormalize(latent)
 
 
-def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher.ModelPatcher:
-    """Read a transformer into a MODEL; `weight_dtype` is a key of `checkpoint_dtypes.WEIGHT_DTYPES`."""
+def load_model(
+    path: Path, weight_dtype: str = "default", disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """Read a transformer into a MODEL; `weight_dtype` is a key of `checkpoint_dtypes.WEIGHT_DTYPES`.
+
+    disable_dynamic: as the host asks for it, see `patchers.patcher_of`.
+    """
     info = checkpoints.inspect(path, checkpoints.TRANSFORMERS)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
@@ -156,7 +161,8 @@ def load_model(path: Path, weight_dtype: str = "default") -> comfy.model_patcher
     model.diffusion_model.eval().requires_grad_(False)
     model.device = offload_device
 
-    patcher = patcher_of(model, model.diffusion_model, load_device, offload_device)
+    again = load_model, (path, weight_dtype)
+    patcher = patcher_of(model, model.diffusion_model, load_device, offload_device, again, disable_dynamic)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "pyramid_video", refuse_what_does_not_fit)
     return patcher
 

@@ -35,7 +35,7 @@ PROJECTION = "text_projection.weight"
 UNUSED = {"official_text_miniflux": {PROJECTION}, "official_text_sd3": set()}  # tensors that a folder may lack
 
 
-def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
+def load_official(top: Path, kind: str, **how: Any) -> comfy.sd.CLIP:
     """Read the encoders below an official top folder; CheckpointError when a tensor is missing."""
     folders = {name: part for name, part in zip(HOST_NAMES[kind], ENCODER_SETS[kind].parts, strict=True)}
     configs = {name: read_json(top / encoder / "config.json") for name, (_, encoder, _) in folders.items()}
@@ -54,7 +54,7 @@ def load_official(top: Path, kind: str) -> comfy.sd.CLIP:
     size = sum(tensor.numel() for state in states.values() for tensor in state.values())
     target = comfy.supported_models_base.ClipTarget(Tokenizers, Networks)
     embeddings = folder_paths.get_folder_paths("embeddings")
-    clip = comfy.sd.CLIP(target, embedding_directory=embeddings, parameters=size)
+    clip = comfy.sd.CLIP(target, embedding_directory=embeddings, parameters=size, **how)
     clip.cond_stage_model.take_marks(clip.tokenizer)
     for name, state in states.items():
         missing = set(clip.load_sd({name: state})) - UNUSED[kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
@@ -9,15 +10,41 @@ import comfy.model_patcher
 import torch
 from torch import nn
 
+Again = tuple[Callable[..., Any], tuple[Any, ...]]  # what reads a network once more and answers its patcher
 
-def patcher_of(model: nn.Module, network: nn.Module, load: torch.device, offload: torch.device) -> Any:
+
+def patcher_of(
+    model: nn.Module,
+    network: nn.Module,
+    load: torch.device,
+    offload: torch.device,
+    again: Again,
+    disable_dynamic: bool = False,
+) -> Any:
     """A patcher of the class that this host gives its own models; newer ones stream the weights of `network` with it.
 
     Those cast a weight to the type that it had when the network was made, and some of ours are in another one since
-    (norms beside float8, float32 beside bfloat16): the types are noted again.
+    (norms beside float8, float32 beside bfloat16): the types are noted again. disable_dynamic: the class that does not
+    stream, for what newer hosts can do with whole weights only.
     """
     note_types = getattr(comfy.model_management, "archive_model_dtypes", None)
     if note_types is not None:
         note_types(network)
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return kind(model, load_device=load, offload_device=offload)
+    plain = comfy.model_patcher.ModelPatcher
+    kind = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    return readable_again(kind(model, load_device=load, offload_device=offload), again)
+
+
+def readable_again(patcher: Any, again: Again) -> Any:
+    """Tell newer hosts how to read the weights of a patcher once more.
+
+    They do so for whoever needs a copy of its own: hooks and compilers, which cannot use streamed weights (then with
+    `disable_dynamic`), training, other cards.
+    """
+    patcher.cached_patcher_init = again
+    return patcher
+
+
+def streams(patcher: Any) -> bool:
+    """Whether the host brings the weights of a patcher to the device while they are used, as far as there is room."""
+    return bool(getattr(patcher, "is_dynamic", bool)())

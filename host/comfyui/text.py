@@ -21,21 +21,33 @@ from ...models.prompt_weights import without_weights
 from ...models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from .model import json_tensor
 from .official_text import OfficialNetworks, first_tokens, host_key, load_official
+from .patchers import readable_again
 from .umt5 import UMT5, load_umt5
 
 OWN = "pyramid_video"  # the name of our tokens among a CLIP's
 ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of their tokens
 
 
-def load_text_encoder(path: Path) -> comfy.sd.CLIP:
-    """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ..."""
+def load_text_encoder(path: Path, **how: Any) -> comfy.sd.CLIP:
+    """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ...
+
+    how: what the host's CLIP class is told besides.
+    """
     info = checkpoints.inspect(path, checkpoints.TEXT_ENCODERS)
     if info.kind == "text_encoder":
-        return load_own(info)
-    return load_umt5(path) if info.kind == "official_text_helios" else load_official(path, info.kind)
+        clip = load_own(info, **how)
+    else:
+        clip = load_umt5(path, **how) if info.kind == "official_text_helios" else load_official(path, info.kind, **how)
+    readable_again(clip.patcher, (read_patcher, (path,)))
+    return clip
 
 
-def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
+def read_patcher(path: Path, **how: Any) -> Any:
+    """The patcher of a text encoder, for a host that wants the same weights once more."""
+    return load_text_encoder(path, **how).patcher
+
+
+def load_own(info: checkpoints.CheckpointInfo, **how: Any) -> comfy.sd.CLIP:
     config, tokenizer = info.config, checkpoints.load_tokenizer(info)
 
     class Network(HostTextEncoder):
@@ -52,7 +64,7 @@ def load_own(info: checkpoints.CheckpointInfo) -> comfy.sd.CLIP:
     state = checkpoints.load_state_dict(info, dtype=torch.float32)
     target = comfy.supported_models_base.ClipTarget(OwnTokenizer, Network)
     size = sum(tensor.numel() for tensor in state.values())
-    clip = comfy.sd.CLIP(target, parameters=size, model_options={"dtype": torch.float32})
+    clip = comfy.sd.CLIP(target, parameters=size, model_options={"dtype": torch.float32}, **how)
     clip.load_sd(state)
     return clip
 

@@ -23,7 +23,7 @@ UMT5 = "umt5xxl"  # the host's name for it and its tokens
 PIECES = "spiece.model"
 
 
-def load_umt5(top: Path) -> comfy.sd.CLIP:
+def load_umt5(top: Path, **how: Any) -> comfy.sd.CLIP:
     """Read the encoder below an official top folder; CheckpointError when a tensor or the vocabulary is missing."""
     folder, pieces = top / "text_encoder", top / "tokenizer" / PIECES
     if not pieces.is_file():
@@ -64,6 +64,7 @@ def load_umt5(top: Path) -> comfy.sd.CLIP:
         comfy.supported_models_base.ClipTarget(Tokenizers, Networks),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         parameters=sum(tensor.numel() for tensor in state.values()),
+        **how,
     )
     if missing := clip.load_sd(state)[0]:
         raise CheckpointError(f"{folder} lacks {len(missing)} tensors of its model: {', '.join(sorted(missing)[:3])}")

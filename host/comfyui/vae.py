@@ -38,7 +38,7 @@ Work = Callable[["int | None", "int | None"], Tensor]  # (chunk, tile) -> result
 class PyramidVAE(comfy.sd.VAE):
     """Pictures `(f, h, w, 3)` in 0..1 on one side, latents `(b, c, t, h, w)` in the VAE's own scale on the other."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disable_dynamic: bool = False) -> None:
         info = checkpoints.inspect(path, checkpoints.VAES)
         with without_warnings():  # the host means to warn of a missing VAE; ours follows
             super().__init__(sd={})
@@ -47,7 +47,8 @@ class PyramidVAE(comfy.sd.VAE):
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
         network: Any = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
         self.first_stage_model = network.requires_grad_(False)
-        self.patcher = patcher_of(network, network, self.device, comfy.model_management.vae_offload_device())
+        places = self.device, comfy.model_management.vae_offload_device()
+        self.patcher = patcher_of(network, network, *places, (read_patcher, (path,)), disable_dynamic)
         self.config = config = network.config
         time, space = config.time_compression, config.space_compression
         self.info = VAEInfo.of(info)
@@ -198,6 +199,11 @@ class PyramidVAE(comfy.sd.VAE):
     def encode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that encoding video of `shape` needs beside the weights, `chunk` frames at once."""
         return self.config.encode_numbers(shape, chunk) * comfy.model_management.dtype_size(dtype)
+
+
+def read_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    """The patcher of a VAE, for a host that wants the same weights once more."""
+    return PyramidVAE(path, disable_dynamic).patcher
 
 
 def release_memory() -> None:

@@ -87,6 +87,29 @@ def saved(bench: Streaming) -> dict[str, Tensor]:
     return {"clip": made, "pictures": bench.host.decode(vae, made)}
 
 
+def whole_copies(bench: Streaming) -> dict[str, Tensor]:
+    """What core makes of a loader's model once more, without streaming: for hooks, compilers and training."""
+    import comfy.hooks
+    import comfy.utils
+    from pyramid_video.host.comfyui.patchers import streams
+
+    model, lora = bench.model(), comfy.utils.load_torch_file(str(bench.folder / "models" / "loras" / LORA))
+    whole = with_lora(model).clone(disable_dynamic=True)
+    assert not streams(whole) and (whole.model is model.model) is not streams(model)
+    hooked = comfy.hooks.set_hooks_for_conditioning(bench.prompt("a ball"), comfy.hooks.create_hook_lora(lora, 0.7, 0))
+    own = model.clone(force_deepcopy=True)
+    assert own.model is not model.model
+    copies = {
+        "compiler": bench.sampled(whole),
+        "hooks": bench.sampled(model, positive=hooked),
+        "copy": bench.sampled(own),
+    }
+    vae = bench.vae.patcher.clone(force_deepcopy=True).model
+    text = bench.clip.patcher.clone(force_deepcopy=True).model
+    weights = {**vae.state_dict(), **text.state_dict()}
+    return {**copies, **{key: weight.float() for key, weight in weights.items()}}
+
+
 WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "prompts": pretended_work.prompts,
     "umt5": umt5,
@@ -97,6 +120,7 @@ WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "sd3": pretended_work.sd3,
     "helios": pretended_work.helios,
     "saved files": saved,
+    "whole copies": whole_copies,
 }
 
 

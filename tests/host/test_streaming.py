@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-WORK = ["prompts", "umt5", "clip", "LoRA", "narrow weights", "vae", "sd3", "helios", "saved files"]
+WORK = ["prompts", "umt5", "clip", "LoRA", "narrow weights", "vae", "sd3", "helios", "saved files", "whole copies"]
 
 
 @pytest.fixture(scope="module")
