@@ -23,6 +23,7 @@ from ...models.input_checks import check_clips
 from ...models.kv_cache import KVCache
 from ...models.layers import patch_grid, patchify
 from .block_patches import block_patch
+from .patchers import free_beside_weights
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 # Patches that change what a network makes of the same input, or whether it is called at all.
@@ -175,4 +176,4 @@ def apply_wrappers(options: dict[str, Any]) -> set[str]:
 def room_for_keys(model: Any, shape: list[int], device: torch.device) -> int:
     """Bytes that a run may fill: what is free, less twice what its forwards take for activations."""
     needed = 2 * model.memory_required(shape) + comfy.model_management.minimum_inference_memory()
-    return max(0, int(comfy.model_management.get_free_memory(device) - needed))
+    return max(0, int(free_beside_weights(getattr(model, "current_patcher", None), device) - needed))

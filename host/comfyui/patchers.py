@@ -48,3 +48,14 @@ def readable_again(patcher: Any, again: Again) -> Any:
 def streams(patcher: Any) -> bool:
     """Whether the host brings the weights of a patcher to the device while they are used, as far as there is room."""
     return bool(getattr(patcher, "is_dynamic", bool)())
+
+
+def free_memory(patcher: Any, device: torch.device) -> int:
+    """Bytes on `device` that a forward may fill; streamed weights, of any model, make way for it."""
+    ask = comfy.model_management.get_free_memory
+    return int((getattr(patcher, "get_free_memory", ask) if streams(patcher) else ask)(device))
+
+
+def free_beside_weights(patcher: Any, device: torch.device) -> int:
+    """The same less what is wanted there for the network's own weights, if those would make way."""
+    return free_memory(patcher, device) - (patcher.model_size() if streams(patcher) else 0)

@@ -28,7 +28,7 @@ from ...models.vae_pieces import (
     smaller_pieces,
 )
 from .model import json_tensor
-from .patchers import patcher_of
+from .patchers import free_memory, patcher_of
 from .progress import Bar
 
 TILES = (512, 256, 128)  # pixels
@@ -161,7 +161,7 @@ class PyramidVAE(comfy.sd.VAE):
         # First what the device could hold with nothing else on it: the host makes as much room as it can.
         possible = fitting_pieces(pieces, needs, self.memory_beside_weights())
         comfy.model_management.load_models_gpu([self.patcher], memory_required=needs(*possible[0]))
-        fitting = fitting_pieces(possible, needs, comfy.model_management.get_free_memory(self.device))
+        fitting = fitting_pieces(possible, needs, free_memory(self.patcher, self.device))
         return as_memory_allows(work, fitting, (chunk, tile), release_memory)
 
     def memory_beside_weights(self) -> float:

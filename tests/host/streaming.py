@@ -13,6 +13,8 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pretended_comfy
 import pretended_pages
@@ -20,11 +22,13 @@ import pretended_work
 import torch
 from pretended_comfy import Bench, core, management, pretended
 from pretended_gpu import DEVICE
+from pretended_pages import PAGE
 from torch import Tensor
 
 OFFICIAL = Path(sys.argv[3]) / "models" / "pyramid_video"
 WIDTH, HEADS, VAE_WIDTH = 64, 6, 16  # large enough for layers that are streamed, over 16 KB
 CARD = 2**19  # bytes for weights
+REST = 2**26  # bytes that are free beside them
 MODEL, LORA = "tiny.safetensors", "tiny_lora.safetensors"
 
 
@@ -110,6 +114,31 @@ def whole_copies(bench: Streaming) -> dict[str, Tensor]:
     return {**copies, **{key: weight.float() for key, weight in weights.items()}}
 
 
+def room(bench: Streaming, card: pretended_pages.Card) -> dict[str, list[int]]:
+    """What a VAE and the kept keys of a run are given of a card with `REST` bytes free, and what they should be."""
+    from pyramid_video.host.comfyui import forward, vae
+
+    model, given = bench.model(), []
+    samples, fitting = bench.sampled(model), vae.fitting_pieces
+
+    def watched(pieces, needs, free):
+        given.append(free)
+        return fitting(pieces, needs, free)
+
+    def rest(*device, **both):
+        return (REST, REST) if len(device) > 1 or any(both.values()) else REST
+
+    with mock.patch.multiple(management, get_free_memory=rest, minimum_inference_memory=lambda: 0):
+        streamed = PAGE * card.used
+        with mock.patch.object(vae, "fitting_pieces", watched):
+            bench.host.decode(bench.vae, samples)
+        beside = REST + PAGE * card.used - model.model_size()
+        network = SimpleNamespace(memory_required=lambda shape: 0, current_patcher=model)
+        kept = forward.room_for_keys(network, [1], torch.device(DEVICE))
+    assert streamed > 0
+    return {"vae": [given[1], REST + streamed], "keys": [kept, beside]}
+
+
 WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "prompts": pretended_work.prompts,
     "umt5": umt5,
@@ -175,7 +204,9 @@ def main() -> None:
                 "differences": {key: distance(tensor, streamed.get(key)) for key, tensor in expected.items()},
                 **{what: count - before[what] for what, count in card.counts().items()},
             }
-    print(json.dumps({"work": found}))
+        with torch.inference_mode():
+            rooms = room(Streaming(folder, DEVICE), card)
+    print(json.dumps({"work": found, "room": rooms}))
 
 
 if __name__ == "__main__":

@@ -35,3 +35,10 @@ def test_weights_were_streamed(found, work):
 def test_the_card_was_too_small(found):
     works = found["work"].values()
     assert all(sum(work[what] for work in works) > 100 for what in ("given up", "without room"))
+
+
+@pytest.mark.parametrize("what", ["vae", "keys"])
+def test_streamed_weights_make_way(found, what):
+    """A VAE need not cut its work into pieces, and a run may keep keys, where weights of other models fill the card."""
+    given, expected = found["room"][what]
+    assert given == expected
