@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...models.checkpoint_files import CheckpointError, read_json, weight_files
 from ...models.official_text import CLIP_TOKENS, ENCODER_SETS, LONGEST_TEXT, T5_TOKENS
+from .patchers import PyramidCLIP
 
 HOST_NAMES = {"official_text_miniflux": ("l", "t5xxl"), "official_text_sd3": ("l", "g", "t5xxl")}
 HOST_GELU = {"gelu_new": "gelu_pytorch_tanh"}  # the same function under the host's name
@@ -54,7 +55,7 @@ def load_official(top: Path, kind: str, **how: Any) -> comfy.sd.CLIP:
     size = sum(tensor.numel() for state in states.values() for tensor in state.values())
     target = comfy.supported_models_base.ClipTarget(Tokenizers, Networks)
     embeddings = folder_paths.get_folder_paths("embeddings")
-    clip = comfy.sd.CLIP(target, embedding_directory=embeddings, parameters=size, **how)
+    clip = PyramidCLIP(target, embedding_directory=embeddings, parameters=size, **how)
     clip.cond_stage_model.take_marks(clip.tokenizer)
     for name, state in states.items():
         missing = set(clip.load_sd({name: state})) - UNUSED[kind]

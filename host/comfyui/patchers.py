@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.sd
 import torch
 from torch import nn
 
@@ -43,6 +44,19 @@ def readable_again(patcher: Any, again: Again) -> Any:
     """
     patcher.cached_patcher_init = again
     return patcher
+
+
+class PyramidCLIP(comfy.sd.CLIP):
+    """A CLIP whose clones encode with the network of their own patcher.
+
+    Where a newer host reads that once more, to hook it, its class would go on to encode with the former one.
+    """
+
+    def clone(self, *args: Any, **kw: Any) -> PyramidCLIP:
+        made = super().clone(*args, **kw)
+        made.__class__ = type(self)
+        made.cond_stage_model = made.patcher.model
+        return made
 
 
 def streams(patcher: Any) -> bool:

@@ -21,7 +21,7 @@ from ...models.prompt_weights import without_weights
 from ...models.text_encoder import TextEncoder, TextEncoderConfig, Tokenizer
 from .model import json_tensor
 from .official_text import OfficialNetworks, first_tokens, host_key, load_official
-from .patchers import readable_again
+from .patchers import PyramidCLIP, readable_again
 from .umt5 import UMT5, load_umt5
 
 OWN = "pyramid_video"  # the name of our tokens among a CLIP's
@@ -64,7 +64,7 @@ def load_own(info: checkpoints.CheckpointInfo, **how: Any) -> comfy.sd.CLIP:
     state = checkpoints.load_state_dict(info, dtype=torch.float32)
     target = comfy.supported_models_base.ClipTarget(OwnTokenizer, Network)
     size = sum(tensor.numel() for tensor in state.values())
-    clip = comfy.sd.CLIP(target, parameters=size, model_options={"dtype": torch.float32}, **how)
+    clip = PyramidCLIP(target, parameters=size, model_options={"dtype": torch.float32}, **how)
     clip.load_sd(state)
     return clip
 

@@ -18,6 +18,7 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
 
 from ...models.checkpoint_files import CheckpointError, read_json
 from .official_text import T5_MARKS, kept_dtype, read_weights, t5_sizes
+from .patchers import PyramidCLIP
 
 UMT5 = "umt5xxl"  # the host's name for it and its tokens
 PIECES = "spiece.model"
@@ -60,7 +61,7 @@ def load_umt5(top: Path, **how: Any) -> comfy.sd.CLIP:
                 tokenizer=comfy.text_encoders.wan.UMT5XXlTokenizer,
             )
 
-    clip = comfy.sd.CLIP(
+    clip = PyramidCLIP(
         comfy.supported_models_base.ClipTarget(Tokenizers, Networks),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         parameters=sum(tensor.numel() for tensor in state.values()),

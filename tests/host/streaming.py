@@ -114,6 +114,26 @@ def whole_copies(bench: Streaming) -> dict[str, Tensor]:
     return {**copies, **{key: weight.float() for key, weight in weights.items()}}
 
 
+def hooked_text(bench: Streaming) -> dict[str, Tensor]:
+    """A LoRA that core's SetClipHooks puts on a CLIP, on one that was cloned before as well."""
+    import comfy.hooks
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    generator, lora = torch.Generator().manual_seed(0), {}
+    for key, weight in bench.clip.cond_stage_model.state_dict().items():
+        if key.endswith("qkv.weight"):
+            layer = f"text_encoders.{key.removesuffix('.weight')}"
+            lora[f"{layer}.lora_A.weight"] = torch.randn(2, weight.shape[1], generator=generator)
+            lora[f"{layer}.lora_B.weight"] = torch.randn(len(weight), 2, generator=generator)
+    hooks, plain = comfy.hooks.create_hook_lora(lora, 0.0, 1.0), bench.prompt("a ball")[0][0]
+    found = {}
+    for name, clip in (("loaded", bench.clip), ("cloned", bench.clip.clone())):
+        hooked = SetClipHooks().apply_hooks(clip, False, False, hooks)[0]
+        found[name] = bench.host.encode_prompt(hooked, "a ball")[0][0]
+        assert (found[name] - plain).abs().max() > 1
+    return found
+
+
 def room(bench: Streaming, card: pretended_pages.Card) -> dict[str, list[int]]:
     """What a VAE and the kept keys of a run are given of a card with `REST` bytes free, and what they should be."""
     from pyramid_video.host.comfyui import forward, vae
@@ -150,6 +170,7 @@ WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "helios": pretended_work.helios,
     "saved files": saved,
     "whole copies": whole_copies,
+    "hooked text": hooked_text,
 }
 
 
