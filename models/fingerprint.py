@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 SAMPLES = 64  # numbers of each tensor that are looked at
 
@@ -20,11 +20,16 @@ def fingerprint(*networks: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
     for network in networks:
         chosen = sorted(item for item in network.state_dict().items() if item[0].startswith(prefixes))
         for name, tensor in chosen:
-            flat = tensor.detach().reshape(-1)
-            places = torch.linspace(0, max(0, len(flat) - 1), min(SAMPLES, len(flat)), dtype=torch.float64).long()
-            numbers = flat[places.to(flat.device)].float().cpu().contiguous()
-            digest.update(f"{name} {tuple(tensor.shape)}".encode() + numbers.numpy().tobytes())
+            digest.update(name.encode() + some_numbers(tensor))
     return digest.hexdigest()[:32]
+
+
+def some_numbers(tensor: Tensor) -> bytes:
+    """The shape and evenly spaced numbers of a tensor."""
+    flat = tensor.detach().reshape(-1)
+    places = torch.linspace(0, max(0, len(flat) - 1), min(SAMPLES, len(flat)), dtype=torch.float64).long()
+    numbers = flat[places.to(flat.device)].float().cpu().contiguous()
+    return f" {tuple(tensor.shape)}".encode() + numbers.numpy().tobytes()
 
 
 def shapes_digest(network: nn.Module) -> str:

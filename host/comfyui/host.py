@@ -29,6 +29,7 @@ from . import text as comfy_text
 from .any_model import AnyModel
 from .full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
 from .page import playing_clip, show_on_node
+from .patchers import patches_digest
 from .progress import Bar, SamplingProgress
 from .sampling import PyramidGuider, PyramidSampler
 from .vae import PyramidVAE
@@ -185,7 +186,8 @@ class ComfyHost:
 
     def fingerprint(self, wire: Any) -> str:
         network = getattr(wire, "first_stage_model", None)
-        return fingerprint(wire.cond_stage_model if network is None else network)
+        digest = fingerprint(wire.cond_stage_model if network is None else network)
+        return digest + patches_digest(wire.patcher)
 
     def unload_models(self) -> None:
         comfy.model_management.unload_all_models()

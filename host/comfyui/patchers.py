@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import comfy.model_management
@@ -10,6 +11,8 @@ import comfy.model_patcher
 import comfy.sd
 import torch
 from torch import nn
+
+from ...models.fingerprint import some_numbers
 
 Again = tuple[Callable[..., Any], tuple[Any, ...]]  # what reads a network once more and answers its patcher
 
@@ -73,3 +76,31 @@ def free_memory(patcher: Any, device: torch.device) -> int:
 def free_beside_weights(patcher: Any, device: torch.device) -> int:
     """The same less what is wanted there for the network's own weights, if those would make way."""
     return free_memory(patcher, device) - (patcher.model_size() if streams(patcher) else 0)
+
+
+def patches_digest(patcher: Any) -> str:
+    """A digest of what LoRAs and hooks add to the weights, which need not hold it yet; empty where there is nothing."""
+    patches = [patcher.patches, *getattr(patcher, "hook_patches", {}).values()]
+    digest = hashlib.sha256()
+    for part in filter(None, patches):
+        for each in parts_of(part):
+            digest.update(each)
+    return f"-{digest.hexdigest()[:12]}" if any(patches) else ""
+
+
+def parts_of(value: Any) -> Iterator[bytes]:
+    """What tells a patch from others: its numbers, names and strengths, however the host has put them together."""
+    if isinstance(value, torch.Tensor):
+        yield some_numbers(value)
+    elif isinstance(value, dict):
+        for name in sorted(value, key=str):
+            yield str(name).encode()
+            yield from parts_of(value[name])
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from parts_of(each)
+    elif hasattr(value, "weights"):  # a LoRA of newer hosts is an object
+        yield type(value).__name__.encode()
+        yield from parts_of(value.weights)
+    else:
+        yield repr(value).encode()

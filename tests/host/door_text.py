@@ -172,3 +172,18 @@ def by_the_book(door, nets: dict, text: str) -> SimpleNamespace:
     clip_ids = words(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     pooled = [nets[name](clip_ids).text_embeds for name in WIDTHS]
     return SimpleNamespace(tokens=nets["t5xxl"](ids).last_hidden_state, pooled=door.torch.cat(pooled, dim=-1))
+
+
+def check_texts_that_were_kept_are_of_a_clip_with_its_lora_or_without(door):
+    """A LoRA reaches the weights when the CLIP is loaded; the key of kept texts must say of it before."""
+    key, weight = next(item for item in door.clip.cond_stage_model.state_dict().items() if item[1].ndim == 2)
+
+    def digest(filled: float, strength: float) -> str:
+        clip = door.clip.clone()
+        clip.add_patches({key: ("diff", (door.torch.full_like(weight, filled),))}, strength)
+        return door.host.fingerprint(clip)
+
+    plain = door.host.fingerprint(door.clip)
+    assert len({plain, digest(1.0, 1.0), digest(1.0, 0.5), digest(2.0, 1.0)}) == 4
+    assert digest(1.0, 1.0) == digest(1.0, 1.0)
+    assert door.host.fingerprint(door.clip.clone()) == plain
