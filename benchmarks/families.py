@@ -35,8 +35,8 @@ from sharpness import figure_psnr, gradient_energy
 
 STEPS = {  # of each family, from a glance to plenty
     "pyramid": ((1, 1), (2, 1), (5, 3), (8, 4), (20, 10)),
-    "flow": ((1,), (2,), (5,), (10,), (20,)),
-    "diffusion": ((5,), (10,), (20,), (50,), (100,)),
+    "flow": ((1,), (2,), (4,), (6,), (10,)),
+    "diffusion": ((5,), (10,), (20,), (50,)),
     "gan": ((1,),),
 }
 JUDGED = ("background", "motion", "subject")
