@@ -45,6 +45,7 @@ TRAINING = {
 # Where ComfyUI is the host.
 COMFYUI = {
     "host": "ComfyUI's own lines, where none of the project is at work",
+    "host/comfyui/forward.py:is_true": "are text and old frames those whose keys were kept: asked once a stage",
     "host/comfyui/model.py": "weights; prompts, once a run",
     "host/comfyui/host.py": "the finished clip on its way out; what text encoders and VAEs are known by",
     "host/comfyui/sampling.py": "the levels of a stage",

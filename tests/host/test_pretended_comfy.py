@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "device"))
 from allowed import COMFYUI, EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers  # noqa: E402
 
 TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "vae")]
-WORK = ["prompts", "vae", "any model", "helios", "core's sampler", "core's KSampler", *TRAININGS]
+WORK = ["prompts", "vae", "any model", "sd3", "helios", "core's sampler", "core's KSampler", *TRAININGS]
 
 
 @pytest.fixture(scope="module")
