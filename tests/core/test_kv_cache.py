@@ -128,7 +128,7 @@ def test_what_turned_out_untrue_is_dropped_and_its_room_is_free_again():
 @pytest.mark.parametrize(("share", "some"), [(0.8, True), (0.3, False)])
 def test_where_memory_runs_out_the_clip_is_made_with_less_that_is_kept(model, monkeypatch, caplog, share, some):
     """A forward that finds no room because of what is kept is done again, and half as much is kept after it."""
-    ask, caches, most, refused = Model.velocity, [], [], []
+    ask, caches, most, refused = Model.predict, [], [], []
 
     def watched(self, x, timestep, history, text, slot):
         caches[:] = caches if slot is None else [slot.cache]
@@ -146,11 +146,11 @@ def test_where_memory_runs_out_the_clip_is_made_with_less_that_is_kept(model, mo
     def kept_now():
         return sum(entry.size for cache in caches for entry in cache.entries.values())
 
-    monkeypatch.setattr(Model, "velocity", watched)
+    monkeypatch.setattr(Model, "predict", watched)
     plain, _ = make_clip(model, monkeypatch, 2**30)
     enough = max(most)
     caches.clear()
-    monkeypatch.setattr(Model, "velocity", on_a_full_card)
+    monkeypatch.setattr(Model, "predict", on_a_full_card)
     clip, _ = make_clip(model, monkeypatch, 2**30)
     assert torch.equal(clip, plain)
     assert refused and kept_now() <= share * enough
@@ -165,7 +165,7 @@ def test_a_forward_without_anything_kept_is_not_done_again(model, monkeypatch):
         asked.append(1)
         raise torch.cuda.OutOfMemoryError("the card is full")
 
-    monkeypatch.setattr(Model, "velocity", full)
+    monkeypatch.setattr(Model, "predict", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         make_clip(model, monkeypatch, 2**30)
     assert asked == [1]

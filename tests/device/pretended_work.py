@@ -217,14 +217,14 @@ class Steps:
     def watch(self) -> None:
         from pyramid_video.host.standalone.wires import Model
 
-        ask = Model.velocity
+        ask = Model.predict
 
         def watched(model, x, timestep, history, text, *rest):
             place = x.shape, len(text.tokens), shapes_of(history)
             with self.call(place, float(held(timestep).flatten()[0])):
                 return ask(model, x, timestep, history, text, *rest)
 
-        Model.velocity = watched
+        Model.predict = watched
 
     @contextmanager
     def call(self, place: object, at: float) -> Iterator[None]:

@@ -52,7 +52,7 @@ def clip_on(device: torch.device):
                 inside[kind][key] = inside[kind].get(key, 0) + count - seen.get((what, where), 0)
         seen = dict(notes)
 
-    ask = Model.velocity
+    ask = Model.predict
 
     def watched(self, *args):
         since("outside")
@@ -62,10 +62,10 @@ def clip_on(device: torch.device):
         return result
 
     calls = [0]
-    Model.velocity = watched
+    Model.predict = watched
     latent = {"samples": torch.zeros(1, model.info.latent_channels, FRAMES, SIZE, SIZE)}
     samples = sample(guider, PyramidSampler(stages, None), latent, 3, None)["samples"]
-    Model.velocity = ask
+    Model.predict = ask
     since("outside")
     vae_network, vae_info = checkpoints.load(
         weights / "vae" / "pyramid_video_small_vae.safetensors", ("causal_vae",), dtype=torch.float32
