@@ -36,7 +36,7 @@ from sharpness import figure_psnr, gradient_energy
 STEPS = {  # of each family, from a glance to plenty
     "pyramid": ((1, 1), (5, 3), (8, 4), (20, 10)),  # the last of n steps hardly moves, so 2 are as 1
     "flow": ((1,), (2,), (4,), (6,), (10,)),
-    "diffusion": ((5,), (10,), (20,), (50,)),
+    "diffusion": ((5,), (10,), (50,)),
     "gan": ((1,),),
 }
 JUDGED = ("background", "motion", "subject")
