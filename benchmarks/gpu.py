@@ -25,7 +25,7 @@ from _gpu_sizes import full_sizes, tiny_sizes
 from _gpu_speeds import Meter, Row, clip_seconds, helios_rows, pyramid_rows, vae_rows
 from pyramid_video.host.standalone.devices import choose_device
 from pyramid_video.models.files import write_beside
-from pyramid_video.models.vae_pieces import is_out_of_memory
+from pyramid_video.models.out_of_memory import is_out_of_memory
 
 HEAD = {"miniflux": 64, "helios": 128}  # features of an attention head
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .cached_tokens import CachedTokens
 from .layers import patch_grid
-from .vae_pieces import is_out_of_memory
+from .out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
+
+from .out_of_memory import is_out_of_memory
 
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
 OnChunk = Callable[[int, int], None]  # (done, total)
@@ -16,14 +17,6 @@ Result = TypeVar("Result")
 
 CHUNKS = (8, 4, 2, 1)  # latent frames at once; every choice gives the same pictures
 TILES = (512, 256)  # pixels; tiles cost a little exactness at their seams
-FULL = (  # what torch says where it has no class for it
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    # cuDNN and cuBLAS that find no room for their own buffers; of convolutions torch swallows what was really wrong
-    "unable to find an engine",
-    "_STATUS_ALLOC_FAILED",
-)
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +98,3 @@ def shape_of_tile(shape: Sequence[int], tile: int | None, pixels: int = 1) -> tu
     if tile is None:
         return tuple(shape)
     return (*shape[:3], *(min(side, tile // pixels) for side in shape[3:]))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the computer had no memory left; some devices of torch have no class for that."""
-    # By the name that the class has in torch 2.4 too.
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in str(error) for words in FULL)

@@ -121,7 +121,7 @@ def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:
 
 def explain(error: Exception) -> str:
     """One sentence for an exception, on one line."""
-    from ..models.vae_pieces import is_out_of_memory
+    from ..models.out_of_memory import is_out_of_memory
 
     if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in TOO_LARGE):
         return "the computer ran out of memory; make the video smaller or shorter"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...models.checkpoints import CheckpointInfo
 from ...models.kv_cache import CacheSlot
 from ...models.model_info import ModelInfo, VAEInfo
+from ...models.out_of_memory import is_out_of_memory
 from ...models.text_encoder import Tokenizer
 from ...models.text_features import TextFeatures
 from ...models.vae_pieces import (
@@ -24,7 +25,6 @@ from ...models.vae_pieces import (
     as_memory_allows,
     decode_into,
     fitting_pieces,
-    is_out_of_memory,
     of_row,
     shape_of_tile,
     smaller_pieces,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from pyramid_video.host.standalone import wires as standalone_wires
 from pyramid_video.models import checkpoints
-from pyramid_video.models.vae_pieces import as_memory_allows, is_out_of_memory
+from pyramid_video.models.out_of_memory import is_out_of_memory
+from pyramid_video.models.vae_pieces import as_memory_allows
 
 WEIGHTS = Path(pyramid_video.__file__).parent / "models" / "pretrained" / "vae" / "pyramid_video_small_vae.safetensors"
 
