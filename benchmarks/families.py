@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import _package
@@ -24,7 +25,7 @@ from generate import PIXELS
 from judge import Judge
 from nearest_clip import nearest_clip
 from PIL import Image
-from prompt_accuracy import DEFAULTS, choose_combinations, make_model
+from prompt_accuracy import DEFAULTS, choose_combinations, clips_of, in_batches, make_model
 from pyramid_video.drawings.curves import BLACK, GRID, WHITE
 from pyramid_video.drawings.pen import Pen
 from pyramid_video.models.files import write_beside
@@ -97,13 +98,11 @@ def measure(dataset: AnimationDataset, options: argparse.Namespace) -> list[Poin
             made = argparse.Namespace(
                 models=options.models, family=family, steps=steps, guidance=DEFAULTS[family]["guidance"]
             )
-            model, batches = make_model(made), []
+            model = make_model(made)
             model(prompts[:1], options.seed, dataset.frames, dataset.size)  # the first call prepares what is reused
             model.rows, started = 0, time.perf_counter()
-            for begin in range(0, len(prompts), options.batch):
-                some = prompts[begin : begin + options.batch]
-                batches.append(model(some, options.seed + begin, dataset.frames, dataset.size))
-            seconds, clips = time.perf_counter() - started, torch.cat(batches)
+            clips = in_batches(prompts, options.batch, partial(clips_of, model, dataset, options.seed))
+            seconds = time.perf_counter() - started
             real = torch.stack([nearest_clip(dataset, *pair) for pair in zip(asked, clips, strict=True)])
             figure, edges = figure_psnr(clips, real).median(), (gradient_energy(clips) / gradient_energy(real)).median()
             agreements = [judge(clip).agrees(combination) for clip, combination in zip(clips, asked, strict=True)]

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import _package
@@ -177,10 +178,12 @@ def reconstruct(clips: Tensor, options: argparse.Namespace) -> Tensor:
 
 
 def generate(prompts: Sequence[str], dataset: AnimationDataset, options: argparse.Namespace) -> Tensor:
-    model = make_model(options)
-    return in_batches(
-        prompts, options.batch, lambda batch, begin: model(batch, options.seed + begin, dataset.frames, dataset.size)
-    )
+    return in_batches(prompts, options.batch, partial(clips_of, make_model(options), dataset, options.seed))
+
+
+def clips_of(model: TextToVideo, dataset: AnimationDataset, seed: int, prompts: Sequence[str], begin: int) -> Tensor:
+    """Clips of some prompts, the first of which is number `begin`, as long and large as those of the dataset."""
+    return model(prompts, seed + begin, dataset.frames, dataset.size)
 
 
 def make_model(options: argparse.Namespace) -> TextToVideo:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import _package
 import torch
 from generate import PIXELS, PyramidToVideo
 from nearest_clip import nearest_clip
-from prompt_accuracy import DEFAULTS, choose_combinations, in_batches, make_model, psnr
+from prompt_accuracy import DEFAULTS, choose_combinations, clips_of, in_batches, make_model, psnr
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
 from pyramid_video.training.data.captions import caption
 from pyramid_video.training.data.datasets import AnimationDataset
@@ -40,15 +41,13 @@ def main() -> None:
     prompts = [caption(combination, generator) for combination in asked]
     pictures = torch.stack([dataset.clip(combination, generator)[:, :1] for combination in asked])
 
-    def made(batch: Sequence[str], begin: int, model: PyramidToVideo = model) -> Tensor:
-        return model(batch, options.seed + begin, dataset.frames, dataset.size)
-
     def continued(batch: Sequence[str], begin: int) -> Tensor:
-        return made(batch, begin, model.starting_with(pictures[begin : begin + len(batch)]))
+        begun = model.starting_with(pictures[begin : begin + len(batch)])
+        return clips_of(begun, dataset, options.seed, batch, begin)
 
     clips = {
         "image to video": in_batches(prompts, options.batch, continued),
-        "text to video": in_batches(prompts, options.batch, made),
+        "text to video": in_batches(prompts, options.batch, partial(clips_of, model, dataset, options.seed)),
     }
     print(f"{len(prompts)} clips{'':6}{'last frame, median':>20}{'worst':>8}{'drift, median':>16}{'worst':>8}")
     for name, made_clips in clips.items():
