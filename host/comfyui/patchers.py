@@ -80,12 +80,8 @@ def free_beside_weights(patcher: Any, device: torch.device) -> int:
 
 def patches_digest(patcher: Any) -> str:
     """A digest of what LoRAs and hooks add to the weights, which need not hold it yet; empty where there is nothing."""
-    patches = [patcher.patches, *getattr(patcher, "hook_patches", {}).values()]
-    digest = hashlib.sha256()
-    for part in filter(None, patches):
-        for each in parts_of(part):
-            digest.update(each)
-    return f"-{digest.hexdigest()[:12]}" if any(patches) else ""
+    patches = [each for each in (patcher.patches, *getattr(patcher, "hook_patches", {}).values()) if each]
+    return f"-{hashlib.sha256(b''.join(parts_of(patches))).hexdigest()[:12]}" if patches else ""
 
 
 def parts_of(value: Any) -> Iterator[bytes]:
