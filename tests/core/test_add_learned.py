@@ -53,10 +53,8 @@ def test_the_file_says_what_the_model_said(tmp_path):
 
 
 def test_other_sizes_are_refused(tmp_path):
-    small, large = (
-        write(tmp_path, "small", 1),
-        write(tmp_path, "large", 2, config=replace(MINIFLUX, num_single_layers=3)),
-    )
+    small = write(tmp_path, "small", 1)
+    large = write(tmp_path, "large", 2, config=replace(MINIFLUX, num_single_layers=3))
     with pytest.raises(ValueError, match=r"large\.safetensors is a transformer of other sizes than .*small"):
         add_learned(small, large, small, 1.0, tmp_path / "made.safetensors")
     assert not (tmp_path / "made.safetensors").exists()

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from official_folders import write_component
+from products import types_of_products
 from pyramid_video.drawings.stages import HEIGHT, WIDTH, draw_stages
 from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
@@ -289,12 +289,7 @@ def test_bf16_is_for_storing_only_on_a_processor_that_does_not_multiply_in_it(mo
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able})
     model = StandaloneHost(device="cpu").load_model(write_component(tmp_path / "component", "miniflux"), "bf16")
     assert (model.network.context_embedder.weight.dtype, model.dtype) == (torch.bfloat16, computes)
-    text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
-    clip = torch.zeros(1, model.info.latent_channels, 1, 4, 4, dtype=model.dtype)
-    products = []
-    monkeypatch.setattr(F, "linear", lambda x, *rest, real=F.linear: products.append(x.dtype) or real(x, *rest))
-    model.network([clip], torch.tensor([500.0]), text.to(model.dtype), None, pooled.to(model.dtype))
-    assert set(products) == {computes}
+    assert types_of_products(model, monkeypatch) == {computes}
 
 
 def test_a_weight_type_that_is_not_offered_is_told_what_is(tmp_path):

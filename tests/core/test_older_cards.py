@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from official_folders import write_component
+from products import types_of_products
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoint_dtypes
 from pyramid_video.models.bf16 import has_bf16, only_stores_bf16
@@ -34,12 +34,7 @@ def test_a_transformer_is_stored_in_bf16_and_multiplies_in_what_the_card_can(
 ):
     model = host_with(capability).load_model(write_component(tmp_path / "component", "miniflux"))
     assert (model.network.context_embedder.weight.dtype, model.dtype) == (torch.bfloat16, computes)
-    text, pooled = torch.zeros(1, 3, model.info.text_width), torch.zeros(1, model.info.pooled_width)
-    clip = torch.zeros(1, model.info.latent_channels, 1, 4, 4, dtype=model.dtype)
-    products = []
-    monkeypatch.setattr(F, "linear", lambda x, *rest, real=F.linear: products.append(x.dtype) or real(x, *rest))
-    model.network([clip], torch.tensor([500.0]), text.to(model.dtype), None, pooled.to(model.dtype))
-    assert set(products) == {computes}
+    assert types_of_products(model, monkeypatch) == {computes}
 
 
 @pytest.mark.parametrize(("capability", "computes"), CARDS)
