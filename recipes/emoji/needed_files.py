@@ -23,6 +23,9 @@ def check_files(part: str, pixels: int, models: Path, folder: Path, begin_from: 
         check_old_text_encoder(models, folder, begin_from)
     elif part != "vae":
         check_vae_file(part, pixels, models / VAE_FILE)
+    if part == "finish":
+        text_encoder_in(models)
+        check_flow_file(models, pixels)
     together = part == "pyramid" and pixels == min(RECIPES)  # with its text encoder
     if part in TRANSFORMER_FILES:
         if not together:
@@ -41,6 +44,17 @@ def check_vae_file(part: str, pixels: int, path: Path) -> None:
             f"`train vae{'' if largest else f' --pixels {pixels}'}`{bundled}"
         )
     check_latents(checkpoints.inspect(path, ["causal_vae"]).config.latent_channels, pixels, path)
+
+
+def check_flow_file(models: Path, pixels: int) -> None:
+    """Look at the flow whose clips a decoder is finished for."""
+    path = models / TRANSFORMER_FILES["flow"]
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"there is no {path}, whose clips the decoder learns to draw: first train one with `train flow`, in the "
+            "same folder of --out"
+        )
+    check_sizes(checkpoints.inspect(path, ["miniflux"]), transformer_config(RECIPES[pixels], "flow"))
 
 
 def check_beginning(part: str, pixels: int, begin_from: Path, together: bool) -> None:

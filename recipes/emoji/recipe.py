@@ -103,6 +103,13 @@ FIGURE_DECODER = {
     "ema_decay": 0.995,
     "module_rates": {"vae": ModuleRate(waits=100)},  # until a discriminator of the first step tells something apart
 }
+FINISHED_DECODER = {
+    **FIGURE_DECODER,
+    "learning_rate": 2e-4,
+    "steps": 4000,
+    "ema_decay": 0.997,
+    "module_rates": {"vae": ModuleRate(waits=300), "discriminator": ModuleRate(times=2.0)},
+}
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
 LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
 GAN = {"learning_rate": 1e-4, "warmup_steps": 100, "ema_decay": 0.99}
@@ -132,6 +139,7 @@ RECIPES = {
             "flow": {"steps": 3000, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "gan": {"steps": 700, **GAN},
+            "finish": FINISHED_DECODER,
             "text": NEW_WORDS,
         },
         objectives={"pyramid": {"first_units": 0.4}},
@@ -185,6 +193,7 @@ RECIPES = {
             "pyramid": LATER,
             "diffusion": LATER,
             "gan": {"steps": 3000, **GAN, "precision": "auto"},
+            "finish": FINISHED_DECODER,
             "text": NEW_WORDS,
         },
         # What a picture will be is decided where nearly all is noise: from a share of 0.85 down the rest is easy.

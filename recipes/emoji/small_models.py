@@ -11,7 +11,7 @@ from ...models.causal_vae import CausalVideoVAE
 from ...training.data.datasets import AnimationDataset
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
-from . import figure_vae, small_families, small_pyramid, small_text, small_vae
+from . import figure_vae, finish_decoder, small_families, small_pyramid, small_text, small_vae
 from .recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
 
 
@@ -55,6 +55,9 @@ def train(
     if part in ("vae", "decoder"):
         train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
         trained = train_vae(dataset, folder, settings, begun=vae, discriminator_start=discriminator_start, **more)
+        return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
+    if part == "finish":
+        trained = finish_decoder.finish_decoder(dataset, vae, models, folder, settings, **more)
         return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)

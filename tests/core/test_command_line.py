@@ -94,8 +94,8 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
         ("vae", "--begin-from", "pyramid, flow, diffusion, gan, text"),
         ("decoder", "--begin-from", "pyramid, flow, diffusion, gan, text"),
         ("pyramid", "--judge-from", "vae, decoder"),
-        ("text", "--clips", "vae, pyramid, decoder, flow, diffusion, gan"),
-        ("text", "--animations", "vae, pyramid, decoder, flow, diffusion, gan"),
+        ("text", "--clips", "vae, pyramid, decoder, flow, diffusion, gan, finish"),
+        ("text", "--animations", "vae, pyramid, decoder, flow, diffusion, gan, finish"),
     ],
 )
 def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):
@@ -305,7 +305,7 @@ def test_a_part_that_begins_from_nowhere_says_so_at_once(train, tmp_path, part):
     assert f"--begin-from: there is no {empty}" in said and f"which `train {part}` begins with" in said
 
 
-@pytest.mark.parametrize("part", ["decoder", "pyramid", "flow", "diffusion", "gan"])
+@pytest.mark.parametrize("part", ["decoder", "pyramid", "flow", "diffusion", "gan", "finish"])
 def test_a_part_without_the_files_of_the_output_says_where_to_get_them(train, tmp_path, part):
     (empty := tmp_path / "empty").mkdir()
     said = train(part, out=empty)

@@ -7,37 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
-from pyramid_video.models import causal_vae, checkpoints, text_encoder
+from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.recipes.emoji import figure_vae, small_models
 from pyramid_video.recipes.emoji.kinds import draw_kind, shares_at
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights, resized
-from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE, Kind
+from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TRANSFORMER_FILES, VAE_FILE
 from pyramid_video.recipes.emoji.small_families import begin_with, objective_of, train_family
 from pyramid_video.recipes.emoji.small_models import settings_of
 from pyramid_video.recipes.emoji.texts import new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
 from pyramid_video.training import presets
-from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.objectives.draw import GeneratorDraw
 from pyramid_video.training.objectives.gan import GANObjective, gan_settings
 from pyramid_video.training.run.loop import TrainSettings
 from pyramid_video.training.run.loss_log import read_rows
+from small_recipe import RECIPE, drawn_dataset, narrow_vae, save_text_encoder
 
 CLIPS = 4
-NARROW = {
-    **RECIPES[128].vae,
-    "encoder_block_out_channels": [8, 8],
-    "encoder_layers_per_block": [1, 1],
-    "decoder_block_out_channels": [8, 8, 8],
-    "decoder_layers_per_block": [1, 1, 1],
-}
-SMALL = {"num_single_layers": 2, "num_attention_heads": 1, "joint_attention_dim": 32, "pooled_projection_dim": 32}
-FEW = {  # all kinds alike; the pyramid has eight columns
-    family: {name: Kind(8 if family == "pyramid" else 3) for name in kinds}
-    for family, kinds in RECIPES[128].kinds.items()
-}
-RECIPE = replace(RECIPES[128], vae=NARROW, transformer={**RECIPES[128].transformer, **SMALL}, kinds=FEW)
 
 
 class Stop(Exception):
@@ -54,33 +40,18 @@ def stop_at(last: int):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("animations")
-    for name, colour in (("ball", "red"), ("leaf", "green")):
-        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
-        for shift, picture in enumerate(pictures):
-            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
-        pictures[0].save(folder / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=100)
-    return AnimationDataset(folder, frames=9)
+    return drawn_dataset(tmp_path_factory.mktemp("animations"))
 
 
 @pytest.fixture
 def vae():
-    vae = causal_vae.CausalVideoVAE(causal_vae.CausalVAEConfig.from_dict(NARROW))
-    causal_vae.init_weights(vae, torch.Generator().manual_seed(0))
-    return vae.eval()
+    return narrow_vae()
 
 
 @pytest.fixture
 def models(tmp_path):
     """A models folder with a text encoder."""
-    tokenizer = text_encoder.Tokenizer.train(["a red ball moving left", "a green leaf"], 300, 24)
-    encoder = text_encoder.TextEncoder(
-        text_encoder.TextEncoderConfig(tokenizer.vocab_size, 32, 1, 2, 24, pooled_width=32, summary=4)
-    )
-    text_encoder.init_weights(encoder, torch.Generator().manual_seed(1))
-    extra = {"tokenizer": tokenizer.to_json()}
-    path = tmp_path / "models" / TEXT_FILE
-    checkpoints.save(path, encoder.state_dict(), "text_encoder", encoder.config, extra=extra)
+    save_text_encoder(tmp_path / "models")
     return tmp_path / "models"
 
 

@@ -46,7 +46,8 @@ class VAEObjective:
     second is what PSNR measures. `kl` weighs the divergence per latent number: large enough that the latents have no
     outliers, small enough that nothing visible is lost. `adversarial` weighs a discriminator, when one is given, and
     `feature_matching` how far the features of its layers are apart for decoded and true frames (pix2pixHD:
-    Wang et al. 2018, arXiv 1711.11585). `perceptual` belongs to the reconstruction, where there is one.
+    Wang et al. 2018, arXiv 1711.11585); it sees `judged_frames` of a clip at most, evenly apart (None: all), since on
+    small pictures it costs more than a VAE. `perceptual` belongs to the reconstruction, where there is one.
 
     For pictures of figures on plain colours: `foreground` is added to the weight of pixels in and around the figure,
     `gradient` weighs the error of the differences of neighbouring pixels, which are the edges, and `colour` that of the
@@ -68,6 +69,7 @@ class VAEObjective:
     colour: float = 0.0
     latent_noise: float = 0.0
     downscaled: float = 0.0
+    judged_frames: int | None = None
 
     def __call__(self, networks: Networks, batch: Tensor, generator: torch.Generator) -> Losses:
         """Losses of `networks["vae"]` for clips (b, 3, t, h, w) in -1..1; the latent is a sample of the posterior.
@@ -75,21 +77,26 @@ class VAEObjective:
         With a `networks["discriminator"]` one backward pass of `loss` teaches both: the VAE gets no gradient from
         `discriminator_loss`, the discriminator none from `generator_loss`.
         """
-        vae, video, discriminator = networks["vae"], batch, networks.get("discriminator")
+        vae, video = networks["vae"], batch
         posterior = vae.encode(video)
         latent = posterior.sample(generator)
         if self.latent_noise:
             latent = noisy_latent(latent, self.latent_noise, generator)
         if self.downscaled and float(torch.rand((), generator=generator)) < self.downscaled:
             latent, video = (F.avg_pool3d(x, (1, 2, 2)) for x in (latent, video))
-        decoded = vae.decode(latent)
-        error = (decoded - video).float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        losses = self.of_decoded(networks, vae.decode(latent), video, generator)
+        return {**losses, "loss": losses["loss"] + self.kl * kl, "kl": kl}
+
+    def of_decoded(self, networks: Networks, decoded: Tensor, video: Tensor, generator: torch.Generator) -> Losses:
+        """Losses of what `networks["vae"]` has decoded beside the true `video`; both (b, 3, t, h, w)."""
+        discriminator = networks.get("discriminator")
+        error = (decoded - video).float()
         weight = 1 + self.foreground * figure(video) if self.foreground else 1.0
         absolute, squared = (weight * error.abs()).mean(), (weight * error.square()).mean()
         reconstruction = self.absolute * absolute + self.squared * squared
-        losses = {"absolute": absolute, "squared": squared, "kl": kl}
+        losses = {"absolute": absolute, "squared": squared}
         if self.gradient:
             losses["gradient"] = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
             reconstruction = reconstruction + self.gradient * losses["gradient"]
@@ -99,12 +106,16 @@ class VAEObjective:
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual.distance(decoded, video)
             reconstruction = reconstruction + self.perceptual.weight * losses["perceptual"]
-        losses = {"loss": reconstruction + self.kl * kl, **losses}
+        losses = {"loss": reconstruction, **losses}
         if discriminator is not None:
             features: list[Tensor] = []
+            if self.judged_frames is not None:
+                apart = math.ceil(video.shape[2] / self.judged_frames)
+                first = int(torch.randint(apart, (), generator=generator))
+                decoded, video = decoded[:, :, first::apart], video[:, :, first::apart]
             from_vae = generator_loss(discriminator, decoded, features)
             from_discriminator = discriminator_loss(discriminator, video, decoded)
-            weight = self.adversarial * adaptive_weight(vae, reconstruction, from_vae)
+            weight = self.adversarial * adaptive_weight(networks["vae"], reconstruction, from_vae)
             losses |= {"generator_loss": from_vae, "discriminator_loss": from_discriminator}
             losses["loss"] = losses["loss"] + weight * from_vae + from_discriminator
             if self.feature_matching:
