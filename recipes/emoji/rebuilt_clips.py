@@ -26,6 +26,7 @@ from ...training.data.captions import Combination, caption
 from ...training.data.datasets import AnimationDataset
 from ...training.data.video_pool import draw_pool, from_bytes
 from ...training.objectives.vae import figure
+from ...training.run.run_state import run_exists
 from .latents import encode_clips
 from .recipe import TRANSFORMER_FILES
 from .small_families import load_text_encoder
@@ -109,14 +110,22 @@ def number(count: int, generator: torch.Generator) -> int:
 def rebuilt_clips(
     dataset: AnimationDataset, vae: CausalVideoVAE, models: Path, folder: Path, clips: int, seed: int
 ) -> RebuiltClips:
-    """Draw `clips` clips and let the flow in `models` rebuild them; latents of both are kept in the run's `folder`."""
+    """Draw `clips` clips and let the flow in `models` rebuild them; latents of both are kept in the run's `folder`.
+
+    Raises ValueError where a run that has begun in `folder` learned from others.
+    """
     latents, combinations = encode_clips(dataset, vae, folder, clips, seed)
     flow, rebuilt = Flow(models), []
     for first in range(0, clips, CHUNK):
         path = folder / "rebuilt" / f"{first:05}{SUFFIX}"
         chunk, shown = latents[first : first + CHUNK], combinations[first : first + CHUNK]
-        key = digest([flow.key, LEVELS, GUIDANCE, seed], [("latents", chunk)])
+        key = digest([flow.key, LEVELS, GUIDANCE, seed, clips], [("latents", chunk)])
         kept = read_tensors(path)
+        if kept is not None and kept[1] != key and run_exists(folder):
+            raise ValueError(
+                f"the run in {folder} learned from other clips: its flow, text encoder, VAE, animations, number of "
+                "clips or seed was not this one. Give the run a new folder, or what it was started with"
+            )
         if kept is None or kept[1] != key:
             kept = {"rebuilt": flow.rebuild_all(chunk, shown, torch.Generator().manual_seed(seed + first))}, key
             write_tensors(path, *kept)

@@ -134,6 +134,11 @@ def test_clips_are_rebuilt_once_and_again_for_another_flow(dataset, vae, models,
     assert torch.equal(made().rebuilt, first.rebuilt) and len(calls) == CLIPS + 1
     save_flow(models, seed=1)
     assert not torch.equal(made().rebuilt, first.rebuilt) and len(calls) == 2 * CLIPS + 1
+    (tmp_path / "run" / "state.pt").touch()  # from here on they belong to a run
+    assert len(made().rebuilt) == CLIPS
+    save_flow(models, seed=2)
+    with pytest.raises(ValueError, match="learned from other clips: its flow"):
+        made()
 
 
 def test_nothing_is_asked_where_a_piece_was_cut(vae):
