@@ -33,8 +33,8 @@ class FigureCrops:
         return torch.stack([self._one(frames, whole, generator) for _ in range(batch)])
 
     def _one(self, frames: int, whole: bool, generator: torch.Generator) -> Tensor:
-        clip = self.clips[self._number(len(self.clips), generator)]
-        start = self._number(clip.shape[1] - frames + 1, generator)
+        clip = self.clips[number(len(self.clips), generator)]
+        start = number(clip.shape[1] - frames + 1, generator)
         piece = clip[:, start : start + frames].float() / 127.5 - 1
         if self._happens(self.recoloured, generator):
             piece = piece[torch.randperm(3, generator=generator)]
@@ -45,22 +45,23 @@ class FigureCrops:
 
     def _corner(self, piece: Tensor, generator: torch.Generator) -> tuple[int, int]:
         room = piece.shape[-1] - self.edge
-        picture = piece[:, self._number(piece.shape[1], generator)]
+        picture = piece[:, number(piece.shape[1], generator)]
         apart = (picture - picture[:, :1, :1]).abs().amax(0) > FIGURE
         if self._happens(self.anywhere, generator) or not apart.any():
-            return self._number(room + 1, generator), self._number(room + 1, generator)
+            return number(room + 1, generator), number(room + 1, generator)
         corner = []
         for axis in (1, 0):
             covered = apart.any(axis).nonzero()
             first, last = int(covered[0]), int(covered[-1])
-            middle = first + self._number(last - first + 1, generator)
+            middle = first + number(last - first + 1, generator)
             corner.append(min(max(middle - self.edge // 2, 0), room))
         return corner[0], corner[1]
 
     @staticmethod
-    def _number(count: int, generator: torch.Generator) -> int:
-        return int(torch.randint(count, (), generator=generator))
-
-    @staticmethod
     def _happens(share: float, generator: torch.Generator) -> bool:
         return float(torch.rand((), generator=generator)) < share
+
+
+def number(count: int, generator: torch.Generator) -> int:
+    """One of 0 to `count - 1`."""
+    return int(torch.randint(count, (), generator=generator))

@@ -27,6 +27,7 @@ from ...training.data.datasets import AnimationDataset
 from ...training.data.video_pool import draw_pool, from_bytes
 from ...training.objectives.vae import figure
 from ...training.run.run_state import run_exists
+from .figure_crops import number
 from .latents import encode_clips
 from .recipe import TRANSFORMER_FILES
 from .small_families import load_text_encoder
@@ -102,11 +103,6 @@ def place(stands: Tensor, edge: int, generator: torch.Generator) -> int:
     return min(max(cells[number(len(cells), generator)] - edge // 2, 0), room)
 
 
-def number(count: int, generator: torch.Generator) -> int:
-    """One of 0 to `count - 1`."""
-    return int(torch.randint(count, (), generator=generator))
-
-
 def rebuilt_clips(
     dataset: AnimationDataset, vae: CausalVideoVAE, models: Path, folder: Path, clips: int, seed: int
 ) -> RebuiltClips:
@@ -154,6 +150,7 @@ class Flow:
         self.format = info.latent_format
         self.encoder, self.tokenizer = load_text_encoder(models)
         self.key = fingerprint(self.network, self.encoder)
+        self.nothing = encode_texts(self.encoder, self.tokenizer, [""])
 
     def rebuild_all(self, latents: Tensor, shown: Sequence[Combination], generator: torch.Generator) -> Tensor:
         """Rebuild `latents (n, c, t, h, w)` of clips from one of `LEVELS` after the other."""
@@ -165,12 +162,14 @@ class Flow:
         self, latents: Tensor, shown: Combination, levels: tuple[float, ...], generator: torch.Generator
     ) -> Tensor:
         """`latents (1, c, t, h, w)` of a clip after noise of the first of `levels` and the steps between them."""
-        texts = [encode_texts(self.encoder, self.tokenizer, [words]) for words in ("", caption(shown, generator))]
+        texts = self.nothing, encode_texts(self.encoder, self.tokenizer, [caption(shown, generator)])
 
         def velocity(x: Tensor, info: FlowStep) -> Tensor:
             time = torch.full((1,), TIMESTEPS * info.sigma)
-            answers = [self.network.predict(x, time, (), text.tokens, text.mask, text.pooled) for text in texts]
-            return apply_cfg(answers[0], answers[1], GUIDANCE)
+            without, with_text = (
+                self.network.predict(x, time, (), text.tokens, text.mask, text.pooled) for text in texts
+            )
+            return apply_cfg(without, with_text, GUIDANCE)
 
         clean = self.format.normalize(latents.float())
         noise = torch.randn(clean.shape, generator=generator)

@@ -52,12 +52,12 @@ def train(
     if vae is not None:
         check_latents(vae.config.latent_channels, dataset.size, models / VAE_FILE)
     large = dataset.size != min(RECIPES)
-    if part in ("vae", "decoder"):
-        train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
-        trained = train_vae(dataset, folder, settings, begun=vae, discriminator_start=discriminator_start, **more)
-        return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
-    if part == "finish":
-        trained = finish_decoder.finish_decoder(dataset, vae, models, folder, settings, **more)
+    if part in ("vae", "decoder", "finish"):
+        if part == "finish":
+            trained = finish_decoder.finish_decoder(dataset, vae, models, folder, settings, **more)
+        else:
+            train_vae = figure_vae.train_figure_vae if large else small_vae.train_small_vae
+            trained = train_vae(dataset, folder, settings, begun=vae, discriminator_start=discriminator_start, **more)
         return TrainedPart(trained.run, lambda place: (trained.save(place / VAE_FILE),))
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)

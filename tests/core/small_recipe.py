@@ -26,14 +26,19 @@ FEW = {  # all kinds alike; the pyramid has eight columns
 RECIPE = replace(RECIPES[128], vae=NARROW, transformer={**RECIPES[128].transformer, **SMALL}, kinds=FEW)
 
 
-def drawn_dataset(folder: Path) -> AnimationDataset:
-    """Clips of 9 frames of a ball and a leaf, drawn in `folder`."""
+def draw_animations(folder: Path) -> Path:
+    """Draw a ball and a leaf in `folder`."""
     for name, colour in (("ball", "red"), ("leaf", "green")):
         pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
         for shift, picture in enumerate(pictures):
             ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
         pictures[0].save(folder / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=100)
-    return AnimationDataset(folder, frames=9)
+    return folder
+
+
+def drawn_dataset(folder: Path) -> AnimationDataset:
+    """Clips of 9 frames of a ball and a leaf, drawn in `folder`."""
+    return AnimationDataset(draw_animations(folder), frames=9)
 
 
 def narrow_vae() -> causal_vae.CausalVideoVAE:

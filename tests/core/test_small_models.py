@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights
@@ -17,6 +16,7 @@ from pyramid_video.recipes.emoji.small_vae import train_small_vae
 from pyramid_video.training import presets
 from pyramid_video.training.data.datasets import AnimationDataset
 from pyramid_video.training.run.loop import TrainSettings
+from small_recipe import draw_animations
 
 CLIPS = 6
 FEW = replace(RECIPES[64], kinds=dict.fromkeys(RECIPES[64].kinds, {"whole": Kind(4)}))
@@ -24,13 +24,7 @@ FEW = replace(RECIPES[64], kinds=dict.fromkeys(RECIPES[64].kinds, {"whole": Kind
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("animations")
-    for name, colour in (("ball", "red"), ("leaf", "green")):
-        pictures = [Image.new("RGBA", (32, 32)) for _ in range(2)]
-        for shift, picture in enumerate(pictures):
-            ImageDraw.Draw(picture).ellipse((4 + shift, 4, 26 + shift, 26), fill=colour)
-        pictures[0].save(folder / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=100)
-    return AnimationDataset(folder)
+    return AnimationDataset(draw_animations(tmp_path_factory.mktemp("animations")))
 
 
 def make_vae(seed: int = 0) -> causal_vae.CausalVideoVAE:
