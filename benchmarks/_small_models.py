@@ -73,8 +73,9 @@ class SmallModels:
         return self.decode(block("GANSampler", **{**self.wires("gan"), **settings})[0])
 
     def usual_guidance(self):
-        first, video, stages = DEFAULTS["pyramid"]["guidance"]
-        return block("Guidance", first_frame_scale=first, video_scale=video, guided_stages=stages)[0]
+        first, video, stages, coarse = DEFAULTS["pyramid"]["guidance"]
+        strengths = {"first_frame_scale": first, "video_scale": video}
+        return block("Guidance", **strengths, guided_stages=stages, coarse_guidance=coarse)[0]
 
     def usual_stages(self):
         first, video = DEFAULTS["pyramid"]["steps"]

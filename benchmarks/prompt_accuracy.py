@@ -40,7 +40,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 DEFAULTS = {  # numbers of steps, and of guidance
-    "pyramid": {"steps": (8, 4), "guidance": (3.5, 2.5, 0)},
+    "pyramid": {"steps": (8, 4), "guidance": (3.5, 2.5, 0, 0.0)},
     "flow": {"steps": (6,), "guidance": (3.0,)},
     "diffusion": {"steps": (50,), "guidance": (3.0,)},
     "gan": {"steps": (1,), "guidance": (1.0,)},
@@ -106,7 +106,8 @@ def add_family(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=float,
         nargs="+",
-        help="as --steps, and for the pyramid how many stages are guided (0: all); 1 is the prompt alone",
+        help="as --steps, and for the pyramid how many stages are guided (0: all) and the share of coarse guidance; "
+        "1 is the prompt alone",
     )
 
 
@@ -191,8 +192,8 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
     if options.family == "pyramid":
         first_steps, video_steps = options.steps
         stages = make_stages(first_steps=first_steps, video_steps=video_steps)
-        first, video, guided_stages = options.guidance
-        guidance = PyramidGuidance(first, video, stages=int(guided_stages))
+        first, video, guided_stages, coarse = options.guidance
+        guidance = PyramidGuidance(first, video, stages=int(guided_stages), coarse=coarse)
         return PyramidToVideo(options.models, stages, guidance)
     (steps,), (scale,) = options.steps, options.guidance
     family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family

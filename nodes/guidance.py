@@ -47,15 +47,21 @@ class Guidance(Block):
             "How many stages are guided, the coarsest first, which decide what the clip shows. The finer ones follow "
             "the prompt alone, with one model call in place of two. 0 guides all stages, which is official."
         ),
+        Float("coarse_guidance", 1.0, 0.0, 1.0, 0.05).tip(
+            "How much of the guidance acts in a stage on what a coarser stage has drawn already. 1, all of it, is "
+            "official; 0 guides only the detail that each stage adds, so backgrounds keep their colour over the clip."
+        ),
     )
     OUTPUTS = (Output("PYRAMID_GUIDANCE", "For the sampler or the guider.", "guidance"),)
     FUNCTION = "build"
 
-    def build(self, first_frame_scale, video_scale, linear, linear_drop, linear_minimum, guided_stages):
+    def build(
+        self, first_frame_scale, video_scale, linear, linear_drop, linear_minimum, guided_stages, coarse_guidance
+    ):
         from ..samplers.guidance import PyramidGuidance
 
         strengths = first_frame_scale, video_scale, linear, linear_drop, linear_minimum
-        return (PyramidGuidance(*strengths, stages=guided_stages),)
+        return (PyramidGuidance(*strengths, stages=guided_stages, coarse=coarse_guidance),)
 
 
 class GuidanceZero(Block):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .noise import double, halve
+
 
 @dataclass(frozen=True)
 class PyramidGuidance:
@@ -24,6 +26,10 @@ class PyramidGuidance:
     With `stages` above 0 only so many stages are guided, the coarsest; in the finer ones the model evaluates the
     positive row alone. What a clip will be is decided in the former, and guidance at little noise costs quality
     (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+
+    With `coarse` below 1 only that share of the guidance acts, in the stages after the first, on what a coarser stage
+    has drawn already, and all of it on the detail that the stage adds: plain areas keep their colour over the clip.
+    This is frequency-decoupled guidance (Sadat et al. 2025, arXiv 2506.19713) cut where the stages are.
     """
 
     first: float = 7.0
@@ -34,6 +40,7 @@ class PyramidGuidance:
     zero_star: bool = False
     zero_steps: int = 0
     stages: int = 0
+    coarse: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("first", "video", "alpha", "minimum"):
@@ -44,6 +51,8 @@ class PyramidGuidance:
             raise ValueError(f"zero_steps is {self.zero_steps}; expected 0 or more (1 or 2 are usual)")
         if self.stages < 0:
             raise ValueError(f"{self.stages} guided stages; expected 0 (all) or more")
+        if not 0 <= self.coarse <= 1:
+            raise ValueError(f"coarse guidance is {self.coarse}; expected a share, 0 (detail alone) to 1 (all)")
 
     @property
     def enabled(self) -> bool:
@@ -64,9 +73,17 @@ class PyramidGuidance:
         """Whether the velocity of this step is zero and the model is not evaluated."""
         return self.enabled and self.zero_star and stage == 0 and step < self.zero_steps
 
-    def combine(self, negative: Tensor, positive: Tensor, unit: int) -> Tensor:
-        """The guided velocity of unit 0, 1, ..., from the outputs (b, ...) for both prompts."""
-        return apply_cfg(negative, positive, self.scale(unit), self.zero_star)
+    @property
+    def plain(self) -> bool:
+        """Whether both outputs combine as in plain classifier-free guidance in every stage."""
+        return not self.zero_star and self.coarse == 1
+
+    def combine(self, negative: Tensor, positive: Tensor, unit: int, stage: int) -> Tensor:
+        """The guided velocity of a unit in a stage, from the outputs (b, c, t, h, w) for both prompts."""
+        guided = apply_cfg(negative, positive, self.scale(unit), self.zero_star)
+        if stage == 0 or self.coarse == 1:
+            return guided
+        return guided - (1 - self.coarse) * double(halve(guided - positive))
 
 
 def apply_cfg(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:

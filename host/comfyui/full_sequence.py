@@ -45,7 +45,7 @@ class PromptGuider(comfy.samplers.CFGGuider):
     ) -> None:
         super().__init__(model)
         if zero_star:
-            check_guidance_is_free(model, "set guidance_rule of 'Sample flow' to 'plain'")
+            check_guidance_is_free(model, "CFG-Zero*", "set guidance_rule of 'Sample flow' to 'plain'")
             # Called with both outputs as `sigma * velocity`.
             self.model_options: dict[str, Any] = {
                 **model.model_options,

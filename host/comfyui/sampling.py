@@ -195,7 +195,10 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         self.guidance = guidance
         self.guided = negative is not None and guidance.enabled
         if self.guided and guidance.zero_star:
-            check_guidance_is_free(model, "wire 'Pyramid guidance' in place of 'CFG-Zero* guidance'")
+            check_guidance_is_free(model, "CFG-Zero*", "wire 'Pyramid guidance' in place of 'CFG-Zero* guidance'")
+        elif self.guided and not guidance.plain:
+            instead = "set coarse_guidance of 'Pyramid guidance' to 1"
+            check_guidance_is_free(model, "coarse_guidance below 1", instead)
         self.inner_set_conds({"positive": positive, **({"negative": negative} if self.guided else {})})
 
     def predict_noise(
@@ -206,13 +209,13 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         if guided and self.guidance.is_zero_init(now["stage"], now["step"]):
             return x  # the host wants the clean estimate: no velocity, no change
         self.set_cfg(self.guidance.scale(now["unit"]) if guided else 1.0)
-        if guided and self.guidance.zero_star:
-            model_options = {**model_options, "sampler_cfg_function": self.combine_for(now["unit"])}
+        if guided and not self.guidance.plain:
+            model_options = {**model_options, "sampler_cfg_function": self.combine_for(now["unit"], now["stage"])}
         return super().predict_noise(x, timestep, model_options=model_options, seed=seed)
 
-    def combine_for(self, unit: int) -> Callable[[dict[str, Any]], Tensor]:
+    def combine_for(self, unit: int, stage: int) -> Callable[[dict[str, Any]], Tensor]:
         """What the host calls instead of its own formula, with both outputs as `sigma * velocity`."""
-        return lambda outputs: self.guidance.combine(outputs["uncond"], outputs["cond"], unit)
+        return lambda outputs: self.guidance.combine(outputs["uncond"], outputs["cond"], unit, stage)
 
 
 def check_model(model: Any) -> None:
@@ -225,13 +228,13 @@ def check_model(model: Any) -> None:
     check_family(model.info, "pyramid")
 
 
-def check_guidance_is_free(model: Any, instead: str) -> None:
-    """Refuse CFG-Zero* on a MODEL with another rule for guidance, which it would replace; `instead` is a way out."""
-    rule = model.model_options.get("sampler_cfg_function")
-    if rule is not None:
-        block = getattr(rule, "__qualname__", type(rule).__qualname__).split(".")[0]
+def check_guidance_is_free(model: Any, rule: str, instead: str) -> None:
+    """Refuse a rule for guidance on a MODEL with another one, which it would replace; `instead` is a way out."""
+    other = model.model_options.get("sampler_cfg_function")
+    if other is not None:
+        block = getattr(other, "__qualname__", type(other).__qualname__).split(".")[0]
         raise ValueError(
-            f"CFG-Zero* and '{block}' each combine the two predictions by a rule of their own, and only one can: take "
+            f"{rule} and '{block}' each combine the two predictions by a rule of their own, and only one can: take "
             f"'{block}' away from the model, or {instead}"
         )
 

@@ -74,7 +74,7 @@ class Guider:
             if not guided:
                 return output
             negative, positive = output.chunk(2)
-            return self.guidance.combine(negative, positive, info.unit)
+            return self.guidance.combine(negative, positive, info.unit, info.stage)
 
         return velocity
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg, optimized_scale
+from pyramid_video.samplers.noise import double, halve
 
 
 def test_guidance_is_a_line_through_both_answers():
@@ -36,6 +37,31 @@ def test_only_the_coarsest_stages_are_guided():
         PyramidGuidance(stages=-1)
 
 
+@pytest.mark.parametrize("share", (0.0, 0.3, 1.0))
+@pytest.mark.parametrize("zero_star", (False, True))
+def test_a_share_of_the_guidance_acts_on_what_coarser_stages_have_drawn(share, zero_star):
+    """Halved, the velocity is guided by that share; the detail that the stage adds is guided as ever."""
+    negative, positive = torch.randn(2, 2, 3, 2, 4, 6, dtype=torch.float64)
+    plain = PyramidGuidance(7.0, zero_star=zero_star)
+    guided = PyramidGuidance(7.0, zero_star=zero_star, coarse=share).combine(negative, positive, 0, 1)
+    whole = plain.combine(negative, positive, 0, 1)
+    coarse = halve(positive) + share * (halve(whole) - halve(positive))
+    torch.testing.assert_close(halve(guided), coarse)
+    torch.testing.assert_close(guided - double(halve(guided)), whole - double(halve(whole)))
+
+
+def test_the_first_stage_is_guided_whole():
+    negative, positive = torch.randn(2, 1, 3, 1, 3, 5)  # an odd size, which cannot be halved
+    guided = PyramidGuidance(7.0, coarse=0.0).combine(negative, positive, 0, 0)
+    assert guided.equal(PyramidGuidance(7.0).combine(negative, positive, 0, 0))
+
+
+@pytest.mark.parametrize("share", (-0.1, 1.5, float("nan")))
+def test_impossible_shares_are_refused(share):
+    with pytest.raises(ValueError, match="expected a share, 0 .detail alone. to 1"):
+        PyramidGuidance(coarse=share)
+
+
 @pytest.mark.parametrize("name", ("first", "video", "alpha", "minimum"))
 @pytest.mark.parametrize("value", (-1.0, float("nan"), float("inf")))
 def test_impossible_strengths_are_refused(name, value):
@@ -50,7 +76,7 @@ def test_cfg_zero_star_is_that_of_the_paper():
         float(p.flatten() @ n.flatten() / (n.flatten() @ n.flatten())) for n, p in zip(negative, positive, strict=True)
     ]
     scaled = torch.stack([factor * row for factor, row in zip(s, negative, strict=True)])
-    combined = PyramidGuidance(7.0, 5.0, zero_star=True).combine(negative, positive, 0)
+    combined = PyramidGuidance(7.0, 5.0, zero_star=True).combine(negative, positive, 0, 0)
     torch.testing.assert_close(combined, scaled + 7.0 * (positive - scaled))
     rest = (positive - optimized_scale(positive, negative) * negative).flatten(1)
     torch.testing.assert_close((rest * negative.flatten(1)).sum(1), torch.zeros(2), rtol=0, atol=1e-5)
@@ -60,9 +86,9 @@ def test_cfg_zero_star_leaves_answers_that_differ_in_length_only():
     """Then the prompt adds nothing, and no strength may exaggerate it."""
     positive = torch.randn(2, 3, 4)
     negative = positive * torch.tensor([0.5, -3.0]).view(2, 1, 1)
-    torch.testing.assert_close(PyramidGuidance(9.0, zero_star=True).combine(negative, positive, 0), positive)
+    torch.testing.assert_close(PyramidGuidance(9.0, zero_star=True).combine(negative, positive, 0, 0), positive)
     zero = torch.zeros_like(positive)
-    torch.testing.assert_close(PyramidGuidance(2.0, zero_star=True).combine(zero, positive, 0), 2 * positive)
+    torch.testing.assert_close(PyramidGuidance(2.0, zero_star=True).combine(zero, positive, 0, 0), 2 * positive)
 
 
 def test_steps_stand_still_in_the_first_stage_of_guided_runs_only():

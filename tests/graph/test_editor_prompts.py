@@ -16,7 +16,8 @@ from pyramid_video.runner.workflow import from_json
 
 FOLDER = Path(__file__).parent / "editor"
 CASES = sorted(path.name.removesuffix(".ui.json") for path in FOLDER.glob("*_*.ui.json"))
-YOUNGER = {"PyramidVideoGuidance": {"guided_stages": 0}}  # inputs that our blocks got after the recording
+# Inputs that our blocks got after the recording.
+YOUNGER = {"PyramidVideoGuidance": {"guided_stages": 0, "coarse_guidance": 1.0}}
 BUTTONS = ("upload", "audioUI")  # old editors send the value of a button too
 RECORDED = datetime(2026, 11, 28, 11, 51)  # when the editor filled in the dates of `texts`
 

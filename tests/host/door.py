@@ -110,7 +110,9 @@ def check_guidance_off_asks_for_one_row(door):
 def check_guidance_gives_what_it_gives_without_the_host(door):
     from dataclasses import replace
 
-    for change in ({"zero_star": True, "zero_steps": 1}, {"stages": 1}, {"stages": 2, "zero_star": True}):
+    zero_star = {"zero_star": True, "zero_steps": 1}
+    coarse = {"coarse": 0.3}, {**zero_star, "coarse": 0.0}
+    for change in (zero_star, {"stages": 1}, {"stages": 2, "zero_star": True}, *coarse):
         guidance_without_the_host(door, replace(door.guidance, **change))
 
 

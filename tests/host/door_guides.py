@@ -134,8 +134,8 @@ def check_cores_zero_star_scales_the_clean_estimate_of_the_negative(door):
     held(door, node("nodes_cfg", "CFGZeroStar", door.model), by_hand(door, rule))
 
 
-def check_our_zero_star_takes_no_other_rule_away(door):
-    """RescaleCFG works with plain guidance; CFG-Zero* says that it cannot have both."""
+def check_our_rules_take_no_other_rule_away(door):
+    """RescaleCFG works with plain guidance; CFG-Zero* and coarse guidance say that they cannot have both."""
     from dataclasses import replace
     from functools import partial
 
@@ -144,6 +144,9 @@ def check_our_zero_star_takes_no_other_rule_away(door):
     zero_star = replace(door.guidance, zero_star=True)
     refused(lambda: door.sample(rescaled(door.model), guidance=zero_star), "'RescaleCFG'", "'CFG-Zero* guidance'")
     door.sample(guidance=zero_star)
+    detail = replace(door.guidance, coarse=0.0)
+    refused(lambda: door.sample(rescaled(door.model), guidance=detail), "'RescaleCFG'", "set coarse_guidance")
+    door.sample(guidance=detail)
     flow, alone = load(door, "flow")
     made(door, rescaled(flow), sampler_of(alone))
     refused(lambda: made(door, rescaled(flow), sampler_of(alone, zero_star=True)), "'RescaleCFG'", "'Sample flow'")
