@@ -101,11 +101,11 @@ def steps_of_a_stage(small: SmallModels) -> Tensor:
 
 def image_to_video(small: SmallModels) -> Tensor:
     """The clip that a start image begins, with a past that is trusted and with one that is not; the image."""
-    start, clips = read_picture(_package.ROOT / "workflows" / "input" / "pyramid_video_start.png"), []
+    start, clips = read_picture(_package.ROOT / "workflows" / "input" / "pyramid_video_rabbit.png"), []
     for noise in (0.0, 0.33):
         past = {"vae": small.vae, "start_image": start, "latent_image": small.empty()}
         history = block("History", noise=noise, **past)[0]
-        clips.append(small.pyramid("a sun moving up on a blue background", history=history))
+        clips.append(small.pyramid("a rabbit moving right on a blue background", history=history))
     return shown(*clips, start.expand(17, -1, -1, -1), labels=["noise 0", "noise 0.33", "start image"])
 
 
