@@ -76,7 +76,7 @@ class PyramidGuidance:
     @property
     def plain(self) -> bool:
         """Whether both outputs combine as in plain classifier-free guidance in every stage."""
-        return not self.zero_star and self.coarse == 1
+        return not self.zero_star and (self.coarse == 1 or self.stages == 1)
 
     def combine(self, negative: Tensor, positive: Tensor, unit: int, stage: int) -> Tensor:
         """The guided velocity of a unit in a stage, from the outputs (b, c, t, h, w) for both prompts."""

@@ -12,7 +12,8 @@ const READ = {
     frames: values => values.length_unit === 'frames'
   },
   PyramidVideoGuidance: {
-    video_scale: values => !values.linear, linear_drop: linear, linear_minimum: linear
+    video_scale: values => !values.linear, linear_drop: linear, linear_minimum: linear,
+    coarse_guidance: values => values.guided_stages !== 1
   },
   PyramidVideoFlowSampler: { zero_steps: zeroStar },
   PyramidVideoStages: { shift: values => values.made_for !== 'Helios' || values.shift !== 1 }

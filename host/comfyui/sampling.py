@@ -195,7 +195,8 @@ class PyramidGuider(comfy.samplers.CFGGuider):
         self.guidance = guidance
         self.guided = negative is not None and guidance.enabled
         if self.guided and guidance.zero_star:
-            check_guidance_is_free(model, "CFG-Zero*", "wire 'Pyramid guidance' in place of 'CFG-Zero* guidance'")
+            instead = "wire 'Pyramid guidance' with coarse_guidance at 1 in place of 'CFG-Zero* guidance'"
+            check_guidance_is_free(model, "CFG-Zero*", instead)
         elif self.guided and not guidance.plain:
             instead = "set coarse_guidance of 'Pyramid guidance' to 1"
             check_guidance_is_free(model, "coarse_guidance below 1", instead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pyramid_video.nodes.guidance import Guidance
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg, optimized_scale
 from pyramid_video.samplers.noise import double, halve
 
@@ -42,12 +43,21 @@ def test_only_the_coarsest_stages_are_guided():
 def test_a_share_of_the_guidance_acts_on_what_coarser_stages_have_drawn(share, zero_star):
     """Halved, the velocity is guided by that share; the detail that the stage adds is guided as ever."""
     negative, positive = torch.randn(2, 2, 3, 2, 4, 6, dtype=torch.float64)
-    plain = PyramidGuidance(7.0, zero_star=zero_star)
-    guided = PyramidGuidance(7.0, zero_star=zero_star, coarse=share).combine(negative, positive, 0, 1)
-    whole = plain.combine(negative, positive, 0, 1)
+    guided = PyramidGuidance(7.0, 5.0, zero_star=zero_star, coarse=share).combine(negative, positive, 1, 1)
+    whole = apply_cfg(negative, positive, 5.0, zero_star)
     coarse = halve(positive) + share * (halve(whole) - halve(positive))
     torch.testing.assert_close(halve(guided), coarse)
     torch.testing.assert_close(guided - double(halve(guided)), whole - double(halve(whole)))
+
+
+def test_the_block_passes_on_what_it_is_given():
+    (made,) = Guidance().build(first_frame_scale=3.0, video_scale=2.0, guided_stages=2, coarse_guidance=0.3)
+    assert made == PyramidGuidance(3.0, 2.0, stages=2, coarse=0.3) and not made.plain
+    assert Guidance().build(first_frame_scale=3.0, video_scale=2.0) == (PyramidGuidance(3.0, 2.0),)
+
+
+def test_with_one_guided_stage_nothing_is_left_to_share():
+    assert PyramidGuidance(stages=1, coarse=0.0).plain and not PyramidGuidance(stages=2, coarse=0.0).plain
 
 
 def test_the_first_stage_is_guided_whole():

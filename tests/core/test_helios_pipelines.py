@@ -93,7 +93,7 @@ def ours_and_theirs(networks, variant: str, task: str, chunks: int, rows: int = 
             return torch.zeros_like(x)
         timestep = torch.full((rows,), call.timestep)
         answers = [ours(x, timestep, text, call.history) for text in (negative, positive)]
-        return guidance.combine(*answers, call.unit) if guidance.enabled else answers[1]
+        return guidance.combine(*answers, call.unit, call.stage) if guidance.enabled else answers[1]
 
     def renoise(unit: int, stage: int, like: Tensor) -> Tensor:
         drawn[unit, stage] = torch.randn(like.shape, generator=torch.Generator().manual_seed(100 * unit + stage))

@@ -12,6 +12,7 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg
 from pyramid_video.samplers.history import PyramidHistory
+from pyramid_video.samplers.noise import double, halve
 from pyramid_video.samplers.pyramid import StepInfo
 from pyramid_video.samplers.stages import make_stages
 from tiny_models import MODEL, TEXT, VAE, make_models
@@ -45,13 +46,15 @@ def empty(batch: int = 1, count: int = 2) -> dict:
 STAGES = make_stages(first_steps=2, video_steps=1)
 
 
-def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
+@pytest.mark.parametrize(("stage", "coarse"), [(1, 1.0), (0, 0.3), (2, 0.3)])
+def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts, stage, coarse):
     model, positive, negative = parts
-    guider = host.make_guider(model, positive, negative, PyramidGuidance(first=7.0, video=5.0))
+    guidance = PyramidGuidance(first=7.0, video=5.0, coarse=coarse)
+    guider = host.make_guider(model, positive, negative, guidance)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 8, 1, 4, 4, generator=generator)
     past = torch.randn(2, 8, 1, 2, 2, generator=generator)
-    call = StepInfo(1, slice(1, 2), 1, 0, 0, 1, 2, 3, 1, 1.0, 500.0, (past,))
+    call = StepInfo(1, slice(1, 2), stage, 0, 0, 1, 2, 3, 1, 1.0, 500.0, (past,))
 
     def alone(conditioning):
         tokens, extras = conditioning[0]
@@ -59,7 +62,8 @@ def test_guided_velocity_is_that_of_two_calls_without_padding(host, parts):
         return model.network((past, x), torch.full((2,), 500.0), *rows)
 
     with torch.no_grad():
-        expected = apply_cfg(alone(negative), alone(positive), 5.0)
+        guided, plain = apply_cfg(alone(negative), alone(positive), 5.0), alone(positive)
+        expected = guided if stage == 0 else guided - (1 - coarse) * double(halve(guided - plain))
         torch.testing.assert_close(guider.velocity(2)(x, call), expected, atol=1e-4, rtol=1e-4)
 
 

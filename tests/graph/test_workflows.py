@@ -198,6 +198,14 @@ def test_nothing_overlaps(stem):
 
 
 @every_workflow
+def test_no_group_overlaps_another(stem):
+    for one, other in combinations(ui_of(stem)["groups"], 2):
+        (x, y, width, height), (x2, y2, width2, height2) = one["bounding"], other["bounding"]
+        apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+        assert apart, (one["title"], other["title"])
+
+
+@every_workflow
 def test_every_node_that_runs_lies_in_one_titled_group(stem):
     ui = ui_of(stem)
     assert all(group["title"] for group in ui["groups"])

@@ -13,7 +13,6 @@ from PIL import Image
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.runner.specs import spec_of_info
-from pyramid_video.samplers.guidance import PyramidGuidance
 from pyramid_video.samplers.history import PyramidHistory
 from pyramid_video.samplers.stages import make_stages
 from safetensors.torch import load_file
@@ -143,7 +142,7 @@ def test_latents_are_those_of_the_command_line(comfy, base, models, workflow):
         host.load_model(host.find_model("diffusion_models", MODEL)),
         positive,
         negative,
-        PyramidGuidance(scales["first_frame_scale"], scales["video_scale"]),
+        NODE_CLASS_MAPPINGS["PyramidVideoGuidance"]().build(**scales)[0],
     )
     sampler = host.make_sampler(make_stages(first_steps=3, video_steps=2), PyramidHistory())
     there = host.sample(guider, sampler, {"samples": torch.zeros_like(here)}, SEED)["samples"]
