@@ -8,7 +8,7 @@ from pathlib import Path
 import _package  # noqa: F401
 import torch
 from generate import PIXELS
-from prompt_accuracy import DEFAULTS
+from prompt_accuracy import DEFAULTS, pyramid_guidance
 from pyramid_video.drawings.comparison import SMALLEST_LABELLED
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from torch import Tensor
@@ -73,9 +73,7 @@ class SmallModels:
         return self.decode(block("GANSampler", **{**self.wires("gan"), **settings})[0])
 
     def usual_guidance(self):
-        first, video, stages, coarse = DEFAULTS["pyramid"]["guidance"]
-        strengths = {"first_frame_scale": first, "video_scale": video}
-        return block("Guidance", **strengths, guided_stages=stages, coarse_guidance=coarse)[0]
+        return pyramid_guidance(*DEFAULTS["pyramid"]["guidance"])
 
     def usual_stages(self):
         first, video = DEFAULTS["pyramid"]["steps"]

@@ -192,12 +192,15 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
     if options.family == "pyramid":
         first_steps, video_steps = options.steps
         stages = make_stages(first_steps=first_steps, video_steps=video_steps)
-        first, video, guided_stages, coarse = options.guidance
-        guidance = PyramidGuidance(first, video, stages=int(guided_stages), coarse=coarse)
-        return PyramidToVideo(options.models, stages, guidance)
+        return PyramidToVideo(options.models, stages, pyramid_guidance(*options.guidance))
     (steps,), (scale,) = options.steps, options.guidance
     family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family
     return FullSequenceToVideo(options.models, full_sequence_sampler(family, steps), scale)
+
+
+def pyramid_guidance(first: float, video: float, guided_stages: float, coarse: float) -> PyramidGuidance:
+    """What the numbers of `--guidance` are to the pyramid."""
+    return PyramidGuidance(first, video, stages=int(guided_stages), coarse=coarse)
 
 
 def in_batches(items: Sequence, size: int, make: Callable[[Sequence, int], Tensor]) -> Tensor:

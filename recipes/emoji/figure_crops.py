@@ -29,14 +29,14 @@ class FigureCrops:
     def draw(self, frames: int, batch: int, generator: torch.Generator) -> Tensor:
         """A batch `(batch, 3, frames, edge, edge)` in -1..1; of shorter clips all their frames."""
         frames = min(frames, self.clips.shape[2])
-        whole = self._happens(self.whole, generator) and self.clips.shape[-1] == 2 * self.edge
+        whole = happens(self.whole, generator) and self.clips.shape[-1] == 2 * self.edge
         return torch.stack([self._one(frames, whole, generator) for _ in range(batch)])
 
     def _one(self, frames: int, whole: bool, generator: torch.Generator) -> Tensor:
         clip = self.clips[number(len(self.clips), generator)]
         start = number(clip.shape[1] - frames + 1, generator)
         piece = clip[:, start : start + frames].float() / 127.5 - 1
-        if self._happens(self.recoloured, generator):
+        if happens(self.recoloured, generator):
             piece = piece[torch.randperm(3, generator=generator)]
         if whole:
             return avg_pool3d(piece, (1, 2, 2))
@@ -47,7 +47,7 @@ class FigureCrops:
         room = piece.shape[-1] - self.edge
         picture = piece[:, number(piece.shape[1], generator)]
         apart = (picture - picture[:, :1, :1]).abs().amax(0) > FIGURE
-        if self._happens(self.anywhere, generator) or not apart.any():
+        if happens(self.anywhere, generator) or not apart.any():
             return number(room + 1, generator), number(room + 1, generator)
         corner = []
         for axis in (1, 0):
@@ -57,11 +57,12 @@ class FigureCrops:
             corner.append(min(max(middle - self.edge // 2, 0), room))
         return corner[0], corner[1]
 
-    @staticmethod
-    def _happens(share: float, generator: torch.Generator) -> bool:
-        return float(torch.rand((), generator=generator)) < share
-
 
 def number(count: int, generator: torch.Generator) -> int:
     """One of 0 to `count - 1`."""
     return int(torch.randint(count, (), generator=generator))
+
+
+def happens(share: float, generator: torch.Generator) -> bool:
+    """Yes in the share `share` of calls."""
+    return float(torch.rand((), generator=generator)) < share

@@ -27,7 +27,7 @@ from ...training.data.datasets import AnimationDataset
 from ...training.data.video_pool import draw_pool, from_bytes
 from ...training.objectives.vae import figure
 from ...training.run.run_state import run_exists
-from .figure_crops import number
+from .figure_crops import happens, number
 from .latents import encode_clips
 from .recipe import TRANSFORMER_FILES
 from .small_families import load_text_encoder
@@ -79,7 +79,7 @@ class RebuiltClips:
 
     def _piece(self, latent_frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         row, cell, cells = number(len(self.clips), generator), self.cell, self.latents.shape[-1]
-        latents = (self.latents if float(torch.rand((), generator=generator)) < TRUE else self.rebuilt)[row]
+        latents = (self.latents if happens(TRUE, generator) else self.rebuilt)[row]
         step = (self.clips.shape[2] - 1) // (self.latents.shape[2] - 1)
         video = from_bytes(self.clips[row, :, : step * (latent_frames - 1) + 1])
         stands = max_pool2d(figure(video[None])[0].amax(1), cell)[0] > 0
