@@ -25,14 +25,23 @@ MEASURED_CLIPS = 500  # that the latents' scale and the colours of previews are 
 MOVED = 0.3  # deviations by which a channel is moved to see what it shows
 MOVED_CLIPS = 2
 LEAST_VISIBLE = 1e-3  # of the mean of all channels
+FURTHEST_MEAN = 0.5  # of a channel, in deviations, in a format that was measured on other clips of the same encoder
+LEAST_DEVIATION, LARGEST_DEVIATION = 0.5, 2.0  # of all channels together
 
 
 def cached_latents(
-    dataset: AnimationDataset, vae: CausalVideoVAE, folder: Path, clips: int, seed: int
+    dataset: AnimationDataset,
+    vae: CausalVideoVAE,
+    folder: Path,
+    clips: int,
+    seed: int,
+    begun: LatentFormat | None = None,
 ) -> tuple[Tensor, list[Combination], LatentFormat]:
     """Latents of `clips` clips in the VAE's own scale, what they show, and their format; kept in the run's `folder`.
 
-    Raises ValueError when a run that has begun in `folder` learned from other latents.
+    A new run takes the format `begun` of the transformer that it begins with, where that is of the same encoder: in
+    another it would first have to learn new scales. Raises ValueError when a run that has begun in `folder` learned
+    from other latents.
     """
     record, draw = folder / "latents.json", seed + 5
     key = latents_key(dataset, clips, draw, fingerprint(vae, prefixes=ENCODING))
@@ -44,8 +53,11 @@ def cached_latents(
         )
     latents, combinations = encode_clips(dataset, vae, folder, clips, draw)
     if kept.get("key") != key:
-        (sample,) = draw_pool(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))
-        latent_format = measured_format(latents[: len(sample)], sample, channel_weights(vae, latents[: len(sample)]))
+        latent_format = begun
+        if latent_format is None or not brings_to_unit(latent_format, latents[:MEASURED_CLIPS]):
+            (sample,) = draw_pool(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))
+            weights = channel_weights(vae, latents[: len(sample)])
+            latent_format = measured_format(latents[: len(sample)], sample, weights)
         kept = {"key": key, "format": latent_format.to_dict()}
         with write_beside(record) as part:
             part.write_text(json.dumps(kept), encoding="utf-8")
@@ -109,6 +121,24 @@ def visible_change(vae: CausalVideoVAE, latents: Tensor) -> Tensor:
         changes.append((vae.decode(moved).float() - decoded).square().mean().sqrt())
     visible = torch.stack(changes)
     return visible.clamp_min(LEAST_VISIBLE * visible.mean())
+
+
+def brings_to_unit(latent_format: LatentFormat, latents: Tensor) -> bool:
+    """Whether a format brings `latents` near to mean 0 in every channel and deviation 1 over all.
+
+    It does where it was measured on such clips of the same encoder; the deviations of single channels say nothing, as
+    they are chosen by what a decoder shows (see `channel_weights`).
+    """
+    if latent_format.channels not in (None, latents.shape[1]):
+        return False
+    normal = latent_format.normalize(latents.float())
+    for part in (normal[:, :, :1], normal[:, :, 1:]):
+        deviations, means = torch.std_mean(part, (0, 2, 3, 4))
+        if (means.abs() > FURTHEST_MEAN * deviations).any():
+            return False
+        if not LEAST_DEVIATION <= float(deviations.square().mean().sqrt()) <= LARGEST_DEVIATION:
+            return False
+    return True
 
 
 def measured_format(latents: Tensor, videos: Tensor, weights: Tensor, name: str = "small") -> LatentFormat:

@@ -17,6 +17,7 @@ from ...models import checkpoints
 from ...models.causal_vae import CausalVideoVAE
 from ...models.checkpoint_info import CheckpointInfo
 from ...models.feature_discriminator import FrozenTransformer
+from ...models.latent_format import LatentFormat
 from ...models.miniflux import MiniFluxTransformer
 from ...models.text_encoder import TextEncoder, Tokenizer
 from ...samplers.noise_schedule import schedule_of
@@ -65,10 +66,10 @@ def train_family(
     recipe = recipe or RECIPES[dataset.size]
     clips, kinds = clips or recipe.clips, recipe.kinds[name]
     encoder, tokenizer = load_text_encoder(models)
-    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
-    network = new_transformer(recipe, name, settings.seed + 6)
+    network, begun = new_transformer(recipe, name, settings.seed + 6), None
     if begin_from is not None and (name == "gan" or not run_exists(folder)):
-        begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[name]])
+        begun = begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[name]])
+    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed, begun)
     modules: dict[str, nn.Module] = {"transformer": network}
     features = None
     if name == "gan":
@@ -106,11 +107,15 @@ def objective_of(family: str, kind: str, recipe: Recipe) -> Objective[Batch]:
     return GANObjective(**options) if family == "gan" else small_pyramid.objective_of(kind, options)
 
 
-def begin_with(network: MiniFluxTransformer, path: Path) -> None:
-    """Give a network the weights in a file of the same sizes; ValueError where they are others."""
+def begin_with(network: MiniFluxTransformer, path: Path) -> LatentFormat | None:
+    """Give a network the weights in a file of the same sizes, and return its latent format, if any.
+
+    Raises ValueError where the sizes are others.
+    """
     start = checkpoints.inspect(path, ["miniflux"])
     check_sizes(start, network.config)
     network.load_state_dict(checkpoints.load_state_dict(start, dtype=torch.float32))
+    return start.latent_format
 
 
 def load_text_encoder(models: Path) -> tuple[TextEncoder, Tokenizer]:

@@ -18,10 +18,11 @@ from ...training.data.datasets import AnimationDataset
 from ...training.objectives.pyramid import BEGINNINGS, PyramidObjective, relative_loss
 from ...training.presets import TEXT_DROPOUT
 from ...training.run.loop import OnStep
+from ...training.run.run_state import run_exists
 from ...training.run.train_settings import TrainSettings
 from ...training.trainers.model import train
 from .latents import cached_latents
-from .recipe import RECIPES, TEXT, TEXT_FILE, Recipe, TextRecipe
+from .recipe import RECIPES, TEXT, TEXT_FILE, TRANSFORMER_FILES, Recipe, TextRecipe
 from .texts import CaptionedLatents, OutlineObjective, TrainedWithText, kept_tokenizer, start_with_text
 
 STAGE_RATIOS = (1, 1, 6)  # the last stage draws the picture and is the hardest here
@@ -42,7 +43,10 @@ def train_pyramid(
     text: TextRecipe = TEXT,
 ) -> TrainedWithText:
     """Train transformer and text encoder together on cached latents; `begin_from` as in `start_with_text`."""
-    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed)
+    begun = None
+    if begin_from is not None and not run_exists(folder):
+        begun = checkpoints.inspect(begin_from / TRANSFORMER_FILES["pyramid"], ["miniflux"]).latent_format
+    latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed, begun)
 
     def learn() -> text_encoder.Tokenizer:
         if begin_from is not None:  # whose words the text encoder knows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,29 @@ def test_latents_of_other_things_are_not_used(dataset, vae, tmp_path, other):
     (tmp_path / "state.pt").touch()  # from here on the latents belong to a run
     with pytest.raises(ValueError, match="learned from other latents"):
         cached_latents(folder=tmp_path, **usual)
+
+
+def test_a_new_run_takes_the_latent_format_that_it_begins_with(dataset, vae, tmp_path):
+    """Its decoder may be another by now; where the encoder is another, the format is measured anew."""
+    options = {"clips": CLIPS, "seed": 0}
+    _, _, measured = cached_latents(dataset, vae, tmp_path / "first", **options)
+    begun = replace(measured, scale=tuple(1.3 * scale for scale in measured.scale))
+    learned_on = deepcopy(vae)  # whose decoder has changed since
+    with torch.no_grad():
+        for parameter in learned_on.decoder.parameters():
+            parameter.mul_(1.5)
+    _, _, taken = cached_latents(dataset, learned_on, tmp_path / "run", begun=begun, **options)
+    assert taken == begun
+    _, _, kept = cached_latents(dataset, learned_on, tmp_path / "run", **options)
+    assert kept == begun  # and a run that goes on keeps it
+
+    _, _, own = cached_latents(dataset, make_vae(1), tmp_path / "own", **options)
+    for place, unlike in (("other", begun), ("shifted", replace(own, shift=tuple(x + 3 for x in own.shift)))):
+        _, _, other = cached_latents(dataset, make_vae(1), tmp_path / place, begun=unlike, **options)
+        assert (other.shift, other.scale) == (own.shift, own.scale)
+    few = replace(measured, shift=0.0, scale=1.0, first_shift=0.0, first_scale=1.0, rgb_factors=((0.1,) * 3,) * 16)
+    _, _, other = cached_latents(dataset, vae, tmp_path / "few", begun=few, **options)
+    assert (other.shift, other.scale) == (measured.shift, measured.scale)
 
 
 def test_a_vae_with_a_judge_goes_on_exactly_and_is_exported_without_it(dataset, tmp_path):
