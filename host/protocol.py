@@ -5,7 +5,7 @@ What travels on wires belongs to the host that made it; nobody else looks inside
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..samplers.spectral import PictureInfo
     from ..samplers.spectral_stages import SpectralStages
     from ..samplers.stages import PyramidStages
+    from ..training.trainers.model_lora import ModelInTraining
 
 Model = Any  # a MODEL
 VAE = Any
@@ -183,6 +184,11 @@ class Host(Protocol):
         """The pyramid for models that were made for one size."""
         ...
 
+    @property
+    def model_training(self) -> ModelTraining:
+        """What trains LoRAs for models that are not ours. ValueError where the host has no such models."""
+        ...
+
     def unload_models(self) -> None:
         """Take all models off the device: what follows needs it for itself."""
         ...
@@ -273,4 +279,42 @@ class AnyModel(Protocol):
         seed: int,
     ) -> Latent:
         """Bring a clean clip to the size of `latent`, with the model's own detail from the first of `sigmas` on."""
+        ...
+
+
+class ModelTraining(Protocol):
+    """LoRAs for the host's own models."""
+
+    def check(self, model: Model) -> None:
+        """Raise ValueError where none can be trained for a model through its host."""
+        ...
+
+    def latent_channels(self, model: Model) -> int:
+        """Return how many channels the latents of a model have."""
+        ...
+
+    def encode_prompt(self, clip: TextEncoder, text: str) -> Conditioning:
+        """Encode a text as the host's own block does; it stays in the computer's memory."""
+        ...
+
+    def encode(self, vae: VAE, images: Tensor) -> Tensor:
+        """Return the latent `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
+        ...
+
+    def start_latent(self, vae: VAE, images: Tensor, model: Model) -> Tensor:
+        """Return what an image-to-video model is shown of `images`: the first. ValueError where it is shown none."""
+        ...
+
+    def train(
+        self,
+        model: Model,
+        shape: tuple[int, ...],
+        prompt: Conditioning,
+        sound: Latent | None,
+        learn: Callable[[ModelInTraining], None],
+    ) -> None:
+        """Call `learn` with a model on its device, open to gradients, loaded for latents of `shape` (1, c, t, h, w).
+
+        `sound` is an empty latent of a model with sound, of the length that is learned.
+        """
         ...

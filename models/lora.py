@@ -69,12 +69,21 @@ class LoRALayer(nn.Module):
 
 
 class LoRA(nn.Module):
-    """LoRA layers beside chosen layers of `network`, which is frozen; while attached they are part of its forward."""
+    """LoRA layers beside chosen layers of `network`, which is frozen; while attached they are part of its forward.
 
-    def __init__(self, network: nn.Module, settings: LoRASettings, generator: torch.Generator) -> None:
+    `layers` by name are those of a network that is not ours; of ours `target_layers` chooses them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: LoRASettings,
+        generator: torch.Generator,
+        layers: Mapping[str, nn.Linear] | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
-        layers = target_layers(network, settings.targets)
+        layers = layers or target_layers(network, settings.targets)
         self.names = tuple(layers)
         self.additions = nn.ModuleList(
             LoRALayer(layer.in_features, layer.out_features, settings, generator) for layer in layers.values()

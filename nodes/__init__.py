@@ -29,6 +29,7 @@ FAMILIES = (
     "vae_training",
     "perceptual",
     "lora_training",
+    "model_lora_training",
 )
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}

@@ -12,6 +12,7 @@ from .training_files import RunName, Saver, saved, saver_inputs
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
     from ..training.trainers.lora import TrainedLoRA
+    from ..training.trainers.model_lora import TrainedModelLoRA
     from ..training.trainers.model_source import ModelSource
 
 
@@ -96,14 +97,15 @@ class SaveTrainedLoRA(Saver):
     ID, NAME = "PyramidVideoSaveTrainedLoRA", "Save trained LoRA"
     DESCRIPTION = "Saves the trained LoRA with its averaged weights where LoRA loaders find it, and outputs it."
     ALIASES = "save lora, export lora, safetensors, train, training"
-    REQUIRED = saver_inputs("'Train LoRA'", "loras", "my_video_lora")
+    REQUIRED = saver_inputs("'Train LoRA' or 'Train LoRA (any model)'", "loras", "my_video_lora")
     OUTPUTS = (Output("LORA_MODEL", "The LoRA, for core's 'Load LoRA Model'; any LoRA loader can load its file."),)
 
-    def save(self, run: TrainedLoRA, name):
+    def save(self, run: TrainedLoRA | TrainedModelLoRA, name):
         from ..models.lora import lora_state
         from ..training.trainers.lora import TrainedLoRA
+        from ..training.trainers.model_lora import TrainedModelLoRA
 
-        self.check(run, TrainedLoRA)
+        self.check(run, TrainedLoRA, TrainedModelLoRA)
         wanted = self.file(name)
         return saved(run.save(wanted, replace=False), wanted, lora_state(run.parts()))
 

@@ -14,7 +14,12 @@ from .messages import show_message
 from .widget_validation import validation_result
 
 CACHE = "cache"  # beside the runs: latents and texts that several runs may share
-SAVERS = {"TrainedModel": "Save trained model", "TrainedVAE": "Save trained VAE", "TrainedLoRA": "Save trained LoRA"}
+SAVERS = {
+    "TrainedModel": "Save trained model",
+    "TrainedVAE": "Save trained VAE",
+    "TrainedLoRA": "Save trained LoRA",
+    "TrainedModelLoRA": "Save trained LoRA",
+}
 
 
 def run_folder(name: str) -> Path:
@@ -99,9 +104,9 @@ class Saver(Block):
         return place.with_name(f"{place.name}.safetensors")
 
     @classmethod
-    def check(cls, run: Any, kind: type) -> None:
-        """Raise ValueError unless a TRAINING_RUN is of the kind that this block saves."""
-        if not isinstance(run, kind):
+    def check(cls, run: Any, *kinds: type) -> None:
+        """Raise ValueError unless a TRAINING_RUN is of a kind that this block saves."""
+        if not isinstance(run, kinds):
             found = type(run).__name__
             hint = f": use '{SAVERS[found]}'" if found in SAVERS else "; wire a trainer here"
             raise ValueError(f"'{cls.NAME}' cannot save this run, a {found}{hint}")

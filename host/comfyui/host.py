@@ -28,6 +28,7 @@ from . import model as comfy_model
 from . import text as comfy_text
 from .any_model import AnyModel
 from .full_sequence import HostFullSequenceSampler, PromptGuider, sampled_sigmas
+from .model_training import ModelTraining
 from .page import playing_clip, show_on_node
 from .patchers import patches_digest
 from .progress import Bar, SamplingProgress
@@ -173,6 +174,10 @@ class ComfyHost:
     @property
     def any_model(self) -> AnyModel:
         return AnyModel()
+
+    @property
+    def model_training(self) -> ModelTraining:
+        return ModelTraining()
 
     def decode(self, vae: Any, samples: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         self.vae_info(vae)

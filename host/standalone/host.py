@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ...samplers.history import History
     from ...samplers.pyramid import StepInfo
     from ...samplers.stages import PyramidStages
-    from ..protocol import Conditioning, Latent
+    from ..protocol import Conditioning, Latent, ModelTraining
     from .any_model import AnyModel
     from .sampling import Guider, PyramidSampler
     from .wires import VAE, Model, TextModel
@@ -239,6 +239,13 @@ class StandaloneHost:
             return sample_full_sequence(model, sampler, (positive, negative, scale), latent, seed, callback)
         finally:
             bar.close()
+
+    @property
+    def model_training(self) -> ModelTraining:
+        raise ValueError(
+            "LoRAs for models of ComfyUI (Wan, LTX-2, HunyuanVideo and others) are trained in ComfyUI. For the models "
+            "of this pack take 'Train LoRA'"
+        )
 
     @property
     def any_model(self) -> AnyModel:

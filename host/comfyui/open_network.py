@@ -1,0 +1,98 @@
+"""What makes a network of the host open to gradients for a while: the host builds, loads and calls it for sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from .rotation_gradients import give_rotations_gradients
+
+MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs; a guess
+
+
+def whole_weights(model: Any) -> Any:
+    """A clone of a MODEL with whole weights, where this host would stream them.
+
+    What is streamed may be gone when the gradient comes back to it.
+    """
+    is_dynamic = getattr(model, "is_dynamic", None)
+    return model.clone(disable_dynamic=True) if is_dynamic is not None and is_dynamic() else model.clone()
+
+
+@contextmanager
+def more_memory(model: Any) -> Iterator[None]:
+    """Let the host keep more memory free than sampling needs."""
+    usual = model.memory_usage_factor
+    model.memory_usage_factor = MEMORY_TIMES * usual
+    try:
+        yield
+    finally:
+        model.memory_usage_factor = usual
+
+
+@contextmanager
+def plain_attention(guider: Any) -> Iterator[None]:
+    """Let a guider's model attend with torch's own kernels: others, such as SageAttention, give no gradients."""
+
+    def attend(function: Callable[..., Tensor], *args: Any, **kw: Any) -> Tensor:
+        return comfy.ldm.modules.attention.attention_pytorch(*args, **kw)
+
+    options = guider.model_options.setdefault("transformer_options", {})
+    usual = {name: options[name] for name in ("optimized_attention_override",) if name in options}
+    options["optimized_attention_override"] = attend
+    try:
+        yield
+    finally:
+        del options["optimized_attention_override"]
+        options.update(usual)
+
+
+@contextmanager
+def in_training() -> Iterator[None]:
+    """Tell the networks of a host that asks that gradients are wanted, so that they take other ways."""
+    give_rotations_gradients()
+    management = comfy.model_management
+    usual = getattr(management, "in_training", None)
+    if usual is not None:
+        management.in_training = True
+    try:
+        yield
+    finally:
+        if usual is not None:
+            management.in_training = usual
+
+
+@contextmanager
+def open_to_gradients(network: nn.Module) -> Iterator[None]:
+    """Let a network be learned through: ordinary tensors for those of inference mode, and changes in place.
+
+    The tensors share their memory with those that were there, which come back. Many networks add to their tensors in
+    place; what a gradient still needs is copied before.
+    """
+    kept: list[tuple[dict[str, Any], str, Any]] = []
+    for module in network.modules():
+        for holder in (module._parameters, module._buffers, vars(module)):
+            for name, value in holder.items():
+                if type(value) in (Tensor, nn.Parameter) and value.is_inference():
+                    kept.append((holder, name, value))
+    for holder, name, value in kept:
+        holder[name] = ordinary(value)
+    try:
+        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+            yield
+    finally:
+        for holder, name, value in kept:
+            holder[name] = value
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """A tensor that gradients may be computed with, of the same memory as one of inference mode."""
+    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias

@@ -1,0 +1,100 @@
+"""The repeated blocks of any transformer or U-Net, found by how it is built and not by its name.
+
+Networks keep their blocks in lists of modules. There a LoRA goes beside the linear layers, and there a gradient
+checkpoint saves what is between two blocks instead of all that is inside one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.checkpoint import checkpoint
+
+# What turns time and text vectors into scales and shifts: it is large and a LoRA of it spoils more than it teaches.
+MODULATION = re.compile(r"(^|[._])(mod|modulation|adaln\w*|norm\w*|emb|embed\w*|time\w*)([._]|$)", re.IGNORECASE)
+ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+TARGETS = {
+    "attention": lambda name: bool(ATTENTION.search(name)),
+    "mlp": lambda name: not ATTENTION.search(name),
+    "all": lambda name: True,
+}
+
+
+def outermost_lists(network: nn.Module, prefix: str = "") -> dict[str, nn.ModuleList]:
+    """The lists of modules of a network that are in no other one, by name."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in network.named_children():
+        if isinstance(module, nn.ModuleList):
+            found[prefix + name] = module
+        else:
+            found |= outermost_lists(module, f"{prefix}{name}.")
+    return found
+
+
+def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Linear]:
+    """The linear layers in the blocks of a network that `targets`, a key of `TARGETS`, means, by name.
+
+    ValueError where there are none.
+    """
+    chosen = {
+        f"{prefix}.{name}": layer
+        for prefix, blocks in outermost_lists(network).items()
+        for name, layer in blocks.named_modules()
+        if isinstance(layer, nn.Linear) and not MODULATION.search(name) and TARGETS[targets](f"{prefix}.{name}")
+    }
+    if not chosen:
+        raise ValueError(f"this {type(network).__name__} has no layers in blocks that {targets!r} means; try 'all'")
+    return chosen
+
+
+@contextmanager
+def gradient_checkpoints(network: nn.Module) -> Iterator[None]:
+    """Compute every block of a network once more on the way back, instead of keeping what is inside it.
+
+    A block may change what it is given in place; it gets copies, so that the second time is as the first.
+    """
+    blocks = [block for blocks in outermost_lists(network).values() for block in blocks]
+    for block in blocks:
+        block.forward = checkpointed(block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the one of its class is seen again
+
+
+def checkpointed(forward: Any) -> Any:
+    """A forward that keeps only its inputs; what stands in dicts, such as options, is handed on as it is."""
+
+    def run(*args: Any, **kw: Any) -> Any:
+        leaves, shape = tree_flatten((list(args), list(kw.values())), is_leaf=lambda each: isinstance(each, dict))
+        places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        returned: list[Any] = []
+
+        def compute(anchor: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor.clone()
+            given, named = tree_unflatten(filled, shape)
+            outputs, returned[:] = flat_outputs(forward(*given, **dict(zip(kw, named, strict=True))))
+            return outputs
+
+        # A checkpoint learns nothing where no input does, as in the first block; the anchor is one that always would.
+        anchor = torch.zeros((), requires_grad=True)
+        tensors = [leaves[place] for place in places]
+        outputs = checkpoint(compute, anchor, *tensors, use_reentrant=True, preserve_rng_state=False)
+        return tree_unflatten(list(outputs), returned[0])
+
+    return run
+
+
+def flat_outputs(result: Any) -> tuple[tuple[Any, ...], list[Any]]:
+    """The leaves of a result, and its shape in a list."""
+    leaves, shape = tree_flatten(result, is_leaf=lambda each: isinstance(each, dict))
+    return tuple(leaves), [shape]

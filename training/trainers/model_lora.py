@@ -1,0 +1,166 @@
+"""Train a LoRA for a network that its host calls: Wan, LTX-2, HunyuanVideo, MiniMax H3, FLUX and whatever comes.
+
+The host says what the model's error on a latent is (`ModelInTraining`); which layers learn is found by trying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...models.fingerprint import shapes_digest
+from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
+from ...models.repeated_blocks import block_layers, gradient_checkpoints
+from ..batch import Losses
+from ..data.latent_cache import LatentSet
+from ..objectives.draw import GeneratorDraw
+from ..objectives.pyramid import drop_captions
+from ..run.loop import TrainingRun, TrainingStep, open_run
+from .model import TrainingPlan
+
+Conditioning = Any  # what the host makes of a text
+Learn = Callable[[TrainingRun, TrainingStep], None]
+
+
+class ModelInTraining(Protocol):
+    """A model of a host, on its device and open to gradients."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network whose layers get additions; its own weights do not learn."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What its host calls this kind of model."""
+        ...
+
+    def loss(self, latent: Tensor, conditioning: Conditioning, draw: GeneratorDraw) -> Tensor:
+        """The squared error of what the model predicts for a latent (1, c, t, h, w), a scalar."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelClips:
+    """What is learned: latents in the VAE's scale, and what the host made of each of their captions and of none."""
+
+    latents: LatentSet
+    texts: Mapping[str, Conditioning]
+    key: str  # what tells these data from others
+
+    def draw(self, generator: torch.Generator, count: int, dropout: float) -> list[tuple[Tensor, Conditioning]]:
+        """`count` clips of one size, each (1, c, t, h, w), with their texts, a share `dropout` of them empty."""
+        latents, captions = self.latents.sample(generator, count)
+        captions = drop_captions(captions, dropout, GeneratorDraw(generator))
+        return [(latent, self.texts[text]) for latent, text in zip(latents.split(1), captions, strict=True)]
+
+
+@dataclass(frozen=True)
+class TrainedModelLoRA:
+    """A run that trained a LoRA for a model of the host; it can be saved like a `TrainedLoRA`."""
+
+    run: TrainingRun
+    base: str  # what the host calls the model
+
+    def parts(self) -> dict[str, Part]:
+        """The additions by layer, from averaged weights."""
+        return self.run.modules["lora"].parts(self.run.averaged()["lora"])
+
+    def save(self, path: Path, replace: bool = True) -> Path:
+        """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
+        settings = asdict(self.run.modules["lora"].settings)
+        about = {"kind": "lora", "base": {"kind": self.base}, "config": settings}
+        return save_lora(path, lora_state(self.parts()), about, replace)
+
+
+class ModelLoRA(LoRA):
+    """A LoRA for a network that is the host's: it is let go when the additions are taken out."""
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Nothing: `train_model_lora` does it, for as long as it trains."""
+
+    def detach(self) -> None:
+        super().detach()
+        self._attached = ()
+
+
+def train_model_lora(
+    model: ModelInTraining,
+    settings: LoRASettings,
+    clips: ModelClips,
+    folder: Path,
+    plan: TrainingPlan,
+    learn: Learn,
+) -> TrainedModelLoRA:
+    """Train a LoRA in `folder`: a new one, or the one that is there, where it stopped.
+
+    `learn` is called with the run and its step, and has it take the steps that are left. ValueError when the run in
+    `folder` is of something else, or nothing of the model can learn.
+    """
+    network, keeps_little = model.network, plan.settings.gradient_checkpointing
+    network.requires_grad_(False)
+    with gradient_checkpoints(network) if keeps_little else nullcontext():
+        layers = learning_layers(model, settings.targets, clips)
+        description = {
+            "kind": "lora",
+            "base": {"model": model.name, "shapes": shapes_digest(network)},
+            "lora": asdict(settings),
+            "seed": plan.settings.seed,
+            "data": clips.key,
+        }
+        generator = torch.Generator().manual_seed(plan.settings.seed + 5)
+        adapter = ModelLoRA(network, settings, generator, layers)
+        try:
+            run = open_run({"lora": adapter}, plan.settings, folder, description)
+
+            def training_step(step: int, generator: torch.Generator) -> Losses:
+                rows = clips.draw(generator, plan.batch_size, plan.text_dropout)
+                draw = GeneratorDraw(generator)
+                return {"loss": torch.stack([model.loss(*row, draw) for row in rows]).mean()}
+
+            learn(run, training_step)
+        finally:
+            adapter.detach()
+    return TrainedModelLoRA(run, model.name)
+
+
+def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> dict[str, nn.Linear]:
+    """The layers in blocks that `targets` means and that a gradient comes back to.
+
+    Some are for what a clip does not have, such as sound, and some have done their work before the model is called.
+    """
+    candidates = block_layers(model.network, targets)
+    generator = torch.Generator().manual_seed(0)
+    with reached(candidates) as names:
+        for latent, conditioning in clips.draw(generator, 1, 0.0):
+            model.loss(latent, conditioning, GeneratorDraw(generator)).backward()
+    if not names:
+        raise ValueError(
+            f"no gradient comes back to the layers of {model.name}: another pack or block may have put a forward of its "
+            "own in their place. Take such blocks off the model wire"
+        )
+    return {name: layer for name, layer in candidates.items() if name in names}
+
+
+@contextmanager
+def reached(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
+    """The names of those of `layers` that a backward of this while comes back to."""
+    names: set[str] = set()
+
+    def watch(name: str) -> Any:
+        nothing = torch.zeros((), requires_grad=True)
+        nothing.register_hook(lambda _: names.add(name))
+        return lambda _, inputs, output: output + nothing.to(output)
+
+    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        yield names
+    finally:
+        for handle in handles:
+            handle.remove()
