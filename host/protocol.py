@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ..models.model_in_training import ModelInTraining
     from ..models.model_info import ModelInfo, VAEInfo
     from ..models.text_encoder import Tokenizer
     from ..samplers.full_sequence import FullSequenceSampler
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..samplers.spectral import PictureInfo
     from ..samplers.spectral_stages import SpectralStages
     from ..samplers.stages import PyramidStages
-    from ..training.trainers.model_lora import ModelInTraining
 
 Model = Any  # a MODEL
 VAE = Any

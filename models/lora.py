@@ -102,7 +102,9 @@ class LoRA(nn.Module):
 
     def attach(self, network: nn.Module) -> None:
         """Put the additions beside the layers of `network` that they are for."""
-        self._attached = (network,)  # not as a module of this one, which has no weights but its own
+        self._attached: tuple[nn.Module, ...] = (
+            network,
+        )  # not as a module of this one, which has no weights but its own
         for name, addition in zip(self.names, self.additions, strict=True):
             self._hooks.append(
                 network.get_submodule(name).register_forward_hook(

@@ -7,7 +7,7 @@ checkpoint saves what is between two blocks instead of all that is inside one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 # What turns time and text vectors into scales and shifts: it is large and a LoRA of it spoils more than it teaches.
 MODULATION = re.compile(r"(^|[._])(mod|modulation|adaln\w*|norm\w*|emb|embed\w*|time\w*)([._]|$)", re.IGNORECASE)
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
-TARGETS = {
+TARGETS: dict[str, Callable[[str], bool]] = {  # which of the linear layers in blocks
     "attention": lambda name: bool(ATTENTION.search(name)),
     "mlp": lambda name: not ATTENTION.search(name),
     "all": lambda name: True,

@@ -14,12 +14,15 @@ from .training_files import CACHE, NamesRun, RunName, leave_run, run_folder
 from .training_progress import ProgressReporter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from ..host.protocol import Conditioning, ModelTraining
     from ..training.data.datasets import VideoDataset
     from ..training.run.loop import TrainingRun, TrainingStep
     from ..training.trainers.model import TrainingPlan
+    from ..training.trainers.model_lora import ModelClips
 
 MEMORY_SHARE = 0.5  # of what is free, for the texts of all captions
 
@@ -32,13 +35,13 @@ class TrainModelLoRA(NamesRun):
         "MiniMax H3, FLUX, SD3, SDXL. The model itself does not change. For the pack's own pyramids take 'Train LoRA'."
     )
     ALIASES = (
-        "lora, train, training, trainer, fine-tune, finetune, dreambooth, style, character, subject, wan lora, ltx lora, "
-        "hunyuan lora, flux lora, video lora, musubi, kohya"
+        "lora, train, training, trainer, fine-tune, finetune, dreambooth, style, character, subject, wan lora, "
+        "ltx lora, hunyuan lora, flux lora, video lora, musubi, kohya"
     )
     REQUIRED = (
         Wire("model", "MODEL").tip(
-            "The model for the LoRA, from core's 'Load Diffusion Model' or another loader. LoRAs and patches on the wire "
-            "count while it learns."
+            "The model for the LoRA, from core's 'Load Diffusion Model' or another loader. LoRAs and patches on the "
+            "wire count while it learns."
         ),
         Wire("dataset", "VIDEO_DATASET").tip(
             "Captioned clips, from a dataset block; 10 to 50 are enough. Choose a length that the model knows (Wan and "
@@ -52,8 +55,8 @@ class TrainModelLoRA(NamesRun):
             "each file gives several excerpts."
         ),
         Int("rank", 16, 1, 1024).tip(
-            "How much the LoRA can hold: 4 to 8 for a style, 16 to 32 for subjects; more is a larger file that learns by "
-            "heart sooner."
+            "How much the LoRA can hold: 4 to 8 for a style, 16 to 32 for subjects; more is a larger file that learns "
+            "by heart sooner."
         ),
         Float("alpha", 16.0, 0.01, 1024.0, 0.01).tip(
             "The strength of the LoRA is alpha divided by rank. Keep it equal to rank, or at a fixed number while "
@@ -129,8 +132,9 @@ def default_plan() -> TrainingPlan:
 
 
 def encode_clips(
-    host: ModelTraining, model, dataset: VideoDataset, vae, clip, folder, clips: int, plan: TrainingPlan, first_frames: bool
-):  # fmt: skip
+    host: ModelTraining, model, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan,
+    first_frames: bool,
+) -> ModelClips:  # fmt: skip
     """Latents, from the cache beside the runs where it has them, and what the host makes of the captions.
 
     ValueError at once when the run in `folder` learns from other data: encoding may take hours.
@@ -199,8 +203,8 @@ def check_memory(conditioning: Conditioning, count: int) -> None:
     free = get_host().any_model.free_memory()
     if count * size > MEMORY_SHARE * free:
         raise ValueError(
-            f"{count} captions of {size / 1e6:.1f} MB each do not fit in half of the {free / 1e9:.1f} GB of memory that "
-            "are free: give several clips the same caption, or lower clips"
+            f"{count} captions of {size / 1e6:.1f} MB each do not fit in half of the {free / 1e9:.1f} GB of memory "
+            "that are free: give several clips the same caption, or lower clips"
         )
 
 

@@ -15,13 +15,12 @@ import comfy.samplers
 import torch
 from torch import Tensor, nn
 
-from ...training.objectives.draw import GeneratorDraw, TimestepSampling
+from ...models.model_in_training import Noise
 from ..protocol import Conditioning
 from .open_network import in_training, open_to_gradients
 from .streams import Streams, packs_streams
 
 Learn = Callable[["HostModelInTraining"], None]
-LEAST_NOISE = 1e-3  # of the levels, as shares of the schedule: the error is divided by the noise
 
 
 class TrainingSampler(comfy.samplers.Sampler):
@@ -53,8 +52,6 @@ class HostModelInTraining:
     def __init__(self, guider: Any, extra_args: dict[str, Any], sound: list[Tensor]) -> None:
         self.guider, self.extra_args, self.sound = guider, extra_args, sound
         self.model = guider.inner_model
-        is_flow = isinstance(self.model.model_sampling, comfy.model_sampling.CONST)
-        self.levels = TimestepSampling("logit_normal" if is_flow else "uniform")
 
     @property
     def network(self) -> nn.Module:
@@ -66,12 +63,16 @@ class HostModelInTraining:
         """As `ModelInTraining` says."""
         return type(self.model).__name__
 
-    def loss(self, latent: Tensor, conditioning: Conditioning, draw: GeneratorDraw) -> Tensor:
-        """Squared error of what the model predicts (velocity, noise or v) for `latent` (1, c, t, h, w), a scalar.
+    @property
+    def is_flow(self) -> bool:
+        """As `ModelInTraining` says."""
+        return isinstance(self.model.model_sampling, comfy.model_sampling.CONST)
 
-        The latent is in the VAE's scale; a second half of its channels is a start picture. A flow
-        learns logit-normal levels, other models all alike, each through the model's own shift or schedule. Sound gets
-        noise of the same level and counts for nothing.
+    def loss(self, latent: Tensor, conditioning: Conditioning, level: float, noise: Noise) -> Tensor:
+        """As `ModelInTraining` says, of velocity, noise or v.
+
+        A second half of the latent's channels is a start picture. Sound gets noise of the same level and counts for
+        nothing.
         """
         sampling, device = self.model.model_sampling, self.guider.model_patcher.load_device
         latent, start = split_start(latent.to(device, torch.float32), self.model)
@@ -79,13 +80,13 @@ class HostModelInTraining:
         shapes = [tuple(each.shape) for each in (picture, *self.sound)]
         streams = Streams(tuple(shapes))
         clean = streams.join([picture, *(each.to(device) for each in self.sound)])
-        noise = streams.join([draw.normal(shape).to(device) for shape in shapes])
-        level = float(self.levels.draw_sigmas(1, draw).clamp(LEAST_NOISE, 1 - LEAST_NOISE))
-        sigma = torch.tensor([float(sampling.percent_to_sigma(1 - level))], device=device)
-        self.guider.conds = self.processed(with_start(conditioning, start), noise, clean, shapes)
-        estimate = self.guider(sampling.noise_scaling(sigma, noise, clean), sigma, **self.extra_args)
+        drawn = streams.join([noise(shape).to(device) for shape in shapes])
+        sigma = float(sampling.percent_to_sigma(1 - level))
+        sigmas = torch.tensor([sigma], device=device)
+        self.guider.conds = self.processed(with_start(conditioning, start), drawn, clean, shapes)
+        estimate = self.guider(sampling.noise_scaling(sigmas, drawn, clean), sigmas, **self.extra_args)
         error = (streams.split(estimate)[0].float() - picture).square().mean()
-        return error * error_scale(sampling, float(sigma))
+        return error * error_scale(sampling, sigma)
 
     @torch.no_grad()
     def processed(

@@ -10,8 +10,8 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...models.model_in_training import ModelInTraining
 from ...models.model_info import ModelInfo
-from ...training.trainers.model_lora import ModelInTraining
 from ..protocol import Conditioning, Latent
 from .any_model import tensors_of
 from .model_in_training import TrainingSampler, is_video

@@ -77,7 +77,8 @@ def open_to_gradients(network: nn.Module) -> Iterator[None]:
     """
     kept: list[tuple[dict[str, Any], str, Any]] = []
     for module in network.modules():
-        for holder in (module._parameters, module._buffers, vars(module)):
+        holders: list[dict[str, Any]] = [vars(module)["_parameters"], vars(module)["_buffers"], vars(module)]
+        for holder in holders:
             for name, value in holder.items():
                 if type(value) in (Tensor, nn.Parameter) and value.is_inference():
                     kept.append((holder, name, value))

@@ -37,7 +37,7 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
 
 def normed_split_half(
     q: Tensor, k: Tensor, freqs_cis: Tensor, q_scale: Tensor, k_scale: Tensor | None, epsilon: float, rotated: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Queries and keys, normed and turned."""
     k_scale = q_scale if k_scale is None else k_scale
     return tuple(turn(normed(x, scale, epsilon), freqs_cis, True, rotated) for x, scale in ((q, q_scale), (k, k_scale)))

@@ -9,41 +9,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...models.fingerprint import shapes_digest
 from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
+from ...models.model_in_training import ModelInTraining
 from ...models.repeated_blocks import block_layers, gradient_checkpoints
 from ..batch import Losses
 from ..data.latent_cache import LatentSet
-from ..objectives.draw import GeneratorDraw
+from ..objectives.draw import GeneratorDraw, TimestepSampling
 from ..objectives.pyramid import drop_captions
 from ..run.loop import TrainingRun, TrainingStep, open_run
 from .model import TrainingPlan
 
 Conditioning = Any  # what the host makes of a text
 Learn = Callable[[TrainingRun, TrainingStep], None]
-
-
-class ModelInTraining(Protocol):
-    """A model of a host, on its device and open to gradients."""
-
-    @property
-    def network(self) -> nn.Module:
-        """The network whose layers get additions; its own weights do not learn."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """What its host calls this kind of model."""
-        ...
-
-    def loss(self, latent: Tensor, conditioning: Conditioning, draw: GeneratorDraw) -> Tensor:
-        """The squared error of what the model predicts for a latent (1, c, t, h, w), a scalar."""
-        ...
+LEAST_NOISE = 1e-3  # of the levels, in 0..1: errors are divided by the noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +105,20 @@ def train_model_lora(
 
             def training_step(step: int, generator: torch.Generator) -> Losses:
                 rows = clips.draw(generator, plan.batch_size, plan.text_dropout)
-                draw = GeneratorDraw(generator)
-                return {"loss": torch.stack([model.loss(*row, draw) for row in rows]).mean()}
+                return {"loss": torch.stack([error(model, *row, generator) for row in rows]).mean()}
 
             learn(run, training_step)
         finally:
             adapter.detach()
     return TrainedModelLoRA(run, model.name)
+
+
+def error(model: ModelInTraining, latent: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
+    """The loss of a model at a level that is drawn: a flow's are logit-normal, those of others all alike."""
+    draw = GeneratorDraw(generator)
+    levels = TimestepSampling("logit_normal" if model.is_flow else "uniform")
+    level = float(levels.draw_sigmas(1, draw).clamp(LEAST_NOISE, 1 - LEAST_NOISE))
+    return model.loss(latent, conditioning, level, draw.normal)
 
 
 def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> dict[str, nn.Linear]:
@@ -139,11 +130,11 @@ def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> 
     generator = torch.Generator().manual_seed(0)
     with reached(candidates) as names:
         for latent, conditioning in clips.draw(generator, 1, 0.0):
-            model.loss(latent, conditioning, GeneratorDraw(generator)).backward()
+            error(model, latent, conditioning, generator).backward()
     if not names:
         raise ValueError(
-            f"no gradient comes back to the layers of {model.name}: another pack or block may have put a forward of its "
-            "own in their place. Take such blocks off the model wire"
+            f"no gradient comes back to the layers of {model.name}: another pack or block may have put a forward of "
+            "its own in their place. Take such blocks off the model wire"
         )
     return {name: layer for name, layer in candidates.items() if name in names}
 

@@ -1,0 +1,37 @@
+"""What a training asks of a model that its host loads and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal numbers
+
+
+class ModelInTraining(Protocol):
+    """A model of a host, on its device and open to gradients."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network whose layers get additions; its own weights do not learn."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What its host calls this kind of model."""
+        ...
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it goes from noise to data along straight lines."""
+        ...
+
+    def loss(self, latent: Tensor, conditioning: Any, level: float, noise: Noise) -> Tensor:
+        """The squared error of what the model predicts for a latent (1, c, t, h, w), a scalar.
+
+        The latent is in the VAE's scale, and `conditioning` what the host made of its text. `level` is in 0..1, from
+        data to noise, before the shift or schedule of the model.
+        """
+        ...

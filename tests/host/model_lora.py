@@ -1,0 +1,280 @@
+"""What a LoRA for any model promises, asked of tiny models of ComfyUI's own classes without a server.
+
+Run by `test_model_lora.py` with ComfyUI's Python: `model_lora.py COMFYUI ROOT BASE`; prints one JSON object
+{check: error or null}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
+
+KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5")
+KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
+STEPS, RATE = 3, 1e-2
+NUDGE = 2e-2  # along a direction, for a difference quotient in float32
+
+
+class Lesson:
+    """A model with one clip to learn from, inside ComfyUI and in its inference mode."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        from pyramid_video.host.comfyui.model_training import ModelTraining
+        from pyramid_video.training.data.latent_cache import LatentSet, Row
+        from pyramid_video.training.trainers.model_lora import ModelClips
+
+        self.case, self.torch, self.kind, self.folder = case, case.torch, case.kind, folder
+        models = case.inside.models
+        self.host, self.model = ModelTraining(), case.model
+        channels, *frames = models.KINDS[self.kind].latent
+        with self.torch.inference_mode(False):
+            latent = models.noise(channels, *(frames or (1,)), 12, 16, seed=7)
+            texts = dict.fromkeys(("", "a ball"), [[row.clone() for row in case.positive[0][:1]] + [self.extras()]])
+        self.shape = (1, *latent.shape)
+        self.clips = ModelClips(LatentSet((Row(latent, ("a ball",) * 4, ""),), "key"), texts, "key")
+        self.sound = {"samples": models.empty(self.kind)} if models.KINDS[self.kind].sound else None
+
+    def extras(self) -> dict:
+        found = self.case.positive[0][1].items()
+        return {key: value.clone() if hasattr(value, "clone") else value for key, value in found}
+
+    def open(self, learn: Callable) -> None:
+        with self.torch.inference_mode(False):
+            self.host.train(self.model, self.shape, self.clips.texts[""], self.sound, learn)
+
+    def train(self, name: str, steps: int = STEPS, stop_at: int | None = None, **more):
+        """The trained LoRA of a run, or None where it was stopped."""
+        from pyramid_video.models.lora import LoRASettings
+        from pyramid_video.training.run.train_settings import TrainSettings
+        from pyramid_video.training.trainers.model import TrainingPlan
+        from pyramid_video.training.trainers.model_lora import train_model_lora
+
+        settings = {"learning_rate": RATE, "warmup_steps": 1, "ema_decay": 0.5, "precision": "no", **more}
+        plan = TrainingPlan(TrainSettings(steps, **settings), 1, 0.5)
+        made = []
+
+        def learn(run, step):
+            run.train(step, until=stop_at)
+
+        def with_model(model):
+            made.append(
+                train_model_lora(model, LoRASettings(4, 4.0, "all"), self.clips, self.folder / name, plan, learn)
+            )
+
+        self.open(with_model)
+        return made[0]
+
+    def outputs(self, work: Callable | None = None, model=None):
+        """What a short run of the plain sampler makes."""
+        case = self.case
+        return case.sample(case.core(), guider=case.guider(model or self.model))
+
+
+def check_the_gradient_is_that_of_difference_quotients(lesson):
+    """Of all additions together, along a random direction: what the host computes in place has not spoiled it."""
+    from pyramid_video.models.lora import LoRASettings
+    from pyramid_video.training.trainers.model_lora import ModelLoRA, error, learning_layers
+
+    torch = lesson.torch
+
+    def learn(model):
+        model.network.requires_grad_(False)
+        layers = learning_layers(model, "all", lesson.clips)
+        lora = ModelLoRA(model.network, LoRASettings(2, 2.0, "all"), torch.Generator().manual_seed(1), layers)
+        generator = torch.Generator().manual_seed(2)
+        for parameter in lora.parameters():
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+        ways = [torch.randn(each.shape, generator=generator) for each in lora.parameters()]
+
+        def loss():
+            ((latent, conditioning),) = lesson.clips.draw(torch.Generator().manual_seed(3), 1, 0.0)
+            return error(model, latent, conditioning, torch.Generator().manual_seed(4))
+
+        def at(step):
+            with torch.no_grad():
+                for parameter, way in zip(lora.parameters(), ways, strict=True):
+                    parameter += step * way
+                value = float(loss())
+                for parameter, way in zip(lora.parameters(), ways, strict=True):
+                    parameter -= step * way
+            return value
+
+        loss().backward()
+        slope = sum(float((each.grad * way).sum()) for each, way in zip(lora.parameters(), ways, strict=True))
+        size = NUDGE / sum(float(way.square().sum()) for way in ways) ** 0.5
+        quotients = [(at(size * n) - at(-size * n)) / (2 * size * n) for n in (1, 2)]
+        wanted = (4 * quotients[0] - quotients[1]) / 3  # without the third order
+        lora.detach()
+        assert abs(slope - wanted) < 0.02 * abs(wanted) + 1e-3, (slope, quotients)
+
+    lesson.open(learn)
+
+
+def check_gradient_checkpoints_change_no_number(lesson):
+    torch = lesson.torch
+    plain, saving = (
+        lesson.train(name, gradient_checkpointing=saves).parts() for name, saves in (("plain", False), ("saves", True))
+    )
+    assert plain.keys() == saving.keys() and all(bool(up.any()) for _, up, _ in plain.values())
+    for name, (down, up, _) in plain.items():
+        torch.testing.assert_close(saving[name][0], down, rtol=0, atol=1e-5)
+        torch.testing.assert_close(saving[name][1], up, rtol=0, atol=1e-5)
+
+
+def check_a_run_goes_on_to_the_same_weights(lesson):
+    straight = lesson.train("straight").parts()
+    lesson.train("broken", stop_at=1)
+    for name, (down, up, _) in lesson.train("broken").parts().items():
+        assert lesson.torch.equal(down, straight[name][0]) and lesson.torch.equal(up, straight[name][1]), name
+
+
+def check_the_model_is_given_back_as_it_was(lesson):
+    before = lesson.outputs()
+    weights = {name: id(each) for name, each in lesson.model.model.diffusion_model.named_parameters()}
+    lesson.train("given", gradient_checkpointing=True)
+    lesson.case.same(lesson.outputs(), before, 0)
+    assert weights == {name: id(each) for name, each in lesson.model.model.diffusion_model.named_parameters()}
+    assert "optimized_attention_override" not in lesson.model.model_options.get("transformer_options", {})
+
+
+def check_the_host_loads_what_was_saved(lesson):
+    """All layers, and the model with the file in its weights is the model that was trained."""
+    comfy, torch = lesson.case.inside.comfy, lesson.torch
+    trained = lesson.train("saved", ema_decay=0, learning_rate=3e-2)
+    path = trained.save(lesson.folder / "saved.safetensors")
+    loaded, _ = comfy.sd.load_lora_for_models(lesson.model, None, comfy.utils.load_torch_file(str(path)), 1.0, 0)
+    assert len(loaded.patches) == len(trained.parts())
+    network = lesson.model.model.diffusion_model
+    handles = []
+    with torch.inference_mode(False):
+        for name, (down, up, scale) in trained.parts().items():
+            added = scale * up @ down
+            handles.append(
+                network.get_submodule(name).register_forward_hook(
+                    lambda _, inputs, output, added=added: output + inputs[0] @ added.T
+                )
+            )
+    try:
+        wanted = lesson.outputs()
+    finally:
+        for handle in handles:
+            handle.remove()
+    lesson.case.same(lesson.outputs(model=loaded), wanted, 1e-3)
+
+
+def check_one_clip_is_learned(lesson):
+    from pyramid_video.training.trainers.model_lora import error
+
+    found = []
+
+    def measure(model):
+        ((latent, conditioning),) = lesson.clips.draw(lesson.torch.Generator().manual_seed(3), 1, 0.0)
+        with lesson.torch.no_grad():
+            errors = [
+                float(error(model, latent, conditioning, lesson.torch.Generator().manual_seed(seed)))
+                for seed in range(16)
+            ]
+        found.append(sum(errors))
+
+    lesson.open(measure)
+    trained = lesson.train("learned", steps=60, learning_rate=3e-2, ema_decay=0)
+    comfy = lesson.case.inside.comfy
+    path = trained.save(lesson.folder / "learned.safetensors")
+    plain = lesson.model
+    lesson.model, _ = comfy.sd.load_lora_for_models(plain, None, comfy.utils.load_torch_file(str(path)), 1.0, 0)
+    lesson.open(measure)
+    lesson.model = plain
+    assert found[1] < 0.8 * found[0], found
+
+
+def check_start_pictures_are_those_of_core(lesson):
+    """As WanImageToVideo and HunyuanVideo15ImageToVideo make them; a model that takes none says so."""
+    import tiny_core_parts
+
+    torch = lesson.torch
+    pictures, vae = torch.rand(9, 96, 128, 3), tiny_core_parts.TinyVAE(lesson.kind)
+    if lesson.kind not in VIDEOS_FROM_PICTURES:
+        try:
+            lesson.host.start_latent(vae, pictures, lesson.model)
+            raise AssertionError("a start picture was taken")
+        except ValueError as error:
+            assert "turn first_frames off" in str(error)
+        return
+    start = lesson.host.start_latent(vae, pictures, lesson.model)
+    if lesson.kind == "hunyuan1.5":
+        assert torch.equal(start[:, :, :1], vae.encode(pictures[:1])) and not start[:, :, 1:].any()
+    else:
+        gray = torch.full_like(pictures, 0.5)
+        gray[:1] = pictures[:1]
+        assert torch.equal(start, vae.encode(gray))
+    latent = lesson.clips.latents.rows[0].latent[None]
+    start = torch.rand(latent.shape)
+    mask = torch.ones(1, 1, *latent.shape[2:])
+    mask[:, :, :1] = 0
+    noise, device = torch.zeros_like(latent), torch.device("cpu")
+    wanted = lesson.model.model.concat_cond(
+        noise=noise, device=device, concat_latent_image=start, concat_mask=mask, concat_image=None
+    )
+    seen = []
+    handle = lesson.model.model.diffusion_model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        lesson.open(lambda model: model.loss(torch.cat([latent, start], 1), lesson.clips.texts[""], 0.5, torch.zeros))
+    finally:
+        handle.remove()
+    torch.testing.assert_close(seen[0][:, latent.shape[1] :], wanted)
+
+
+def check_what_does_not_fit_is_refused(lesson):
+    torch = lesson.torch
+    vae = SimpleNamespace(encode=lambda pictures: torch.zeros(len(pictures), 4, 8, 8))
+    assert lesson.host.encode(vae, torch.zeros(1, 64, 64, 3)).shape == (1, 4, 1, 8, 8)
+    try:
+        lesson.host.encode(vae, torch.zeros(5, 64, 64, 3))
+        raise AssertionError("five pictures were taken for a video")
+    except ValueError as error:
+        assert "choose 1 frame in the dataset" in str(error)
+
+
+ONE = {check_what_does_not_fit_is_refused: ("wan2.1 t2v",), check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux")}
+ONE |= {check_start_pictures_are_those_of_core: ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5", "ltx")}
+ALL = (
+    check_the_gradient_is_that_of_difference_quotients,
+    check_gradient_checkpoints_change_no_number,
+    check_a_run_goes_on_to_the_same_weights,
+    check_the_model_is_given_back_as_it_was,
+    check_the_host_loads_what_was_saved,
+)
+CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in ONE.items() if kind in kinds))]
+
+
+def name_of(check: Callable, kind: str) -> str:
+    return f"{check.__name__} [{kind}]"
+
+
+def main(comfyui: str, root: str, base: str, *only: str) -> None:
+    inside = open_comfyui(Path(comfyui), Path(root))
+    results = {}
+    for check, kind in CHECKS:
+        if only and kind not in only and check.__name__ not in only:
+            continue
+        if kind not in inside.models.known():
+            results[name_of(check, kind)] = "not in this host"
+            continue
+        try:
+            with inside.torch.inference_mode(), tempfile.TemporaryDirectory() as folder:  # as the server runs prompts
+                check(Lesson(Case(inside, kind), Path(folder)))
+            results[name_of(check, kind)] = None
+        except Exception:
+            results[name_of(check, kind)] = traceback.format_exc()
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
