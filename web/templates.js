@@ -29,6 +29,7 @@ const TITLES = {
   ltx2_text_to_video: 'LTX-2 text to video (download first)',
   hunyuan15_text_to_video: 'HunyuanVideo 1.5 text to video (download first)',
   minimax_h3_text_to_video: 'MiniMax H3 text to video (download first)',
+  wan_train_lora: 'Train a LoRA for Wan 2.1 (download first)',
   helios_text_to_video: 'Helios text to video (download first)',
   helios_image_to_video: 'Helios image to video (download first)',
   helios_video_to_video: 'Helios video to video (download first)'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.sd
 import torch
@@ -22,10 +23,17 @@ RATE = 16000  # samples of sound in a second
 NEWER = hasattr(comfy.sd.VAE, "prepare_decode")  # sound comes with its channels last
 
 
-class TinyClip:
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+class Part:
+    """What the pack looks at in a CLIP or VAE to know it again: weights, and what was patched into them."""
 
+    first_stage_model = None
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.cond_stage_model = kind, torch.nn.Linear(2, 2)
+        self.patcher = SimpleNamespace(patches={})
+
+
+class TinyClip(Part):
     def tokenize(self, text: str, **_: object) -> str:
         return text
 
@@ -33,10 +41,11 @@ class TinyClip:
         return spectral_models.prompt(self.kind, zlib.crc32(text.encode()))
 
 
-class TinyVAE:
+class TinyVAE(Part):
     """Pictures are the first three channels, brought to size."""
 
     def __init__(self, kind: str) -> None:
+        super().__init__(kind)
         self.frames, self.pixels = STRIDES.get(kind, (4, 8))
         self.channels = spectral_models.KINDS[kind].latent[0]
 

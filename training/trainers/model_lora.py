@@ -141,13 +141,17 @@ def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> 
 
 @contextmanager
 def reached(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
-    """The names of those of `layers` that a backward of this while comes back to."""
+    """The names of those of `layers` that a backward of this while comes back to, with more than zeros."""
     names: set[str] = set()
 
     def watch(name: str) -> Any:
-        nothing = torch.zeros((), requires_grad=True)
-        nothing.register_hook(lambda _: names.add(name))
-        return lambda _, inputs, output: output + nothing.to(output)
+        def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            output = output + torch.zeros((), requires_grad=True).to(output)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: names.add(name) if gradient.any() else None)
+            return output
+
+        return keep
 
     handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
     try:
