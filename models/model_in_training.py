@@ -28,6 +28,10 @@ class ModelInTraining(Protocol):
         """Whether it goes from noise to data along straight lines."""
         ...
 
+    def begin_step(self) -> None:
+        """Called before each step: what an earlier one has kept for its gradient may go."""
+        ...
+
     def loss(self, latent: Tensor, conditioning: Any, level: float, noise: Noise) -> Tensor:
         """The squared error of what the model predicts for a latent (1, c, t, h, w), a scalar.
 

@@ -41,16 +41,19 @@ class TrainingSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         network = model_wrap.inner_model.diffusion_model
-        with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network):
-            self.learn(HostModelInTraining(model_wrap, extra_args, [each.clone() for each in self.sound]))
+        with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
+            sound = [each.clone() for each in self.sound]
+            self.learn(HostModelInTraining(model_wrap, extra_args, sound, forget))
         return torch.zeros_like(noise)
 
 
 class HostModelInTraining:
     """What a training calls: the error of the model on a latent, at a level of noise that is drawn."""
 
-    def __init__(self, guider: Any, extra_args: dict[str, Any], sound: list[Tensor]) -> None:
-        self.guider, self.extra_args, self.sound = guider, extra_args, sound
+    def __init__(
+        self, guider: Any, extra_args: dict[str, Any], sound: list[Tensor], forget: Callable[[], None]
+    ) -> None:
+        self.guider, self.extra_args, self.sound, self.begin_step = guider, extra_args, sound, forget
         self.model = guider.inner_model
 
     @property

@@ -69,11 +69,12 @@ def in_training() -> Iterator[None]:
 
 
 @contextmanager
-def open_to_gradients(network: nn.Module) -> Iterator[None]:
+def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     """Let a network be learned through: ordinary tensors for those of inference mode, and changes in place.
 
     The tensors share their memory with those that were there, which come back. Many networks add to their tensors in
-    place; what a gradient still needs is copied before.
+    place; what a gradient still needs is copied before. What is yielded forgets what was kept for that: to be called
+    between two steps.
     """
     kept: list[tuple[dict[str, Any], str, Any]] = []
     for module in network.modules():
@@ -85,8 +86,8 @@ def open_to_gradients(network: nn.Module) -> Iterator[None]:
     for holder, name, value in kept:
         holder[name] = ordinary(value)
     try:
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
-            yield
+        with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved:
+            yield saved.clear
     finally:
         for holder, name, value in kept:
             holder[name] = value

@@ -60,11 +60,14 @@ class Network(nn.Module):
 class Model:
     """A flow, as a host would call it."""
 
-    name, is_flow = "Model", True
+    name, is_flow, steps = "Model", True, 0
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.network = Network().eval()
+
+    def begin_step(self):
+        self.steps += 1
 
     def loss(self, latent, conditioning, level, noise):
         drawn = noise(tuple(latent.shape))
@@ -201,6 +204,7 @@ def test_a_run_goes_on_exactly_and_leaves_the_model_alone(tmp_path, saves):
     model = Model()
     before = {name: each.clone() for name, each in model.network.state_dict().items()}
     straight = train(model, tmp_path / "straight", gradient_checkpointing=saves)
+    assert model.steps == 4
     train(Model(), tmp_path / "broken", until=2, gradient_checkpointing=saves)
     again = train(Model(), tmp_path / "broken", gradient_checkpointing=saves)
     for name, (down, up, scale) in straight.parts().items():

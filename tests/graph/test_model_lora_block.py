@@ -24,10 +24,13 @@ class Network(nn.Module):
 class Model:
     """A flow whose velocity depends on its text; it keeps what it was shown."""
 
-    name, is_flow = "Model", True
+    name, is_flow, steps = "Model", True, 0
 
     def __init__(self) -> None:
         self.network, self.shown = Network(), []
+
+    def begin_step(self):
+        self.steps += 1
 
     def loss(self, latent, conditioning, level, noise):
         self.shown.append((tuple(latent.shape), conditioning))

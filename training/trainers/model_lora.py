@@ -104,6 +104,7 @@ def train_model_lora(
             run = open_run({"lora": adapter}, plan.settings, folder, description)
 
             def training_step(step: int, generator: torch.Generator) -> Losses:
+                model.begin_step()
                 rows = clips.draw(generator, plan.batch_size, plan.text_dropout)
                 return {"loss": torch.stack([error(model, *row, generator) for row in rows]).mean()}
 
@@ -146,7 +147,7 @@ def reached(layers: Mapping[str, nn.Module]) -> Iterator[set[str]]:
 
     def watch(name: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            output = output + torch.zeros((), requires_grad=True).to(output)
+            output = output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
             if output.requires_grad:
                 output.register_hook(lambda gradient: names.add(name) if gradient.any() else None)
             return output
