@@ -48,6 +48,7 @@ IDS = {  # these live in saved workflows: add, never rename or remove
     "PyramidVideoGuider",
     "PyramidVideoNewModel",
     "PyramidVideoTrainLoRA",
+    "PyramidVideoTrainModelLoRA",
     "PyramidVideoSaveTrainedLoRA",
     "PyramidVideoVAETrainee",
     "PyramidVideoTrainVAE",
