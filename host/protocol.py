@@ -289,16 +289,15 @@ class ModelTraining(Protocol):
         """Raise ValueError where none can be trained for a model through its host."""
         ...
 
-    def latent_channels(self, model: Model) -> int:
-        """Return how many channels the latents of a model have."""
-        ...
-
     def encode_prompt(self, clip: TextEncoder, text: str) -> Conditioning:
         """Encode a text as the host's own block does; it stays in the computer's memory."""
         ...
 
-    def encode(self, vae: VAE, images: Tensor) -> Tensor:
-        """Return the latent `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1."""
+    def encode(self, vae: VAE, images: Tensor, model: Model) -> Tensor:
+        """Return the latent `(1, c, t, h, w)`, in the VAE's scale, of pictures `(frames, h, w, 3)` in 0..1.
+
+        ValueError where the model does not read such latents.
+        """
         ...
 
     def start_latent(self, vae: VAE, images: Tensor, model: Model) -> Tensor:
@@ -306,15 +305,7 @@ class ModelTraining(Protocol):
         ...
 
     def train(
-        self,
-        model: Model,
-        shape: tuple[int, ...],
-        prompt: Conditioning,
-        sound: Latent | None,
-        learn: Callable[[ModelInTraining], None],
+        self, model: Model, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
-        """Call `learn` with a model on its device, open to gradients, loaded for latents of `shape` (1, c, t, h, w).
-
-        `sound` is an empty latent of a model with sound, of the length that is learned.
-        """
+        """Call `learn` with a model on its device, open to gradients, loaded for latents of `shape` (c, t, h, w)."""
         ...

@@ -79,7 +79,7 @@ class LoRA(nn.Module):
         network: nn.Module,
         settings: LoRASettings,
         generator: torch.Generator,
-        layers: Mapping[str, nn.Linear] | None = None,
+        layers: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal numbers
+
+
+@dataclass(frozen=True, eq=False)
+class ModelClip:
+    """What is learned at a time: a latent (1, c, t, h, w) in the VAE's scale, and what the host made of its text.
+
+    `start`, of the same shape, is what an image-to-video model is shown of it.
+    """
+
+    latent: Tensor
+    conditioning: Any
+    start: Tensor | None = None
 
 
 class ModelInTraining(Protocol):
@@ -32,10 +45,9 @@ class ModelInTraining(Protocol):
         """Called before each step: what an earlier one has kept for its gradient may go."""
         ...
 
-    def loss(self, latent: Tensor, conditioning: Any, level: float, noise: Noise) -> Tensor:
-        """The squared error of what the model predicts for a latent (1, c, t, h, w), a scalar.
+    def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
+        """The squared error of what the model predicts for a clip, a scalar.
 
-        The latent is in the VAE's scale, and `conditioning` what the host made of its text. `level` is in 0..1, from
-        data to noise, before the shift or schedule of the model.
+        `level` is in 0..1, from data to noise, before the shift or schedule of the model.
         """
         ...

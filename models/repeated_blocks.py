@@ -37,19 +37,21 @@ def outermost_lists(network: nn.Module, prefix: str = "") -> dict[str, nn.Module
     return found
 
 
-def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Linear]:
+def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Module]:
     """The linear layers in the blocks of a network that `targets`, a key of `TARGETS`, means, by name.
 
-    ValueError where there are none.
+    A host's layers for quantised weights are no `nn.Linear`, but say their sizes in the same words. ValueError where
+    there are none.
     """
-    chosen = {
-        f"{prefix}.{name}": layer
-        for prefix, blocks in outermost_lists(network).items()
-        for name, layer in blocks.named_modules()
-        if isinstance(layer, nn.Linear) and not MODULATION.search(name) and TARGETS[targets](f"{prefix}.{name}")
-    }
+    chosen = {}
+    for prefix, blocks in outermost_lists(network).items():
+        for name, layer in blocks.named_modules():
+            is_linear = hasattr(layer, "in_features") and hasattr(layer, "out_features")
+            if is_linear and not MODULATION.search(name) and TARGETS[targets](f"{prefix}.{name}"):
+                chosen[f"{prefix}.{name}"] = layer
     if not chosen:
-        raise ValueError(f"this {type(network).__name__} has no layers in blocks that {targets!r} means; try 'all'")
+        hint = "" if targets == "all" else "; try 'all'"
+        raise ValueError(f"this {type(network).__name__} has no layers in blocks that {targets!r} means{hint}")
     return chosen
 
 

@@ -75,19 +75,14 @@ class TrainModelLoRA(NamesRun):
             "For models that continue pictures, such as Wan I2V: the first frame of each clip is its start picture, as "
             "core's image to video blocks would give it."
         ),
-        Wire("sound_latent", "LATENT").tip(
-            "For models with sound, such as MiniMax H3: an empty latent of the model, as long as the clips. The sound "
-            "is not trained."
-        ),
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
     FUNCTION = "train"
     OUTPUT_NODE = True
 
     def train(
-        self, model, dataset: VideoDataset, vae, clip, run_name, clips, rank, alpha, targets, settings, first_frames,
-        sound_latent,
-    ):  # fmt: skip
+        self, model, dataset: VideoDataset, vae, clip, run_name, clips, rank, alpha, targets, settings, first_frames
+    ):
         import torch
 
         from ..models.lora import LoRASettings
@@ -115,9 +110,7 @@ class TrainModelLoRA(NamesRun):
         with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
             data = encode_clips(host, model, dataset, vae, clip, folder, clips, plan, first_frames)
             get_host().unload_models()
-            largest = max((row.latent.shape for row in data.latents.rows), key=lambda shape: shape.numel())
-            shape = (1, host.latent_channels(model), *largest[1:])
-            host.train(model, shape, next(iter(data.texts.values())), sound_latent, with_model)
+            host.train(model, data.largest, next(iter(data.texts.values())), with_model)
         result = shown[0].result(trained[0])
         leave_run(folder)
         return result
@@ -145,7 +138,7 @@ def encode_clips(
     from ..training.run.run_description import earlier_description
     from ..training.trainers.model_lora import ModelClips
 
-    seed, channels = plan.settings.seed, host.latent_channels(model)
+    seed = plan.settings.seed
     vae_key, clip_key = get_host().fingerprint(vae), get_host().fingerprint(clip)
     if first_frames:
         vae_key = f"{vae_key}-first-frames"
@@ -153,12 +146,7 @@ def encode_clips(
     earlier_description(folder, {"seed": seed, "data": key})
 
     def latent_of(pictures: Tensor) -> Tensor:
-        latent = host.encode(vae, pictures)
-        if latent.shape[1] != channels:
-            raise ValueError(
-                f"this VAE makes latents of {latent.shape[1]} channels, and this model reads {channels}: wire the VAE "
-                "that belongs to the model"
-            )
+        latent = host.encode(vae, pictures, model)
         return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if first_frames else latent
 
     def encode(videos: Tensor) -> Tensor:
@@ -173,7 +161,7 @@ def encode_clips(
     for conditioning in texts.values():
         for _, extras in conditioning:
             extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
-    return ModelClips(latents, texts, key)
+    return ModelClips(latents, texts, key, has_start=first_frames)
 
 
 def encode_texts(

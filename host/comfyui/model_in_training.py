@@ -6,17 +6,19 @@ patches, prompts are processed by its own code, and its own rule mixes data and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_sampling
+import comfy.sample
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from torch import Tensor, nn
 
-from ...models.model_in_training import Noise
+from ...models.model_in_training import ModelClip, Noise
 from ..protocol import Conditioning
+from .any_model import tensors_of
 from .open_network import in_training, open_to_gradients
 from .streams import Streams, packs_streams
 
@@ -26,8 +28,8 @@ Learn = Callable[["HostModelInTraining"], None]
 class TrainingSampler(comfy.samplers.Sampler):
     """Runs a training where a sampler would walk from noise to data."""
 
-    def __init__(self, learn: Learn, sound: list[Tensor]) -> None:
-        self.learn, self.sound = learn, sound
+    def __init__(self, learn: Learn) -> None:
+        self.learn = learn
 
     def sample(
         self,
@@ -42,18 +44,15 @@ class TrainingSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         network = model_wrap.inner_model.diffusion_model
         with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
-            sound = [each.clone() for each in self.sound]
-            self.learn(HostModelInTraining(model_wrap, extra_args, sound, forget))
+            self.learn(HostModelInTraining(model_wrap, extra_args, forget))
         return torch.zeros_like(noise)
 
 
 class HostModelInTraining:
     """What a training calls: the error of the model on a latent, at a level of noise that is drawn."""
 
-    def __init__(
-        self, guider: Any, extra_args: dict[str, Any], sound: list[Tensor], forget: Callable[[], None]
-    ) -> None:
-        self.guider, self.extra_args, self.sound, self.begin_step = guider, extra_args, sound, forget
+    def __init__(self, guider: Any, extra_args: dict[str, Any], forget: Callable[[], None]) -> None:
+        self.guider, self.extra_args, self.begin_step = guider, extra_args, forget
         self.model = guider.inner_model
 
     @property
@@ -71,32 +70,32 @@ class HostModelInTraining:
         """As `ModelInTraining` says."""
         return isinstance(self.model.model_sampling, comfy.model_sampling.CONST)
 
-    def loss(self, latent: Tensor, conditioning: Conditioning, level: float, noise: Noise) -> Tensor:
+    def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
         """As `ModelInTraining` says, of velocity, noise or v.
 
-        A second half of the latent's channels is a start picture. Sound gets noise of the same level and counts for
+        What a model makes beside the picture, such as sound, is empty, gets noise of the same level and counts for
         nothing.
         """
-        sampling, device = self.model.model_sampling, self.guider.model_patcher.load_device
-        latent, start = split_start(latent.to(device, torch.float32), self.model)
+        sampling, patcher = self.model.model_sampling, self.guider.model_patcher
+        latent = clip.latent.to(patcher.load_device, torch.float32)
         picture = self.model.process_latent_in(latent if is_video(self.model) else latent.squeeze(2))
-        shapes = [tuple(each.shape) for each in (picture, *self.sound)]
-        streams = Streams(tuple(shapes))
-        clean = streams.join([picture, *(each.to(device) for each in self.sound)])
-        drawn = streams.join([noise(shape).to(device) for shape in shapes])
+        others = [each.to(picture) for each in empty_streams(patcher, clip.latent.shape)[1:]]
+        streams = Streams(tuple(tuple(each.shape) for each in (picture, *others)))
+        clean = streams.join([picture, *others])
+        drawn = streams.join([noise(shape).to(picture) for shape in streams.shapes])
         sigma = float(sampling.percent_to_sigma(1 - level))
-        sigmas = torch.tensor([sigma], device=device)
-        self.guider.conds = self.processed(with_start(conditioning, start), drawn, clean, shapes)
+        sigmas = torch.tensor([sigma], device=picture.device)
+        self.guider.conds = self.processed(with_start(clip), drawn, clean, streams)
         estimate = self.guider(sampling.noise_scaling(sigmas, drawn, clean), sigmas, **self.extra_args)
         error = (streams.split(estimate)[0].float() - picture).square().mean()
         return error * error_scale(sampling, sigma)
 
     @torch.no_grad()
     def processed(
-        self, conditioning: Conditioning, noise: Tensor, clean: Tensor, shapes: list[tuple[int, ...]]
+        self, conditioning: Conditioning, noise: Tensor, clean: Tensor, streams: Streams
     ) -> dict[str, list[Any]]:
         """A prompt by the host's own code, for a latent of this size."""
-        sizes = [torch.Size(shape) for shape in shapes]
+        sizes = [torch.Size(shape) for shape in streams.shapes]
         packed = {"latent_shapes": sizes} if packs_streams() else {}
         if hasattr(self.model, "latent_shapes"):
             self.model.latent_shapes = sizes
@@ -123,16 +122,18 @@ def is_video(model: Any) -> bool:
     return int(getattr(model.latent_format, "latent_dimensions", 2)) == 3
 
 
-def split_start(latent: Tensor, model: Any) -> tuple[Tensor, Tensor | None]:
-    """A latent and the start picture that lies behind it, if there is one."""
-    channels = int(model.latent_format.latent_channels)
-    return latent[:, :channels], (latent[:, channels:] if latent.shape[1] > channels else None)
+def empty_streams(model: Any, shape: Sequence[int]) -> list[Tensor]:
+    """The streams of an empty latent of the picture (1, c, t, h, w) as a MODEL wants them, the picture first."""
+    picture = torch.zeros(tuple(shape))
+    picture = picture if is_video(model.model) else picture.squeeze(2)
+    return tensors_of(comfy.sample.fix_empty_latent_channels(model, picture))
 
 
-def with_start(conditioning: Conditioning, start: Tensor | None) -> Conditioning:
-    """A prompt with a start picture: where the mask is 0 the frame is known."""
-    if start is None:
-        return conditioning
-    mask = start.new_ones(1, 1, *start.shape[2:])
+def with_start(clip: ModelClip) -> Conditioning:
+    """The prompt of a clip with its start picture: where the mask is 0 the frame is known."""
+    if clip.start is None:
+        return clip.conditioning
+    mask = clip.start.new_ones(1, 1, *clip.start.shape[2:])
     mask[:, :, :1] = 0
-    return [[tokens, {**extras, "concat_latent_image": start, "concat_mask": mask}] for tokens, extras in conditioning]
+    shown = {"concat_latent_image": clip.start, "concat_mask": mask}
+    return [[tokens, {**extras, **shown}] for tokens, extras in clip.conditioning]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_base
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...models.model_in_training import ModelInTraining
 from ...models.model_info import ModelInfo
-from ..protocol import Conditioning, Latent
-from .any_model import tensors_of
-from .model_in_training import TrainingSampler, is_video
+from ..protocol import Conditioning
+from .any_model import nested, tensors_of
+from .model_in_training import TrainingSampler, empty_streams, is_video
 from .open_network import more_memory, plain_attention, whole_weights
-from .picture_info import picture_info
+from .picture_info import scaling_of
 
 GRAY = 0.5
 
@@ -28,31 +28,40 @@ class ModelTraining:
         own = getattr(model.model, "info", None)
         if isinstance(own, ModelInfo) and not own.family.rules.any_sampler:
             raise ValueError(f"{own.name} is a {own.family}, which learns in its own way: take 'Train LoRA'")
-        picture_info(model.model)  # says so where a model turns one picture into another without noise
-
-    def latent_channels(self, model: Any) -> int:
-        return int(model.model.latent_format.latent_channels)
+        try:
+            scaling_of(model.model)
+        except ValueError:
+            raise ValueError(
+                f"{type(model.model).__name__} turns one picture into another without noise, and what is learned here "
+                "is to take noise away: take a model that begins with noise"
+            ) from None
 
     def encode_prompt(self, clip: Any, text: str) -> Conditioning:
-        encoded = clip.encode_from_tokens_scheduled(clip.tokenize(text))
         return [
-            [in_memory(tokens), {key: in_memory(each) for key, each in extras.items()}] for tokens, extras in encoded
+            [in_memory(tokens), {key: in_memory(each) for key, each in extras.items()}]
+            for tokens, extras in clip.encode_from_tokens_scheduled(clip.tokenize(text))
         ]
 
-    def encode(self, vae: Any, images: Tensor) -> Tensor:
+    def encode(self, vae: Any, images: Tensor, model: Any) -> Tensor:
         latent = tensors_of(vae.encode(images[..., :3]))[0].float().cpu()
-        if latent.ndim == 5:
-            return latent
-        if len(latent) > 1:
+        if latent.ndim == 4:  # of a VAE of pictures, which takes each frame for one
+            latent = latent.movedim(0, 1)[None]
+        if latent.shape[2] > 1 and not is_video(model.model):
             raise ValueError(
-                f"this VAE makes a latent of each picture, and the clips have {len(images)} frames: for a model of "
-                "pictures choose 1 frame in the dataset, for one of videos wire the VAE that belongs to it"
+                f"{type(model.model).__name__} makes pictures, and the clips have {len(images)} frames: choose 1 frame "
+                "in the dataset"
             )
-        return latent.unsqueeze(2)
+        wanted = empty_streams(model, latent.shape)[0].shape[1]
+        if latent.shape[1] != wanted:
+            raise ValueError(
+                f"this VAE makes latents of {latent.shape[1]} channels, and {type(model.model).__name__} reads "
+                f"{wanted}: wire the VAE that belongs to the model"
+            )
+        return latent
 
     def start_latent(self, vae: Any, images: Tensor, model: Any) -> Tensor:
         """As core's blocks make it: Wan's models see gray after the first picture, others zeros."""
-        first = self.encode(vae, images[:1])
+        first = self.encode(vae, images[:1], model)
         if model.model.concat_cond(noise=torch.zeros_like(first), device=first.device) is None:
             raise ValueError(
                 f"{type(model.model).__name__} takes no start picture beside its latent: turn first_frames off. It is "
@@ -61,28 +70,21 @@ class ModelTraining:
         if isinstance(model.model, comfy.model_base.WAN21):
             gray = torch.full_like(images, GRAY)
             gray[:1] = images[:1]
-            return self.encode(vae, gray)
-        start = torch.zeros_like(self.encode(vae, images))
+            return self.encode(vae, gray, model)
+        start = torch.zeros_like(self.encode(vae, images, model))
         start[:, :, :1] = first
         return start
 
     def train(
-        self,
-        model: Any,
-        shape: tuple[int, ...],
-        prompt: Conditioning,
-        sound: Latent | None,
-        learn: Callable[[ModelInTraining], None],
+        self, model: Any, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
         model = whole_weights(model)
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": prompt})
-        picture = torch.zeros(shape if is_video(model.model) else (shape[0], shape[1], *shape[3:]))
-        others = [] if sound is None else [torch.zeros_like(each[:1]) for each in tensors_of(sound["samples"])[1:]]
-        sampler = TrainingSampler(learn, others)
+        empty = nested(empty_streams(model, (1, *shape)))
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
         with torch.inference_mode(), more_memory(model.model), plain_attention(guider):
-            guider.sample(picture, picture, sampler, torch.ones(1), disable_pbar=True, seed=0)
+            guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
 
 
 def in_memory(value: Any) -> Any:

@@ -69,10 +69,10 @@ class Model:
     def begin_step(self):
         self.steps += 1
 
-    def loss(self, latent, conditioning, level, noise):
-        drawn = noise(tuple(latent.shape))
+    def loss(self, clip, level, noise):
+        latent, drawn = clip.latent, noise(tuple(clip.latent.shape))
         noisy = ((1 - level) * latent + level * drawn).flatten(2).mT
-        velocity = self.network(noisy, conditioning, level).mT.reshape(latent.shape)
+        velocity = self.network(noisy, clip.conditioning, level).mT.reshape(latent.shape)
         return (velocity - (drawn - latent)).square().mean()
 
 
@@ -108,6 +108,8 @@ def test_layers_are_those_of_blocks_without_what_turns_time_into_scales():
     assert found["mlp"] == mlp and found["all"] == found["attention"] | mlp
     with pytest.raises(ValueError, match=r"this Linear has no layers in blocks that 'mlp' means; try 'all'"):
         block_layers(nn.Linear(2, 2), "mlp")
+    with pytest.raises(ValueError, match="that 'all' means$"):
+        block_layers(nn.Linear(2, 2), "all")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_layers_that_no_gradient_reaches_learn_nothing_and_are_left_out():
 
 def test_a_model_without_gradients_says_so(tmp_path):
     model = Model()
-    model.loss = lambda latent, conditioning, level, noise: torch.zeros((), requires_grad=True) * 1
+    model.loss = lambda clip, level, noise: torch.zeros((), requires_grad=True) * 1
     with pytest.raises(ValueError, match="no gradient comes back to the layers of Model.*Take such blocks off"):
         train(model, tmp_path / "run")
 
@@ -166,9 +168,9 @@ def test_checkpoints_of_blocks_that_change_their_inputs_give_the_same_gradients(
             if saves:
                 with gradient_checkpoints(model.network):
                     assert all("forward" in vars(block) for block in model.network.blocks)
-                    error(model, *clips().draw(torch.Generator().manual_seed(2), 1, 0)[0], torch.Generator()).backward()
+                    error(model, clips().draw(torch.Generator().manual_seed(2), 1, 0)[0], torch.Generator()).backward()
             else:
-                error(model, *clips().draw(torch.Generator().manual_seed(2), 1, 0)[0], torch.Generator()).backward()
+                error(model, clips().draw(torch.Generator().manual_seed(2), 1, 0)[0], torch.Generator()).backward()
         assert not any("forward" in vars(block) for block in model.network.blocks)
         found.append({name: each.grad for name, each in model.network.named_parameters() if each.grad is not None})
     plain, saving = found
@@ -238,10 +240,10 @@ def test_a_run_of_another_model_is_refused(tmp_path):
 
 def test_levels_of_flows_are_in_the_middle_and_those_of_others_even():
     model, levels = Model(), []
-    model.loss = lambda latent, conditioning, level, noise: levels.append(level)
+    model.loss = lambda clip, level, noise: levels.append(level)
     for model.is_flow in (True, False):
         for seed in range(400):
-            error(model, None, None, torch.Generator().manual_seed(seed))
+            error(model, None, torch.Generator().manual_seed(seed))
     flow, even = torch.tensor(levels[:400]), torch.tensor(levels[400:])
     assert flow.std() == pytest.approx(0.208, abs=0.02)  # of a logit-normal number
     assert even.std() == pytest.approx(12**-0.5, abs=0.02)

@@ -32,11 +32,11 @@ class Model:
     def begin_step(self):
         self.steps += 1
 
-    def loss(self, latent, conditioning, level, noise):
-        self.shown.append((tuple(latent.shape), conditioning))
-        x = latent[:, :CHANNELS].movedim(1, -1) + level * noise((1,))
+    def loss(self, clip, level, noise):
+        self.shown.append(clip)
+        x = clip.latent.movedim(1, -1) + level * noise((1,))
         for block in self.network.blocks:
-            x = x + torch.tanh(block(x)) * conditioning[0][0].mean()
+            x = x + torch.tanh(block(x)) * clip.conditioning[0][0].mean()
         return (x - 1).square().mean()
 
 
@@ -44,27 +44,24 @@ class Training:
     """As the host that has such models: latents are the colours of every fourth frame's blocks of 8 pixels."""
 
     def __init__(self) -> None:
-        self.channels, self.read, self.shape, self.sound = CHANNELS, [], None, None
+        self.read, self.shape = [], None
 
     def check(self, model):
         assert isinstance(model, Model)
-
-    def latent_channels(self, model):
-        return self.channels
 
     def encode_prompt(self, clip, text):
         self.read.append(text)
         return [[torch.full((1, 2, 4), 1.0 + len(text)), {"pooled_output": None}]]
 
-    def encode(self, vae, images):
+    def encode(self, vae, images, model):
         assert images.min() > -1e-5 and images.max() < 1 + 1e-5
         return images[::4, ::8, ::8].movedim(-1, 0)[None]
 
     def start_latent(self, vae, images, model):
-        return -self.encode(vae, images)
+        return -self.encode(vae, images, model)
 
-    def train(self, model, shape, prompt, sound, learn):
-        self.shape, self.sound = shape, sound
+    def train(self, model, shape, prompt, learn):
+        self.shape = shape
         with torch.enable_grad():
             learn(model)
 
@@ -78,7 +75,7 @@ def training(host, monkeypatch):
 
 def train(parts, model=None, name="mine", **more):
     plan = more.pop("settings", None) or settings(2, learning_rate=1e-2)
-    given = {"rank": 2, "alpha": 2.0, "targets": "all", "first_frames": False, "sound_latent": None, **more}
+    given = {"rank": 2, "alpha": 2.0, "targets": "all", "first_frames": False, **more}
     (trained,) = run(
         "PyramidVideoTrainModelLoRA", **parts, model=model or Model(), run_name=name, settings=plan, **given
     )
@@ -92,12 +89,14 @@ def test_without_comfyui_it_says_where_such_models_are_trained(parts):
 
 def test_clips_and_captions_reach_the_model_and_a_file_comes_out(host, training, parts):
     model = Model()
-    trained = train(parts, model, text_only := "mine", sound_latent={"samples": "sound"})
-    assert training.shape == (1, CHANNELS, 2, 8, 8) and training.sound == {"samples": "sound"}
+    trained = train(parts, model)
+    assert training.shape == (CHANNELS, 2, 8, 8)
     assert training.read[0] == "" and len(training.read) == len(set(training.read)) > 1
-    for shape, ((tokens, extras),) in model.shown:
-        assert shape == (1, CHANNELS, 2, 8, 8) and extras["frame_rate"] == 8.0 and tokens.shape == (1, 2, 4)
-    (wire,) = run("PyramidVideoSaveTrainedLoRA", run=trained, name=text_only)
+    for clip in model.shown:
+        ((tokens, extras),) = clip.conditioning
+        assert clip.latent.shape == (1, CHANNELS, 2, 8, 8) and clip.start is None
+        assert extras["frame_rate"] == 8.0 and tokens.shape == (1, 2, 4)
+    (wire,) = run("PyramidVideoSaveTrainedLoRA", run=trained, name="mine")
     assert {key.rsplit(".", 2)[0] for key in wire} >= {f"diffusion_model.blocks.{n}" for n in range(2)}
     assert "mine.safetensors" in host.list_models("loras")
     picture, losses = run("PyramidVideoTrainingCurves", run=trained)
@@ -111,19 +110,26 @@ def test_a_second_run_takes_the_latents_of_the_first_and_goes_on(training, parts
     assert (first.run.step, again.run.step) == (2, 4)
 
 
-def test_start_pictures_lie_behind_the_latents_and_are_other_data(training, parts):
+def test_start_pictures_come_with_their_latents_and_are_other_data(training, parts):
     model = Model()
     train(parts, model, first_frames=True)
-    assert {shape for shape, _ in model.shown} == {(1, 2 * CHANNELS, 2, 8, 8)} and training.shape[1] == CHANNELS
+    assert training.shape[0] == CHANNELS
+    assert all(torch.equal(clip.start, -clip.latent) and clip.latent.any() for clip in model.shown)
     with pytest.raises(ValueError, match="its data differs"):
         train(parts, first_frames=False)
 
 
-def test_a_vae_of_another_model_is_refused_with_the_first_clip(training, parts):
-    training.channels = 16
-    with pytest.raises(ValueError, match="this VAE makes latents of 3 channels, and this model reads 16: wire the VAE"):
+def test_latents_that_the_model_does_not_read_are_refused_with_the_first_clip(training, parts, monkeypatch):
+    calls = []
+
+    def encode(self, vae, images, model):
+        calls.append(1)
+        raise ValueError("this VAE makes latents of 3 channels")
+
+    monkeypatch.setattr(Training, "encode", encode)
+    with pytest.raises(ValueError, match="this VAE makes latents of 3 channels"):
         train(parts)
-    assert training.shape is None and not training.read
+    assert calls == [1] and training.shape is None and not training.read
 
 
 def test_captions_that_no_memory_holds_are_refused_after_the_first(host, training, parts, monkeypatch):

@@ -7,6 +7,7 @@ Run by `test_model_lora.py` with ComfyUI's Python: `model_lora.py COMFYUI ROOT B
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import traceback
@@ -37,9 +38,7 @@ class Lesson:
         with self.torch.inference_mode(False):
             latent = models.noise(channels, *(frames or (1,)), 12, 16, seed=7)
             texts = dict.fromkeys(("", "a ball"), [[row.clone() for row in case.positive[0][:1]] + [self.extras()]])
-        self.shape = (1, *latent.shape)
         self.clips = ModelClips(LatentSet((Row(latent, ("a ball",) * 4, ""),), "key"), texts, "key")
-        self.sound = {"samples": models.empty(self.kind)} if models.KINDS[self.kind].sound else None
 
     def extras(self) -> dict:
         found = self.case.positive[0][1].items()
@@ -47,7 +46,7 @@ class Lesson:
 
     def open(self, learn: Callable) -> None:
         with self.torch.inference_mode(False):
-            self.host.train(self.model, self.shape, self.clips.texts[""], self.sound, learn)
+            self.host.train(self.model, self.clips.largest, self.clips.texts[""], learn)
 
     def train(self, name: str, steps: int = STEPS, stop_at: int | None = None, **more):
         """The trained LoRA of a run, or None where it was stopped."""
@@ -94,8 +93,8 @@ def check_the_gradient_is_that_of_difference_quotients(lesson):
         ways = [torch.randn(each.shape, generator=generator) for each in lora.parameters()]
 
         def loss():
-            ((latent, conditioning),) = lesson.clips.draw(torch.Generator().manual_seed(3), 1, 0.0)
-            return error(model, latent, conditioning, torch.Generator().manual_seed(4))
+            (clip,) = lesson.clips.draw(torch.Generator().manual_seed(3), 1, 0.0)
+            return error(model, clip, torch.Generator().manual_seed(4))
 
         def at(step):
             with torch.no_grad():
@@ -175,12 +174,9 @@ def check_one_clip_is_learned(lesson):
     found = []
 
     def measure(model):
-        ((latent, conditioning),) = lesson.clips.draw(lesson.torch.Generator().manual_seed(3), 1, 0.0)
+        (clip,) = lesson.clips.draw(lesson.torch.Generator().manual_seed(3), 1, 0.0)
         with lesson.torch.no_grad():
-            errors = [
-                float(error(model, latent, conditioning, lesson.torch.Generator().manual_seed(seed)))
-                for seed in range(16)
-            ]
+            errors = [float(error(model, clip, lesson.torch.Generator().manual_seed(seed))) for seed in range(16)]
         found.append(sum(errors))
 
     lesson.open(measure)
@@ -232,18 +228,51 @@ def check_start_pictures_are_those_of_core(lesson):
 
 
 def check_what_does_not_fit_is_refused(lesson):
-    torch = lesson.torch
-    vae = SimpleNamespace(encode=lambda pictures: torch.zeros(len(pictures), 4, 8, 8))
-    assert lesson.host.encode(vae, torch.zeros(1, 64, 64, 3)).shape == (1, 4, 1, 8, 8)
-    try:
-        lesson.host.encode(vae, torch.zeros(5, 64, 64, 3))
-        raise AssertionError("five pictures were taken for a video")
-    except ValueError as error:
-        assert "choose 1 frame in the dataset" in str(error)
+    """Latents of another VAE, and videos for a model of pictures: with the first clip, not in the middle of a run."""
+    torch, is_video = lesson.torch, lesson.kind != "flux"
+    channels = lesson.case.inside.models.KINDS[lesson.kind].latent[0]
+    frames = (3,) if is_video else ()
+
+    def encode(pictures, given=channels):
+        vae = SimpleNamespace(
+            encode=lambda pictures: torch.zeros(1 if is_video else len(pictures), given, *frames, 8, 8)
+        )
+        return lesson.host.encode(vae, pictures, lesson.model)
+
+    one, five = torch.zeros(1, 64, 64, 3), torch.zeros(5, 64, 64, 3)
+    assert encode(five if is_video else one).shape == (1, channels, 3 if is_video else 1, 8, 8)
+    refused = [
+        (lambda: encode(one, channels + 1), f"makes latents of {channels + 1} channels, and .* reads {channels}")
+    ]
+    if not is_video:
+        refused.append((lambda: encode(five), "makes pictures, and the clips have 5 frames: choose 1 frame"))
+    for work, sentence in refused:
+        try:
+            work()
+            raise AssertionError("it was taken")
+        except ValueError as error:
+            assert re.search(sentence, str(error)), error
 
 
-ONE = {check_what_does_not_fit_is_refused: ("wan2.1 t2v",), check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux")}
-ONE |= {check_start_pictures_are_those_of_core: ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5", "ltx")}
+def check_quantised_layers_learn(lesson):
+    """Layers in scaled fp8, as core's files have them; they are no linear layers of torch."""
+    comfy, models = lesson.case.inside.comfy, lesson.case.inside.models
+    if not hasattr(comfy.utils, "detect_layer_quantization"):
+        return
+    lesson.model = models.make_quantised(lesson.kind)
+    kind = type(lesson.model.model.diffusion_model.blocks[0].self_attn.q)
+    assert not issubclass(kind, lesson.torch.nn.Linear), kind
+    check_the_gradient_is_that_of_difference_quotients(lesson)
+    check_gradient_checkpoints_change_no_number(lesson)
+    assert len(lesson.train("quantised").parts()) == 20
+
+
+ONE = {
+    check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", "flux"),
+    check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
+    check_start_pictures_are_those_of_core: ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5", "ltx"),
+    check_quantised_layers_learn: ("wan2.1 t2v",),
+}
 ALL = (
     check_the_gradient_is_that_of_difference_quotients,
     check_gradient_checkpoints_change_no_number,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_patcher
 import comfy.supported_models as supported
+import comfy.utils
 import torch
 
 TEXT = 32  # features of a text token
@@ -93,6 +95,25 @@ def make_model(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
         if parameter.is_floating_point():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
     place = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
+
+
+def make_quantised(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
+    """The same with the linear layers of its `blocks` in scaled fp8, as core's quantised files say it."""
+    plain = make_model(name, seed).model.diffusion_model
+    state = dict(plain.state_dict())
+    for layer, module in plain.named_modules():
+        if layer.startswith("blocks.") and isinstance(module, torch.nn.Linear):
+            weight = state[f"{layer}.weight"]
+            scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
+            about = json.dumps({"format": "float8_e4m3fn"}).encode()
+            state[f"{layer}.weight"] = (weight / scale).to(torch.float8_e4m3fn)
+            state |= {f"{layer}.weight_scale": scale, f"{layer}.comfy_quant": torch.tensor(list(about)).byte()}
+    config = getattr(supported, KINDS[name].config)(dict(KINDS[name].network))
+    config.set_inference_dtype(torch.float32, None)
+    config.quant_config = comfy.utils.detect_layer_quantization(state, "")
+    model, place = config.get_model(state, "", device="cpu"), torch.device("cpu")
+    model.load_model_weights(state, "")
     return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...models.fingerprint import shapes_digest
 from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
-from ...models.model_in_training import ModelInTraining
+from ...models.model_in_training import ModelClip, ModelInTraining
 from ...models.repeated_blocks import block_layers, gradient_checkpoints
 from ..batch import Losses
 from ..data.latent_cache import LatentSet
@@ -32,17 +32,31 @@ LEAST_NOISE = 1e-3  # of the levels, in 0..1: errors are divided by the noise
 
 @dataclass(frozen=True, eq=False)
 class ModelClips:
-    """What is learned: latents in the VAE's scale, and what the host made of each of their captions and of none."""
+    """What is learned: latents in the VAE's scale, and what the host made of each of their captions and of none.
+
+    With `has_start` a second half of their channels is what an image-to-video model is shown.
+    """
 
     latents: LatentSet
     texts: Mapping[str, Conditioning]
     key: str  # what tells these data from others
+    has_start: bool = False
 
-    def draw(self, generator: torch.Generator, count: int, dropout: float) -> list[tuple[Tensor, Conditioning]]:
-        """`count` clips of one size, each (1, c, t, h, w), with their texts, a share `dropout` of them empty."""
+    @property
+    def largest(self) -> torch.Size:
+        """The shape (c, t, h, w) of the largest latent."""
+        shapes = [row.latent.shape for row in self.latents.rows]
+        channels, *rest = max(shapes, key=torch.Size.numel)
+        return torch.Size((channels // (2 if self.has_start else 1), *rest))
+
+    def draw(self, generator: torch.Generator, count: int, dropout: float) -> list[ModelClip]:
+        """`count` clips of one size with their texts, a share `dropout` of them empty."""
         latents, captions = self.latents.sample(generator, count)
         captions = drop_captions(captions, dropout, GeneratorDraw(generator))
-        return [(latent, self.texts[text]) for latent, text in zip(latents.split(1), captions, strict=True)]
+        parts = [each.chunk(2, 1) if self.has_start else (each,) for each in latents.split(1)]
+        return [
+            ModelClip(latent, self.texts[text], *start) for (latent, *start), text in zip(parts, captions, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ def train_model_lora(
             def training_step(step: int, generator: torch.Generator) -> Losses:
                 model.begin_step()
                 rows = clips.draw(generator, plan.batch_size, plan.text_dropout)
-                return {"loss": torch.stack([error(model, *row, generator) for row in rows]).mean()}
+                return {"loss": torch.stack([error(model, row, generator) for row in rows]).mean()}
 
             learn(run, training_step)
         finally:
@@ -114,15 +128,15 @@ def train_model_lora(
     return TrainedModelLoRA(run, model.name)
 
 
-def error(model: ModelInTraining, latent: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
+def error(model: ModelInTraining, clip: ModelClip, generator: torch.Generator) -> Tensor:
     """The loss of a model at a level that is drawn: a flow's are logit-normal, those of others all alike."""
     draw = GeneratorDraw(generator)
     levels = TimestepSampling("logit_normal" if model.is_flow else "uniform")
     level = float(levels.draw_sigmas(1, draw).clamp(LEAST_NOISE, 1 - LEAST_NOISE))
-    return model.loss(latent, conditioning, level, draw.normal)
+    return model.loss(clip, level, draw.normal)
 
 
-def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> dict[str, nn.Linear]:
+def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> dict[str, nn.Module]:
     """The layers in blocks that `targets` means and that a gradient comes back to.
 
     Some are for what a clip does not have, such as sound, and some have done their work before the model is called.
@@ -130,8 +144,8 @@ def learning_layers(model: ModelInTraining, targets: str, clips: ModelClips) -> 
     candidates = block_layers(model.network, targets)
     generator = torch.Generator().manual_seed(0)
     with reached(candidates) as names:
-        for latent, conditioning in clips.draw(generator, 1, 0.0):
-            error(model, latent, conditioning, generator).backward()
+        (clip,) = clips.draw(generator, 1, 0.0)
+        error(model, clip, generator).backward()
     if not names:
         raise ValueError(
             f"no gradient comes back to the layers of {model.name}: another pack or block may have put a forward of "
