@@ -7,7 +7,8 @@ and a still of each, `NAME.jpg`, where the browser asks for it.
 
 A workflow of the small models is run as it is, and its clip is shown. One that trains shows what the models that came
 out of it make, over their curves; one whose weights are not here, the stages that it climbs. `--clip` is for those
-that take long or need weights: the clip that such a workflow has saved, and the curves of its training.
+that take long or need weights: the clip that such a workflow has saved, and the curves of its training; of Wan's LoRA
+a sheet of the clips that one learns from.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FRAMES, MILLISECONDS = 24, 125
 LARGEST = 90_000  # bytes
 QUALITIES = range(85, 24, -10)
 Frames = list[Image.Image]
-BY_HAND = ("train_lora", "use_lora", "train_vae")  # with --clip
+BY_HAND = ("train_lora", "use_lora", "train_vae", "wan_train_lora")  # with --clip
 
 
 def sheet() -> Image.Image:
