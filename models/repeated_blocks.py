@@ -55,20 +55,30 @@ def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Module]:
     return chosen
 
 
+def called_blocks(network: nn.Module) -> list[nn.Module]:
+    """The modules in the lists of a network that it calls: a U-Net walks through its sequences layer by layer."""
+    blocks = [block for blocks in outermost_lists(network).values() for block in blocks]
+    return [layer for block in blocks for layer in (block if isinstance(block, nn.Sequential) else [block])]
+
+
 @contextmanager
 def gradient_checkpoints(network: nn.Module) -> Iterator[None]:
     """Compute every block of a network once more on the way back, instead of keeping what is inside it.
 
     A block may change what it is given in place; it gets copies, so that the second time is as the first.
     """
-    blocks = [block for blocks in outermost_lists(network).values() for block in blocks]
+    blocks = called_blocks(network)
+    own = [vars(block).get("forward") for block in blocks]  # of those whose forward somebody has changed
     for block in blocks:
         block.forward = checkpointed(block.forward)
     try:
         yield
     finally:
-        for block in blocks:
-            del block.forward  # the one of its class is seen again
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward  # the one of its class is seen again
+            else:
+                block.forward = forward
 
 
 def checkpointed(forward: Any) -> Any:
@@ -76,7 +86,7 @@ def checkpointed(forward: Any) -> Any:
 
     def run(*args: Any, **kw: Any) -> Any:
         leaves, shape = tree_flatten((list(args), list(kw.values())), is_leaf=lambda each: isinstance(each, dict))
-        places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        places = [place for place, leaf in enumerate(leaves) if is_number(leaf)]
         returned: list[Any] = []
 
         def compute(anchor: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
@@ -85,15 +95,21 @@ def checkpointed(forward: Any) -> Any:
                 filled[place] = tensor.clone()
             given, named = tree_unflatten(filled, shape)
             outputs, returned[:] = flat_outputs(forward(*given, **dict(zip(kw, named, strict=True))))
-            return outputs
+            return tuple(each + anchor.to(each) if is_number(each) else each for each in outputs)
 
-        # A checkpoint learns nothing where no input does, as in the first block; the anchor is one that always would.
-        anchor = torch.zeros((), requires_grad=True)
+        # A checkpoint wants something to learn in what goes in and in what comes out, and there may be nothing, as in
+        # front of the first addition: the anchor is a zero that would.
         tensors = [leaves[place] for place in places]
+        anchor = torch.zeros((), device=tensors[0].device if tensors else None, requires_grad=True)
         outputs = checkpoint(compute, anchor, *tensors, use_reentrant=True, preserve_rng_state=False)
         return tree_unflatten(list(outputs), returned[0])
 
     return run
+
+
+def is_number(value: Any) -> bool:
+    """Whether a gradient may come back to a value."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def flat_outputs(result: Any) -> tuple[tuple[Any, ...], list[Any]]:

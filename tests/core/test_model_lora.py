@@ -8,7 +8,13 @@ import weakref
 import pytest
 import torch
 from pyramid_video.models.lora import LoRASettings, load_lora
-from pyramid_video.models.repeated_blocks import TARGETS, block_layers, gradient_checkpoints, outermost_lists
+from pyramid_video.models.repeated_blocks import (
+    TARGETS,
+    block_layers,
+    called_blocks,
+    gradient_checkpoints,
+    outermost_lists,
+)
 from pyramid_video.training.data.latent_cache import LatentSet, Row
 from pyramid_video.training.run.train_settings import TrainSettings
 from pyramid_video.training.trainers.model import TrainingPlan
@@ -177,6 +183,17 @@ def test_checkpoints_of_blocks_that_change_their_inputs_give_the_same_gradients(
     assert plain.keys() == saving.keys() and {"inwards.weight", "blocks.0.adaLN_modulation.1.weight"} <= plain.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(saving[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_a_u_net_is_checkpointed_layer_by_layer_and_changed_forwards_come_back():
+    network = nn.Module()
+    network.input_blocks = nn.ModuleList([nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Sequential(Block())])
+    first, second, block = called_blocks(network)
+    assert (first, second) == tuple(network.input_blocks[0]) and isinstance(block, Block)
+    changed = second.forward = lambda x: x
+    with gradient_checkpoints(network):
+        assert all("forward" in vars(each) for each in (first, second, block)) and second.forward is not changed
+    assert second.forward is changed and not any("forward" in vars(each) for each in (first, block))
 
 
 def test_checkpoints_keep_no_activations_of_a_block():
