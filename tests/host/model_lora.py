@@ -221,7 +221,7 @@ def check_start_pictures_are_those_of_core(lesson):
     seen = []
     handle = lesson.model.model.diffusion_model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        lesson.open(lambda model: model.loss(torch.cat([latent, start], 1), lesson.clips.texts[""], 0.5, torch.zeros))
+        lesson.open(lambda model: model.loss(ModelClip(latent, lesson.clips.texts[""], start), 0.5, torch.zeros))
     finally:
         handle.remove()
     torch.testing.assert_close(seen[0][:, latent.shape[1] :], wanted)
