@@ -193,6 +193,7 @@ def check_one_clip_is_learned(lesson):
 def check_start_pictures_are_those_of_core(lesson):
     """As WanImageToVideo and HunyuanVideo15ImageToVideo make them; a model that takes none says so."""
     import tiny_core_parts
+    from pyramid_video.models.model_in_training import ModelClip
 
     torch = lesson.torch
     pictures, vae = torch.rand(9, 96, 128, 3), tiny_core_parts.TinyVAE(lesson.kind)
