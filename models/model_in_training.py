@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal numbers
@@ -34,6 +35,11 @@ class ModelInTraining(Protocol):
     @property
     def name(self) -> str:
         """What its host calls this kind of model."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
         ...
 
     @property

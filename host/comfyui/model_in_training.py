@@ -66,6 +66,11 @@ class HostModelInTraining:
         return type(self.model).__name__
 
     @property
+    def device(self) -> torch.device:
+        """As `ModelInTraining` says."""
+        return self.guider.model_patcher.load_device
+
+    @property
     def is_flow(self) -> bool:
         """As `ModelInTraining` says."""
         return isinstance(self.model.model_sampling, comfy.model_sampling.CONST)
@@ -77,7 +82,7 @@ class HostModelInTraining:
         nothing.
         """
         sampling, patcher = self.model.model_sampling, self.guider.model_patcher
-        latent = clip.latent.to(patcher.load_device, torch.float32)
+        latent = clip.latent.to(self.device, torch.float32)
         picture = self.model.process_latent_in(latent if is_video(self.model) else latent.squeeze(2))
         others = [each.to(picture) for each in empty_streams(patcher, clip.latent.shape)[1:]]
         streams = Streams(tuple(tuple(each.shape) for each in (picture, *others)))

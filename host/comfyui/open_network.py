@@ -17,12 +17,20 @@ MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the
 
 
 def whole_weights(model: Any) -> Any:
-    """A clone of a MODEL with whole weights, where this host would stream them.
+    """A clone of a MODEL, with whole weights where this host would stream them.
 
-    What is streamed may be gone when the gradient comes back to it.
+    What is streamed may be gone when the gradient comes back to it. ValueError where nobody can read the weights anew.
     """
     is_dynamic = getattr(model, "is_dynamic", None)
-    return model.clone(disable_dynamic=True) if is_dynamic is not None and is_dynamic() else model.clone()
+    if is_dynamic is None or not is_dynamic():
+        return model.clone()
+    if getattr(model, "cached_patcher_init", None) is None:
+        raise ValueError(
+            "ComfyUI streams the weights of this model (dynamic VRAM), and its loader does not say how to read them as "
+            "a whole, which training needs: load it with core's 'Load Diffusion Model', or start ComfyUI with "
+            "--disable-dynamic-vram"
+        )
+    return model.clone(disable_dynamic=True)
 
 
 @contextmanager

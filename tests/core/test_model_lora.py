@@ -18,7 +18,13 @@ from pyramid_video.models.repeated_blocks import (
 from pyramid_video.training.data.latent_cache import LatentSet, Row
 from pyramid_video.training.run.train_settings import TrainSettings
 from pyramid_video.training.trainers.model import TrainingPlan
-from pyramid_video.training.trainers.model_lora import ModelClips, error, learning_layers, train_model_lora
+from pyramid_video.training.trainers.model_lora import (
+    ModelClips,
+    check_device,
+    error,
+    learning_layers,
+    train_model_lora,
+)
 from torch import nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
@@ -66,7 +72,7 @@ class Network(nn.Module):
 class Model:
     """A flow, as a host would call it."""
 
-    name, is_flow, steps = "Model", True, 0
+    name, is_flow, steps, device = "Model", True, 0, torch.device("cpu")
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -253,6 +259,16 @@ def test_a_run_of_another_model_is_refused(tmp_path):
         train(other, tmp_path / "run")
     with pytest.raises(ValueError, match="is another one: its lora differs"):
         train(Model(), tmp_path / "run", targets="mlp")
+
+
+def test_additions_learn_where_the_model_computes(tmp_path):
+    model = Model()
+    model.device = torch.device("meta")
+    with pytest.raises(ValueError, match="the host has the model on meta, and accelerate trains on cpu"):
+        train(model, tmp_path / "run")
+    check_device(torch.device("cuda"), torch.device("cuda", 0))
+    with pytest.raises(ValueError, match="cuda:1, and accelerate trains on cuda"):
+        check_device(torch.device("cuda"), torch.device("cuda", 1))
 
 
 def test_levels_of_flows_are_in_the_middle_and_those_of_others_even():

@@ -24,7 +24,7 @@ class Network(nn.Module):
 class Model:
     """A flow whose velocity depends on its text; it keeps what it was shown."""
 
-    name, is_flow, steps = "Model", True, 0
+    name, is_flow, steps, device = "Model", True, 0, torch.device("cpu")
 
     def __init__(self) -> None:
         self.network, self.shown = Network(), []

@@ -8,6 +8,7 @@ used.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import traceback
@@ -114,6 +115,20 @@ def whole_copies(bench: Streaming) -> dict[str, Tensor]:
     return {**copies, **{key: weight.float() for key, weight in weights.items()}}
 
 
+def trained(bench: Streaming) -> dict[str, Tensor]:
+    """A LoRA for any model, whose weights are not streamed while it learns."""
+    from accelerate import Accelerator, PartialState
+    from tiny_models import make_animations
+
+    PartialState._reset_state()
+
+    shutil.rmtree(bench.folder / DEVICE[:3] / "training", ignore_errors=True)
+    (bench.folder / "input").mkdir(exist_ok=True)
+    make_animations(bench.folder / "input")
+    with mock.patch.object(Accelerator, "device", torch.device(DEVICE)):
+        return pretended_comfy.model_lora(bench)
+
+
 def hooked_text(bench: Streaming) -> dict[str, Tensor]:
     """A LoRA that core's SetClipHooks puts on a CLIP, on one that was cloned before as well."""
     import comfy.hooks
@@ -171,6 +186,7 @@ WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "saved files": saved,
     "whole copies": whole_copies,
     "hooked text": hooked_text,
+    "trained lora": trained,
 }
 
 

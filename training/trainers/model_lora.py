@@ -116,6 +116,7 @@ def train_model_lora(
         adapter = ModelLoRA(network, settings, generator, layers)
         try:
             run = open_run({"lora": adapter}, plan.settings, folder, description)
+            check_device(run.device, model.device)
 
             def training_step(step: int, generator: torch.Generator) -> Losses:
                 model.begin_step()
@@ -126,6 +127,15 @@ def train_model_lora(
         finally:
             adapter.detach()
     return TrainedModelLoRA(run, model.name)
+
+
+def check_device(trains_on: torch.device, computes_on: torch.device) -> None:
+    """Raise ValueError unless the additions learn where the network computes."""
+    if (trains_on.type, trains_on.index or 0) != (computes_on.type, computes_on.index or 0):
+        raise ValueError(
+            f"the host has the model on {computes_on}, and accelerate trains on {trains_on}: let both see one device "
+            "(ComfyUI: --cuda-device and its number)"
+        )
 
 
 def error(model: ModelInTraining, clip: ModelClip, generator: torch.Generator) -> Tensor:
