@@ -58,7 +58,8 @@ def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Module]:
 def called_blocks(network: nn.Module) -> list[nn.Module]:
     """The modules in the lists of a network that it calls: a U-Net walks through its sequences layer by layer."""
     blocks = [block for blocks in outermost_lists(network).values() for block in blocks]
-    return [layer for block in blocks for layer in (block if isinstance(block, nn.Sequential) else [block])]
+    layers = [layer for block in blocks for layer in (block if isinstance(block, nn.Sequential) else [block])]
+    return list(dict.fromkeys(layers))  # some share one
 
 
 @contextmanager
@@ -82,15 +83,23 @@ def gradient_checkpoints(network: nn.Module) -> Iterator[None]:
 
 
 def checkpointed(forward: Any) -> Any:
-    """A forward that keeps only its inputs; what stands in dicts, such as options, is handed on as it is."""
+    """A forward that keeps only its inputs, and computes the rest once more on the way back.
+
+    Dicts are options: networks and patches write into them from block to block, so the second time sees them as they
+    were. No gradient may come back to a tensor in one, or come from a dict that a block returns.
+    """
 
     def run(*args: Any, **kw: Any) -> Any:
         leaves, shape = tree_flatten((list(args), list(kw.values())), is_leaf=lambda each: isinstance(each, dict))
         places = [place for place, leaf in enumerate(leaves) if is_number(leaf)]
+        options = {place: dict(leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, dict)}
         returned: list[Any] = []
 
         def compute(anchor: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
             filled = list(leaves)
+            if torch.is_grad_enabled():  # the second time
+                for place, kept in options.items():
+                    filled[place] = dict(kept)
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor.clone()
             given, named = tree_unflatten(filled, shape)

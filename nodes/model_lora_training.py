@@ -167,8 +167,11 @@ def encode_clips(
 def encode_texts(
     texts: Iterable[str], encode: Callable[[str], Conditioning], on_text: Callable[[int, int], None]
 ) -> dict[str, Conditioning]:
-    """What the host makes of each text once, in memory. ValueError where there is not enough for all of them."""
-    wanted = list(dict.fromkeys(texts))
+    """What the host makes of each text once, in memory. ValueError where there is not enough for all of them.
+
+    The longest comes first: the others need no more.
+    """
+    wanted = sorted(dict.fromkeys(texts), key=len, reverse=True)
     encoded: dict[str, Conditioning] = {}
     for done, text in enumerate(wanted, 1):
         encoded[text] = encode(text)

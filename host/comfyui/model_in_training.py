@@ -6,6 +6,7 @@ patches, prompts are processed by its own code, and its own rule mixes data and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,17 +43,39 @@ class TrainingSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        network = model_wrap.inner_model.diffusion_model
+        network, patcher = model_wrap.inner_model.diffusion_model, model_wrap.model_patcher
+        if patcher.loaded_size() < patcher.model_size():
+            logging.warning(
+                "Pyramid Video: only %.1f of %.1f GB of the model are on the card, so training is slow: take fewer "
+                "frames, a smaller size or a file in fp8",
+                patcher.loaded_size() / 1e9,
+                patcher.model_size() / 1e9,
+            )
         with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
-            self.learn(HostModelInTraining(model_wrap, extra_args, forget))
+            try:
+                self.learn(HostModelInTraining(model_wrap, extra_args, forget))
+            except RuntimeError as error:
+                if "Inference tensors" not in str(error):
+                    raise
+                raise ValueError(
+                    "a patch on the model wire has weights of its own, such as a LoRA that is loaded in bypass mode, "
+                    "and nothing can be learned through them: take it off. LoRAs of 'Load LoRA' may stay"
+                ) from error
         return torch.zeros_like(noise)
+
+
+def without_guidance(extra_args: dict[str, Any]) -> dict[str, Any]:
+    """What a sampler hands to the model, without what changes estimates after the network: guidance learns nothing."""
+    changes = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+    options = {name: value for name, value in extra_args.get("model_options", {}).items() if name not in changes}
+    return {**extra_args, "model_options": options}
 
 
 class HostModelInTraining:
     """What a training calls: the error of the model on a latent, at a level of noise that is drawn."""
 
     def __init__(self, guider: Any, extra_args: dict[str, Any], forget: Callable[[], None]) -> None:
-        self.guider, self.extra_args, self.begin_step = guider, extra_args, forget
+        self.guider, self.extra_args, self.begin_step = guider, without_guidance(extra_args), forget
         self.model = guider.inner_model
 
     @property
@@ -73,7 +96,9 @@ class HostModelInTraining:
     @property
     def is_flow(self) -> bool:
         """As `ModelInTraining` says."""
-        return isinstance(self.model.model_sampling, comfy.model_sampling.CONST)
+        kinds = comfy.model_sampling
+        flows = tuple(getattr(kinds, name) for name in ("CONST", "COSMOS_RFLOW") if hasattr(kinds, name))
+        return isinstance(self.model.model_sampling, flows)
 
     def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
         """As `ModelInTraining` says, of velocity, noise or v.
@@ -89,11 +114,13 @@ class HostModelInTraining:
         clean = streams.join([picture, *others])
         drawn = streams.join([noise(shape).to(picture) for shape in streams.shapes])
         sigma = float(sampling.percent_to_sigma(1 - level))
-        sigmas = torch.tensor([sigma], device=picture.device)
+        sigmas = torch.tensor([sigma])
+        scale = float(error_scale(sampling, sigmas))
+        sigmas = sigmas.to(picture.device)
         self.guider.conds = self.processed(with_start(clip), drawn, clean, streams)
         estimate = self.guider(sampling.noise_scaling(sigmas, drawn, clean), sigmas, **self.extra_args)
         error = (streams.split(estimate)[0].float() - picture).square().mean()
-        return error * error_scale(sampling, sigma)
+        return scale * error
 
     @torch.no_grad()
     def processed(
@@ -110,16 +137,14 @@ class HostModelInTraining:
         )
 
 
-def error_scale(sampling: Any, sigma: float) -> float:
-    """What turns the squared error of a clean estimate into that of the prediction.
+def error_scale(sampling: Any, sigmas: Tensor) -> Tensor:
+    """What turns the squared error of a clean estimate at a level (1,) into that of the prediction.
 
-    Velocity of a flow and noise: 1 / sigma^2. v: (sigma^2 + d^2) / (sigma d)^2 with the deviation d of the data
-    (Karras et al. 2022, table 1; d = 1 as in Salimans and Ho 2022).
+    The estimate is linear in what a network predicts, whatever that is (velocity, noise, v): its slope is measured.
     """
-    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
-        data = float(getattr(sampling, "sigma_data", 1.0))
-        return (sigma**2 + data**2) / (sigma * data) ** 2
-    return 1 / sigma**2
+    nothing, one = torch.zeros(1, 1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1)
+    slope = sampling.calculate_denoised(sigmas, one, nothing) - sampling.calculate_denoised(sigmas, nothing, nothing)
+    return 1 / slope.square().squeeze()
 
 
 def is_video(model: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_base
+import comfy.model_sampling
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -28,6 +29,13 @@ class ModelTraining:
         own = getattr(model.model, "info", None)
         if isinstance(own, ModelInfo) and not own.family.rules.any_sampler:
             raise ValueError(f"{own.name} is a {own.family}, which learns in its own way: take 'Train LoRA'")
+        if getattr(model, "additional_models", {}).get("multigpu"):
+            raise ValueError("this model is shared among several cards, and training takes one: take that block away")
+        if isinstance(model.model.model_sampling, getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())):
+            raise ValueError(
+                f"{type(model.model).__name__} is called by ComfyUI in a way that does not tell what it predicts, so "
+                "its error cannot be worked out: no LoRA can be trained for it here"
+            )
         try:
             scaling_of(model.model)
         except ValueError:
@@ -62,7 +70,7 @@ class ModelTraining:
     def start_latent(self, vae: Any, images: Tensor, model: Any) -> Tensor:
         """As core's blocks make it: Wan's models see gray after the first picture, others zeros."""
         first = self.encode(vae, images[:1], model)
-        if model.model.concat_cond(noise=torch.zeros_like(first), device=first.device) is None:
+        if not shows_start(model.model, first):
             raise ValueError(
                 f"{type(model.model).__name__} takes no start picture beside its latent: turn first_frames off. It is "
                 "for models that continue pictures, such as Wan 2.1 and 2.2 I2V and HunyuanVideo 1.5 I2V"
@@ -85,6 +93,17 @@ class ModelTraining:
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
         with torch.inference_mode(), more_memory(model.model), plain_attention(guider):
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
+
+
+def shows_start(model: Any, first: Tensor) -> bool:
+    """Whether a model is shown a start picture `first` (1, c, 1, h, w): what goes beside its latent depends on it."""
+    mask = torch.zeros(1, 1, *first.shape[2:])
+    shown = {"noise": torch.zeros_like(first), "device": first.device, "concat_mask": mask}
+    try:
+        one, other = (model.concat_cond(concat_latent_image=each, **shown) for each in (first, first + 1))
+    except (AttributeError, KeyError, TypeError):  # of a model that wants something else beside its latent
+        return False
+    return one is not None and not torch.equal(one, other)
 
 
 def in_memory(value: Any) -> Any:

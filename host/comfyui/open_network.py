@@ -91,9 +91,9 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
             for name, value in holder.items():
                 if type(value) in (Tensor, nn.Parameter) and value.is_inference():
                     kept.append((holder, name, value))
-    for holder, name, value in kept:
-        holder[name] = ordinary(value)
     try:
+        for holder, name, value in kept:
+            holder[name] = ordinary(value)
         with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved:
             yield saved.clear
     finally:

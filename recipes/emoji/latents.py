@@ -52,7 +52,8 @@ def cached_latents(
             "this one. Give the run a new folder, or the settings it was started with"
         )
     latents, combinations = encode_clips(dataset, vae, folder, clips, draw)
-    if kept.get("key") != key:
+    begins = begun is not None and not run_exists(folder)  # latents may be there from a try that was stopped early
+    if kept.get("key") != key or begins:
         latent_format = begun
         if latent_format is None or not brings_to_unit(latent_format, latents[:MEASURED_CLIPS]):
             (sample,) = draw_pool(dataset, min(MEASURED_CLIPS, clips), torch.Generator().manual_seed(draw))

@@ -85,6 +85,9 @@ def test_a_new_run_takes_the_latent_format_that_it_begins_with(dataset, vae, tmp
     _, _, kept = cached_latents(dataset, learned_on, tmp_path / "run", **options)
     assert kept == begun  # and a run that goes on keeps it
 
+    _, _, anew = cached_latents(dataset, vae, tmp_path / "first", begun=begun, **options)
+    assert anew == begun  # where latents are there already, and no run yet
+
     _, _, own = cached_latents(dataset, make_vae(1), tmp_path / "own", **options)
     for place, unlike in (("other", begun), ("shifted", replace(own, shift=tuple(x + 3 for x in own.shift)))):
         _, _, other = cached_latents(dataset, make_vae(1), tmp_path / place, begun=unlike, **options)

@@ -123,8 +123,9 @@ def trained(bench: Streaming) -> dict[str, Tensor]:
     PartialState._reset_state()
 
     shutil.rmtree(bench.folder / DEVICE[:3] / "training", ignore_errors=True)
-    (bench.folder / "input").mkdir(exist_ok=True)
-    make_animations(bench.folder / "input")
+    if not (bench.folder / "input").exists():
+        (bench.folder / "input").mkdir()
+        make_animations(bench.folder / "input")
     with mock.patch.object(Accelerator, "device", torch.device(DEVICE)):
         return pretended_comfy.model_lora(bench)
 

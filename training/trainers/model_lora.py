@@ -23,6 +23,7 @@ from ..data.latent_cache import LatentSet
 from ..objectives.draw import GeneratorDraw, TimestepSampling
 from ..objectives.pyramid import drop_captions
 from ..run.loop import TrainingRun, TrainingStep, open_run
+from ..run.precision import chosen_precision
 from .model import TrainingPlan
 
 Conditioning = Any  # what the host makes of a text
@@ -103,8 +104,10 @@ def train_model_lora(
     """
     network, keeps_little = model.network, plan.settings.gradient_checkpointing
     network.requires_grad_(False)
+    in_bf16 = chosen_precision(plan.settings.precision, model.device) == "bf16"
     with gradient_checkpoints(network) if keeps_little else nullcontext():
-        layers = learning_layers(model, settings.targets, clips)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16):
+            layers = learning_layers(model, settings.targets, clips)
         description = {
             "kind": "lora",
             "base": {"model": model.name, "shapes": shapes_digest(network)},
