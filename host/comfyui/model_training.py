@@ -54,17 +54,7 @@ class ModelTraining:
         latent = tensors_of(vae.encode(images[..., :3]))[0].float().cpu()
         if latent.ndim == 4:  # of a VAE of pictures, which takes each frame for one
             latent = latent.movedim(0, 1)[None]
-        if latent.shape[2] > 1 and not is_video(model.model):
-            raise ValueError(
-                f"{type(model.model).__name__} makes pictures, and the clips have {len(images)} frames: choose 1 frame "
-                "in the dataset"
-            )
-        wanted = empty_streams(model, latent.shape)[0].shape[1]
-        if latent.shape[1] != wanted:
-            raise ValueError(
-                f"this VAE makes latents of {latent.shape[1]} channels, and {type(model.model).__name__} reads "
-                f"{wanted}: wire the VAE that belongs to the model"
-            )
+        check_latent(model, latent.shape)
         return latent
 
     def start_latent(self, vae: Any, images: Tensor, model: Any) -> Tensor:
@@ -86,6 +76,7 @@ class ModelTraining:
     def train(
         self, model: Any, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
+        check_latent(model, (1, *shape))  # it may have been made for another model
         model = whole_weights(model)
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": prompt})
@@ -93,6 +84,21 @@ class ModelTraining:
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
         with torch.inference_mode(), more_memory(model.model), plain_attention(guider):
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
+
+
+def check_latent(model: Any, shape: Sequence[int]) -> None:
+    """Raise ValueError where a model does not read latents (1, c, t, h, w) of this shape."""
+    name, (_, channels, frames, *_) = type(model.model).__name__, shape
+    if frames > 1 and not is_video(model.model):
+        raise ValueError(
+            f"{name} makes pictures, and the clips have {frames} frames as latents: choose 1 frame in the dataset"
+        )
+    wanted = empty_streams(model, shape)[0].shape[1]
+    if channels != wanted:
+        raise ValueError(
+            f"this VAE makes latents of {channels} channels, and {name} reads {wanted}: wire the VAE that belongs to "
+            "the model"
+        )
 
 
 def shows_start(model: Any, first: Tensor) -> bool:

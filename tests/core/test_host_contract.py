@@ -39,6 +39,7 @@ def members(path: str, name: str) -> dict[str, str | None]:
         ("host/standalone/host.py", "StandaloneHost", "Host"),
         ("host/comfyui/any_model.py", "AnyModel", "AnyModel"),
         ("host/standalone/any_model.py", "AnyModel", "AnyModel"),
+        ("host/comfyui/model_training.py", "ModelTraining", "ModelTraining"),
     ],
 )
 def test_a_host_has_what_the_contract_says_and_nothing_else(path, name, contract):

@@ -251,7 +251,7 @@ def check_what_does_not_fit_is_refused(lesson):
         (lambda: encode(one, channels + 1), f"makes latents of {channels + 1} channels, and .* reads {channels}")
     ]
     if not is_video:
-        refused.append((lambda: encode(five), "makes pictures, and the clips have 5 frames: choose 1 frame"))
+        refused.append((lambda: encode(five), "makes pictures, and the clips have 5 frames as latents: choose 1 frame"))
     for work, sentence in refused:
         try:
             work()
