@@ -1,6 +1,6 @@
 """What a LoRA for any model promises, asked of tiny models of ComfyUI's own classes without a server.
 
-Run by `test_model_lora.py` with ComfyUI's Python: `model_lora.py COMFYUI ROOT BASE`; prints one JSON object
+Run by `test_lora_for_any_model.py` with ComfyUI's Python: `model_lora.py COMFYUI ROOT BASE`; prints one JSON object
 {check: error or null}.
 """
 
