@@ -198,8 +198,12 @@ def check_start_pictures_are_those_of_core(lesson):
     torch = lesson.torch
     pictures, vae = torch.rand(9, 96, 128, 3), tiny_core_parts.TinyVAE(lesson.kind)
     if lesson.kind not in VIDEOS_FROM_PICTURES:
+
+        def wants_something_else(**given):
+            raise AttributeError("'NoneType' object has no attribute 'shape'")
+
         usual = lesson.model.model.concat_cond
-        for concat_cond in (usual, lambda **given: None["denoise_mask"], lambda **given: given["concat_mask"]):
+        for concat_cond in (usual, wants_something_else, lambda **given: given["concat_mask"]):
             lesson.model.model.concat_cond = concat_cond
             try:
                 lesson.host.start_latent(vae, pictures, lesson.model)
