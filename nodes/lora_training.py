@@ -11,8 +11,7 @@ from .training_files import RunName, Saver, saved, saver_inputs
 
 if TYPE_CHECKING:
     from ..models.families import ModelFamily
-    from ..training.trainers.lora import TrainedLoRA
-    from ..training.trainers.model_lora import TrainedModelLoRA
+    from ..training.trainers.lora import LoRARun
     from ..training.trainers.model_source import ModelSource
 
 
@@ -100,12 +99,11 @@ class SaveTrainedLoRA(Saver):
     REQUIRED = saver_inputs("'Train LoRA' or 'Train LoRA (any model)'", "loras", "my_video_lora")
     OUTPUTS = (Output("LORA_MODEL", "The LoRA, for core's 'Load LoRA Model'; any LoRA loader can load its file."),)
 
-    def save(self, run: TrainedLoRA | TrainedModelLoRA, name):
+    def save(self, run: LoRARun, name):
         from ..models.lora import lora_state
-        from ..training.trainers.lora import TrainedLoRA
-        from ..training.trainers.model_lora import TrainedModelLoRA
+        from ..training.trainers.lora import LoRARun
 
-        self.check(run, TrainedLoRA, TrainedModelLoRA)
+        self.check(run, LoRARun)
         wanted = self.file(name)
         return saved(run.save(wanted, replace=False), wanted, lora_state(run.parts()))
 

@@ -9,8 +9,8 @@ from ..host import get_host
 from .block import Bool, Choice, Float, Int, Output, Wire
 from .compatibility import check_dataset
 from .messages import counting
-from .trainer_base import SETTINGS, stay_with_host
-from .training_files import CACHE, NamesRun, RunName, leave_run, run_folder
+from .trainer_base import SETTINGS, encode_clips, stay_with_host
+from .training_files import NamesRun, RunName, leave_run, run_folder
 from .training_progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class TrainModelLoRA(NamesRun):
         trained: list[Any] = []
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
-            data = encode_clips(host, model, dataset, vae, clip, folder, clips, plan, first_frames)
+            data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames)
             get_host().unload_models()
             host.train(model, data.largest, next(iter(data.texts.values())), with_model)
         result = shown[0].result(trained[0])
@@ -124,7 +124,7 @@ def default_plan() -> TrainingPlan:
     return TrainingPlan(TrainSettings(1000, 2e-4, precision="auto", gradient_checkpointing=True), batch_size=1)
 
 
-def encode_clips(
+def encode_dataset(
     host: ModelTraining, model, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan,
     first_frames: bool,
 ) -> ModelClips:  # fmt: skip
@@ -134,7 +134,7 @@ def encode_clips(
     """
     import torch
 
-    from ..training.data.latent_cache import latents_key, prepare_latents
+    from ..training.data.latent_cache import latents_key
     from ..training.run.run_description import earlier_description
     from ..training.trainers.model_lora import ModelClips
 
@@ -149,13 +149,7 @@ def encode_clips(
         latent = host.encode(vae, pictures, model)
         return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if first_frames else latent
 
-    def encode(videos: Tensor) -> Tensor:
-        return torch.cat([latent_of(each) for each in (videos.movedim(1, -1) + 1) / 2])
-
-    with counting("encoding clips") as on_clip:
-        latents = prepare_latents(
-            dataset, encode, get_host().output_dir / "training" / CACHE / "latents", clips, seed, vae_key, on_clip
-        )
+    latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
     with torch.no_grad(), counting("encoding texts") as on_text:
         texts = encode_texts(("", *latents.captions), lambda text: host.encode_prompt(clip, text), on_text)
     for conditioning in texts.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..training.data.datasets import VideoDataset
     from ..training.data.encoded_dataset import EncodedDataset
+    from ..training.data.latent_cache import LatentSet
     from ..training.run.validation import ValidationPlan
     from ..training.trainers.model import TrainedModel, TrainingPlan
     from ..training.trainers.model_source import ModelSource
@@ -159,7 +161,7 @@ def encode_dataset(
     import torch
 
     from ..training.data.encoded_dataset import EncodedDataset
-    from ..training.data.latent_cache import latents_key, prepare_latents
+    from ..training.data.latent_cache import latents_key
     from ..training.data.text_cache import NO_TEXT, prepare_texts
     from ..training.run.run_description import earlier_description
     from ..training.trainers.model_source import check_source
@@ -170,10 +172,6 @@ def encode_dataset(
     vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
     earlier_description(folder, {"seed": seed, "data": key})
-
-    def encode(videos: Tensor) -> Tensor:
-        pictures = (videos.movedim(1, -1) + 1) / 2  # (n, t, h, w, 3)
-        return torch.cat([host.encode(vae, each) for each in pictures]).float()
 
     def encode_text(text: str) -> tuple[Tensor, Tensor]:
         ((tokens, extras),) = host.encode_prompt(clip, text)
@@ -191,8 +189,26 @@ def encode_dataset(
 
     tokens, pooled = prepare_texts((), encode_text, cache / "texts", clip_key).features[NO_TEXT]
     check_source(source, channels, tokens.shape[-1], len(pooled))
-    with counting("encoding clips") as on_clip:
-        latents = prepare_latents(dataset, encode, cache / "latents", clips, seed, vae_key, on_clip)
+    latents = encode_clips(dataset, lambda pictures: host.encode(vae, pictures), clips, seed, vae_key)
     with counting("encoding texts") as on_text:
         texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, on_text)
     return EncodedDataset(latents, texts, plan.batch_size, key, decode)
+
+
+def encode_clips(
+    dataset: VideoDataset, encode: Callable[[Tensor], Tensor], clips: int, seed: int, vae_key: str
+) -> LatentSet:
+    """Latents of clips, from the cache beside the runs where it has them.
+
+    `encode` makes a latent (1, c, t, h, w) of the pictures (t, h, w, 3) of one clip, in 0..1.
+    """
+    import torch
+
+    from ..training.data.latent_cache import prepare_latents
+
+    def encode_all(videos: Tensor) -> Tensor:
+        return torch.cat([encode(each) for each in (videos.movedim(1, -1) + 1) / 2]).float()
+
+    place = get_host().output_dir / "training" / CACHE / "latents"
+    with counting("encoding clips") as on_clip:
+        return prepare_latents(dataset, encode_all, place, clips, seed, vae_key, on_clip)

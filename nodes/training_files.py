@@ -104,9 +104,9 @@ class Saver(Block):
         return place.with_name(f"{place.name}.safetensors")
 
     @classmethod
-    def check(cls, run: Any, *kinds: type) -> None:
-        """Raise ValueError unless a TRAINING_RUN is of a kind that this block saves."""
-        if not isinstance(run, kinds):
+    def check(cls, run: Any, kind: type) -> None:
+        """Raise ValueError unless a TRAINING_RUN is of the kind that this block saves."""
+        if not isinstance(run, kind):
             found = type(run).__name__
             hint = f": use '{SAVERS[found]}'" if found in SAVERS else "; wire a trainer here"
             raise ValueError(f"'{cls.NAME}' cannot save this run, a {found}{hint}")

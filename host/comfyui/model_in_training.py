@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_sampling
-import comfy.sample
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from ...models.model_in_training import ModelClip, Noise
 from ..protocol import Conditioning
-from .any_model import tensors_of
+from .any_model import fit_empty, tensors_of
 from .open_network import in_training, open_to_gradients
 from .streams import Streams, packs_streams
 
@@ -127,10 +126,9 @@ class HostModelInTraining:
         self, conditioning: Conditioning, noise: Tensor, clean: Tensor, streams: Streams
     ) -> dict[str, list[Any]]:
         """A prompt by the host's own code, for a latent of this size."""
-        sizes = [torch.Size(shape) for shape in streams.shapes]
-        packed = {"latent_shapes": sizes} if packs_streams() else {}
+        packed = {"latent_shapes": streams.sizes} if packs_streams() else {}
         if hasattr(self.model, "latent_shapes"):
-            self.model.latent_shapes = sizes
+            self.model.latent_shapes = streams.sizes
         conds = {"positive": comfy.sampler_helpers.convert_cond(conditioning)}
         return comfy.samplers.process_conds(
             self.model, noise, conds, noise.device, latent_image=clean, denoise_mask=None, seed=0, **packed
@@ -156,7 +154,7 @@ def empty_streams(model: Any, shape: Sequence[int]) -> list[Tensor]:
     """The streams of an empty latent of the picture (1, c, t, h, w) as a MODEL wants them, the picture first."""
     picture = torch.zeros(tuple(shape))
     picture = picture if is_video(model.model) else picture.squeeze(2)
-    return tensors_of(comfy.sample.fix_empty_latent_channels(model, picture))
+    return tensors_of(fit_empty(model, {"samples": picture}))
 
 
 def with_start(clip: ModelClip) -> Conditioning:

@@ -16,7 +16,7 @@ from ...models.model_info import ModelInfo
 from ..protocol import Conditioning
 from .any_model import nested, tensors_of
 from .model_in_training import TrainingSampler, empty_streams, is_video
-from .open_network import more_memory, plain_attention, whole_weights
+from .open_network import attend_plainly, more_memory, whole_weights
 from .picture_info import scaling_of
 
 GRAY = 0.5
@@ -78,11 +78,12 @@ class ModelTraining:
     ) -> None:
         check_latent(model, (1, *shape))  # it may have been made for another model
         model = whole_weights(model)
+        attend_plainly(model)
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": prompt})
         empty = nested(empty_streams(model, (1, *shape)))
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
-        with torch.inference_mode(), more_memory(model.model), plain_attention(guider):
+        with torch.inference_mode(), more_memory(model.model):
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
 
 

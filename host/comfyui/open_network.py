@@ -44,21 +44,13 @@ def more_memory(model: Any) -> Iterator[None]:
         model.memory_usage_factor = usual
 
 
-@contextmanager
-def plain_attention(guider: Any) -> Iterator[None]:
-    """Let a guider's model attend with torch's own kernels: others, such as SageAttention, give no gradients."""
+def attend_plainly(model: Any) -> None:
+    """Let a clone of a MODEL attend with torch's own kernels: others, such as SageAttention, give no gradients."""
 
     def attend(function: Callable[..., Tensor], *args: Any, **kw: Any) -> Tensor:
         return comfy.ldm.modules.attention.attention_pytorch(*args, **kw)
 
-    options = guider.model_options.setdefault("transformer_options", {})
-    usual = {name: options[name] for name in ("optimized_attention_override",) if name in options}
-    options["optimized_attention_override"] = attend
-    try:
-        yield
-    finally:
-        del options["optimized_attention_override"]
-        options.update(usual)
+    model.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = attend
 
 
 @contextmanager

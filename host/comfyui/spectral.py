@@ -172,7 +172,7 @@ class SpectralRun:
         """Let the core sampler walk the schedule of one stage."""
         stage = self.streams.at(segment.size)
         if hasattr(self.model, "latent_shapes"):
-            self.model.latent_shapes = [torch.Size(shape) for shape in stage.shapes]
+            self.model.latent_shapes = stage.sizes
         mask, latent = fit_mask(self.mask, self.streams, stage), fit_latent(self.latent, self.streams, stage)
         picture, *others = self.streams.split(self.raw_noise)
         noise = stage.join([resample(picture, segment.size), *others])
@@ -210,7 +210,7 @@ class SpectralRun:
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
     ) -> dict[str, list[Any]]:
         """The prompts, start images and masks for a stage, by the host's own code."""
-        packed = {"latent_shapes": [torch.Size(shape) for shape in stage.shapes]} if packs_streams() else {}
+        packed = {"latent_shapes": stage.sizes} if packs_streams() else {}
         picture = stage.split(like)[0]
         return stage_conds(
             self.guider, like, picture, self.size, latent_image=latent, denoise_mask=mask, seed=seed, **packed

@@ -35,6 +35,11 @@ class Streams:
         return shape[-2], shape[-1]
 
     @property
+    def sizes(self) -> list[torch.Size]:
+        """The shapes as the host keeps them."""
+        return [torch.Size(shape) for shape in self.shapes]
+
+    @property
     def numel(self) -> int:
         """Numbers of a latent."""
         return sum(math.prod(shape) for shape in self.shapes)

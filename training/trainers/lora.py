@@ -26,10 +26,30 @@ from .model_source import ModelSource, prepare
 
 
 @dataclass(frozen=True)
-class TrainedLoRA:
-    """A run that trains a LoRA; it can be watched and saved like a `TrainedModel`."""
+class LoRARun:
+    """A run with a LoRA, whatever it is for: what comes out of it."""
 
     run: TrainingRun
+
+    def about_base(self) -> dict[str, Any]:
+        """What the file says of the model that the LoRA is for."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, Part]:
+        """The additions by layer, from averaged weights."""
+        return self.run.modules["lora"].parts(self.run.averaged()["lora"])
+
+    def save(self, path: Path, replace: bool = True) -> Path:
+        """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
+        settings = asdict(self.run.modules["lora"].settings)
+        about = {"kind": "lora", "base": self.about_base(), "config": settings}
+        return save_lora(path, lora_state(self.parts()), about, replace)
+
+
+@dataclass(frozen=True)
+class TrainedLoRA(LoRARun):
+    """A run that trains a LoRA; it can be watched and saved like a `TrainedModel`."""
+
     kind: str
     config: Any
     family: ModelFamily
@@ -41,9 +61,8 @@ class TrainedLoRA:
         """What an objective is called with."""
         return {"transformer": self.base}
 
-    def parts(self) -> dict[str, Part]:
-        """The additions by layer, from averaged weights."""
-        return self.run.modules["lora"].parts(self.run.averaged()["lora"])
+    def about_base(self) -> dict[str, Any]:
+        return {"kind": self.kind, "config": self.config.to_dict(), "family": self.family.to_dict()}
 
     @contextmanager
     def sampling(self) -> Iterator[nn.Module]:
@@ -57,15 +76,6 @@ class TrainedLoRA:
         finally:
             averaged.detach()
             own.attach(self.base)
-
-    def save(self, path: Path, replace: bool = True) -> Path:
-        """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
-        about = {
-            "kind": "lora",
-            "base": {"kind": self.kind, "config": self.config.to_dict(), "family": self.family.to_dict()},
-            "config": asdict(self.run.modules["lora"].settings),
-        }
-        return save_lora(path, lora_state(self.parts()), about, replace)
 
 
 def start_lora_run(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.fingerprint import shapes_digest
-from ...models.lora import LoRA, LoRASettings, Part, lora_state, save_lora
+from ...models.lora import LoRA, LoRASettings
 from ...models.model_in_training import ModelClip, ModelInTraining
 from ...models.repeated_blocks import block_layers, gradient_checkpoints
 from ..batch import Losses
@@ -24,6 +24,7 @@ from ..objectives.draw import GeneratorDraw, TimestepSampling
 from ..objectives.pyramid import drop_captions
 from ..run.loop import TrainingRun, TrainingStep, open_run
 from ..run.precision import chosen_precision
+from .lora import LoRARun
 from .model import TrainingPlan
 
 Conditioning = Any  # what the host makes of a text
@@ -61,21 +62,13 @@ class ModelClips:
 
 
 @dataclass(frozen=True)
-class TrainedModelLoRA:
+class TrainedModelLoRA(LoRARun):
     """A run that trained a LoRA for a model of the host; it can be saved like a `TrainedLoRA`."""
 
-    run: TrainingRun
     base: str  # what the host calls the model
 
-    def parts(self) -> dict[str, Part]:
-        """The additions by layer, from averaged weights."""
-        return self.run.modules["lora"].parts(self.run.averaged()["lora"])
-
-    def save(self, path: Path, replace: bool = True) -> Path:
-        """Write the LoRA with averaged weights as one file that LoRA loaders take; see `checkpoints.save`."""
-        settings = asdict(self.run.modules["lora"].settings)
-        about = {"kind": "lora", "base": {"kind": self.base}, "config": settings}
-        return save_lora(path, lora_state(self.parts()), about, replace)
+    def about_base(self) -> dict[str, Any]:
+        return {"kind": self.base}
 
 
 class ModelLoRA(LoRA):
