@@ -155,7 +155,8 @@ def test_what_latents_depend_on_makes_them_anew_and_going_back_costs_nothing(vid
     else:
         options[what] = value
     other, encoded = prepare(VideoFolder(videos, **settings), cache, **options)
-    assert encoded == other.count > 0 and other.key != first.key
+    different = len({row.latent.numpy().tobytes() for row in other.rows})  # a clip may be drawn twice
+    assert encoded == different > 0 and other.key != first.key
     if not callable(value):
         assert prepare(usual, cache)[1] == 0
 

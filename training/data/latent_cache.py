@@ -20,8 +20,8 @@ from torch import Tensor
 from ..run.processes import ranks, together
 from .cache_files import SUFFIX, check_key, digest, read_tensors, warn_damaged, write_tensors
 from .datasets import VideoDataset
+from .encode_once import Encode, EncodeOnce
 
-Encode = Callable[[Tensor], Tensor]  # videos (n, 3, t, h, w) in -1..1 -> latents (n, c, t, h, w)
 OnClip = Callable[[int, int], None]  # (done, total), after each chunk that is safe on disk; may raise to stop
 Place = tuple[Path, tuple[int, int], range]  # of a chunk: file, height and width, indices of its clips
 LAYOUT = 1  # raised when chunks are laid out or clips drawn in another way
@@ -115,6 +115,7 @@ def prepare_latents(
     ]
     generator, wordings = (torch.Generator().manual_seed(seed) for _ in range(2))
     process, processes = ranks()
+    encode = EncodeOnce(encode)
     total, rows = sum(counts.values()), list[Row]()
     for first in range(0, len(places), processes):
         turn = places[first : first + processes]
@@ -165,11 +166,6 @@ def make_chunk(
     """Draw and encode some clips and write them down."""
     videos, captions, labels = zip(*(dataset.draw(generator, shape, index) for index in indices), strict=True)
     latents = encode(torch.stack(videos))
-    if latents.ndim != 5 or len(latents) != len(videos):
-        raise ValueError(
-            f"the encoder made {tuple(latents.shape)} of videos {(len(videos), *videos[0].shape)}; "
-            f"expected latents ({len(videos)}, channels, frames, rows, columns)"
-        )
     for latent, label in zip(latents, labels, strict=True):
         if not torch.isfinite(latent).all():
             raise ValueError(
