@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..models.latent_format import LatentFormat
 
-SHEET = 1024  # pixels that the longer edge may have, where cells need not be smaller than they are
+SHEET = 1024  # pixels that the longer edge may have, where cells of latents need not be smaller than they are
 SMALLEST, LARGEST = 64, 256  # pixels of the longer edge of a frame
 MOST_FRAMES = 8  # of each channel
 GAP, LINE = 4, 18
@@ -26,17 +26,18 @@ SPREAD = 3.0  # deviations from black, or white, to the middle
 
 
 def clip_sheet(clips: Sequence[Tensor]) -> Image:
-    """A few frames of every clip `(frames, h, w, 3)` in 0..1, a clip a row."""
+    """A few frames of every clip `(frames, h, w, 3)` in 0..1, a clip a row: small ones larger, large ones smaller."""
     from PIL import Image
 
     height, width = clips[0].shape[1:3]
-    scale = max(1, -(-SMALLEST_CLIP // min(height, width)))
-    cell = (width * scale + CLIP_GAP, height * scale + CLIP_GAP)
+    scale = min(max(1, -(-SMALLEST_CLIP // min(height, width))), (SHEET / SHOWN - CLIP_GAP) / width)
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    cell = size[0] + CLIP_GAP, size[1] + CLIP_GAP
     sheet = Image.new("RGB", (cell[0] * SHOWN - CLIP_GAP, cell[1] * len(clips) - CLIP_GAP), "white")
     for row, clip in enumerate(clips):
         for column in range(SHOWN):
             frame = to_picture(clip[round(column * (len(clip) - 1) / (SHOWN - 1))])
-            sheet.paste(frame.resize((width * scale, height * scale)), (column * cell[0], row * cell[1]))
+            sheet.paste(frame.resize(size), (column * cell[0], row * cell[1]))
     return sheet
 
 

@@ -5,7 +5,7 @@ What travels on wires belongs to the host that made it; nobody else looks inside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ..models.model_in_training import ModelInTraining
+    from ..models.model_in_training import ModelClip, ModelInTraining
     from ..models.model_info import ModelInfo, VAEInfo
     from ..models.text_encoder import Tokenizer
     from ..samplers.full_sequence import FullSequenceSampler
@@ -308,4 +308,18 @@ class ModelTraining(Protocol):
         self, model: Model, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
         """Call `learn` with a model on its device, open to gradients, loaded for latents of `shape` (c, t, h, w)."""
+        ...
+
+    def sample(
+        self, model: Model, lora: Mapping[str, Tensor], clip: ModelClip, negative: Conditioning, cfg: float, steps: int,
+        seed: int,
+    ) -> Tensor:  # fmt: skip
+        """Return what a model with the tensors of a LoRA file makes of the text and start picture of `clip`.
+
+        A latent of the shape and in the scale of the clip's, `(1, c, t, h, w)`.
+        """
+        ...
+
+    def decode(self, vae: VAE, latent: Tensor) -> Tensor:
+        """Return the pictures `(frames, h, w, 3)` in 0..1 of a latent `(1, c, t, h, w)` in the VAE's scale."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..training.presets import AUTO, BASE_DTYPES
+from ..training.presets import AUTO, BASE_DTYPES, SOME_TOKENS
 from .block import Choice, Float, Int, Output, Wire
 from .trainer_base import SETTINGS, VALIDATION, Trainer
 from .training_files import RunName, Saver, saved, saver_inputs
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from ..models.families import ModelFamily
     from ..training.trainers.lora import LoRARun
     from ..training.trainers.model_source import ModelSource
+
+CLIPS_TEXT = (
+    "How many clips are drawn from the dataset once and kept as latents; with more than there are files, each file "
+    "gives several excerpts."
+)
+ALPHA_TEXT = (
+    "The strength of the LoRA is alpha divided by rank. Keep it equal to rank, or at a fixed number while you try "
+    "other ranks."
+)
 
 
 def objective_of(family: ModelFamily) -> Any:
@@ -46,18 +55,12 @@ class TrainLoRA(Trainer):
         Wire("vae", "VAE").tip("The VAE that belongs to the model."),
         Wire("clip", "CLIP").tip("The text encoder that belongs to the model."),
         RunName("my_lora"),
-        Int("clips", 200, 1, 1000000).tip(
-            "How many clips are drawn from the dataset once and kept as latents; with more than there are files, "
-            "each file gives several excerpts."
-        ),
+        Int("clips", 200, 1, 1000000).tip(CLIPS_TEXT),
         Int("rank", 8, 1, 1024).tip(
             "How much the LoRA can hold: 4 for a style, 8 to 32 for subjects; more is a larger file that learns by "
             "heart sooner."
         ),
-        Float("alpha", 8.0, 0.01, 1024.0, 0.01).tip(
-            "The strength of the LoRA is alpha divided by rank. Keep it equal to rank, or at a fixed number while "
-            "you try other ranks."
-        ),
+        Float("alpha", 8.0, 0.01, 1024.0, 0.01).tip(ALPHA_TEXT),
         Choice("targets", ["attention", "mlp", "all"], "attention").tip(
             "Which layers are adapted. attention is usual; all holds more and is larger."
         ),
@@ -70,11 +73,20 @@ class TrainLoRA(Trainer):
             "number. bf16 takes half of float32, fp8_e4m3fn a quarter, slightly rounded. The LoRA always learns in "
             "float32."
         ),
+        Float("token_share", 1.0, 0.05, 1.0, 0.05).tip(
+            "Share of each clip that a step looks at, mostly where there is more than background. 0.25 takes a third "
+            "of the time and learns as much. 1 is the whole clip, and all that pyramids can do."
+        ),
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
 
-    def check(self, source: ModelSource) -> None:
+    def check(self, source: ModelSource, token_share: float = 1.0, **_: Any) -> None:
         """Any family that `objective_of` knows; `start_lora_run` refuses the others."""
+        if token_share < 1 and source.family.name not in SOME_TOKENS:
+            raise ValueError(
+                f"token_share is {token_share}, and {source.name} learns from whole clips: only flow and diffusion "
+                "models can learn from some of their tokens. Set it to 1"
+            )
 
     def plan(self):
         from ..training.run.train_settings import TrainSettings
@@ -82,10 +94,13 @@ class TrainLoRA(Trainer):
 
         return TrainingPlan(TrainSettings(500, 1e-3, precision="auto"), batch_size=4)
 
-    def objective(self, source: ModelSource, rank, alpha, targets, base_dtype):
-        return objective_of(source.family)
+    def objective(self, source: ModelSource, rank, alpha, targets, base_dtype, token_share):
+        from ..training.objectives.some_tokens import SomeTokensObjective
 
-    def start(self, source, encoded, folder, plan, rank, alpha, targets, base_dtype):
+        objective = objective_of(source.family)
+        return objective if token_share == 1 else SomeTokensObjective(objective, token_share)
+
+    def start(self, source, encoded, folder, plan, rank, alpha, targets, base_dtype, token_share):
         from ..training.trainers.lora import LoRASettings, start_lora_run
 
         return start_lora_run(source, LoRASettings(rank, alpha, targets), encoded, folder, plan.settings, base_dtype)

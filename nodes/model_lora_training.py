@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ..host import get_host
 from .block import Bool, Choice, Float, Int, Output, Wire
 from .compatibility import check_dataset
+from .lora_training import ALPHA_TEXT, CLIPS_TEXT
 from .messages import counting
-from .trainer_base import SETTINGS, encode_clips, stay_with_host
+from .model_validation import validation_clips
+from .trainer_base import SETTINGS, VALIDATION, encode_clips, stay_with_host
 from .training_files import NamesRun, RunName, leave_run, run_folder
 from .training_progress import ProgressReporter
+from .widget_validation import validation_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..host.protocol import Conditioning, ModelTraining
+    from ..models.model_in_training import ModelInTraining
     from ..training.data.datasets import VideoDataset
-    from ..training.run.loop import TrainingRun, TrainingStep
+    from ..training.run.validation import ValidationPlan
     from ..training.trainers.model import TrainingPlan
     from ..training.trainers.model_lora import ModelClips
 
@@ -50,18 +54,12 @@ class TrainModelLoRA(NamesRun):
         Wire("vae", "VAE").tip("The VAE that belongs to the model."),
         Wire("clip", "CLIP").tip("The text encoder that belongs to the model."),
         RunName("my_model_lora"),
-        Int("clips", 100, 1, 1000000).tip(
-            "How many clips are drawn from the dataset once and kept as latents; with more than there are files, "
-            "each file gives several excerpts."
-        ),
+        Int("clips", 100, 1, 1000000).tip(CLIPS_TEXT),
         Int("rank", 16, 1, 1024).tip(
             "How much the LoRA can hold: 4 to 8 for a style, 16 to 32 for subjects; more is a larger file that learns "
             "by heart sooner."
         ),
-        Float("alpha", 16.0, 0.01, 1024.0, 0.01).tip(
-            "The strength of the LoRA is alpha divided by rank. Keep it equal to rank, or at a fixed number while "
-            "you try other ranks."
-        ),
+        Float("alpha", 16.0, 0.01, 1024.0, 0.01).tip(ALPHA_TEXT),
         Choice("targets", ["attention", "mlp", "all"], "all").tip(
             "Which layers of the model's blocks are adapted. all is usual; attention makes a smaller file."
         ),
@@ -75,45 +73,79 @@ class TrainModelLoRA(NamesRun):
             "For models that continue pictures, such as Wan I2V: the first frame of each clip is its start picture, as "
             "core's image to video blocks would give it."
         ),
+        VALIDATION,
+        Float("start_percent", 0.0, 0.0, 1.0, 0.001).tip(
+            "Where learning begins on the way from pure noise (0) to the finished clip (1). For the low noise model of "
+            "Wan 2.2 the share of the steps after which your graph changes to it, such as 0.5."
+        ),
+        Float("end_percent", 1.0, 0.0, 1.0, 0.001).tip(
+            "Where learning ends. For the high noise model of Wan 2.2 the share of the steps that your graph gives it, "
+            "such as 0.5."
+        ),
     )
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
     FUNCTION = "train"
     OUTPUT_NODE = True
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, run_name: Any = None, start_percent: Any = 0.0, end_percent: Any = 1.0):
+        named = super().VALIDATE_INPUTS(run_name)
+        return named if named is not True else validation_result(check_percents, start_percent, end_percent)
+
     def train(
-        self, model, dataset: VideoDataset, vae, clip, run_name, clips, rank, alpha, targets, settings, first_frames
-    ):
+        self, model, dataset: VideoDataset, vae, clip, run_name, clips, rank, alpha, targets, settings, first_frames,
+        validation: ValidationPlan | None, start_percent, end_percent,
+    ):  # fmt: skip
         import torch
 
         from ..models.lora import LoRASettings
         from ..training.run.run_lock import run_lock
         from ..training.run.run_state import saying_what_is_kept
-        from ..training.trainers.model_lora import train_model_lora
+        from ..training.trainers.model_lora import ModelLoRATraining
 
         host, folder = get_host().model_training, run_folder(run_name)
+        check_percents(start_percent, end_percent)
         host.check(model)
         check_dataset(dataset, "draw")
         stay_with_host()
-        plan, lora = settings or default_plan(), LoRASettings(rank, alpha, targets)
-        shown: list[ProgressReporter] = []
-
-        def learn(run: TrainingRun, step: TrainingStep) -> None:
-            shown.append(ProgressReporter(run))
-            with shown[0].reporting_what_is_kept():
-                run.train(step, on_step=shown[0])
-
-        def with_model(open_model: Any) -> None:
-            trained.append(train_model_lora(open_model, lora, data, folder, plan, learn))
-
-        trained: list[Any] = []
+        plan, prompts = settings or default_plan(), validation.prompts if validation else ()
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
-            data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames)
-            get_host().unload_models()
-            host.train(model, data.largest, next(iter(data.texts.values())), with_model)
-        result = shown[0].result(trained[0])
+            data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames, prompts)
+            levels = 1 - end_percent, 1 - start_percent
+            training = ModelLoRATraining(LoRASettings(rank, alpha, targets), data, folder, plan, levels)
+
+            def stretch(open_model: ModelInTraining) -> None:
+                """Train up to the next validation; the reporter is that of the whole run."""
+                with training.attached(open_model) as (run, step):
+                    reporters.append(reporters[-1] if reporters else ProgressReporter(run))
+                    until = validation.next_due(run.step, run.settings.steps) if validation else None
+                    with reporters[-1].reporting_what_is_kept():
+                        run.train(step, until, reporters[-1])
+
+            reporters: list[ProgressReporter] = []
+            while True:
+                get_host().unload_models()
+                host.train(model, data.largest, data.texts[""], stretch)
+                trained, reporter = training.trained, reporters[-1]
+                if validation is not None and reporter.last:  # a run that had all its steps makes none
+                    with reporter.reporting_what_is_kept():
+                        made = validation_clips(host, model, vae, trained, data, validation)
+                        reporter.show_clips(trained.run.step, made, dataset.fps)
+                if trained.run.done >= 1:
+                    break
+        result = reporter.result(trained)
         leave_run(folder)
         return result
+
+
+def check_percents(start: float, end: float) -> None:
+    """Raise ValueError unless some of the way from noise to data lies between them."""
+    if not 0 <= float(start) < float(end) <= 1:
+        raise ValueError(
+            f"start_percent is {start} and end_percent {end}; expected two numbers from 0 to 1, the second larger: 0 "
+            "and 1 are the whole way, 0 and 0.5 its noisy half"
+        )
 
 
 def default_plan() -> TrainingPlan:
@@ -126,9 +158,9 @@ def default_plan() -> TrainingPlan:
 
 def encode_dataset(
     host: ModelTraining, model, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan,
-    first_frames: bool,
+    first_frames: bool, prompts: Iterable[str],
 ) -> ModelClips:  # fmt: skip
-    """Latents, from the cache beside the runs where it has them, and what the host makes of the captions.
+    """Latents, from the cache beside the runs where it has them, and what the host makes of captions and `prompts`.
 
     ValueError at once when the run in `folder` learns from other data: encoding may take hours.
     """
@@ -151,7 +183,7 @@ def encode_dataset(
 
     latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
     with torch.no_grad(), counting("encoding texts") as on_text:
-        texts = encode_texts(("", *latents.captions), lambda text: host.encode_prompt(clip, text), on_text)
+        texts = encode_texts(("", *latents.captions, *prompts), lambda text: host.encode_prompt(clip, text), on_text)
     for conditioning in texts.values():
         for _, extras in conditioning:
             extras["frame_rate"] = dataset.fps  # LTX reads it, others do not

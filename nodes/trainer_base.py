@@ -74,8 +74,8 @@ class Trainer(NamesRun):
 
         return TrainingPlan()
 
-    def check(self, source: ModelSource) -> None:
-        """Refuse a model of another family."""
+    def check(self, source: ModelSource, **settings: Any) -> None:
+        """Refuse a model of another family, and settings that are not for it."""
         if source.family.name != self.FAMILY:
             raise ValueError(
                 f"this trainer makes a {self.FAMILY} model, but it is given {source.name}: choose the family "
@@ -101,7 +101,7 @@ class Trainer(NamesRun):
         from ..training.run.run_state import saying_what_is_kept
         from ..training.trainers.model import train
 
-        self.check(trainee)
+        self.check(trainee, **own)
         objective = self.objective(trainee, **own)
         check_dataset(dataset, "draw")
         stay_with_host()

@@ -14,6 +14,7 @@ from .messages import show_message
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from ..training.data.datasets import VideoDataset
     from ..training.run.loop import TrainingRun
@@ -35,16 +36,33 @@ class ProgressReporter:
         self.last: Mapping[str, float] = {}
         self.curves: dict[str, list[tuple[float, float]]] = {}  # losses by name, (step, value) each
         self.sheet: Image | None = None  # of the last clips
+        self.file: Path | None = None  # with them
         self.drawn = 0.0
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
-        self.last, due = losses, False
+        self.last = losses
+        self.note(step, losses)
         if self.validation is not None and self.validation.plan.due(step, self.total):
             self.run.gather()
             if self.run.is_main:
-                self.sheet, due = self.validation.validate(step), True
-        self.note(step, losses)
-        self.bar.update(step, self.words(step), self.picture(due))
+                self.show_clips(step, self.validation.clips(), self.validation.dataset.fps)
+                return
+        self.bar.update(step, self.words(step), self.picture())
+
+    def show_clips(self, step: int, clips: list[Tensor], fps: float) -> None:
+        """Show clips `(frames, h, w, 3)` in 0..1 of a validation, and keep them as an animation in the run's folder."""
+        from ..drawings.animation import save_animation
+        from ..drawings.contact_sheet import clip_sheet
+        from ..training.run.loss_log import pass_over
+        from ..training.run.validation import FOLDER
+
+        path = self.run.folder / FOLDER / f"step-{step:07d}.webp"
+        try:
+            self.file = save_animation(clips, path, fps)
+        except OSError as error:
+            pass_over(path, error)
+        self.sheet = clip_sheet(clips)
+        self.bar.update(step, self.words(step), self.picture(now=True))
 
     @contextmanager
     def reporting_what_is_kept(self) -> Iterator[None]:
@@ -72,7 +90,7 @@ class ProgressReporter:
             if len(points) > MOST_POINTS:
                 points[:] = mean_line(points, MOST_POINTS // 2)
 
-    def picture(self, now: bool) -> Image | None:
+    def picture(self, now: bool = False) -> Image | None:
         """The losses so far above the last clips, where somebody can see them and the last drawing is old enough."""
         from ..drawings.curves import draw_curves
         from ..drawings.pen import below_each_other
@@ -90,8 +108,10 @@ class ProgressReporter:
         from ..drawings.curves import save_curves
 
         self.bar.close()
-        shown = self.validation.shown() if self.validation is not None else {}
-        if not shown and (curves := save_curves(self.run.folder)) is not None:
+        shown = {}
+        if self.file is not None:
+            shown = {"images": [output_entry(self.file)], "animated": (True,)}
+        elif (curves := save_curves(self.run.folder)) is not None:
             shown = {"images": [output_entry(curves)]}
         return {"ui": {**show_message(self.summary()), **shown}, "result": (trained,)}
 
@@ -111,7 +131,7 @@ class ProgressReporter:
 
 
 class ValidationSampler:
-    """Makes the clips of a validation with the averaged weights, shows them and keeps them."""
+    """Makes the clips of a validation with the averaged weights."""
 
     def __init__(self, trained: TrainedModel, dataset: VideoDataset, vae, clip, plan: ValidationPlan) -> None:
         import torch
@@ -119,22 +139,17 @@ class ValidationSampler:
         self.trained, self.dataset, self.vae, self.plan = trained, dataset, vae, plan
         with torch.no_grad():
             self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
-        self.file: Path | None = None
 
-    def validate(self, step: int) -> Image:
-        """The sheet that is shown; the clips are kept as one animation in the run's folder."""
+    def clips(self) -> list[Tensor]:
+        """A clip `(frames, h, w, 3)` of each prompt, of the size that is most frequent in the data."""
         import torch
 
-        from ..drawings.animation import save_animation
-        from ..drawings.contact_sheet import clip_sheet
         from ..host.direct import sample_network
-        from ..training.run.loss_log import pass_over
-        from ..training.run.validation import FOLDER
 
         host, plan, trained = get_host(), self.plan, self.trained
         info = host.vae_info(self.vae)
         frames = info.latent_frames_of(self.dataset.frames)
-        counts = self.dataset.bucket_counts(1)  # of sizes; the most frequent is shown
+        counts = self.dataset.bucket_counts(1)  # of sizes
         height, width = (side // info.space_compression for side in max(counts, key=counts.get))
         with torch.no_grad(), trained.sampling() as network, trained.run.autocast():
             latents = [
@@ -151,19 +166,7 @@ class ValidationSampler:
                 for number, prompt in enumerate(plan.prompts)
             ]
         with torch.no_grad():
-            clips = [host.decode(self.vae, latent, 2) for latent in latents]
-        path = trained.run.folder / FOLDER / f"step-{step:07d}.webp"
-        try:
-            self.file = save_animation(clips, path, self.dataset.fps)
-        except OSError as error:
-            pass_over(path, error)
-        return clip_sheet(clips)
-
-    def shown(self) -> dict[str, Any]:
-        """The last clips as the host shows animated pictures on a node."""
-        if self.file is None:
-            return {}
-        return {"images": [output_entry(self.file)], "animated": (True,)}
+            return [host.decode(self.vae, latent, 2) for latent in latents]
 
 
 def output_entry(path: Path) -> dict[str, str]:

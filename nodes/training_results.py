@@ -36,7 +36,7 @@ class Validation(Block):
     OPTIONAL = (
         Int("steps", 0, 0, 1000).tip(
             "Sampling steps (for a pyramid: per stage). 0 takes the default of the family: flow 10, diffusion 50, "
-            "pyramid 10."
+            "pyramid 10; for a model of ComfyUI 20."
         ),
         Float("cfg", 3.0, 0.0, 30.0, 0.1).tip(
             "Guidance against an empty prompt; 1 is the prompt alone. A GAN has none."

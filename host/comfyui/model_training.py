@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_base
 import comfy.model_sampling
 import comfy.samplers
+import comfy.sd
 import torch
 from torch import Tensor
 
-from ...models.model_in_training import ModelInTraining
+from ...models.model_in_training import ModelClip, ModelInTraining
 from ...models.model_info import ModelInfo
 from ..protocol import Conditioning
-from .any_model import nested, tensors_of
-from .model_in_training import TrainingSampler, empty_streams, is_video
+from .any_model import ksampler, nested, noise_rows, run, tensors_of
+from .model_in_training import TrainingSampler, empty_streams, is_video, with_start
 from .open_network import attend_plainly, more_memory, whole_weights
 from .picture_info import scaling_of
 
@@ -85,6 +87,26 @@ class ModelTraining:
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
         with torch.inference_mode(), more_memory(model.model):
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
+
+    def sample(
+        self, model: Any, lora: Mapping[str, Tensor], clip: ModelClip, negative: Conditioning, cfg: float, steps: int,
+        seed: int,
+    ) -> Tensor:  # fmt: skip
+        """As core's blocks would: 'Load LoRA' and 'KSampler' with euler and simple."""
+        adapted, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
+        prompts = with_start(clip), with_start(replace(clip, conditioning=negative)), cfg
+        samples = nested(empty_streams(model, clip.latent.shape))
+        sigmas = ksampler(adapted, "euler", steps, "simple", 1.0).sigmas
+        with torch.inference_mode():
+            sampler = comfy.samplers.sampler_object("euler")
+            made = run(adapted, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
+        return in_memory(tensors_of(made)[0]).float().reshape(clip.latent.shape)
+
+    def decode(self, vae: Any, latent: Tensor) -> Tensor:
+        of_pictures = getattr(vae, "latent_dim", 3) == 2
+        with torch.inference_mode():
+            pictures = vae.decode(latent.squeeze(2) if of_pictures else latent)
+        return in_memory(pictures).flatten(0, -4).float()
 
 
 def check_latent(model: Any, shape: Sequence[int]) -> None:

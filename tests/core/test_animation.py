@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from pyramid_video.drawings.animation import save_animation
+from pyramid_video.drawings.contact_sheet import clip_sheet
 from torch.nn.functional import avg_pool2d
 
 
@@ -22,3 +24,13 @@ def test_no_lines_are_drawn_around_what_moves(tmp_path):
             error = np.abs(np.asarray(kept.convert("RGB")) / 255 - clip[moment].numpy()).max(-1)
             error[20:72, max(0, 5 + 4 * moment - 14) : 5 + 4 * moment + 46] = 0
             assert error.max() < 4 / 255, f"picture {moment}"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shown"), [(16, 32, (64, 128)), (128, 128, (128, 128)), (480, 832, (117, 202))]
+)
+def test_frames_of_a_sheet_can_be_seen_and_five_fit_beside_each_other(height, width, shown):
+    """A clip of 480p in its own size would send a picture of 4000 pixels through the page with every drawing."""
+    sheet = clip_sheet([torch.rand(9, height, width, 3), torch.rand(9, height, width, 3)])
+    assert sheet.size == (5 * (shown[1] + 2) - 2, 2 * (shown[0] + 2) - 2)
+    assert sheet.width <= 1024

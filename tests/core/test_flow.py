@@ -104,6 +104,8 @@ def test_shifting_twice_is_shifting_by_the_product():
         (lambda: sample_flow(lambda x, call: x / 0, NOISE, (1.0, 0.0)), "NaN or infinity"),
         (lambda: TimestepSampling("normal"), "expected one of logit_normal, uniform"),
         (lambda: TimestepSampling(deviation=0.0), "above 0"),
+        (lambda: TimestepSampling(least=0.5, most=0.5), "noise levels from 0.5 to 0.5; expected two numbers that rise"),
+        (lambda: TimestepSampling(most=1.5), "noise levels from 0.0 to 1.5"),
     ],
 )
 def test_what_cannot_be_sampled_or_learned_is_refused(call, words):
@@ -136,3 +138,15 @@ def test_noise_levels_are_distributed_as_asked(shift):
     torch.testing.assert_close(back.quantile(quantiles), quantiles, rtol=0, atol=0.015)
     normal = FlowObjective(TimestepSampling("logit_normal", 0.5, 0.8)).draw_sigmas(20000, draw).logit()
     assert normal.mean() == pytest.approx(0.5, abs=0.02) and normal.std() == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ("uniform", "logit_normal"))
+@pytest.mark.parametrize("limits", ((0.0, 0.5), (0.3, 0.6), (0.9, 1.0)))
+def test_levels_between_limits_are_distributed_as_those_of_all_that_lie_there(name, limits):
+    everything = TimestepSampling(name, 0.2, 0.9).draw_sigmas(200_000, GeneratorDraw(seeded())).double()
+    there = everything[(everything >= limits[0]) & (everything <= limits[1])]
+    within = TimestepSampling(name, 0.2, 0.9, *limits).draw_sigmas(20_000, GeneratorDraw(seeded(1))).double()
+    assert limits[0] <= within.min() and within.max() <= limits[1]
+    quantiles = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    allowed = 0.03 * (limits[1] - limits[0])
+    torch.testing.assert_close(within.quantile(quantiles), there.quantile(quantiles), rtol=0, atol=allowed)

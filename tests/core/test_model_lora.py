@@ -20,10 +20,10 @@ from pyramid_video.training.run.train_settings import TrainSettings
 from pyramid_video.training.trainers.model import TrainingPlan
 from pyramid_video.training.trainers.model_lora import (
     ModelClips,
+    ModelLoRATraining,
     check_device,
     error,
     learning_layers,
-    train_model_lora,
 )
 from torch import nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
@@ -100,16 +100,13 @@ def plan(steps: int = 4, **more) -> TrainingPlan:
     return TrainingPlan(TrainSettings(steps, 1e-2, warmup_steps=1, ema_decay=0.5, precision="no", **more), 2, 0.3)
 
 
-def train(model, folder, steps: int = 4, until: int | None = None, targets: str = "all", **more):
-    with allow_mutation_on_saved_tensors():
-        return train_model_lora(
-            model,
-            LoRASettings(2, 2.0, targets),
-            clips(),
-            folder,
-            plan(steps, **more),
-            lambda run, step: run.train(step, until=until),
-        )
+def train(model, folder, steps: int = 4, stops=(None,), targets: str = "all", levels=(0.0, 1.0), **more):
+    """A run that has the model for one stretch up to each of `stops`."""
+    training = ModelLoRATraining(LoRASettings(2, 2.0, targets), clips(), folder, plan(steps, **more), levels)
+    for until in stops:
+        with allow_mutation_on_saved_tensors(), training.attached(model) as (run, step):
+            run.train(step, until=until)
+    return training.trained
 
 
 def test_layers_are_those_of_blocks_without_what_turns_time_into_scales():
@@ -233,9 +230,11 @@ def test_a_run_goes_on_exactly_and_leaves_the_model_alone(tmp_path, saves):
     before = {name: each.clone() for name, each in model.network.state_dict().items()}
     straight = train(model, tmp_path / "straight", gradient_checkpointing=saves)
     assert model.steps == 4
-    train(Model(), tmp_path / "broken", until=2, gradient_checkpointing=saves)
+    train(Model(), tmp_path / "broken", stops=(2,), gradient_checkpointing=saves)
     again = train(Model(), tmp_path / "broken", gradient_checkpointing=saves)
+    lent = train(Model(), tmp_path / "lent", stops=(1, 3, None), gradient_checkpointing=saves)
     for name, (down, up, scale) in straight.parts().items():
+        assert torch.equal(lent.parts()[name][1], up)
         other = again.parts()[name]
         assert torch.equal(down, other[0]) and torch.equal(up, other[1]) and up.any() and scale == 1
     for name, each in model.network.state_dict().items():
@@ -284,3 +283,36 @@ def test_levels_of_flows_are_in_the_middle_and_those_of_others_even():
     assert flow.std() == pytest.approx(0.208, abs=0.02)  # of a logit-normal number
     assert even.std() == pytest.approx(12**-0.5, abs=0.02)
     assert 0 < min(levels) and max(levels) < 1
+
+
+def test_a_stretch_leaves_nothing_in_the_network_and_the_next_may_have_another_of_its_kind(tmp_path):
+    training = ModelLoRATraining(LoRASettings(2, 2.0), clips(), tmp_path / "run", plan())
+    for until in (2, 4):
+        model = Model()
+        with allow_mutation_on_saved_tensors(), training.attached(model) as (run, step):
+            assert any(module._forward_hooks for module in model.network.modules())
+            run.train(step, until=until)
+        assert not any(module._forward_hooks for module in model.network.modules())
+    straight = train(Model(), tmp_path / "straight", targets="attention")
+    assert all(torch.equal(up, straight.parts()[name][1]) for name, (_, up, _) in training.trained.parts().items())
+
+
+def test_levels_between_limits_are_all_that_is_learned_and_a_run_keeps_its_own(tmp_path):
+    model, seen = Model(), []
+    usual = model.loss
+    model.loss = lambda clip, level, noise: seen.append(level) or usual(clip, level, noise)
+    train(model, tmp_path / "run", steps=20, levels=(0.5, 1.0))
+    del seen[0]  # of the search for layers
+    assert len(seen) == 40 and 0.5 <= min(seen) < 0.6 and max(seen) < 1
+    with pytest.raises(ValueError, match="is another one: its levels differs"):
+        train(Model(), tmp_path / "run", steps=21, levels=(0.0, 0.5))
+
+
+def test_an_example_has_the_most_frequent_size_and_its_start():
+    rows = [Row(torch.full((2 * CHANNELS, 2, 3, n), float(n)), ("a",) * 4, "") for n in (3, 5, 5)]
+    rows[2] = Row(torch.full((2 * CHANNELS, 2, 3, 5), 9.0), ("a",) * 4, "")
+    made = ModelClips(LatentSet(tuple(rows), "rows"), {"new": "the text"}, "these", has_start=True)
+    for number, value in enumerate((5, 9, 5)):
+        clip = made.example(number, "new")
+        assert clip.latent.shape == clip.start.shape == (1, CHANNELS, 2, 3, 5) and clip.conditioning == "the text"
+        assert (clip.start == value).all()

@@ -1,4 +1,4 @@
-"""A flow learns from some tokens what it learns from all, and most of them lie where something is shown."""
+"""A network learns from some tokens what it learns from all, and most of them lie where something is shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 import torch
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.text_features import TextFeatures
+from pyramid_video.samplers.noise_schedule import make_schedule
 from pyramid_video.training.batch import Batch
+from pyramid_video.training.objectives.diffusion import DiffusionObjective
 from pyramid_video.training.objectives.draw import TimestepSampling
 from pyramid_video.training.objectives.flow import FlowObjective
 from pyramid_video.training.objectives.some_tokens import SomeTokensObjective, draw_tokens
@@ -43,11 +45,18 @@ def batch():
     return Batch(torch.randn(6, 4, 3, 8, 8, generator=seeded(2)), TextFeatures(text, None, text[:, 0, :20]))
 
 
-def test_all_tokens_have_the_loss_of_the_flow(network, batch):
-    flow = FlowObjective(TimestepSampling("logit_normal", mean=0.3))
-    whole = flow({"transformer": network}, batch, seeded(3))["loss"]
+OBJECTIVES = [
+    FlowObjective(TimestepSampling("logit_normal", mean=0.3)),
+    DiffusionObjective(make_schedule("cosine")),
+    DiffusionObjective(make_schedule("linear", "epsilon"), None),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_all_tokens_have_the_loss_of_whole_clips(network, batch, objective):
+    whole = objective({"transformer": network}, batch, seeded(3))["loss"]
     torch.testing.assert_close(
-        SomeTokensObjective(flow, 1.0)({"transformer": network}, batch, seeded(3))["loss"], whole
+        SomeTokensObjective(objective, 1.0)({"transformer": network}, batch, seeded(3))["loss"], whole
     )
 
 

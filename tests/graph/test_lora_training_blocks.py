@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.models import checkpoints
+from pyramid_video.nodes import trainer_base
+from pyramid_video.training.objectives import some_tokens
 from tiny_models import MODEL
 from training_tools import run, settings, train, train_lora, trainee
 
@@ -124,3 +126,28 @@ def test_a_lora_needs_a_model_as_it_is(parts, family, words):
     )
     with pytest.raises(ValueError, match=words):
         train_lora(parts, trainee=chosen)
+
+
+@pytest.mark.parametrize("family", ["flow", "diffusion"])
+def test_a_lora_learns_from_some_of_the_tokens_of_a_clip(parts, family, monkeypatch):
+    """A step gives the network a third of the tokens, and what is learned becomes an ordinary LoRA."""
+    run("PyramidVideoSaveTrained", run=train(family, parts), name="base")
+    counts = []
+    usual = some_tokens.velocity_of_some
+
+    def counting(network, clip, chosen, *rest):
+        counts.append((clip.shape, chosen.shape))
+        return usual(network, clip, chosen, *rest)
+
+    monkeypatch.setattr(some_tokens, "velocity_of_some", counting)
+    trained = train_lora(parts, model="base.safetensors", token_share=0.25)
+    assert any(a.up.any() for a in trained.run.modules["lora"].additions)
+    ((_, _, frames, height, width), (_, some)), *others = counts
+    assert some == round(0.25 * frames * height * width / 4) and len(others) == 2
+    assert train_lora(parts, name="whole", model="base.safetensors").run.step == 3 and len(counts) == 3
+
+
+def test_a_pyramid_learns_from_whole_clips_and_says_so_before_anything_is_encoded(parts, monkeypatch):
+    monkeypatch.setattr(trainer_base, "encode_dataset", None)
+    with pytest.raises(ValueError, match="the pyramidal flow tiny learns from whole clips.*Set it to 1"):
+        train_lora(parts, token_share=0.5)

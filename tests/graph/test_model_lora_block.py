@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.nodes import training_progress
 from pyramid_video.nodes.model_lora_training import default_plan
+from pyramid_video.runner.registry import node_classes
 from torch import nn
 from training_tools import run, settings
 
@@ -44,7 +46,7 @@ class Training:
     """As the host that has such models: latents are the colours of every fourth frame's blocks of 8 pixels."""
 
     def __init__(self) -> None:
-        self.read, self.shape = [], None
+        self.read, self.shape, self.lent, self.sampled = [], None, 0, []
 
     def check(self, model):
         assert isinstance(model, Model)
@@ -64,6 +66,15 @@ class Training:
         self.shape = shape
         with torch.enable_grad():
             learn(model)
+        self.lent += 1
+
+    def sample(self, model, lora, clip, negative, cfg, steps, seed):
+        assert not any(module._forward_hooks for module in model.network.modules())
+        self.sampled.append((lora, clip, negative, cfg, steps, seed))
+        return torch.full_like(clip.latent, seed / 10)
+
+    def decode(self, vae, latent):
+        return latent[0].movedim(0, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
 
 
 @pytest.fixture
@@ -75,7 +86,8 @@ def training(host, monkeypatch):
 
 def train(parts, model=None, name="mine", **more):
     plan = more.pop("settings", None) or settings(2, learning_rate=1e-2)
-    given = {"rank": 2, "alpha": 2.0, "targets": "all", "first_frames": False, **more}
+    given = {"rank": 2, "alpha": 2.0, "targets": "all", "first_frames": False, "validation": None}
+    given |= {"start_percent": 0.0, "end_percent": 1.0, **more}
     (trained,) = run(
         "PyramidVideoTrainModelLoRA", **parts, model=model or Model(), run_name=name, settings=plan, **given
     )
@@ -148,3 +160,70 @@ def test_captions_that_no_memory_holds_are_refused_after_the_first(host, trainin
 def test_large_models_learn_one_clip_at_a_time_and_keep_little():
     plan = default_plan()
     assert plan.batch_size == 1 and plan.settings.gradient_checkpointing and plan.settings.precision == "auto"
+
+
+def test_validation_makes_clips_with_what_is_learned_so_far_and_changes_nothing(host, training, parts):
+    plain = train(parts, name="plain", settings=settings(5, learning_rate=1e-2))
+    (plan,) = run("PyramidVideoValidation", prompts="a ball\na kite", every=2, cfg=2.0, first_seed=3)
+    model, long = Model(), settings(5, learning_rate=1e-2)
+    watched = train(parts, model, validation=plan, settings=long)
+    assert training.lent == 1 + 3
+    for name, (_, up, _) in plain.parts().items():
+        assert torch.equal(watched.parts()[name][1], up)
+    folder = host.output_dir / "training" / "mine" / "validation"
+    assert sorted(path.name for path in folder.iterdir()) == [f"step-000000{n}.webp" for n in (2, 4, 5)]
+    assert [(cfg, steps, seed) for _, _, _, cfg, steps, seed in training.sampled] == [(2.0, 20, 3), (2.0, 20, 4)] * 3
+    tensors = [lora["diffusion_model.blocks.0.lora_up.weight"] for lora, *_ in training.sampled[::2]]
+    assert not torch.equal(tensors[0], tensors[1]) and torch.equal(tensors[2], watched.parts()["blocks.0"][1])
+    for number, (_, clip, negative, *_) in enumerate(training.sampled):
+        assert clip.latent.shape == (1, CHANNELS, 2, 8, 8)
+        assert clip.conditioning[0][0][0, 0, 0] == 1.0 + len(("a ball", "a kite")[number % 2])
+        assert negative[0][0][0, 0, 0] == 1.0 and negative[0][1]["frame_rate"] == 8.0
+    count = len(training.sampled)
+    train(parts, validation=plan, settings=long)  # has all its steps
+    assert len(training.sampled) == count
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_validations(training, parts, monkeypatch):
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=2, steps=7)
+    usual = training_progress.ProgressReporter.__call__
+
+    def stop(self, step, losses):
+        usual(self, step, losses)
+        if step == 3:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(training_progress.ProgressReporter, "__call__", stop)
+        train(parts, validation=plan, settings=settings(5, learning_rate=1e-2))
+    assert len(training.sampled) == 1
+    trained = train(parts, validation=plan, settings=settings(5, learning_rate=1e-2))
+    assert [path.name[-6:-5] for path in sorted((trained.run.folder / "validation").iterdir())] == ["2", "4", "5"]
+    assert {steps for *_, steps, _ in training.sampled} == {7}
+
+
+def test_validation_of_image_to_video_begins_with_start_pictures_of_the_data(training, parts):
+    (plan,) = run("PyramidVideoValidation", prompts="a ball\na kite", every=9)
+    train(parts, first_frames=True, validation=plan)
+    starts = [clip.start for _, clip, *_ in training.sampled]
+    assert all(start.any() for start in starts) and not torch.equal(*starts)
+
+
+@pytest.mark.parametrize("start, end", [(0.5, 0.5), (0.8, 0.2)])
+def test_a_part_of_the_way_that_is_none_is_refused_before_anything_runs(training, parts, start, end):
+    node = node_classes()["PyramidVideoTrainModelLoRA"]
+    said = node.VALIDATE_INPUTS(run_name="mine", start_percent=start, end_percent=end)
+    assert f"start_percent is {start} and end_percent {end}; expected two numbers from 0 to 1" in said
+    assert node.VALIDATE_INPUTS(run_name="mine", start_percent=0.0, end_percent=0.5) is True
+    with pytest.raises(ValueError, match="its noisy half"):
+        train(parts, start_percent=start, end_percent=end)
+    assert training.shape is None
+
+
+def test_the_noisy_part_of_the_way_is_that_of_high_levels(training, parts):
+    model = Model()
+    levels = []
+    usual = model.loss
+    model.loss = lambda clip, level, noise: levels.append(level) or usual(clip, level, noise)
+    train(parts, model, start_percent=0.1, end_percent=0.3)
+    assert len(levels) == 9 and all(0.7 <= level <= 0.9 for level in levels[1:])

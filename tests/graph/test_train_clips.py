@@ -237,3 +237,16 @@ except SystemExit:
 assert "torch" not in sys.modules
 """
     assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize(("model", "whole"), [(MODEL, True), (BUNDLED_FLOW, False), (None, False), ("nope", True)])
+def test_a_lora_for_a_pyramid_learns_from_whole_clips(models, clips, tmp_path, model, whole):
+    """The workflow shows the flow a part of each; a file that is not there gets the sentence of its loader."""
+    use_host(StandaloneHost(models, clips.parent, tmp_path, "cpu", silent=True))
+    try:
+        workflow = read_workflow(locate("workflows/api/train_lora.json"), node_specs())
+        adapt(workflow, node_specs(), clips, parse(clips, *(["--model", model] if model else [])))
+    finally:
+        use_host(None)
+    (trainer,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoTrainLoRA"]
+    assert (trainer["token_share"] == 1) == whole

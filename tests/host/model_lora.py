@@ -48,27 +48,28 @@ class Lesson:
         with self.torch.inference_mode(False):
             self.host.train(self.model, self.clips.largest, self.clips.texts[""], learn)
 
-    def train(self, name: str, steps: int = STEPS, stop_at: int | None = None, **more):
-        """The trained LoRA of a run, or None where it was stopped."""
+    def training(self, name: str, steps: int = STEPS, **more):
         from pyramid_video.models.lora import LoRASettings
         from pyramid_video.training.run.train_settings import TrainSettings
         from pyramid_video.training.trainers.model import TrainingPlan
-        from pyramid_video.training.trainers.model_lora import train_model_lora
+        from pyramid_video.training.trainers.model_lora import ModelLoRATraining
 
         settings = {"learning_rate": RATE, "warmup_steps": 1, "ema_decay": 0.5, "precision": "no", **more}
         plan = TrainingPlan(TrainSettings(steps, **settings), 1, 0.5)
-        made = []
+        return ModelLoRATraining(LoRASettings(4, 4.0, "all"), self.clips, self.folder / name, plan)
 
-        def learn(run, step):
-            run.train(step, until=stop_at)
+    def learn(self, training, until: int | None = None):
+        """The trained LoRA of a run, after the host has lent the model for a stretch of it."""
 
-        def with_model(model):
-            made.append(
-                train_model_lora(model, LoRASettings(4, 4.0, "all"), self.clips, self.folder / name, plan, learn)
-            )
+        def stretch(model):
+            with training.attached(model) as (run, step):
+                run.train(step, until)
 
-        self.open(with_model)
-        return made[0]
+        self.open(stretch)
+        return training.trained
+
+    def train(self, name: str, steps: int = STEPS, stop_at: int | None = None, **more):
+        return self.learn(self.training(name, steps, **more), stop_at)
 
     def outputs(self, work: Callable | None = None, model=None):
         """What a short run of the plain sampler makes."""
@@ -166,6 +167,61 @@ def check_the_host_loads_what_was_saved(lesson):
         for handle in handles:
             handle.remove()
     lesson.case.same(lesson.outputs(model=loaded), wanted, 1e-3)
+
+
+def check_clips_between_two_stretches_are_those_of_core_and_change_nothing(lesson):
+    """What 'Load LoRA' and 'KSampler' make of the file so far; the run goes on as if nobody had looked."""
+    import comfy.sample
+    from pyramid_video.host.comfyui.any_model import nested
+    from pyramid_video.host.comfyui.model_in_training import empty_streams
+    from pyramid_video.models.lora import lora_state
+    from pyramid_video.models.model_in_training import ModelClip
+
+    comfy, torch = lesson.case.inside.comfy, lesson.torch
+    latent, prompt = lesson.clips.latents.rows[0].latent[None], lesson.clips.texts["a ball"]
+    shown = lesson.kind in VIDEOS_FROM_PICTURES
+    with torch.inference_mode(False):
+        start = torch.rand(latent.shape) if shown else None
+        other = [[row[0] + 0.5, *row[1:]] for row in prompt]
+    training = lesson.training("looked", ema_decay=0, learning_rate=3e-2)
+    trained = lesson.learn(training, until=2)
+    with torch.inference_mode(False):
+        lora = lora_state(trained.parts())
+        made = lesson.host.sample(lesson.model, lora, ModelClip(latent, prompt, start), other, 2.0, 3, 5)
+    loaded, _ = comfy.sd.load_lora_for_models(lesson.model, None, dict(lora), 1.0, 0)
+    extras = {}
+    if shown:
+        mask = torch.ones(1, 1, *latent.shape[2:])
+        mask[:, :, :1] = 0
+        extras = {"concat_latent_image": start, "concat_mask": mask}
+    conds = [[[row[0], {**row[1], **extras}] for row in each] for each in (prompt, other)]
+    empty = nested(empty_streams(lesson.model, latent.shape))
+    noise = comfy.sample.prepare_noise(empty, 5)
+    wanted = comfy.sample.sample(loaded, noise, 3, 2.0, "euler", "simple", *conds, empty, seed=5)
+    wanted = wanted.unbind()[0] if getattr(wanted, "is_nested", False) else wanted
+    assert made.shape == latent.shape and made.dtype == torch.float32 and not made.is_inference()
+    torch.testing.assert_close(made, wanted.cpu().float().reshape(latent.shape), rtol=0, atol=1e-6)
+    with torch.inference_mode(False):
+        plain = lesson.host.sample(lesson.model, {}, ModelClip(latent, prompt, start), other, 2.0, 3, 5)
+    assert not torch.allclose(made, plain, atol=1e-4)
+    straight = lesson.train("straight", ema_decay=0, learning_rate=3e-2).parts()
+    for name, (_, up, _) in lesson.learn(training).parts().items():
+        assert torch.equal(up, straight[name][1]), name
+
+
+def check_pictures_come_back_from_both_kinds_of_vae(lesson):
+    torch, seen = lesson.torch, []
+
+    def decode(latent):
+        seen.append(latent.shape)
+        return torch.rand(*((1, 5) if latent.ndim == 5 else (1,)), 64, 64, 3)
+
+    for dimensions, frames in ((3, 5), (2, 1)):
+        vae = SimpleNamespace(decode=decode, latent_dim=dimensions)
+        with torch.inference_mode(False):
+            pictures = lesson.host.decode(vae, torch.zeros(1, 4, 1, 8, 8))
+        assert pictures.shape == (frames, 64, 64, 3) and not pictures.is_inference()
+    assert [len(shape) for shape in seen] == [5, 4]
 
 
 def check_one_clip_is_learned(lesson):
@@ -344,6 +400,7 @@ ONE = {
     check_start_pictures_are_those_of_core: ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5", "ltx"),
     check_quantised_layers_learn: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
+    check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
     check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),
     check_weights_of_patches_get_a_sentence: ("wan2.1 t2v",),
     check_bf16_learns_the_same_with_and_without_checkpoints: ("wan2.1 t2v", "flux"),
@@ -354,6 +411,7 @@ ALL = (
     check_a_run_goes_on_to_the_same_weights,
     check_the_model_is_given_back_as_it_was,
     check_the_host_loads_what_was_saved,
+    check_clips_between_two_stretches_are_those_of_core_and_change_nothing,
 )
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in ONE.items() if kind in kinds))]
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from ...samplers.flow import shift_sigma
 from ...samplers.noise_schedule import NoiseSchedule
 from ...samplers.sigma_schedule import NUM_TRAIN_TIMESTEPS
-from ..batch import Batch, Losses, Networks
-from .draw import GeneratorDraw
+from .draw import Draw
+from .noisy_clips import NoisyClips, NoisyObjective
 
 
 @dataclass(frozen=True)
-class DiffusionObjective:
+class DiffusionObjective(NoisyObjective):
     """The loss of diffusion on one batch (Ho et al. 2020, arXiv 2006.11239).
 
     With `min_snr` (5 is usual; None: all levels alike) levels with little noise count less (Hang et al. 2023, arXiv
@@ -45,16 +45,11 @@ class DiffusionObjective:
         capped = snr.clamp(max=self.min_snr)
         return capped / snr if self.schedule.prediction == "epsilon" else capped / (snr + 1)
 
-    def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
-        """`loss` of the transformer for normalised latents and their texts."""
-        latent, text = batch.latents, batch.text
-        draw = GeneratorDraw(generator, latent.device)
+    def add_noise(self, latent: Tensor, draw: Draw) -> NoisyClips:
+        """Clips at some of the 1000 timesteps, and the noise or v in them."""
         level = shift_sigma(draw.uniform(len(latent)), self.shift)
         timesteps = (level * NUM_TRAIN_TIMESTEPS).long().clamp(max=NUM_TRAIN_TIMESTEPS - 1)  # a level may round to 1
         noise = draw.normal(latent.shape)
-        noisy = self.schedule.add_noise(latent, noise, timesteps)
-        prediction = networks["transformer"]((noisy,), timesteps.float(), text.tokens, text.mask, text.pooled)
-        errors = (
-            (prediction.float() - self.schedule.target(latent, noise, timesteps).float()).square().flatten(1).mean(1)
-        )
-        return {"loss": (self.weights(timesteps) * errors).mean()}
+        clips = self.schedule.add_noise(latent, noise, timesteps)
+        target = self.schedule.target(latent, noise, timesteps)
+        return NoisyClips(clips, timesteps.float(), target, self.weights(timesteps))

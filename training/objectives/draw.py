@@ -42,12 +42,15 @@ class TimestepSampling:
     """Noise levels that are `uniform` in 0..1, or `logit_normal`: a normal number through the logistic function.
 
     The second learns the middle of the path more often (Esser et al. 2024, arXiv 2403.03206, section 3.1); a `mean`
-    above 0 means more noise.
+    above 0 means more noise. Levels outside of `least`..`most` are not drawn, those inside as often as without limits
+    in proportion to each other.
     """
 
     name: str = "uniform"
     mean: float = 0.0
     deviation: float = 1.0
+    least: float = 0.0
+    most: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in TIMESTEP_SAMPLINGS:
@@ -57,12 +60,24 @@ class TimestepSampling:
             raise ValueError(
                 f"mean {self.mean} and deviation {self.deviation} of the timesteps must be numbers, the second above 0"
             )
+        if not 0 <= self.least < self.most <= 1:
+            raise ValueError(f"noise levels from {self.least} to {self.most}; expected two numbers that rise, in 0..1")
 
     def draw_sigmas(self, count: int, draw: Draw) -> Tensor:
         """Noise levels (count,) in 0..1, float32."""
         if self.name == "uniform":
-            return draw.uniform(count)
-        return torch.sigmoid(self.mean + self.deviation * draw.normal((count,)))
+            return self.least + (self.most - self.least) * draw.uniform(count)
+        number = draw.normal((count,))
+        if (self.least, self.most) != (0, 1):
+            number = self.within_limits(number)
+        return torch.sigmoid(self.mean + self.deviation * number)
+
+    def within_limits(self, number: Tensor) -> Tensor:
+        """Normal numbers (n,) as those between the limits, of the same rank among them: cdf^-1(a + (b - a) cdf(x))."""
+        limits = torch.tensor((self.least, self.most), dtype=torch.float64)
+        below, above = torch.special.ndtr((torch.logit(limits) - self.mean) / self.deviation).tolist()
+        share = below + (above - below) * torch.special.ndtr(number.double())
+        return torch.special.ndtri(share).to(number)
 
 
 UNIFORM = TimestepSampling()

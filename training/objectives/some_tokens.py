@@ -1,8 +1,9 @@
-"""Flow matching on some of the tokens of each clip, drawn so that most of the figure is among them.
+"""A loss on some of the tokens of each clip, drawn so that most of the figure is among them.
 
 MaskDiT (Zheng et al. 2023, arXiv 2306.09305) trains a diffusion transformer on a random half of the tokens and then,
-for a short while, on all. Here the half is not drawn evenly: where a clip looks like its corner there is little to
-learn. Whole clips have to be learned beside it, or the network never meets as many tokens as it works on later.
+for a short while, on all. Here they are not drawn evenly: where a clip looks like its corner there is little to learn.
+A new model has to learn whole clips beside it, or it never meets as many tokens as it works on later; a LoRA for one
+that knows them need not.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from torch import Tensor
 
 from ...models.layers import patch_grid, patchify
 from ...models.some_patches import chosen_patches, velocity_of_some
-from ...samplers.flow import TIMESTEPS
 from ..batch import Batch, Losses, Networks
 from .draw import GeneratorDraw
-from .flow import FlowObjective
+from .noisy_clips import NoisyObjective
 
 SMALLEST_WEIGHT = 0.1  # of a token that is just like the corner
 
 
 @dataclass(frozen=True)
 class SomeTokensObjective:
-    """The loss of `flow` on a `share` of the tokens of each clip; all frames of the network see each other."""
+    """The loss of `objective` on a `share` of the tokens of each clip; all frames of the network see each other."""
 
-    flow: FlowObjective
+    objective: NoisyObjective
     share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -35,14 +35,12 @@ class SomeTokensObjective:
 
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
         """`loss` of the transformer for normalised latents and their texts."""
-        latent, text = batch.latents, batch.text
-        sigma, noisy, wanted = self.flow.draw_path(latent, GeneratorDraw(generator, latent.device))
+        latent, text, network = batch.latents, batch.text, networks["transformer"]
+        noisy = self.objective.add_noise(latent, GeneratorDraw(generator, latent.device))
         chosen = draw_tokens(latent, self.share, generator)
-        network, timestep = networks["transformer"], sigma * TIMESTEPS
         assert text.pooled is not None, "transformers of Pyramid Flow read the vector of a whole text"
-        velocity = velocity_of_some(network, noisy, chosen, timestep, text.tokens, text.mask, text.pooled)
-        error = velocity.float() - chosen_patches(patchify(wanted), chosen).float()
-        return {"loss": error.square().mean()}
+        answer = velocity_of_some(network, noisy.clips, chosen, noisy.timesteps, text.tokens, text.mask, text.pooled)
+        return {"loss": noisy.loss(answer.float() - chosen_patches(patchify(noisy.target), chosen).float())}
 
 
 def draw_tokens(latent: Tensor, share: float, generator: torch.Generator) -> Tensor:

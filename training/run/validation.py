@@ -27,3 +27,7 @@ class ValidationPlan:
     def due(self, step: int, steps: int) -> bool:
         """Whether clips are made after `step` of `steps`; after the last they always are."""
         return step % self.every == 0 or step == steps
+
+    def next_due(self, step: int, steps: int) -> int:
+        """The first step after `step` that clips are made after."""
+        return min(steps, (step // self.every + 1) * self.every)

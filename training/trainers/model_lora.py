@@ -5,9 +5,9 @@ The host says what the model's error on a latent is (`ModelInTraining`); which l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from .lora import LoRARun
 from .model import TrainingPlan
 
 Conditioning = Any  # what the host makes of a text
-Learn = Callable[[TrainingRun, TrainingStep], None]
 LEAST_NOISE = 1e-3  # of the levels, in 0..1: errors are divided by the noise
+ALL_LEVELS = TimestepSampling("logit_normal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,17 @@ class ModelClips:
         """`count` clips of one size with their texts, a share `dropout` of them empty."""
         latents, captions = self.latents.sample(generator, count)
         captions = drop_captions(captions, dropout, GeneratorDraw(generator))
-        parts = [each.chunk(2, 1) if self.has_start else (each,) for each in latents.split(1)]
-        return [
-            ModelClip(latent, self.texts[text], *start) for (latent, *start), text in zip(parts, captions, strict=True)
-        ]
+        return [self.clip(latent, text) for latent, text in zip(latents.split(1), captions, strict=True)]
+
+    def example(self, number: int, text: str) -> ModelClip:
+        """One of the clips of the most frequent size with any `text`: something of its shape, and its start."""
+        alike = max(self.latents.alike.values(), key=len)
+        return self.clip(alike[number % len(alike)].latent[None], text)
+
+    def clip(self, kept: Tensor, text: str) -> ModelClip:
+        """A latent (1, c, t, h, w) as it is kept, with a text."""
+        latent, *start = kept.chunk(2, 1) if self.has_start else (kept,)
+        return ModelClip(latent, self.texts[text], *start)
 
 
 @dataclass(frozen=True)
@@ -75,54 +82,75 @@ class ModelLoRA(LoRA):
     """A LoRA for a network that is the host's: it is let go when the additions are taken out."""
 
     def enable_gradient_checkpointing(self) -> None:
-        """Nothing: `train_model_lora` does it, for as long as it trains."""
+        """Nothing: `ModelLoRATraining` does it, for as long as it has the model."""
 
     def detach(self) -> None:
         super().detach()
         self._attached = ()
 
 
-def train_model_lora(
-    model: ModelInTraining,
-    settings: LoRASettings,
-    clips: ModelClips,
-    folder: Path,
-    plan: TrainingPlan,
-    learn: Learn,
-) -> TrainedModelLoRA:
-    """Train a LoRA in `folder`: a new one, or the one that is there, where it stopped.
+class ModelLoRATraining:
+    """A LoRA in training for a model that its host lends for one stretch of the run after another.
 
-    `learn` is called with the run and its step, and has it take the steps that are left. ValueError when the run in
-    `folder` is of something else, or nothing of the model can learn.
+    `levels` are the noise that is learned, from least to most, in 0..1 before the shift or schedule of the model. The
+    run in `folder` is a new one, or the one that is there, where it stopped.
     """
-    network, keeps_little = model.network, plan.settings.gradient_checkpointing
-    network.requires_grad_(False)
-    in_bf16 = chosen_precision(plan.settings.precision, model.device) == "bf16"
-    with gradient_checkpoints(network) if keeps_little else nullcontext():
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16):
-            layers = learning_layers(model, settings.targets, clips)
-        description = {
-            "kind": "lora",
-            "base": {"model": model.name, "shapes": shapes_digest(network)},
-            "lora": asdict(settings),
-            "seed": plan.settings.seed,
-            "data": clips.key,
-        }
-        generator = torch.Generator().manual_seed(plan.settings.seed + 5)
-        adapter = ModelLoRA(network, settings, generator, layers)
-        try:
-            run = open_run({"lora": adapter}, plan.settings, folder, description)
-            check_device(run.device, model.device)
+
+    def __init__(
+        self,
+        settings: LoRASettings,
+        clips: ModelClips,
+        folder: Path,
+        plan: TrainingPlan,
+        levels: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.settings, self.clips, self.folder, self.plan = settings, clips, folder, plan
+        self.levels = TimestepSampling("logit_normal", least=levels[0], most=levels[1])
+        self.trained: TrainedModelLoRA | None = None  # when a model has been lent
+
+    @contextmanager
+    def attached(self, model: ModelInTraining) -> Iterator[tuple[TrainingRun, TrainingStep]]:
+        """The run and its training step, for as long as `model` is lent; its LoRA is in its network.
+
+        ValueError when the run in the folder is of something else, or nothing of the model can learn.
+        """
+        network = model.network
+        network.requires_grad_(False)
+        with gradient_checkpoints(network) if self.plan.settings.gradient_checkpointing else nullcontext():
+            if self.trained is None:
+                self.trained = self._open(model)
+            adapter, run = self.trained.run.modules["lora"], self.trained.run
+            adapter.attach(network)
 
             def training_step(step: int, generator: torch.Generator) -> Losses:
                 model.begin_step()
-                rows = clips.draw(generator, plan.batch_size, plan.text_dropout)
-                return {"loss": torch.stack([error(model, row, generator) for row in rows]).mean()}
+                rows = self.clips.draw(generator, self.plan.batch_size, self.plan.text_dropout)
+                return {"loss": torch.stack([error(model, row, generator, self.levels) for row in rows]).mean()}
 
-            learn(run, training_step)
-        finally:
-            adapter.detach()
-    return TrainedModelLoRA(run, model.name)
+            try:
+                yield run, training_step
+            finally:
+                adapter.detach()
+
+    def _open(self, model: ModelInTraining) -> TrainedModelLoRA:
+        settings = self.plan.settings
+        in_bf16 = chosen_precision(settings.precision, model.device) == "bf16"
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16):
+            layers = learning_layers(model, self.settings.targets, self.clips)
+        description = {
+            "kind": "lora",
+            "base": {"model": model.name, "shapes": shapes_digest(model.network)},
+            "lora": asdict(self.settings),
+            "seed": settings.seed,
+            "data": self.clips.key,
+            "levels": [self.levels.least, self.levels.most],
+        }
+        generator = torch.Generator().manual_seed(settings.seed + 5)
+        adapter = ModelLoRA(model.network, self.settings, generator, layers)
+        adapter.detach()
+        run = open_run({"lora": adapter}, settings, self.folder, description)
+        check_device(run.device, model.device)
+        return TrainedModelLoRA(run, model.name)
 
 
 def check_device(trains_on: torch.device, computes_on: torch.device) -> None:
@@ -134,10 +162,12 @@ def check_device(trains_on: torch.device, computes_on: torch.device) -> None:
         )
 
 
-def error(model: ModelInTraining, clip: ModelClip, generator: torch.Generator) -> Tensor:
-    """The loss of a model at a level that is drawn: a flow's are logit-normal, those of others all alike."""
+def error(
+    model: ModelInTraining, clip: ModelClip, generator: torch.Generator, levels: TimestepSampling = ALL_LEVELS
+) -> Tensor:
+    """The loss of a model at one of `levels` that is drawn: a flow's are logit-normal, those of others all alike."""
     draw = GeneratorDraw(generator)
-    levels = TimestepSampling("logit_normal" if model.is_flow else "uniform")
+    levels = levels if model.is_flow else replace(levels, name="uniform")
     level = float(levels.draw_sigmas(1, draw).clamp(LEAST_NOISE, 1 - LEAST_NOISE))
     return model.loss(clip, level, draw.normal)
 
