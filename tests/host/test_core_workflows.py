@@ -91,11 +91,15 @@ def test_a_lora_for_a_core_model_is_trained_saved_and_seen(comfy, base):
     assert report.status == "success", report.message
     assert report.outputs[trainer]["text"][0].startswith("my_wan_lora: 3 of 3 steps, loss ")
     assert report.outputs[trainer]["images"] == [
-        {"filename": "curves.png", "subfolder": "training/my_wan_lora", "type": "output"}
+        {"filename": "step-0000003.webp", "subfolder": "training/my_wan_lora/validation", "type": "output"}
     ]
+    kept = base / "output" / "training" / "my_wan_lora" / "validation"
+    with Image.open(kept / "step-0000003.webp") as clips:  # two beside each other
+        assert clips.n_frames == 5 and clips.size == (2 * 64 + 2, 64)
     state = load_file(base / "output" / "loras" / "my_wan_lora.safetensors")
     assert {key.split(".")[0] for key in state} == {"diffusion_model"} and len(state) == 3 * 20
     settings["inputs"]["steps"] = 5
     again = comfy.run(prompt, sampler=trainer)
     assert again.outputs[trainer]["text"][0].startswith("my_wan_lora: 5 of 5 steps, loss ")
+    assert sorted(path.name for path in kept.iterdir()) == ["step-0000003.webp", "step-0000005.webp"]
     assert len((base / "output" / "training" / "my_wan_lora" / "losses.jsonl").read_text().splitlines()) == 5
