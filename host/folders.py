@@ -38,6 +38,8 @@ OFFICIAL = {  # repositories that are put into a models folder as they are: sect
     "Helios-Mid": "Helios",
     "Helios-Distilled": "Helios",
 }
+OWN_KIND = "pyramid_video"  # the folder of models/ that official folders are put into
+WRAPPER_KIND = "pyramidflow"  # that of ComfyUI-PyramidFlowWrapper, which has the official folders as they are, too
 LONE = ("diffusion_transformer_", "diffusion_pytorch_model.safetensors")  # known by its folder's name, without a config
 LONGEST_NAME = 235  # bytes; file systems take 255, and a number and an ending may follow
 NOT_ON_WINDOWS = 'Windows does not allow any of < > : " | ? * in a name'
@@ -75,7 +77,7 @@ class ModelFolders:
             kind: [*(root / name for name in (kind, old_names.get(kind)) if name), BUNDLED / kind, *saved[kind]]
             for kind in KINDS
         }
-        return cls(own, (root / "pyramid_video", root))
+        return cls(own, (root / OWN_KIND, root / WRAPPER_KIND, root))
 
     def entries(self, kind: str) -> dict[str, Path]:
         """Every model of one kind: its name, as a workflow writes it, and where it is."""

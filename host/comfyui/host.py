@@ -22,7 +22,7 @@ from ...samplers.history import History
 from ...samplers.noise import draw_noise
 from ...samplers.stages import PyramidStages
 from ..checks import check_no_mask, expect
-from ..folders import BUNDLED, KINDS, ModelFolders, find_file, find_folder, list_files
+from ..folders import BUNDLED, KINDS, OWN_KIND, WRAPPER_KIND, ModelFolders, find_file, find_folder, list_files
 from ..protocol import Conditioning, Latent
 from . import model as comfy_model
 from . import text as comfy_text
@@ -35,8 +35,6 @@ from .progress import Bar, SamplingProgress
 from .sampling import PyramidGuider, PyramidSampler
 from .vae import PyramidVAE
 from .wan_vae import decode_units, encode_units, wan_info
-
-OWN_KIND = "pyramid_video"
 
 
 class ComfyHost:
@@ -68,7 +66,9 @@ class ComfyHost:
         own = {kind: [*folders, BUNDLED / kind] for kind, folders in theirs.items()}
         # Official folders are not looked for among LoRAs, of which there may be thousands, and classifiers.
         shared = [folder for kind in ("diffusion_models", "vae", "text_encoders") for folder in theirs[kind]]
-        official = [Path(folder) for folder in folder_paths.get_folder_paths(OWN_KIND)]
+        usual = [str(Path(folder_paths.models_dir) / WRAPPER_KIND)]  # also where that pack is not there any more
+        wrapper = folder_paths.folder_names_and_paths.get(WRAPPER_KIND, (usual,))[0]
+        official = [Path(folder) for folder in (*folder_paths.get_folder_paths(OWN_KIND), *wrapper)]
         return ModelFolders(own, [*official, *shared])
 
     @property

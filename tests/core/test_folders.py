@@ -56,7 +56,7 @@ def test_files_are_listed_under_their_kind_with_their_subfolder(tmp_path):
     assert folders.find("diffusion_models", "sub/b.safetensors") == tmp_path / "unet" / "sub" / "b.safetensors"
 
 
-@pytest.mark.parametrize("place", ["pyramid_video", ".", "diffusion_models"])
+@pytest.mark.parametrize("place", ["pyramid_video", "pyramidflow", ".", "diffusion_models"])
 def test_parts_of_an_official_folder_are_found_by_kind(tmp_path, place):
     top = official(tmp_path / place / "pyramid-flow-miniflux")
     touch(top / "text_encoder_2" / "model-00001-of-00002.safetensors")
@@ -67,7 +67,7 @@ def test_parts_of_an_official_folder_are_found_by_kind(tmp_path, place):
     assert top in found["text_encoders"].values()
     for kind in KINDS:
         assert not [name for name in found[kind] if "text_encoder" in name], "its parts are not offered alone"
-    if place == "pyramid_video":
+    if place in ("pyramid_video", "pyramidflow"):
         assert own(folders, "vae") == ["pyramid-flow-miniflux/causal_video_vae"]
 
 

@@ -35,6 +35,31 @@ def check_host_services_patch_our_models_with_the_class_of_core(door):
                 assert noted == parameter.dtype, (type(network).__name__, name, key, noted, parameter.dtype)
 
 
+def check_host_services_find_what_another_pack_has_put_into_its_folder(door):
+    """ComfyUI-PyramidFlowWrapper keeps the official folders as they are; with it or after it, in its usual place."""
+    import shutil
+
+    import folder_paths
+
+    kinds = folder_paths.folder_names_and_paths
+    usual = door.official.parent / "pyramidflow"
+    moved = shutil.copytree(door.official / "pyramid-flow-sd3", usual / "their-sd3")
+    name = f"their-sd3/{OFFICIAL['sd3']}"
+    before = kinds.pop("pyramidflow", None)
+    try:
+        with mock.patch.object(folder_paths, "models_dir", str(usual.parent)):
+            assert door.host.find_model("diffusion_models", name).samefile(moved / OFFICIAL["sd3"])
+        kinds["pyramidflow"] = ([str(moved)], set())
+        assert door.host.find_model("diffusion_models", name).samefile(moved / OFFICIAL["sd3"])
+        kinds["pyramidflow"] = ([str(usual / "elsewhere")], set())
+        assert name not in door.host.list_models("diffusion_models")
+    finally:
+        kinds.pop("pyramidflow", None)
+        if before is not None:
+            kinds["pyramidflow"] = before
+        shutil.rmtree(usual)
+
+
 def check_host_services_reach_every_attention_call(door):
     """What another pack or core's own block chooses for a model is asked for all of them, and for nothing else."""
     for name, _, ask in questions(door):
