@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..training.presets import SOME_TOKENS
+from ..training.presets import NOISY_CLIPS
 from .errors import RunnerError
 from .folders import a_name, a_path, check_writable
 from .numbers import a_count
@@ -30,7 +30,7 @@ BASE_OF_LORA = "PyramidVideoLoadModel"
 VAE_TO_TRAIN = "PyramidVideoVAETrainee"
 SETTINGS = "PyramidVideoTrainingSettings"
 TRAINERS, SAVERS = "PyramidVideoTrain", "PyramidVideoSaveTrained"  # what their types begin with
-WHOLE = 1.0  # share of the tokens of a clip
+OF_OTHER_FAMILIES = {"token_share": 1.0, "time_shift": 0.0}  # which know neither
 VALIDATED = 2  # captions that are made into clips while it learns
 
 
@@ -117,8 +117,8 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
         inputs.update({key: value for key, value in wanted.items() if value is not None})
         if options.model and kind in (*BEGINNINGS, BASE_OF_LORA, VAE_TO_TRAIN):
             begin_with(node, options.model, options.kind)
-        if options.model and "token_share" in inputs and own_family(options.model) not in SOME_TOKENS:
-            inputs["token_share"] = WHOLE
+        if options.model and "token_share" in inputs and own_family(options.model) not in NOISY_CLIPS:
+            inputs.update(OF_OTHER_FAMILIES)
     texts = captions(folder, workflow, options.prompt)
     for node in nodes:
         if node["class_type"] == "PyramidVideoValidation":

@@ -37,4 +37,4 @@ VAE_SIZES = {"small": SMALL_VAE_CONFIG, "official": {}}  # {}: the defaults of `
 FITTED_CLIPS = 200  # that the linear start of a VAE is made from
 ENCODING = ("encoder.", "encoder_shortcut.", "quant_conv.")  # the weights of a VAE that make latents
 TEXT_DROPOUT = 0.1  # share of the captions that are left empty
-SOME_TOKENS = ("flow", "diffusion")  # families that can learn from some of the tokens of a clip: all frames are one
+NOISY_CLIPS = ("flow", "diffusion")  # families whose networks are shown whole clips with noise in them

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.models import checkpoints
+from pyramid_video.models.families import ModelFamily
 from pyramid_video.nodes import trainer_base
+from pyramid_video.nodes.lora_training import objective_of
 from pyramid_video.training.objectives import some_tokens
 from tiny_models import MODEL
 from training_tools import run, settings, train, train_lora, trainee
@@ -151,3 +153,11 @@ def test_a_pyramid_learns_from_whole_clips_and_says_so_before_anything_is_encode
     monkeypatch.setattr(trainer_base, "encode_dataset", None)
     with pytest.raises(ValueError, match="the pyramidal flow tiny learns from whole clips.*Set it to 1"):
         train_lora(parts, token_share=0.5)
+    with pytest.raises(ValueError, match="time_shift is 3.0, and the pyramidal flow tiny.*Set it to 0"):
+        train_lora(parts, time_shift=3.0)
+
+
+def test_a_shift_takes_the_place_of_that_of_the_model():
+    flow, diffusion = ModelFamily("flow", shift=3.0), ModelFamily("diffusion")
+    assert [objective_of(flow, shift).shift for shift in (0.0, 8.0)] == [3.0, 8.0]
+    assert [objective_of(diffusion, shift).shift for shift in (0.0, 8.0)] == [1.0, 8.0]

@@ -249,4 +249,4 @@ def test_a_lora_for_a_pyramid_learns_from_whole_clips(models, clips, tmp_path, m
     finally:
         use_host(None)
     (trainer,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoTrainLoRA"]
-    assert (trainer["token_share"] == 1) == whole
+    assert (trainer["token_share"] == 1) == (trainer["time_shift"] == 0) == whole
