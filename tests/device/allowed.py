@@ -41,6 +41,7 @@ TRAINING = {
     "training/trainers/model.py": "the weights that a GAN is judged by, once a run",
     "training/trainers/vae.py": "the pictures of a batch",
     "models/checkpoints.py": "weights on their way into a file",
+    "models/lora.py:lora_state": "a LoRA on its way into a file, and to the host that makes a clip with it",
     "?": "weights that the test itself fetches",
 }
 # Where ComfyUI is the host.

@@ -84,12 +84,14 @@ def cores_ksampler(bench: Bench) -> dict[str, Tensor]:
 
 
 def model_lora(bench: Bench) -> dict[str, Tensor]:
-    """A LoRA by way of the host's guider, with blocks computed twice."""
+    """A LoRA by way of the host's guider, with blocks computed twice, and a clip after each of two steps."""
+    from pyramid_video.training.run.validation import ValidationPlan
+
     pretended_work.write_flow(bench, "flow.safetensors")
     model = bench.run("LoadModel", model_name="flow.safetensors", weight_dtype="default")
     plan = bench.settings(steps=2, batch=2, gradient_checkpointing=True)
     wired = {"model": model, "vae": bench.vae, "clip": bench.clip, "dataset": bench.dataset(), "settings": plan}
-    lora = {"rank": 2, "alpha": 2.0, "targets": "all"}
+    lora = {"rank": 2, "alpha": 2.0, "targets": "all", "validation": ValidationPlan(("a ball",), every=1, steps=2)}
     run = bench.run("TrainModelLoRA", **wired, run_name="model lora", clips=2, **lora)
     return {name: up for name, (_, up, _) in run.parts().items()}
 
