@@ -9,9 +9,9 @@ from pyramid_video.models.text_features import TextFeatures
 from pyramid_video.samplers.noise_schedule import make_schedule
 from pyramid_video.training.batch import Batch
 from pyramid_video.training.objectives.diffusion import DiffusionObjective
-from pyramid_video.training.objectives.draw import TimestepSampling
+from pyramid_video.training.objectives.draw import GeneratorDraw, TimestepSampling
 from pyramid_video.training.objectives.flow import FlowObjective
-from pyramid_video.training.objectives.some_tokens import SomeTokensObjective, draw_tokens
+from pyramid_video.training.objectives.some_tokens import SMALLEST_WEIGHT, SomeTokensObjective, draw_tokens
 
 CONFIG = MiniFluxConfig(
     in_channels=16,
@@ -70,7 +70,7 @@ def test_tokens_are_drawn_once_and_most_of_the_figure_is_among_them():
     clips = torch.randn(50, 4, 3, 8, 8, generator=seeded(1)) * 0.3
     clips[:, :, 1:] += 5  # later frames have another background than the first
     clips[:, :, :, 4:, 4:] += torch.randn(50, 4, 3, 4, 4, generator=seeded(2)) * 3
-    chosen = draw_tokens(clips, 0.5, seeded(3))
+    chosen = draw_tokens(clips, 0.5, GeneratorDraw(seeded(3)))
     assert chosen.shape == (50, 24) and all(len(set(row)) == 24 for row in chosen.tolist())
     figure = torch.zeros(3, 4, 4, dtype=torch.bool)
     figure[:, 2:, 2:] = True
@@ -80,10 +80,25 @@ def test_tokens_are_drawn_once_and_most_of_the_figure_is_among_them():
 
 
 def test_a_plain_clip_has_tokens_too():
-    assert draw_tokens(torch.zeros(2, 4, 3, 8, 8), 0.5, seeded()).shape == (2, 24)
+    assert draw_tokens(torch.zeros(2, 4, 3, 8, 8), 0.5, GeneratorDraw(seeded())).shape == (2, 24)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_shares_that_are_none_are_refused(share):
     with pytest.raises(ValueError, match="above 0 and up to 1"):
         SomeTokensObjective(FlowObjective(), share)
+
+
+def test_patches_are_drawn_as_often_as_one_after_the_other_by_their_weights():
+    """Three patches of weights 1, 2 and 3: how often each is among two that are drawn."""
+    clip = torch.zeros(1, 1, 1, 2, 8)
+    for place, weight in ((1, 1.0), (2, 2.0), (3, 3.0)):
+        clip[..., 2 * place : 2 * place + 2] = weight
+    clips = clip.expand(60_000, 1, 1, 2, 8)
+    chosen = draw_tokens(clips, 0.5, GeneratorDraw(seeded()))
+    weights = torch.tensor([SMALLEST_WEIGHT, 1.0, 2.0, 3.0], dtype=torch.float64)
+    first = weights / weights.sum()
+    both = first[:, None] * weights / (weights.sum() - weights)[:, None]
+    both.fill_diagonal_(0)
+    drawn = (chosen[:, :, None] == torch.arange(4)).any(1).double().mean(0)
+    torch.testing.assert_close(drawn, both.sum(0) + both.sum(1), rtol=0, atol=0.01)

@@ -12,7 +12,7 @@ import pytest
 from allowed import EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers
 
 SCRIPT = Path(__file__).parent / "pretended_work.py"
-TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "vae")]
+TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae")]
 WORK = ["prompts", "vae", "any model", "sd3", "helios", *TRAININGS]
 
 

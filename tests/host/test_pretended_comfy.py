@@ -13,7 +13,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "device"))
 from allowed import COMFYUI, EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers  # noqa: E402
 
 CALLS_THE_HOST = "train lora (any model)"  # for each clip of each step, which is copied
-TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "vae")] + [CALLS_THE_HOST]
+TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae")] + [
+    CALLS_THE_HOST
+]
 WORK = ["prompts", "vae", "any model", "sd3", "helios", "core's sampler", "core's KSampler", *TRAININGS]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...models.layers import patch_grid, patchify
 from ...models.some_patches import chosen_patches, velocity_of_some
 from ..batch import Batch, Losses, Networks
-from .draw import GeneratorDraw
+from .draw import Draw, GeneratorDraw
 from .noisy_clips import NoisyObjective
 
 SMALLEST_WEIGHT = 0.1  # of a token that is just like the corner
@@ -36,21 +36,24 @@ class SomeTokensObjective:
     def __call__(self, networks: Networks, batch: Batch, generator: torch.Generator) -> Losses:
         """`loss` of the transformer for normalised latents and their texts."""
         latent, text, network = batch.latents, batch.text, networks["transformer"]
-        noisy = self.objective.add_noise(latent, GeneratorDraw(generator, latent.device))
-        chosen = draw_tokens(latent, self.share, generator)
+        draw = GeneratorDraw(generator, latent.device)
+        noisy = self.objective.add_noise(latent, draw)
+        chosen = draw_tokens(latent, self.share, draw)
         assert text.pooled is not None, "transformers of Pyramid Flow read the vector of a whole text"
         answer = velocity_of_some(network, noisy.clips, chosen, noisy.timesteps, text.tokens, text.mask, text.pooled)
         return {"loss": noisy.loss(answer.float() - chosen_patches(patchify(noisy.target), chosen).float())}
 
 
-def draw_tokens(latent: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def draw_tokens(latent: Tensor, share: float, draw: Draw) -> Tensor:
     """Draw a `share` of the patches of each normalised clip (b, c, t, h, w), without repetition: places (b, k).
 
     The weight of a patch is its distance (root mean square) from the corner of its frame, which shows the background.
+    The patches with the largest `u ** (1 / weight)` are drawn one after the other with those weights (Efraimidis and
+    Spirakis 2006, Weighted random sampling with a reservoir); so the device need not tell the host its weights.
     """
     frames, rows, columns = patch_grid(latent)
     patches = patchify(latent).unflatten(1, (frames, rows * columns)).float()
     distance = (patches - patches[:, :, :1]).square().mean(-1).sqrt().flatten(1)
     count = max(1, round(share * frames * rows * columns))
-    weights = distance.clamp_min(SMALLEST_WEIGHT).to(generator.device)
-    return torch.multinomial(weights, count, generator=generator).to(latent.device)
+    chances = draw.uniform(distance.numel()).view(distance.shape)
+    return (chances.log() / distance.clamp_min(SMALLEST_WEIGHT)).topk(count).indices
