@@ -63,7 +63,8 @@ class SmallModels:
         return wires if family == "gan" else {**wires, "negative": self.prompt("")}
 
     def flow(self, text: str = PROMPT, **settings) -> Tensor:
-        usual = {"cfg": DEFAULTS["flow"]["guidance"][0], "steps": DEFAULTS["flow"]["steps"][0]}
+        (steps,), (cfg, coarse) = DEFAULTS["flow"]["steps"], DEFAULTS["flow"]["guidance"]
+        usual = {"steps": steps, "cfg": cfg, "coarse_guidance": coarse}
         return self.decode(block("FlowSampler", **{**self.wires("flow", text), **usual, **settings})[0])
 
     def ddim(self, **settings) -> Tensor:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from pyramid_video.host.direct import full_sequence_sampler
 from pyramid_video.models import checkpoints
 from pyramid_video.models.files import write_beside
 from pyramid_video.recipes.emoji.recipe import SUBJECTS
-from pyramid_video.samplers.guidance import PyramidGuidance
+from pyramid_video.samplers.guidance import ClipGuidance, PyramidGuidance
 from pyramid_video.samplers.stages import make_stages
 from pyramid_video.training.data.captions import Combination, caption
 from pyramid_video.training.data.datasets import AnimationDataset
@@ -41,7 +41,7 @@ from torch.nn.functional import pad
 
 DEFAULTS = {  # numbers of steps, and of guidance
     "pyramid": {"steps": (8, 4), "guidance": (3.5, 2.5, 0, 0.0)},
-    "flow": {"steps": (6,), "guidance": (3.0,)},
+    "flow": {"steps": (6,), "guidance": (3.5, 0.2)},
     "diffusion": {"steps": (50,), "guidance": (3.0,)},
     "gan": {"steps": (1,), "guidance": (1.0,)},
 }
@@ -106,8 +106,8 @@ def add_family(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=float,
         nargs="+",
-        help="as --steps, and for the pyramid how many stages are guided (0: all) and the share of coarse guidance; "
-        "1 is the prompt alone",
+        help="as --steps, for the pyramid also how many stages are guided (0: all), and for pyramid and flow the share "
+        "of coarse guidance; 1 is the prompt alone",
     )
 
 
@@ -193,9 +193,12 @@ def make_model(options: argparse.Namespace) -> TextToVideo:
         first_steps, video_steps = options.steps
         stages = make_stages(first_steps=first_steps, video_steps=video_steps)
         return PyramidToVideo(options.models, stages, pyramid_guidance(*options.guidance))
-    (steps,), (scale,) = options.steps, options.guidance
+    (steps,), (scale, *coarse) = options.steps, options.guidance
     family = checkpoints.inspect(only_file(options.models, "diffusion_models", options.family)).family
-    return FullSequenceToVideo(options.models, full_sequence_sampler(family, steps), scale)
+    sampler = full_sequence_sampler(family, steps)
+    if coarse:
+        sampler = replace(sampler, guidance=ClipGuidance(coarse=coarse[0]))
+    return FullSequenceToVideo(options.models, sampler, scale)
 
 
 def pyramid_guidance(first: float, video: float, guided_stages: float, coarse: float) -> PyramidGuidance:

@@ -90,14 +90,20 @@ class SampleFlow(FullSequence):
             "With CFG-Zero*: how many steps at the start are skipped. 0 only rescales; 1 of 10 is usual; more leaves "
             "less of the way to go."
         ),
+        Float("coarse_guidance", 1.0, 0.0, 1.0, 0.05).tip(
+            "Share of cfg that acts on large areas; detail always gets all of it. 0.2 with a cfg of 3.5 gives clearer "
+            "edges and steadier backgrounds than 3 and 1."
+        ),
     )
 
-    def sampler(self, model, info, guided, steps, solver, shift, guidance_rule, zero_steps):
+    def sampler(self, model, info, guided, steps, solver, shift, guidance_rule, zero_steps, coarse_guidance):
         from ..samplers.full_sequence import FlowSampler
+        from ..samplers.guidance import ClipGuidance
 
         zero_star = guidance_rule == CFG_ZERO and guided
+        guidance = ClipGuidance(zero_star, coarse_guidance) if guided else ClipGuidance()
         shift = shift or get_host().shift_of(model)
-        return FlowSampler(steps, solver, shift, zero_star, zero_steps if zero_star else 0)
+        return FlowSampler(steps, solver, shift, guidance, zero_steps if zero_star else 0)
 
 
 class SampleDDIM(FullSequence):

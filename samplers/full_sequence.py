@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .ddim import DDIMStep, check_eta, ddim_timesteps, sample_ddim
 from .flow import TIMESTEPS, FlowStep, flow_sigmas, sample_flow
+from .guidance import PLAIN, ClipGuidance
 from .noise import Generators
 from .noise_schedule import NoiseSchedule
 from .solvers import check_finite, count_calls
@@ -33,8 +34,8 @@ class FullSequenceSampler(Protocol):
     family: ClassVar[str]  # of the models it samples
 
     @property
-    def zero_star(self) -> bool:
-        """Whether guidance is CFG-Zero*."""
+    def guidance(self) -> ClipGuidance:
+        """How the outputs for both prompts are combined."""
         ...
 
     @property
@@ -54,14 +55,14 @@ class FullSequenceSampler(Protocol):
 class FlowSampler:
     """Follow a flow along `steps + 1` noise levels, shifted, with one of `solvers.SOLVERS`.
 
-    `zero_star` is guidance by CFG-Zero*, in which the first `zero_steps` steps stand still: the noise is taken for a
-    sample of a later level.
+    With guidance by CFG-Zero* the first `zero_steps` steps stand still: the noise is taken for a sample of a later
+    level.
     """
 
     steps: int = 10
     solver: str = "euler"
     shift: float = 1.0
-    zero_star: bool = False
+    guidance: ClipGuidance = PLAIN
     zero_steps: int = 0
 
     family: ClassVar[str] = "flow"
@@ -74,7 +75,7 @@ class FlowSampler:
     @property
     def sigmas(self) -> tuple[float, ...]:
         """The noise levels that are travelled."""
-        return flow_sigmas(self.steps, self.shift)[self.zero_steps if self.zero_star else 0 :]
+        return flow_sigmas(self.steps, self.shift)[self.zero_steps if self.guidance.zero_star else 0 :]
 
     @property
     def calls(self) -> int:
@@ -100,7 +101,7 @@ class DDIMSampler:
     eta: float = 0.0
 
     family: ClassVar[str] = "diffusion"
-    zero_star: ClassVar[bool] = False
+    guidance: ClassVar[ClipGuidance] = PLAIN
 
     def __post_init__(self) -> None:
         ddim_timesteps(self.steps)
@@ -131,7 +132,7 @@ class GANSampler:
     """Evaluate a generator once, at pure noise: its output is the velocity of one step from noise to data."""
 
     family: ClassVar[str] = "gan"
-    zero_star: ClassVar[bool] = False
+    guidance: ClassVar[ClipGuidance] = PLAIN
     calls: ClassVar[int] = 1
     timesteps: ClassVar[tuple[float, ...]] = (TIMESTEPS,)
 

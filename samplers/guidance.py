@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .noise import double, halve
+
+COARSE = 4  # latent pixels: what is larger says where things are, what is smaller how they look
+
+
+def check_coarse(coarse: float) -> None:
+    """Raise ValueError unless `coarse` is a share."""
+    if not 0 <= coarse <= 1:
+        raise ValueError(f"coarse guidance is {coarse}; expected a share, 0 (detail alone) to 1 (all)")
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,7 @@ class PyramidGuidance:
             raise ValueError(f"zero_steps is {self.zero_steps}; expected 0 or more (1 or 2 are usual)")
         if self.stages < 0:
             raise ValueError(f"{self.stages} guided stages; expected 0 (all) or more")
-        if not 0 <= self.coarse <= 1:
-            raise ValueError(f"coarse guidance is {self.coarse}; expected a share, 0 (detail alone) to 1 (all)")
+        check_coarse(self.coarse)
 
     @property
     def enabled(self) -> bool:
@@ -84,6 +92,42 @@ class PyramidGuidance:
         if stage == 0 or self.coarse == 1:
             return guided
         return guided - (1 - self.coarse) * double(halve(guided - positive))
+
+
+@dataclass(frozen=True)
+class ClipGuidance:
+    """How the outputs for both prompts are combined where all frames are made at once.
+
+    `zero_star` is CFG-Zero* (Fan et al. 2025, arXiv 2503.18886). With `coarse` below 1 only that share of the guidance
+    acts on what is larger than `COARSE` latent pixels, and all of it on detail: edges become clearer at a strength at
+    which plain areas would change (frequency-decoupled guidance, Sadat et al. 2025, arXiv 2506.19713).
+    """
+
+    zero_star: bool = False
+    coarse: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_coarse(self.coarse)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is plain classifier-free guidance."""
+        return not self.zero_star and self.coarse == 1
+
+    def combine(self, negative: Tensor, positive: Tensor, scale: float) -> Tensor:
+        """The guided output, from those (b, c, t, h, w) for both prompts."""
+        guided = apply_cfg(negative, positive, scale, self.zero_star)
+        return guided if self.coarse == 1 else guided - (1 - self.coarse) * coarse_part(guided - positive)
+
+
+PLAIN = ClipGuidance()
+
+
+def coarse_part(x: Tensor) -> Tensor:
+    """What is larger than `COARSE` pixels in the frames of (b, c, t, h, w): means of blocks, brought back to size."""
+    frames = x.flatten(0, 2).unsqueeze(1).float()
+    small = F.interpolate(frames, [max(1, side // COARSE) for side in x.shape[-2:]], mode="area")
+    return F.interpolate(small, x.shape[-2:], mode="bilinear").view(x.shape).to(x.dtype)
 
 
 def apply_cfg(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...samplers.flow import TIMESTEPS
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
-from ...samplers.guidance import apply_cfg
+from ...samplers.guidance import ClipGuidance
 from ...samplers.noise import row_generators
 from ...samplers.noise_schedule import schedule_of
 from ...samplers.time_left import TimeEstimator, time_left
@@ -41,15 +41,17 @@ class PromptGuider(comfy.samplers.CFGGuider):
     """Classifier-free guidance; without a negative, or at scale 1, one row a clip instead of two."""
 
     def __init__(
-        self, model: Any, positive: Conditioning, negative: Conditioning | None, scale: float, zero_star: bool = False
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, scale: float, guidance: ClipGuidance
     ) -> None:
         super().__init__(model)
-        if zero_star:
-            check_guidance_is_free(model, "CFG-Zero*", "set guidance_rule of 'Sample flow' to 'plain'")
+        if not guidance.plain:
+            name = "CFG-Zero*" if guidance.zero_star else "coarse_guidance"
+            instead = "set guidance_rule of 'Sample flow' to 'plain' and coarse_guidance to 1"
+            check_guidance_is_free(model, name, instead)
             # Called with both outputs as `sigma * velocity`.
             self.model_options: dict[str, Any] = {
                 **model.model_options,
-                "sampler_cfg_function": lambda outputs: apply_cfg(outputs["uncond"], outputs["cond"], scale, True),
+                "sampler_cfg_function": lambda outputs: guidance.combine(outputs["uncond"], outputs["cond"], scale),
             }
         self.inner_set_conds({"positive": positive, **({} if negative is None else {"negative": negative})})
         self.set_cfg(1.0 if negative is None else scale)

@@ -153,7 +153,7 @@ class ComfyHost:
     ) -> Latent:
         check_no_mask(self.model_info(model), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
-        samples = PromptGuider(model, positive, negative, scale, sampler.zero_star).sample(
+        samples = PromptGuider(model, positive, negative, scale, sampler.guidance).sample(
             draw_noise(empty.shape, seed),
             empty,
             HostFullSequenceSampler(sampler),

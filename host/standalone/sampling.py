@@ -11,7 +11,7 @@ from ...models.kv_cache import CacheSlot, KVCache, forward_as_memory_allows
 from ...models.text_features import TextFeatures
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
-from ...samplers.guidance import PyramidGuidance, apply_cfg
+from ...samplers.guidance import PLAIN, ClipGuidance, PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import draw_noise, row_generators
 from ...samplers.presets import resolve_defaults, units_of
@@ -122,7 +122,7 @@ def sample_full_sequence(
     check_no_mask(model.info, latent.get("noise_mask"))
     noise = draw_noise(shape, seed).to(model.device)
     with resident(model.network, model.device):
-        guided = guided_model(model, *prompts, shape[0], sampler.zero_star)
+        guided = guided_model(model, *prompts, shape[0], sampler.guidance)
         clip = sampler.run(guided, noise, row_generators(seed, shape[0]), callback)
     return {**latent, "samples": model.latent_format.denormalize(clip).float().cpu()}
 
@@ -133,7 +133,7 @@ def guided_model(
     negative: Conditioning | None,
     scale: float,
     batch: int,
-    zero_star: bool = False,
+    guidance: ClipGuidance = PLAIN,
 ) -> ModelCall:
     """The guided model; without a negative prompt, or at scale 1, it evaluates one row a clip, not two."""
     guided = negative is not None and scale != 1
@@ -145,7 +145,7 @@ def guided_model(
         if not guided:
             return output
         of_negative, of_positive = output.chunk(2)
-        return apply_cfg(of_negative, of_positive, scale, zero_star)
+        return guidance.combine(of_negative, of_positive, scale)
 
     return evaluate
 

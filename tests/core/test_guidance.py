@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pyramid_video.nodes.guidance import Guidance
-from pyramid_video.samplers.guidance import PyramidGuidance, apply_cfg, optimized_scale
+from pyramid_video.samplers.guidance import ClipGuidance, PyramidGuidance, apply_cfg, optimized_scale
 from pyramid_video.samplers.noise import double, halve
 
 
@@ -77,6 +77,33 @@ def test_impossible_shares_are_refused(share):
 def test_impossible_strengths_are_refused(name, value):
     with pytest.raises(ValueError, match=f"guidance {name} is"):
         PyramidGuidance(**{name: value})
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 12), (18, 10), (3, 5)])
+def test_a_share_of_the_guidance_acts_on_large_areas_and_all_of_it_on_detail(size):
+    """Plain areas are all coarse; a pattern that every block of four averages away has nothing coarse in it."""
+    generator = torch.Generator().manual_seed(0)
+    negative, colour = torch.randn(2, 2, 3, 4, 1, 1, generator=generator)
+    negative = negative.expand(2, 3, 4, *size)
+    plain = ClipGuidance(coarse=0.2).combine(negative, negative + colour, 3.5)
+    torch.testing.assert_close(plain, negative + colour + 0.2 * 2.5 * colour)
+    if all(side % 4 == 0 for side in size):
+        rows, columns = (torch.arange(side) for side in size)
+        pattern = ((rows[:, None] + columns) % 2 * 2.0 - 1).expand_as(negative)
+        torch.testing.assert_close(
+            ClipGuidance(coarse=0.2).combine(negative, negative + pattern, 3.5), negative + 3.5 * pattern
+        )
+    for zero_star in (False, True):
+        whole = ClipGuidance(zero_star).combine(negative, negative + colour, 3.5)
+        torch.testing.assert_close(whole, apply_cfg(negative, negative + colour, 3.5, zero_star), rtol=0, atol=0)
+    assert ClipGuidance().plain and not ClipGuidance(True).plain and not ClipGuidance(coarse=0.9).plain
+    with pytest.raises(ValueError, match="coarse guidance is 1.5; expected a share"):
+        ClipGuidance(coarse=1.5)
+
+
+def test_coarse_guidance_keeps_the_type_of_what_it_is_given():
+    answers = torch.randn(2, 1, 3, 2, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert ClipGuidance(coarse=0.0).combine(*answers, 3.0).dtype == torch.bfloat16
 
 
 def test_cfg_zero_star_is_that_of_the_paper():

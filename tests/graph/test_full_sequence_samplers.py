@@ -10,7 +10,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models.families import ModelFamily
 from pyramid_video.runner.registry import node_classes
-from pyramid_video.samplers.guidance import apply_cfg
+from pyramid_video.samplers.guidance import apply_cfg, coarse_part
 from pyramid_video.samplers.noise import draw_noise
 from tiny_models import MODEL, TEXT, make_models
 
@@ -119,10 +119,27 @@ def test_cfg_zero_star_scales_the_negative_answer_and_rests_at_the_start(model, 
     torch.testing.assert_close(network.latent_format.normalize(made), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_cfg_zero_star_is_nothing_without_guidance(model, texts):
+def test_coarse_guidance_leaves_out_guidance_of_large_areas(model, texts):
+    """One step from noise to the clip: the answers at noise, combined by hand."""
+    positive, negative = texts
     network = model("flow")
-    plain = sample("flow", network, texts[0])
-    assert torch.equal(plain, sample("flow", network, texts[0], guidance_rule="CFG-Zero*", zero_steps=1))
+    noise = draw_noise((1, 8, 2, 8, 8), 3)
+
+    def answer(conditioning):
+        tokens, extras = conditioning[0]
+        return network.network((noise,), torch.tensor([1000.0]), tokens, None, extras["pooled_output"])
+
+    with torch.no_grad():
+        wanted, other = answer(positive), answer(negative)
+    expected = noise - (other + 3.0 * (wanted - other) - 0.8 * coarse_part(2.0 * (wanted - other)))
+    made = sample("flow", network, positive, negative=negative, steps=1, coarse_guidance=0.2)
+    torch.testing.assert_close(network.latent_format.normalize(made), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rule", [{"guidance_rule": "CFG-Zero*", "zero_steps": 1}, {"coarse_guidance": 0.0}])
+def test_rules_of_guidance_are_nothing_without_it(model, texts, rule):
+    network = model("flow")
+    assert torch.equal(sample("flow", network, texts[0]), sample("flow", network, texts[0], **rule))
 
 
 def test_a_flow_that_only_rests_is_refused(model, texts):

@@ -63,11 +63,15 @@ def made_alone(door, model, sampler):
 
 
 def check_every_family_gives_what_it_gives_without_the_host(door):
+    from pyramid_video.samplers.guidance import ClipGuidance
+
     for name in FAMILIES:
         model, alone = load(door, name)
         settings = [{}]
         if name == "flow":
-            settings = [{}, {"solver": "heun"}, {"solver": "midpoint"}, {"zero_star": True, "zero_steps": 1}]
+            settings = [{}, {"solver": "heun"}, {"solver": "midpoint"}]
+            settings += [{"guidance": ClipGuidance(zero_star=True), "zero_steps": 1}]
+            settings += [{"guidance": ClipGuidance(zero_star, 0.3)} for zero_star in (False, True)]
         elif name != "gan":
             settings = [{}, {"eta": 1.0}]
         for chosen in settings:

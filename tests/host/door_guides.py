@@ -139,6 +139,8 @@ def check_our_rules_take_no_other_rule_away(door):
     from dataclasses import replace
     from functools import partial
 
+    from pyramid_video.samplers.guidance import ClipGuidance
+
     rescaled = partial(patched, block="RescaleCFG", multiplier=0.7)
     assert differs(door.sample(rescaled(door.model)), door.usual)
     zero_star = replace(door.guidance, zero_star=True)
@@ -149,7 +151,10 @@ def check_our_rules_take_no_other_rule_away(door):
     door.sample(guidance=detail)
     flow, alone = load(door, "flow")
     made(door, rescaled(flow), sampler_of(alone))
-    refused(lambda: made(door, rescaled(flow), sampler_of(alone, zero_star=True)), "'RescaleCFG'", "'Sample flow'")
+    for guidance, name in ((ClipGuidance(zero_star=True), "CFG-Zero"), (ClipGuidance(coarse=0.2), "coarse_guidance")):
+        sampler = sampler_of(alone, guidance=guidance)
+        refused(lambda sampler=sampler: made(door, rescaled(flow), sampler), "'RescaleCFG'", "'Sample flow'", name)
+        made(door, flow, sampler)
 
 
 def check_easy_cache_goes_on_from_its_last_answer_within_each_stage(door):
