@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 2  # pixels between two clips
+WIDEST = 4096  # pixels of a row of them; webp ends at 16383 either way
 
 
 def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
-    """All clips beside each other as one animated webp."""
+    """All clips as one animated webp, beside each other and, where that becomes too wide, in rows."""
     from PIL import Image
 
     frames = []
     for shown in zip(*clips, strict=True):
         height, width = shown[0].shape[:2]
-        sheet = Image.new("RGB", ((width + GAP) * len(shown) - GAP, height), "white")
-        for column, frame in enumerate(shown):
-            sheet.paste(to_picture(frame), (column * (width + GAP), 0))
+        columns = min(len(shown), max(1, (WIDEST + GAP) // (width + GAP)))
+        rows = -(-len(shown) // columns)
+        sheet = Image.new("RGB", ((width + GAP) * columns - GAP, (height + GAP) * rows - GAP), "white")
+        for number, frame in enumerate(shown):
+            row, column = divmod(number, columns)
+            sheet.paste(to_picture(frame), (column * (width + GAP), row * (height + GAP)))
         frames.append(sheet)
     with write_beside(path) as part:
         save_webp(part, frames, round(1000 / fps), quality=90)

@@ -304,19 +304,29 @@ class ModelTraining(Protocol):
         """Return what an image-to-video model is shown of `images`: the first. ValueError where it is shown none."""
         ...
 
+    def whole(self, model: Model) -> Model:
+        """Return a clone that can be learned from: with whole weights, also where the host would stream them.
+
+        ValueError where it cannot be.
+        """
+        ...
+
     def train(
         self, model: Model, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
-        """Call `learn` with a model on its device, open to gradients, loaded for latents of `shape` (c, t, h, w)."""
+        """Call `learn` with a `whole` model on its device, open to gradients.
+
+        It is loaded for latents of `shape` (c, t, h, w), and lent for as long as `learn` runs.
+        """
         ...
 
     def sample(
-        self, model: Model, lora: Mapping[str, Tensor], clip: ModelClip, negative: Conditioning, cfg: float, steps: int,
-        seed: int,
-    ) -> Tensor:  # fmt: skip
-        """Return what a model with the tensors of a LoRA file makes of the text and start picture of `clip`.
+        self, model: Model, lora: Mapping[str, Tensor], clips: Sequence[ModelClip], negative: Conditioning, cfg: float,
+        steps: int, seed: int,
+    ) -> list[Tensor]:  # fmt: skip
+        """Return what a model with the tensors of a LoRA file makes of the texts and start pictures of `clips`.
 
-        A latent of the shape and in the scale of the clip's, `(1, c, t, h, w)`.
+        Latents of the shape and in the scale of theirs, `(1, c, t, h, w)`; clip i has the noise of seed + i.
         """
         ...
 

@@ -74,8 +74,8 @@ class TrainLoRA(Trainer):
             "float32."
         ),
         Float("token_share", 1.0, 0.05, 1.0, 0.05).tip(
-            "Share of each clip that a step looks at, mostly where there is more than background. 0.25 takes a third "
-            "of the time and learns as much. 1 is the whole clip, and all that pyramids can do."
+            "Share of each clip that a step looks at, mostly where there is more than background. 0.25 takes a "
+            "quarter of the time and learns as much a step. 1 is the whole clip, and all that pyramids can do."
         ),
         Float("time_shift", 0.0, 0.0, 20.0, 0.1).tip(
             "Above 1, more noise is learned, where it is decided what a clip shows; 10 is good for new subjects of the "

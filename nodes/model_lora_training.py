@@ -109,32 +109,34 @@ class TrainModelLoRA(NamesRun):
         check_dataset(dataset, "draw")
         stay_with_host()
         plan, prompts = settings or default_plan(), validation.prompts if validation else ()
+        reporter: ProgressReporter | None = None
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
         with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
-            data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames, prompts)
-            levels = 1 - end_percent, 1 - start_percent
-            training = ModelLoRATraining(LoRASettings(rank, alpha, targets), data, folder, plan, levels)
+            way = start_percent, end_percent
+            data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames, prompts, way)
+            training = ModelLoRATraining(LoRASettings(rank, alpha, targets), data, folder, plan, *way)
+            whole = host.whole(model)
 
             def stretch(open_model: ModelInTraining) -> None:
                 """Train up to the next validation; the reporter is that of the whole run."""
+                nonlocal reporter
                 with training.attached(open_model) as (run, step):
-                    reporters.append(reporters[-1] if reporters else ProgressReporter(run))
+                    reporter = reporter or ProgressReporter(run)
                     until = validation.next_due(run.step, run.settings.steps) if validation else None
-                    with reporters[-1].reporting_what_is_kept():
-                        run.train(step, until, reporters[-1])
+                    run.train(step, until, reporter)
 
-            reporters: list[ProgressReporter] = []
-            while True:
-                get_host().unload_models()
-                host.train(model, data.largest, data.texts[""], stretch)
-                trained, reporter = training.trained, reporters[-1]
-                if validation is not None and reporter.last:  # a run that had all its steps makes none
-                    with reporter.reporting_what_is_kept():
-                        made = validation_clips(host, model, vae, trained, data, validation)
-                        reporter.show_clips(trained.run.step, made, dataset.fps)
-                if trained.run.done >= 1:
-                    break
-        result = reporter.result(trained)
+            try:
+                while training.trained is None or training.trained.run.done < 1:
+                    get_host().unload_models()
+                    host.train(whole, data.largest, data.texts[""], stretch)
+                    if validation is not None and reporter.lacks_clips():
+                        made = validation_clips(host, model, vae, training.trained, data, validation)
+                        reporter.show_clips(training.trained.run.step, made, dataset.fps)
+            except BaseException as error:  # hosts stop a node by one of either kind
+                if reporter is not None:
+                    reporter.say_what_is_kept(error)
+                raise
+        result = reporter.result(training.trained)
         leave_run(folder)
         return result
 
@@ -158,24 +160,25 @@ def default_plan() -> TrainingPlan:
 
 def encode_dataset(
     host: ModelTraining, model, dataset: VideoDataset, vae, clip, folder: Path, clips: int, plan: TrainingPlan,
-    first_frames: bool, prompts: Iterable[str],
+    first_frames: bool, prompts: Iterable[str], way: tuple[float, float],
 ) -> ModelClips:  # fmt: skip
     """Latents, from the cache beside the runs where it has them, and what the host makes of captions and `prompts`.
 
-    ValueError at once when the run in `folder` learns from other data: encoding may take hours.
+    ValueError at once when the run in `folder` learns from other data, or another part of the way from noise to data:
+    encoding may take hours.
     """
     import torch
 
     from ..training.data.latent_cache import latents_key
     from ..training.run.run_description import earlier_description
-    from ..training.trainers.model_lora import ModelClips
+    from ..training.trainers.model_lora import ModelClips, way_learned
 
     seed = plan.settings.seed
     vae_key, clip_key = get_host().fingerprint(vae), get_host().fingerprint(clip)
     if first_frames:
         vae_key = f"{vae_key}-first-frames"
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
-    earlier_description(folder, {"seed": seed, "data": key})
+    earlier_description(folder, {"seed": seed, "data": key, **way_learned(*way)})
 
     def latent_of(pictures: Tensor) -> Tensor:
         latent = host.encode(vae, pictures, model)

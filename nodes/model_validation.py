@@ -26,16 +26,6 @@ def validation_clips(
     from ..models.lora import lora_state
 
     lora, negative = lora_state(trained.parts()), data.texts[""]
-    latents = [
-        host.sample(
-            model,
-            lora,
-            data.example(number, prompt),
-            negative,
-            plan.cfg,
-            plan.steps or USUAL_STEPS,
-            plan.seed + number,
-        )
-        for number, prompt in enumerate(plan.prompts)
-    ]
+    clips = [data.example(number, prompt) for number, prompt in enumerate(plan.prompts)]
+    latents = host.sample(model, lora, clips, negative, plan.cfg, plan.steps or USUAL_STEPS, plan.seed)
     return [host.decode(vae, latent) for latent in latents]

@@ -117,6 +117,7 @@ class Trainer(NamesRun):
                 reporter = ProgressReporter(trained.run, sampler)
                 with reporter.reporting_what_is_kept():
                     train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
+                    reporter.catch_up()
         result = reporter.result(trained)
         leave_run(folder)
         return result

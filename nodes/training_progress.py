@@ -54,15 +54,29 @@ class ProgressReporter:
         from ..drawings.animation import save_animation
         from ..drawings.contact_sheet import clip_sheet
         from ..training.run.loss_log import pass_over
-        from ..training.run.validation import FOLDER
 
-        path = self.run.folder / FOLDER / f"step-{step:07d}.webp"
+        path = self.clips_path(step)
         try:
             self.file = save_animation(clips, path, fps)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # of the disk, or of the encoder
             pass_over(path, error)
         self.sheet = clip_sheet(clips)
         self.bar.update(step, self.words(step), self.picture(now=True))
+
+    def clips_path(self, step: int) -> Path:
+        """Where the clips that are made after `step` are kept."""
+        from ..training.run.validation import FOLDER
+
+        return self.run.folder / FOLDER / f"step-{step:07d}.webp"
+
+    def lacks_clips(self) -> bool:
+        """Whether the clips after the step that the run is at are still to be made."""
+        return not self.clips_path(self.run.step).exists()
+
+    def catch_up(self) -> None:
+        """Make the clips after the last step where a run that had all its steps has none: it was stopped over them."""
+        if self.validation is not None and self.run.is_main and self.lacks_clips():
+            self.show_clips(self.run.step, self.validation.clips(), self.validation.dataset.fps)
 
     @contextmanager
     def reporting_what_is_kept(self) -> Iterator[None]:
@@ -70,13 +84,16 @@ class ProgressReporter:
         try:
             yield
         except BaseException as error:  # hosts stop a node by one of either kind
-            if isinstance(error, KeyboardInterrupt | OSError):
-                raise  # which says it itself: see `TrainingRun`
-            name, run = self.run.folder.name, self.run
-            show_message(
-                f"{name}: stopped after {run.step} of {self.total} steps, which are kept. Run it again to continue."
-            )
+            self.say_what_is_kept(error)
             raise
+
+    def say_what_is_kept(self, error: BaseException) -> None:
+        """Say so on the node, unless what stopped the run says it itself: see `TrainingRun`."""
+        from ..training.run.run_state import StateNotSaved
+
+        if not isinstance(error, KeyboardInterrupt | StateNotSaved):
+            kept = f"stopped after {self.run.step} of {self.total} steps, which are kept. Run it again to continue."
+            show_message(f"{self.run.folder.name}: {kept}")
 
     def note(self, step: int, losses: Mapping[str, float]) -> None:
         """Keep the losses for drawing; of a long run means of its steps, as the file is written now and then only."""

@@ -30,7 +30,7 @@ BASE_OF_LORA = "PyramidVideoLoadModel"
 VAE_TO_TRAIN = "PyramidVideoVAETrainee"
 SETTINGS = "PyramidVideoTrainingSettings"
 TRAINERS, SAVERS = "PyramidVideoTrain", "PyramidVideoSaveTrained"  # what their types begin with
-OF_OTHER_FAMILIES = {"token_share": 1.0, "time_shift": 0.0}  # which know neither
+OF_NOISY_CLIPS = ("token_share", "time_shift")  # inputs that other families leave at their defaults
 VALIDATED = 2  # captions that are made into clips while it learns
 
 
@@ -118,7 +118,7 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
         if options.model and kind in (*BEGINNINGS, BASE_OF_LORA, VAE_TO_TRAIN):
             begin_with(node, options.model, options.kind)
         if options.model and "token_share" in inputs and own_family(options.model) not in NOISY_CLIPS:
-            inputs.update(OF_OTHER_FAMILIES)
+            inputs.update({name: specs[kind].inputs[name].default for name in OF_NOISY_CLIPS})
     texts = captions(folder, workflow, options.prompt)
     for node in nodes:
         if node["class_type"] == "PyramidVideoValidation":

@@ -125,9 +125,11 @@ PLAIN = ClipGuidance()
 
 def coarse_part(x: Tensor) -> Tensor:
     """What is larger than `COARSE` pixels in the frames of (b, c, t, h, w): means of blocks, brought back to size."""
+    rows, columns = x.shape[-2:]
     frames = x.flatten(0, 2).unsqueeze(1).float()
-    small = F.interpolate(frames, [max(1, side // COARSE) for side in x.shape[-2:]], mode="area")
-    return F.interpolate(small, x.shape[-2:], mode="bilinear").view(x.shape).to(x.dtype)
+    whole = F.pad(frames, (0, -columns % COARSE, 0, -rows % COARSE), mode="replicate")
+    coarse = F.interpolate(F.avg_pool2d(whole, COARSE), scale_factor=COARSE, mode="bilinear")
+    return coarse[..., :rows, :columns].reshape(x.shape).to(x.dtype)
 
 
 def apply_cfg(negative: Tensor, positive: Tensor, scale: float, zero_star: bool = False) -> Tensor:

@@ -75,12 +75,15 @@ class ModelTraining:
         start[:, :, :1] = first
         return start
 
+    def whole(self, model: Any) -> Any:
+        clone = whole_weights(model)
+        attend_plainly(clone)
+        return clone
+
     def train(
         self, model: Any, shape: Sequence[int], prompt: Conditioning, learn: Callable[[ModelInTraining], None]
     ) -> None:
         check_latent(model, (1, *shape))  # it may have been made for another model
-        model = whole_weights(model)
-        attend_plainly(model)
         guider = comfy.samplers.CFGGuider(model)
         guider.inner_set_conds({"positive": prompt})
         empty = nested(empty_streams(model, (1, *shape)))
@@ -89,23 +92,29 @@ class ModelTraining:
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
 
     def sample(
-        self, model: Any, lora: Mapping[str, Tensor], clip: ModelClip, negative: Conditioning, cfg: float, steps: int,
-        seed: int,
-    ) -> Tensor:  # fmt: skip
+        self, model: Any, lora: Mapping[str, Tensor], clips: Sequence[ModelClip], negative: Conditioning, cfg: float,
+        steps: int, seed: int,
+    ) -> list[Tensor]:  # fmt: skip
         """As core's blocks would: 'Load LoRA' and 'KSampler' with euler and simple."""
-        adapted, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
-        prompts = with_start(clip), with_start(replace(clip, conditioning=negative)), cfg
-        samples = nested(empty_streams(model, clip.latent.shape))
-        sigmas = ksampler(adapted, "euler", steps, "simple", 1.0).sigmas
-        with torch.inference_mode():
-            sampler = comfy.samplers.sampler_object("euler")
-            made = run(adapted, prompts, sampler, sigmas, noise_rows(samples, seed), samples, None, seed)
-        return in_memory(tensors_of(made)[0]).float().reshape(clip.latent.shape)
+        adapted, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)  # once: it is loaded once
+        sampler, sigmas = (
+            comfy.samplers.sampler_object("euler"),
+            ksampler(adapted, "euler", steps, "simple", 1.0).sigmas,
+        )
+        latents = []
+        for clip_seed, clip in enumerate(clips, seed):
+            prompts = with_start(clip), with_start(replace(clip, conditioning=negative)), cfg
+            samples = nested(empty_streams(model, clip.latent.shape))
+            with torch.inference_mode():
+                noise = noise_rows(samples, clip_seed)
+                made = run(adapted, prompts, sampler, sigmas, noise, samples, None, clip_seed)
+            latents.append(in_memory(tensors_of(made)[0]).float().reshape(clip.latent.shape))
+        return latents
 
     def decode(self, vae: Any, latent: Tensor) -> Tensor:
-        of_pictures = getattr(vae, "latent_dim", 3) == 2
+        of_pictures = getattr(vae, "latent_dim", 3) == 2  # which takes each frame for one
         with torch.inference_mode():
-            pictures = vae.decode(latent.squeeze(2) if of_pictures else latent)
+            pictures = vae.decode(latent[0].movedim(1, 0) if of_pictures else latent)
         return in_memory(pictures).flatten(0, -4).float()
 
 

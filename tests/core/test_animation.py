@@ -34,3 +34,14 @@ def test_frames_of_a_sheet_can_be_seen_and_five_fit_beside_each_other(height, wi
     sheet = clip_sheet([torch.rand(9, height, width, 3), torch.rand(9, height, width, 3)])
     assert sheet.size == (5 * (shown[1] + 2) - 2, 2 * (shown[0] + 2) - 2)
     assert sheet.width <= 1024
+
+
+def test_many_large_clips_are_kept_in_rows(tmp_path):
+    """Sixteen prompts are allowed, and a row of sixteen wide clips is more than a webp can hold."""
+    clips = [torch.full((2, 8, 1280, 3), number / 15) for number in range(16)]
+    with Image.open(save_animation(clips, tmp_path / "clips.webp", 8.0)) as kept:
+        assert kept.size == (3 * 1282 - 2, 6 * 10 - 2)
+        seen = np.asarray(kept.convert("RGB")) / 255
+    for number in range(16):
+        row, column = divmod(number, 3)
+        assert abs(seen[10 * row + 4, 1282 * column + 640] - number / 15).max() < 0.02

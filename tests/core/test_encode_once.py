@@ -29,6 +29,12 @@ def test_each_clip_is_encoded_once():
     assert encoder.seen == [2, 1]
 
 
+def test_clips_of_the_same_pixels_in_another_shape_are_others():
+    once = EncodeOnce(Encoder())
+    wide, tall = torch.zeros(1, 3, 4, 2, 6), torch.zeros(1, 3, 4, 6, 2)
+    assert once(wide).shape == (1, 3, 2, 2, 6) and once(tall).shape == (1, 3, 2, 6, 2)
+
+
 def test_the_oldest_are_forgotten_where_there_is_no_room(monkeypatch):
     encoder = Encoder()
     once = EncodeOnce(encoder)

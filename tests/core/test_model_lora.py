@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 
 import pytest
@@ -100,9 +101,9 @@ def plan(steps: int = 4, **more) -> TrainingPlan:
     return TrainingPlan(TrainSettings(steps, 1e-2, warmup_steps=1, ema_decay=0.5, precision="no", **more), 2, 0.3)
 
 
-def train(model, folder, steps: int = 4, stops=(None,), targets: str = "all", levels=(0.0, 1.0), **more):
+def train(model, folder, steps: int = 4, stops=(None,), targets: str = "all", way=(0.0, 1.0), **more):
     """A run that has the model for one stretch up to each of `stops`."""
-    training = ModelLoRATraining(LoRASettings(2, 2.0, targets), clips(), folder, plan(steps, **more), levels)
+    training = ModelLoRATraining(LoRASettings(2, 2.0, targets), clips(), folder, plan(steps, **more), *way)
     for until in stops:
         with allow_mutation_on_saved_tensors(), training.attached(model) as (run, step):
             run.train(step, until=until)
@@ -301,11 +302,21 @@ def test_levels_between_limits_are_all_that_is_learned_and_a_run_keeps_its_own(t
     model, seen = Model(), []
     usual = model.loss
     model.loss = lambda clip, level, noise: seen.append(level) or usual(clip, level, noise)
-    train(model, tmp_path / "run", steps=20, levels=(0.5, 1.0))
+    train(model, tmp_path / "run", steps=20, way=(0.0, 0.5))
     del seen[0]  # of the search for layers
     assert len(seen) == 40 and 0.5 <= min(seen) < 0.6 and max(seen) < 1
-    with pytest.raises(ValueError, match="is another one: its levels differs"):
-        train(Model(), tmp_path / "run", steps=21, levels=(0.0, 0.5))
+    with pytest.raises(ValueError, match=r"is another one: its start_percent differs .*\(0\.0, not 0\.5\)"):
+        train(Model(), tmp_path / "run", steps=21, way=(0.5, 1.0))
+
+
+def test_a_run_of_an_earlier_version_has_learned_the_whole_way(tmp_path):
+    train(Model(), tmp_path / "run", steps=1)
+    record = tmp_path / "run" / "model.json"
+    known = json.loads(record.read_text("utf-8"))
+    record.write_text(json.dumps({key: known[key] for key in known if not key.endswith("percent")}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"its end_percent differs .*\(1\.0, not 0\.5\)"):
+        train(Model(), tmp_path / "run", steps=2, way=(0.0, 0.5))
+    assert train(Model(), tmp_path / "run", steps=2).run.step == 2
 
 
 def test_an_example_has_the_most_frequent_size_and_its_start():

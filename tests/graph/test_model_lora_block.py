@@ -46,7 +46,7 @@ class Training:
     """As the host that has such models: latents are the colours of every fourth frame's blocks of 8 pixels."""
 
     def __init__(self) -> None:
-        self.read, self.shape, self.lent, self.sampled = [], None, 0, []
+        self.read, self.shape, self.lent, self.sampled, self.wholes = [], None, 0, [], 0
 
     def check(self, model):
         assert isinstance(model, Model)
@@ -62,16 +62,20 @@ class Training:
     def start_latent(self, vae, images, model):
         return -self.encode(vae, images, model)
 
+    def whole(self, model):
+        self.wholes += 1
+        return model
+
     def train(self, model, shape, prompt, learn):
         self.shape = shape
         with torch.enable_grad():
             learn(model)
         self.lent += 1
 
-    def sample(self, model, lora, clip, negative, cfg, steps, seed):
+    def sample(self, model, lora, clips, negative, cfg, steps, seed):
         assert not any(module._forward_hooks for module in model.network.modules())
-        self.sampled.append((lora, clip, negative, cfg, steps, seed))
-        return torch.full_like(clip.latent, seed / 10)
+        self.sampled.append((lora, clips, negative, cfg, steps, seed))
+        return [torch.full_like(clip.latent, number / 10) for number, clip in enumerate(clips)]
 
     def decode(self, vae, latent):
         return latent[0].movedim(0, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -167,21 +171,29 @@ def test_validation_makes_clips_with_what_is_learned_so_far_and_changes_nothing(
     (plan,) = run("PyramidVideoValidation", prompts="a ball\na kite", every=2, cfg=2.0, first_seed=3)
     model, long = Model(), settings(5, learning_rate=1e-2)
     watched = train(parts, model, validation=plan, settings=long)
-    assert training.lent == 1 + 3
+    assert training.lent == 1 + 3 and training.wholes == 2
     for name, (_, up, _) in plain.parts().items():
         assert torch.equal(watched.parts()[name][1], up)
     folder = host.output_dir / "training" / "mine" / "validation"
     assert sorted(path.name for path in folder.iterdir()) == [f"step-000000{n}.webp" for n in (2, 4, 5)]
-    assert [(cfg, steps, seed) for _, _, _, cfg, steps, seed in training.sampled] == [(2.0, 20, 3), (2.0, 20, 4)] * 3
-    tensors = [lora["diffusion_model.blocks.0.lora_up.weight"] for lora, *_ in training.sampled[::2]]
+    assert [(cfg, steps, seed) for _, _, _, cfg, steps, seed in training.sampled] == [(2.0, 20, 3)] * 3
+    tensors = [lora["diffusion_model.blocks.0.lora_up.weight"] for lora, *_ in training.sampled]
     assert not torch.equal(tensors[0], tensors[1]) and torch.equal(tensors[2], watched.parts()["blocks.0"][1])
-    for number, (_, clip, negative, *_) in enumerate(training.sampled):
-        assert clip.latent.shape == (1, CHANNELS, 2, 8, 8)
-        assert clip.conditioning[0][0][0, 0, 0] == 1.0 + len(("a ball", "a kite")[number % 2])
+    for _, clips, negative, *_ in training.sampled:
+        assert [clip.latent.shape for clip in clips] == [(1, CHANNELS, 2, 8, 8)] * 2
+        assert [float(clip.conditioning[0][0][0, 0, 0]) for clip in clips] == [7.0, 7.0]  # 1 + letters
         assert negative[0][0][0, 0, 0] == 1.0 and negative[0][1]["frame_rate"] == 8.0
+
+
+def test_the_last_clips_of_a_finished_run_are_made_where_they_are_not_there(training, parts, monkeypatch):
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=9)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no memory"):
+        patch.setattr(Training, "decode", lambda self, vae, latent: (_ for _ in ()).throw(RuntimeError("no memory")))
+        train(parts, validation=plan)
+    trained = train(parts, validation=plan)
+    assert [path.name for path in (trained.run.folder / "validation").iterdir()] == ["step-0000002.webp"]
     count = len(training.sampled)
-    train(parts, validation=plan, settings=long)  # has all its steps
-    assert len(training.sampled) == count
+    assert train(parts, validation=plan).run.step == 2 and len(training.sampled) == count
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_validations(training, parts, monkeypatch):
@@ -205,7 +217,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_validations(training, parts, 
 def test_validation_of_image_to_video_begins_with_start_pictures_of_the_data(training, parts):
     (plan,) = run("PyramidVideoValidation", prompts="a ball\na kite", every=9)
     train(parts, first_frames=True, validation=plan)
-    starts = [clip.start for _, clip, *_ in training.sampled]
+    starts = [clip.start for clip in training.sampled[0][1]]
     assert all(start.any() for start in starts) and not torch.equal(*starts)
 
 

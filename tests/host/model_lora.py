@@ -46,7 +46,7 @@ class Lesson:
 
     def open(self, learn: Callable) -> None:
         with self.torch.inference_mode(False):
-            self.host.train(self.model, self.clips.largest, self.clips.texts[""], learn)
+            self.host.train(self.host.whole(self.model), self.clips.largest, self.clips.texts[""], learn)
 
     def training(self, name: str, steps: int = STEPS, **more):
         from pyramid_video.models.lora import LoRASettings
@@ -187,7 +187,7 @@ def check_clips_between_two_stretches_are_those_of_core_and_change_nothing(lesso
     trained = lesson.learn(training, until=2)
     with torch.inference_mode(False):
         lora = lora_state(trained.parts())
-        made = lesson.host.sample(lesson.model, lora, ModelClip(latent, prompt, start), other, 2.0, 3, 5)
+        _, made = lesson.host.sample(lesson.model, lora, 2 * [ModelClip(latent, prompt, start)], other, 2.0, 3, 4)
     loaded, _ = comfy.sd.load_lora_for_models(lesson.model, None, dict(lora), 1.0, 0)
     extras = {}
     if shown:
@@ -202,7 +202,7 @@ def check_clips_between_two_stretches_are_those_of_core_and_change_nothing(lesso
     assert made.shape == latent.shape and made.dtype == torch.float32 and not made.is_inference()
     torch.testing.assert_close(made, wanted.cpu().float().reshape(latent.shape), rtol=0, atol=1e-6)
     with torch.inference_mode(False):
-        plain = lesson.host.sample(lesson.model, {}, ModelClip(latent, prompt, start), other, 2.0, 3, 5)
+        (plain,) = lesson.host.sample(lesson.model, {}, [ModelClip(latent, prompt, start)], other, 2.0, 3, 5)
     assert not torch.allclose(made, plain, atol=1e-4)
     straight = lesson.train("straight", ema_decay=0, learning_rate=3e-2).parts()
     for name, (_, up, _) in lesson.learn(training).parts().items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Encode = Callable[[Tensor], Tensor]  # videos (n, 3, t, h, w) in -1..1 -> latents (n, c, t, h, w)
+Key = tuple[torch.Size, bytes]  # shape and digest of a clip
 MOST_BYTES = 1 << 30  # of latents that are remembered; the oldest go first
 
 
@@ -17,12 +18,12 @@ class EncodeOnce:
 
     def __init__(self, encode: Encode) -> None:
         self.encode = encode
-        self.known: dict[bytes, Tensor] = {}
+        self.known: dict[Key, Tensor] = {}
         self.bytes = 0
 
     def __call__(self, videos: Tensor) -> Tensor:
         """Latents of videos, each worked out once."""
-        keys = [hashlib.sha256(video.contiguous().numpy().tobytes()).digest() for video in videos]
+        keys = [(video.shape, hashlib.sha256(video.contiguous().numpy().tobytes()).digest()) for video in videos]
         new = {key: number for number, key in enumerate(keys) if key not in self.known}
         made = dict(zip(new, self.encoded(videos[list(new.values())]), strict=True)) if new else {}
         latents = torch.stack([made[key] if key in made else self.known[key] for key in keys])
@@ -39,7 +40,7 @@ class EncodeOnce:
             )
         return latents
 
-    def remember(self, made: dict[bytes, Tensor]) -> None:
+    def remember(self, made: dict[Key, Tensor]) -> None:
         """Keep latents as long as there is room."""
         self.known.update(made)
         self.bytes += sum(latent.nbytes for latent in made.values())

@@ -13,6 +13,7 @@ from ...models.latent_format import LatentFormat
 from .run_state import run_exists
 
 DESCRIPTION = "model.json"
+EARLIER = {"start_percent": 0.0, "end_percent": 1.0}  # of runs whose version did not write it down
 
 
 def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,10 +23,12 @@ def earlier_description(folder: Path, now: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     before = read_record(path, "remove it: then nobody compares what the run learns with what it learned before")
     for name, value in json.loads(json.dumps(now)).items():
-        if before.get(name, value) != value:
+        known = before.get(name, EARLIER.get(name, value))
+        if known != value:
+            was = f" ({known}, not {value})" if isinstance(value, int | float) else ""
             raise ValueError(
-                f"the run in {folder} is another one: its {name} differs from what is wired here. Give this run a new "
-                "name, or the model, data and settings it was started with"
+                f"the run in {folder} is another one: its {name} differs from what is wired here{was}. Give this run a "
+                "new name, or the model, data and settings it was started with"
             )
     return before
 

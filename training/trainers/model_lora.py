@@ -78,6 +78,11 @@ class TrainedModelLoRA(LoRARun):
         return {"kind": self.base}
 
 
+def way_learned(start: float, end: float) -> dict[str, float]:
+    """What the description of a run says of the part of the way from noise to data that it learns."""
+    return {"start_percent": start, "end_percent": end}
+
+
 class ModelLoRA(LoRA):
     """A LoRA for a network that is the host's: it is let go when the additions are taken out."""
 
@@ -92,8 +97,8 @@ class ModelLoRA(LoRA):
 class ModelLoRATraining:
     """A LoRA in training for a model that its host lends for one stretch of the run after another.
 
-    `levels` are the noise that is learned, from least to most, in 0..1 before the shift or schedule of the model. The
-    run in `folder` is a new one, or the one that is there, where it stopped.
+    What is learned lies from `start` to `end` on the way from noise (0) to data (1), before the shift or schedule of
+    the model. The run in `folder` is a new one, or the one that is there, where it stopped.
     """
 
     def __init__(
@@ -102,10 +107,12 @@ class ModelLoRATraining:
         clips: ModelClips,
         folder: Path,
         plan: TrainingPlan,
-        levels: tuple[float, float] = (0.0, 1.0),
+        start: float = 0.0,
+        end: float = 1.0,
     ) -> None:
         self.settings, self.clips, self.folder, self.plan = settings, clips, folder, plan
-        self.levels = TimestepSampling("logit_normal", least=levels[0], most=levels[1])
+        self.levels = TimestepSampling("logit_normal", least=1 - end, most=1 - start)
+        self.way = way_learned(start, end)
         self.trained: TrainedModelLoRA | None = None  # when a model has been lent
 
     @contextmanager
@@ -143,7 +150,7 @@ class ModelLoRATraining:
             "lora": asdict(self.settings),
             "seed": settings.seed,
             "data": self.clips.key,
-            "levels": [self.levels.least, self.levels.most],
+            **self.way,
         }
         generator = torch.Generator().manual_seed(settings.seed + 5)
         adapter = ModelLoRA(model.network, self.settings, generator, layers)
