@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 # What turns time and text vectors into scales and shifts: it is large and a LoRA of it spoils more than it teaches.
 MODULATION = re.compile(r"(^|[._])(mod|modulation|adaln\w*|norm\w*|emb|embed\w*|time\w*)([._]|$)", re.IGNORECASE)
+MODULATION_LISTS = re.compile(r"(^|[._])guidance")  # Chroma has a network for all of its scales and shifts
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 TARGETS: dict[str, Callable[[str], bool]] = {  # which of the linear layers in blocks
     "attention": lambda name: bool(ATTENTION.search(name)),
@@ -45,6 +47,8 @@ def block_layers(network: nn.Module, targets: str) -> dict[str, nn.Module]:
     """
     chosen = {}
     for prefix, blocks in outermost_lists(network).items():
+        if MODULATION_LISTS.search(prefix):
+            continue
         for name, layer in blocks.named_modules():
             is_linear = hasattr(layer, "in_features") and hasattr(layer, "out_features")
             if is_linear and not MODULATION.search(name) and TARGETS[targets](f"{prefix}.{name}"):
@@ -86,12 +90,14 @@ def checkpointed(forward: Any) -> Any:
     """A forward that keeps only its inputs, and computes the rest once more on the way back.
 
     Dicts are options: networks and patches write into them from block to block, so the second time sees them as they
-    were. No gradient may come back to a tensor in one, or come from a dict that a block returns.
+    were. No gradient may come back to a tensor in one, or come from a dict that a block returns. A gradient does come
+    back to the tensors of a dataclass, as Chroma has for scales and shifts.
     """
 
     def run(*args: Any, **kw: Any) -> Any:
         leaves, shape = tree_flatten((list(args), list(kw.values())), is_leaf=lambda each: isinstance(each, dict))
-        places = [place for place, leaf in enumerate(leaves) if is_number(leaf)]
+        places: list[tuple[int, str]] = [(place, "") for place, leaf in enumerate(leaves) if is_number(leaf)]
+        places += [(place, name) for place, leaf in enumerate(leaves) for name in number_fields(leaf)]
         options = {place: dict(leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, dict)}
         returned: list[Any] = []
 
@@ -100,15 +106,16 @@ def checkpointed(forward: Any) -> Any:
             if torch.is_grad_enabled():  # the second time
                 for place, kept in options.items():
                     filled[place] = dict(kept)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor.clone()
+            for (place, name), tensor in zip(places, tensors, strict=True):
+                copy = tensor.clone()
+                filled[place] = replace(filled[place], **{name: copy}) if name else copy
             given, named = tree_unflatten(filled, shape)
             outputs, returned[:] = flat_outputs(forward(*given, **dict(zip(kw, named, strict=True))))
             return tuple(each + anchor.to(each) if is_number(each) else each for each in outputs)
 
         # A checkpoint wants something to learn in what goes in and in what comes out, and there may be nothing, as in
         # front of the first addition: the anchor is a zero that would.
-        tensors = [leaves[place] for place in places]
+        tensors = [getattr(leaves[place], name) if name else leaves[place] for place, name in places]
         anchor = torch.zeros((), device=tensors[0].device if tensors else None, requires_grad=True)
         outputs = checkpoint(compute, anchor, *tensors, use_reentrant=True, preserve_rng_state=False)
         return tree_unflatten(list(outputs), returned[0])
@@ -119,6 +126,13 @@ def checkpointed(forward: Any) -> Any:
 def is_number(value: Any) -> bool:
     """Whether a gradient may come back to a value."""
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def number_fields(value: Any) -> list[str]:
+    """The fields of a dataclass that a gradient may come back to; none of anything else."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return []
+    return [each.name for each in fields(value) if is_number(getattr(value, each.name))]
 
 
 def flat_outputs(result: Any) -> tuple[tuple[Any, ...], list[Any]]:

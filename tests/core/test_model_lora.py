@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -32,6 +33,14 @@ from torch.autograd.graph import allow_mutation_on_saved_tensors
 WIDTH, CHANNELS = 8, 4
 
 
+@dataclass
+class Scales:
+    """What blocks share, in a form of the network's own."""
+
+    vec: torch.Tensor
+    word: str = "as it is"
+
+
 class Block(nn.Module):
     """Adds to what it is given in place, as the blocks of many networks do; its options are a dict."""
 
@@ -43,29 +52,30 @@ class Block(nn.Module):
         self.audio_ff = nn.Linear(WIDTH, WIDTH)
         self.norm = nn.LayerNorm(WIDTH)
 
-    def forward(self, streams, vec=None, transformer_options=None):
-        x, text = streams
+    def forward(self, streams, scales=None, transformer_options=None):
+        (x, text), vec = streams, scales.vec
         transformer_options["calls"].append(self)
         x *= 1 + 0.1 * transformer_options["index"]  # as a patch that knows its place
         x += self.self_attn["o"](torch.tanh(self.self_attn["q"](self.norm(x)) + text.mean(1, keepdim=True)))
         x.add_(self.ffn(self.norm(x)) * self.adaLN_modulation(vec)[:, None])
         text += vec[:, None]
-        return (x, text), "as it is"
+        return (x, text), scales.word
 
 
 class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inwards, self.outwards = nn.Linear(CHANNELS, WIDTH), nn.Linear(WIDTH, CHANNELS)
+        self.guidance_layer = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(WIDTH, WIDTH)])})
         self.blocks = nn.ModuleList(Block() for _ in range(3))
         self.head = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(WIDTH, WIDTH)])})  # which nothing calls
 
     def forward(self, x, text, level):
         options = {"calls": []}
         streams = self.inwards(x), text.clone()
-        vec = torch.full((len(x), WIDTH), level)
+        scales = Scales(self.guidance_layer["layers"][0](torch.full((len(x), WIDTH), level)))
         for options["index"], block in enumerate(self.blocks):
-            streams, word = block(streams, vec=vec, transformer_options=options)
+            streams, word = block(streams, scales=scales, transformer_options=options)
             assert word == "as it is"
         assert [*dict.fromkeys(options["calls"])] == list(self.blocks)
         return self.outwards(streams[0])
@@ -112,7 +122,7 @@ def train(model, folder, steps: int = 4, stops=(None,), targets: str = "all", wa
 
 def test_layers_are_those_of_blocks_without_what_turns_time_into_scales():
     network = Network()
-    assert set(outermost_lists(network)) == {"blocks", "head.blocks"}
+    assert set(outermost_lists(network)) == {"blocks", "head.blocks", "guidance_layer.layers"}
     found = {targets: set(block_layers(network, targets)) for targets in TARGETS}
     assert found["attention"] == {f"blocks.{n}.self_attn.{part}" for n in range(3) for part in "qo"}
     mlp = {f"blocks.{n}.{part}" for n in range(3) for part in ("ffn.0", "ffn.2", "audio_ff")} | {"head.blocks.0"}
@@ -185,7 +195,8 @@ def test_checkpoints_of_blocks_that_change_their_inputs_give_the_same_gradients(
         assert not any("forward" in vars(block) for block in model.network.blocks)
         found.append({name: each.grad for name, each in model.network.named_parameters() if each.grad is not None})
     plain, saving = found
-    assert plain.keys() == saving.keys() and {"inwards.weight", "blocks.0.adaLN_modulation.1.weight"} <= plain.keys()
+    learned = {"inwards.weight", "blocks.0.adaLN_modulation.1.weight", "guidance_layer.layers.0.weight"}
+    assert plain.keys() == saving.keys() and learned <= plain.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(saving[name], gradient, rtol=1e-5, atol=1e-6)
 
