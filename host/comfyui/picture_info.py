@@ -10,6 +10,8 @@ from ...models.layers import PATCH
 from ...models.model_info import ModelInfo
 from ...samplers.spectral import FLOW, VARIANCE_EXPLODING, NoiseScaling, PictureInfo
 
+PATCH_NAMES = ("patch_size", "patch_spatial", "patch")  # Cosmos and Anima have the second, Krea 2 the third
+
 
 def picture_info(model: Any) -> PictureInfo:
     """What a network of the host says of its latents."""
@@ -36,7 +38,9 @@ def patch_of(model: Any) -> int:
     network = model.diffusion_model
     if isinstance(getattr(model, "info", None), ModelInfo):
         return PATCH  # of our own networks
-    patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patchifier", None), "patch_size", None)
+    found = [getattr(network, name, None) for name in PATCH_NAMES]
+    found.append(getattr(getattr(network, "patchifier", None), "patch_size", None))
+    patch = next((each for each in found if isinstance(each, int | list | tuple)), None)
     if patch is None:
         channels = getattr(network, "channel_mult", None)  # of a U-Net, which halves once for each but the first
         return 2 ** (len(channels) - 1) if channels else 1
