@@ -210,11 +210,10 @@ class SpectralRun:
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
     ) -> dict[str, list[Any]]:
         """The prompts, start images and masks for a stage, by the host's own code."""
-        packed = {"latent_shapes": stage.sizes} if packs_streams() else {}
-        picture = stage.split(like)[0]
-        return stage_conds(
-            self.guider, like, picture, self.size, latent_image=latent, denoise_mask=mask, seed=seed, **packed
-        )
+        rest: dict[str, Any] = {"latent_image": latent, "denoise_mask": mask, "seed": seed}
+        if packs_streams():
+            rest["latent_shapes"] = stage.sizes
+        return stage_conds(self.guider, like, stage.split(like)[0], self.size, self.info.patch, **rest)
 
     def inpaint_noise(self, noise: Tensor, seed: int | None) -> Tensor:
         """What the kept part of a masked picture is made noisy with."""

@@ -20,16 +20,19 @@ HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "h
 PER_PIXEL = {"camera_conditions"}  # as many cells to a latent cell as the model likes
 
 
-def stage_conds(guider: Any, like: Tensor, picture: Tensor, full: Size, **rest: Any) -> dict[str, list[Any]]:
+def stage_conds(
+    guider: Any, like: Tensor, picture: Tensor, full: Size, patch: int, **rest: Any
+) -> dict[str, list[Any]]:
     """The guider's prompts processed by the host for a stage.
 
     `like` is the latent of the stage (packed where the host packs), `picture` its picture, `full` the size that the
-    prompts were made for, `rest` what the host's `process_conds` takes besides.
+    prompts were made for, `patch` how many cells a network takes at once, `rest` what the host's `process_conds` takes
+    besides.
     """
     size = size_of(picture)
     conds = {
         name: [
-            with_hooks_of(fit_to_size(cond, full, size), now)
+            with_hooks_of(fit_to_size(cond, full, size, patch), now)
             for cond, now in zip(kept, guider.conds[name], strict=False)
         ]
         for name, kept in guider.original_conds.items()
@@ -43,7 +46,7 @@ def with_hooks_of(cond: dict[str, Any], processed: dict[str, Any]) -> dict[str, 
     return {**cond, "hooks": processed["hooks"]} if processed.get("hooks") is not None else cond
 
 
-def fit_to_size(cond: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
+def fit_to_size(cond: dict[str, Any], full: Size, size: Size, patch: int) -> dict[str, Any]:
     """A prompt, as the guider was given it, for a picture of `size` instead of `full` latent cells."""
     if full == size:
         return cond.copy()
@@ -52,9 +55,8 @@ def fit_to_size(cond: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
         fitted["keyframe_idxs"] = fit_positions(cond["keyframe_idxs"], full, size)
     if fitted.get("guide_attention_entries"):
         fitted["guide_attention_entries"] = [fit_guide(each, full, size) for each in cond["guide_attention_entries"]]
-    area = cond.get("area")
-    if area and area[0] != "percentage":
-        fitted["area"] = fit_area(area, full, size)
+    if cond.get("area"):
+        fitted["area"] = fit_area(cond["area"], full, size, patch)
     return fitted
 
 
@@ -104,12 +106,22 @@ def fit_guide(entry: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
     return {**entry, "latent_shape": [frames, *size], "pre_filter_count": frames * size[0] * size[1]}
 
 
-def fit_area(area: tuple[int, ...], full: Size, size: Size) -> tuple[int, ...]:
-    """An area (extents, then offsets; rows and columns last in both) in the cells of the stage."""
-    half = len(area) // 2
-    shares = [1.0] * (half - 2) + [small / large for small, large in zip(size, full, strict=True)]
-    extents = [max(1, round(extent * share)) for extent, share in zip(area[:half], shares, strict=True)]
-    return (*extents, *(round(offset * share) for offset, share in zip(area[half:], shares, strict=True)))
+def fit_area(area: tuple[Any, ...], full: Size, size: Size, patch: int) -> tuple[Any, ...]:
+    """An area (extents, then offsets; rows and columns last in both) of the stage, in cells or as shares of it.
+
+    Its edges lie between patches: some networks take no part of one.
+    """
+    in_shares = area[0] == "percentage"
+    numbers = list(area[1:] if in_shares else area)
+    half = len(numbers) // 2
+    for place, cells, whole in zip((half - 2, half - 1), size, (1, 1) if in_shares else full, strict=True):
+        patches = cells // patch
+        start, extent = numbers[half + place], numbers[place]
+        first = min(round(start / whole * patches), patches - 1)
+        last = max(round((start + extent) / whole * patches), first + 1)
+        unit = 1 / patches if in_shares else patch
+        numbers[place], numbers[half + place] = (last - first) * unit, first * unit
+    return ("percentage", *numbers) if in_shares else tuple(numbers)
 
 
 def fit_mask(mask: Tensor | None, streams: Any, stage: Any) -> Tensor | None:
