@@ -22,6 +22,7 @@ from .open_network import attend_plainly, more_memory, whole_weights
 from .picture_info import scaling_of
 
 GRAY = 0.5
+PICTURES = {"QwenImage", "Krea2", "Anima"}  # whose latents have frames, but only one
 
 
 class ModelTraining:
@@ -121,7 +122,7 @@ class ModelTraining:
 def check_latent(model: Any, shape: Sequence[int]) -> None:
     """Raise ValueError where a model does not read latents (1, c, t, h, w) of this shape."""
     name, (_, channels, frames, *_) = type(model.model).__name__, shape
-    if frames > 1 and not is_video(model.model):
+    if frames > 1 and makes_pictures(model.model):
         raise ValueError(
             f"{name} makes pictures, and the clips have {frames} frames as latents: choose 1 frame in the dataset"
         )
@@ -131,6 +132,13 @@ def check_latent(model: Any, shape: Sequence[int]) -> None:
             f"this VAE makes latents of {channels} channels, and {name} reads {wanted}: wire the VAE that belongs to "
             "the model"
         )
+
+
+def makes_pictures(model: Any) -> bool:
+    """Whether a model makes single pictures; the latents of some have the VAE of a video, and its frames."""
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    pictures_of_cosmos = "CosmosPredict2" in kinds and not model.image_to_video
+    return not is_video(model) or bool(kinds & PICTURES) or pictures_of_cosmos
 
 
 def shows_start(model: Any, first: Tensor) -> bool:
