@@ -19,6 +19,9 @@ from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5")
 KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
+MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
+MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream")
+ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
 STEPS, RATE = 3, 1e-2
 NUDGE = 2e-2  # along a direction, for a difference quotient in float32
 
@@ -295,29 +298,35 @@ def check_start_pictures_are_those_of_core(lesson):
 
 def check_what_does_not_fit_is_refused(lesson):
     """Latents of another VAE, and videos for a model of pictures: with the first clip, not in the middle of a run."""
-    torch, is_video = lesson.torch, lesson.kind != "flux"
-    channels = lesson.case.inside.models.KINDS[lesson.kind].latent[0]
-    frames = (3,) if is_video else ()
+    torch, of_pictures = lesson.torch, lesson.kind in ONE_FRAME
+    channels, *frames = lesson.case.inside.models.KINDS[lesson.kind].latent
 
     def encode(pictures, given=channels):
-        vae = SimpleNamespace(
-            encode=lambda pictures: torch.zeros(1 if is_video else len(pictures), given, *frames, 8, 8)
-        )
+        many = (1, given, 1 + len(pictures) // 4) if frames else (len(pictures), given)
+        vae = SimpleNamespace(encode=lambda pictures: torch.zeros(*many, 8, 8))
         return lesson.host.encode(vae, pictures, lesson.model)
 
     one, five = torch.zeros(1, 64, 64, 3), torch.zeros(5, 64, 64, 3)
-    assert encode(five if is_video else one).shape == (1, channels, 3 if is_video else 1, 8, 8)
-    refused = [
-        (lambda: encode(one, channels + 1), f"makes latents of {channels + 1} channels, and .* reads {channels}")
-    ]
-    if not is_video:
-        refused.append((lambda: encode(five), "makes pictures, and the clips have 5 frames as latents: choose 1 frame"))
+    assert encode(one if of_pictures else five).shape == (1, channels, 1 if of_pictures else 2, 8, 8)
+    wanted = f"makes latents of {channels + 1} channels, and .* reads {channels}"
+    refused = [(lambda: encode(one, channels + 1), wanted)]
+    if of_pictures:
+        wanted = f"makes pictures, and the clips have {2 if frames else 5} frames as latents: choose 1 frame"
+        refused.append((lambda: encode(five), wanted))
     for work, sentence in refused:
         try:
             work()
             raise AssertionError("it was taken")
         except ValueError as error:
             assert re.search(sentence, str(error)), error
+
+
+def check_what_does_not_tell_what_it_predicts_is_refused(lesson):
+    try:
+        lesson.host.check(lesson.model)
+        raise AssertionError("it was taken")
+    except ValueError as error:
+        assert "no LoRA can be trained for it here" in str(error), error
 
 
 def check_errors_are_those_of_what_is_predicted(lesson):
@@ -395,9 +404,10 @@ def check_quantised_layers_learn(lesson):
 
 
 ONE = {
-    check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", "flux"),
+    check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
+    check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
-    check_start_pictures_are_those_of_core: ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "hunyuan1.5", "ltx"),
+    check_start_pictures_are_those_of_core: (*VIDEOS_FROM_PICTURES, "wan2.1 t2v", "ltx", "kandinsky 5"),
     check_quantised_layers_learn: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
@@ -405,15 +415,15 @@ ONE = {
     check_weights_of_patches_get_a_sentence: ("wan2.1 t2v",),
     check_bf16_learns_the_same_with_and_without_checkpoints: ("wan2.1 t2v", "flux"),
 }
-ALL = (
+OF_A_NETWORK = (
     check_the_gradient_is_that_of_difference_quotients,
     check_gradient_checkpoints_change_no_number,
-    check_a_run_goes_on_to_the_same_weights,
-    check_the_model_is_given_back_as_it_was,
     check_the_host_loads_what_was_saved,
     check_clips_between_two_stretches_are_those_of_core_and_change_nothing,
 )
-CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in ONE.items() if kind in kinds))]
+ALL = (*OF_A_NETWORK, check_a_run_goes_on_to_the_same_weights, check_the_model_is_given_back_as_it_was)
+CHECKS = [(check, kind) for kind in KINDS for check in ALL] + [(check, kind) for kind in MORE for check in OF_A_NETWORK]
+CHECKS += [(check, kind) for check, kinds in ONE.items() for kind in kinds]
 
 
 def name_of(check: Callable, kind: str) -> str:

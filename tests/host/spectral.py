@@ -17,8 +17,11 @@ from spectral_case import SEED, STEPS, Case, open_comfyui
 from spectral_patches import PATCHES
 
 WITH_SOUND = ("ltx2", "minimax h3")
-KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl")
+KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl", "qwen-image", "cosmos predict2 video")
 ONE = ("wan2.1 t2v",)
+DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")
+PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
+PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream")
 
 
 def check_a_jump_before_the_first_step_is_the_plain_sampler(case):
@@ -32,7 +35,7 @@ def check_a_small_stage_shows_the_network_what_a_plain_run_of_its_size_does(case
     calls = case.seen(lambda: case.sample(case.pyramid(case.middle)))
     large = case.inside.models.empty(case.kind)
     noise = case.inside.comfy.sample.prepare_noise(large, SEED)
-    size = (8, 8) if case.kind == "sdxl" else (6, 8)  # whole patches
+    size = (8, 8) if case.kind in ("sdxl", "sd1.5") else (6, 8)  # whole patches
     small = case.inside.models.empty(case.kind, *size)
     picture, *others = case.streams(noise)
     less = [resample(picture, size), *others]
@@ -357,8 +360,11 @@ def check_prompts_in_times_and_places_run(case):
     timed = [[case.positive[0][0], {**case.positive[0][1], "start_percent": 0.0, "end_percent": 0.5}]]
     later = [[case.negative[0][0], {**case.negative[0][1], "start_percent": 0.5, "end_percent": 1.0}]]
     masked = [[case.positive[0][0], {**case.positive[0][1], "mask": half, "mask_strength": 1.0}]]
-    placed = [[case.positive[0][0], {**case.positive[0][1], "area": (6, 8, 2, 4), "strength": 1.0}]]
-    for positive in (timed + later, masked + later, placed + case.positive):
+    *frames, rows, columns = case.inside.models.empty(case.kind).shape[2:]
+    areas = [(*frames, 6, 8, *(0 for _ in frames), 2, 4)]  # 3 rows of a small stage, where a patch may have 2
+    areas.append(("percentage", *(1.0 for _ in frames), 0.5, 0.5, *(0.0 for _ in frames), 2 / rows, 4 / columns))
+    placed = [[[case.positive[0][0], {**case.positive[0][1], "area": each, "strength": 1.0}]] for each in areas]
+    for positive in (timed + later, masked + later, *(each + case.positive for each in placed)):
         guider = case.inside.comfy.samplers.CFGGuider(case.model)
         guider.set_conds(positive, case.negative)
         guider.set_cfg(2.0)
@@ -392,6 +398,27 @@ def check_sizes_that_no_patch_divides_run(case):
     case.same(case.sample(case.pyramid(1.0), latent, noise), case.sample(case.core(), latent, noise))
 
 
+def check_stages_are_whole_patches(case):
+    """No network has to pad a stage that is smaller than the picture."""
+    import comfy.ldm.common_dit as host
+
+    usual, padded = host.pad_to_patch_size, []
+
+    def watch(picture, *rest, **named):
+        made = usual(picture, *rest, **named)
+        padded.append(made.shape != picture.shape)
+        return made
+
+    latent = case.inside.models.empty(case.kind, 12, 20)  # 3 x 5 and 6 x 10, if only halves counted
+    host.pad_to_patch_size = watch
+    try:
+        case.sample(case.pyramid(case.share(1), case.share(3)), latent)
+    finally:
+        host.pad_to_patch_size = usual
+    assert padded or case.kind == "cosmos predict2 t2i"  # which older hosts do not pad: there a run would fail
+    assert not any(padded)
+
+
 def check_bad_stages_and_sizes_get_a_sentence(case):
     tiny = case.inside.models.empty(case.kind, 4, 4)
     noise = case.inside.comfy.sample.prepare_noise(tiny, SEED)
@@ -419,15 +446,16 @@ ALL = (
 )
 SOME = {
     **PATCHES,
-    check_a_draft_that_is_finished_is_one_run_to_the_last_bit: ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl"),
+    check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
-    check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux"),
+    check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux", "qwen-image", "z-image"),
+    check_stages_are_whole_patches: PATCHED,
     check_bad_stages_and_sizes_get_a_sentence: ("wan2.1 t2v", "sd3"),
     check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
     check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
-    check_prompts_in_times_and_places_run: ("sd3",),
+    check_prompts_in_times_and_places_run: ("sd3", "hunyuan video", "mochi"),
     check_context_windows_run: ONE,
-    check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux"),
+    check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux", "cosmos predict2 video"),
     check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip: ("wan2.1 t2v", "flux"),
     check_sound_stands_at_the_new_level: WITH_SOUND,
     check_a_mask_keeps_what_it_covers: KEEP_MASKED,
@@ -437,11 +465,13 @@ SOME = {
     check_other_stages_in_the_second_sampler_are_refused: ONE,
     check_picture_to_picture_begins_inside: ("wan2.1 t2v", "sdxl"),
     check_patches_that_remember_run: ONE,
-    check_rows_of_a_batch_are_the_same_alone: ("wan2.1 t2v", "sdxl"),
+    check_rows_of_a_batch_are_the_same_alone: ("wan2.1 t2v", "sdxl", "qwen-image", "z-image"),
     check_the_network_is_told_the_schedule_of_its_stage: ONE,
 }
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
-KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace")
+KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace", "qwen-image", "z-image", "flux.2", "chroma", "hunyuan video")
+KINDS = (*KINDS, "kandinsky 5", "mochi", "cosmos predict2 t2i", "cosmos predict2 video", "sd1.5", "hidream")
+KINDS = (*KINDS, "cogvideox")
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
 
 

@@ -37,6 +37,40 @@ SDXL |= {"context_dim": TEXT, "adm_in_channels": 1552, "use_temporal_attention":
 SDXL |= {"out_channels": 4, "num_res_blocks": [1, 1, 1], "channel_mult": [1, 2, 2], "num_head_channels": 16}
 SDXL |= {"transformer_depth_output": [0, 0, 1, 1, 1, 1], "transformer_depth_middle": 1, "num_classes": "sequential"}
 SDXL |= {"use_spatial_transformer": True, "image_size": 32, "legacy": False, "dtype": torch.float32}
+SD15 = {"context_dim": TEXT, "model_channels": 32, "use_linear_in_transformer": False, "adm_in_channels": None}
+SD15 |= {"in_channels": 4, "out_channels": 4, "num_res_blocks": [1, 1, 1], "channel_mult": [1, 2, 2], "num_heads": 2}
+SD15 |= {"num_head_channels": -1, "use_temporal_attention": False, "use_spatial_transformer": True, "image_size": 32}
+SD15 |= {"transformer_depth": [1, 1, 0], "transformer_depth_output": [1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1}
+SD15 |= {"legacy": False, "dtype": torch.float32}
+QWEN = {"image_model": "qwen_image", "in_channels": 64, "num_layers": 2, "attention_head_dim": 24}
+QWEN |= {"num_attention_heads": 2, "joint_attention_dim": TEXT, "axes_dims_rope": [8, 8, 8]}
+Z_IMAGE = {"image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 256, "cap_feat_dim": TEXT}
+Z_IMAGE |= {"n_layers": 1, "n_refiner_layers": 1, "qk_norm": True, "n_heads": 8, "n_kv_heads": 8, "rope_theta": 256.0}
+Z_IMAGE |= {"axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "ffn_dim_multiplier": 0.1, "multiple_of": 16}
+Z_IMAGE |= {"z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32}
+FLUX2 = {**FLUX, "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "vec_in_dim": None}
+FLUX2 |= {"axes_dim": [6, 6, 6, 6], "theta": 2000, "global_modulation": True, "mlp_silu_act": True, "qkv_bias": False}
+FLUX2 |= {"ops_bias": False, "default_ref_method": "index", "ref_index_scale": 10.0, "txt_ids_dims": [3]}
+CHROMA = {**FLUX, "image_model": "chroma", "in_channels": 64, "out_channels": 64, "vec_in_dim": None, "in_dim": 64}
+CHROMA |= {"out_dim": 48, "hidden_dim": 32, "n_layers": 2}
+HUNYUAN1 = {**HUNYUAN, "in_channels": 16, "out_channels": 16, "patch_size": [1, 2, 2], "vec_in_dim": 16}
+HUNYUAN1 |= {"guidance_embed": True, "use_cond_type_embedding": False}
+KANDINSKY = {"image_model": "kandinsky5", "model_dim": 48, "time_dim": 32, "ff_dim": 64, "axes_dims": (8, 8, 8)}
+KANDINSKY |= {"in_text_dim": TEXT, "in_text_dim2": 16, "num_text_blocks": 1, "num_visual_blocks": 2}
+MOCHI = {"image_model": "mochi_preview", "depth": 2, "patch_size": 2, "num_heads": 2, "hidden_size_x": 24}
+MOCHI |= {"hidden_size_y": 32, "mlp_ratio_x": 512.0, "mlp_ratio_y": 2.0, "learn_sigma": False, "in_channels": 12}
+MOCHI |= {"qk_norm": True, "qkv_bias": False, "out_bias": True, "patch_embed_bias": True, "timestep_mlp_bias": True}
+MOCHI |= {"timestep_scale": 1000.0, "use_t5": True, "t5_feat_dim": TEXT, "t5_token_length": 8, "rope_theta": 10000.0}
+COSMOS = {"image_model": "cosmos_predict2", "max_img_h": 32, "max_img_w": 32, "max_frames": 8, "out_channels": 16}
+COSMOS |= {"patch_spatial": 2, "patch_temporal": 1, "model_channels": 48, "concat_padding_mask": True, "num_heads": 2}
+COSMOS |= {"crossattn_emb_channels": TEXT, "pos_emb_cls": "rope3d", "pos_emb_learnable": True, "num_blocks": 2}
+COSMOS |= {"use_adaln_lora": True, "adaln_lora_dim": 8, "rope_enable_fps_modulation": False}
+COGVIDEOX = {"image_model": "cogvideox", "num_attention_heads": 2, "attention_head_dim": 16, "time_embed_dim": 32}
+COGVIDEOX |= {"num_layers": 2, "text_embed_dim": TEXT, "use_rotary_positional_embeddings": True}
+HIDREAM = {"image_model": "hidream", "attention_head_dim": 24, "axes_dims_rope": [8, 8, 8], "in_channels": 16}
+HIDREAM |= {"caption_channels": [TEXT, TEXT], "max_resolution": [32, 32], "llama_layers": [0, 1], "out_channels": 16}
+HIDREAM |= {"num_attention_heads": 2, "num_routed_experts": 4, "num_activated_experts": 2, "num_layers": 1}
+HIDREAM |= {"num_single_layers": 1, "patch_size": 2, "text_emb_dim": 16}
 
 
 @dataclass(frozen=True)
@@ -48,6 +82,7 @@ class Kind:
     latent: tuple[int, ...]  # channels, and frames of a video
     extras: Callable[[], dict[str, Any]] = field(default=dict)  # of the prompt
     sound: tuple[int, ...] = ()
+    spread: float = 0.15  # of the weights
 
 
 def words_mask() -> dict[str, Any]:
@@ -67,6 +102,20 @@ KINDS = {
     "flux": Kind("Flux", FLUX, (16,), lambda: {"pooled_output": noise(1, 16), "guidance": 3.5}),
     "sd3": Kind("SD3", SD3, (16,), lambda: {"pooled_output": noise(1, 16)}),
     "sdxl": Kind("SDXL", SDXL, (4,), lambda: {"pooled_output": noise(1, 16)}),
+    "sd1.5": Kind("SD15", SD15, (4,), spread=0.12),
+    "qwen-image": Kind("QwenImage", QWEN, (16, 1)),
+    "z-image": Kind("ZImage", Z_IMAGE, (16,), words_mask, spread=0.07),
+    "flux.2": Kind("Flux2", FLUX2, (128,), lambda: {"pooled_output": None, "guidance": 3.5}),
+    "chroma": Kind("Chroma", CHROMA, (16,), lambda: {"pooled_output": None}),
+    "hunyuan video": Kind("HunyuanVideo", HUNYUAN1, (16, 3), lambda: {"pooled_output": noise(1, 16)}),
+    "kandinsky 5": Kind("Kandinsky5", KANDINSKY, (16, 3), lambda: {"pooled_output": noise(1, 16)}),
+    "mochi": Kind("GenmoMochi", MOCHI, (12, 3), words_mask),
+    "cosmos predict2 t2i": Kind("CosmosT2IPredict2", {**COSMOS, "in_channels": 16}, (16, 1)),
+    "cosmos predict2 video": Kind("CosmosI2VPredict2", {**COSMOS, "in_channels": 17}, (16, 3)),
+    "cogvideox": Kind("CogVideoX_T2V", COGVIDEOX, (16, 3)),
+    "hidream": Kind(
+        "HiDream", HIDREAM, (16,), lambda: {"pooled_output": noise(1, 16), "conditioning_llama3": noise(1, 2, 5, TEXT)}
+    ),
 }
 
 
@@ -79,21 +128,30 @@ def known() -> list[str]:
     return [name for name, kind in KINDS.items() if hasattr(supported, kind.config)]
 
 
+def parameters_of(config: str) -> set[str]:
+    """What a network takes in this host, of those whose parameters grew over the years."""
+    from comfy.ldm.chroma.model import ChromaParams
+    from comfy.ldm.flux.model import FluxParams
+    from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
+
+    grown = {"Flux": FluxParams, "Flux2": FluxParams, "Chroma": ChromaParams, "HunyuanVideo": HunyuanVideoParams}
+    return {*grown[config].__annotations__, "image_model"} if config in grown else set()
+
+
 def make_model(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
     """A model with random weights; the same for the same seed."""
     kind = KINDS[name]
     network = dict(kind.network)
-    if name == "flux":  # whose parameters grew over the years
-        from comfy.ldm.flux.model import FluxParams
-
-        network = {key: value for key, value in network.items() if key in (*FluxParams.__annotations__, "image_model")}
+    known_here = parameters_of(kind.config)
+    if known_here:
+        network = {key: value for key, value in network.items() if key in known_here}
     config = getattr(supported, kind.config)(network)
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for parameter in (*model.diffusion_model.parameters(), *model.diffusion_model.buffers()):
         if parameter.is_floating_point():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
+            parameter.data = torch.randn(parameter.shape, generator=generator) * kind.spread
     place = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
 

@@ -115,7 +115,7 @@ def check_vace_frames_have_the_size_of_their_stage(case):
 
 
 PATCHES = {
-    check_a_lora_counts_at_every_size: ("wan2.1 t2v", "ltx2", "flux", "sdxl"),
+    check_a_lora_counts_at_every_size: ("wan2.1 t2v", "ltx2", "flux", "sdxl", "qwen-image", "z-image", "chroma"),
     check_a_compiled_model_makes_the_same: ("wan2.1 t2v",),
     check_a_controlnet_sees_the_stage: ("sdxl",),
     check_vace_frames_have_the_size_of_their_stage: ("wan2.1 vace",),
