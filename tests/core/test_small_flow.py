@@ -106,7 +106,7 @@ def test_what_families_of_128_pixels_learn():
     recipe, generator = RECIPES[128], torch.Generator().manual_seed(0)
     flow = objective_of("flow", "whole", recipe).draw_sigmas(4000, GeneratorDraw(generator))
     assert 0.86 < flow.median() < 0.90 and (flow < 0.5).float().mean() > 0.05
-    assert objective_of("flow", "some", recipe).flow == objective_of("flow", "whole", recipe)
+    assert objective_of("flow", "some", recipe).objective == objective_of("flow", "whole", recipe)
     diffusion = objective_of("diffusion", "whole", recipe)
     assert diffusion.shift == 4 and diffusion.min_snr is None and objective_of("gan", "whole", recipe) == GANObjective()
     for kind, batch in ((kind, each.batch) for kind, each in recipe.kinds["pyramid"].items()):
