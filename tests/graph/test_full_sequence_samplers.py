@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -84,15 +85,17 @@ def test_guidance_is_asked_for_only_where_it_counts(model, texts, family):
     assert set(rows) == {2}
 
 
+def answer_to(network, noise, timestep, conditioning):
+    """What the network says of `noise` at a timestep, for one prompt alone."""
+    tokens, extras = conditioning[0]
+    return network.network((noise,), torch.tensor([timestep]), tokens, None, extras["pooled_output"])
+
+
 def test_one_step_of_a_flow_is_the_guided_velocity(model, texts):
     positive, negative = texts
     network = model("flow")
     noise = draw_noise((1, 8, 2, 8, 8), 3)
-
-    def answer(conditioning):
-        tokens, extras = conditioning[0]
-        return network.network((noise,), torch.tensor([1000.0]), tokens, None, extras["pooled_output"])
-
+    answer = partial(answer_to, network, noise, 1000.0)
     with torch.no_grad():
         expected = noise - apply_cfg(answer(negative), answer(positive), 3.0)
         made = sample("flow", network, positive, negative=negative, steps=1)
@@ -106,11 +109,7 @@ def test_cfg_zero_star_scales_the_negative_answer_and_rests_at_the_start(model, 
     positive, negative = texts
     network = model("flow")
     noise = draw_noise((1, 8, 2, 8, 8), 3)
-
-    def answer(conditioning):
-        tokens, extras = conditioning[0]
-        return network.network((noise,), torch.tensor([500.0]), tokens, None, extras["pooled_output"])
-
+    answer = partial(answer_to, network, noise, 500.0)
     with torch.no_grad():
         wanted, other = answer(positive), answer(negative)
         other = other * (wanted * other).sum() / other.square().sum()
@@ -124,11 +123,7 @@ def test_coarse_guidance_leaves_out_guidance_of_large_areas(model, texts):
     positive, negative = texts
     network = model("flow")
     noise = draw_noise((1, 8, 2, 8, 8), 3)
-
-    def answer(conditioning):
-        tokens, extras = conditioning[0]
-        return network.network((noise,), torch.tensor([1000.0]), tokens, None, extras["pooled_output"])
-
+    answer = partial(answer_to, network, noise, 1000.0)
     with torch.no_grad():
         wanted, other = answer(positive), answer(negative)
     expected = noise - (other + 3.0 * (wanted - other) - 0.8 * coarse_part(2.0 * (wanted - other)))
