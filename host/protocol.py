@@ -316,7 +316,8 @@ class ModelTraining(Protocol):
     ) -> None:
         """Call `learn` with a `whole` model on its device, open to gradients.
 
-        It is loaded for latents of `shape` (c, t, h, w), and lent for as long as `learn` runs.
+        It is loaded for latents of `shape` (c, t, h, w), and lent for as long as `learn` runs. Where memory runs out in
+        there, weights make way for what a step needs and `learn` is called again. ValueError where none are left.
         """
         ...
 

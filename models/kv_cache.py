@@ -94,22 +94,12 @@ class KVCache:
         return kept > 0
 
 
-def forward_as_memory_allows(
-    forward: Callable[[], Tensor], cache: Callable[[], KVCache | None], release: Callable[[], None]
-) -> Tensor:
-    """What `forward` gives; where memory runs out, again with less that is kept, since it can be worked out anew.
-
-    cache: what keeps keys at that moment. release: gives unused memory back to the device.
-    """
-    while True:
-        try:
-            return forward()
-        except (RuntimeError, MemoryError) as error:
-            keeps = cache()
-            if keeps is None or not is_out_of_memory(error) or not keeps.make_room():
-                raise
-            log.warning("memory is short: fewer keys are kept from unit to unit")
-        release()  # outside the handler, whose exception holds the tensors of the attempt
+def keeps_less(cache: KVCache | None) -> bool:
+    """Whether memory was found in what a run keeps, if it keeps anything: it can be worked out anew."""
+    if cache is None or not cache.make_room():
+        return False
+    log.warning("memory is short: fewer keys are kept from unit to unit")
+    return True
 
 
 @dataclass(frozen=True)

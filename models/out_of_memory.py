@@ -1,8 +1,13 @@
-"""Is memory what failed, in whatever words torch and the libraries below it say so?"""
+"""Is memory what failed, in whatever words torch and the libraries below it say so, and what then?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
+
+Result = TypeVar("Result")
 
 FULL = (  # what torch says where it has no class for it
     "out of memory",
@@ -18,3 +23,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the computer had no memory left; some devices of torch have no class for that."""
     # By the name that the class has in torch 2.4 too.
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in str(error) for words in FULL)
+
+
+def as_memory_allows(work: Callable[[], Result], make_room: Callable[[], bool], release: Callable[[], None]) -> Result:
+    """What `work` gives; where memory runs out, again after `make_room`, which says whether it found any.
+
+    release: gives unused memory back to the device. The last error is raised where no room was found.
+    """
+    while True:
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not make_room():
+                raise
+        release()  # outside the handler, whose exception holds the tensors of the attempt

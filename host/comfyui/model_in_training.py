@@ -17,16 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from ...models.model_in_training import ModelClip, Noise
+from ...models.out_of_memory import as_memory_allows, is_out_of_memory
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
-from .open_network import in_training, open_to_gradients
+from .open_network import in_training, open_to_gradients, unload_some
 from .streams import Streams, packs_streams
+from .vae import release_memory
 
 Learn = Callable[["HostModelInTraining"], None]
 
 
 class TrainingSampler(comfy.samplers.Sampler):
-    """Runs a training where a sampler would walk from noise to data."""
+    """Runs a training where a sampler would walk from noise to data.
+
+    `learn` may be called again after an error for want of memory, and goes on where it was.
+    """
 
     def __init__(self, learn: Learn) -> None:
         self.learn = learn
@@ -42,13 +47,33 @@ class TrainingSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
+        """As the host asks for it. Where a step needs more memory, weights make way and the run goes on.
+
+        ValueError where there is no room with all of them away, or nothing can be learned through a patch.
+        """
+        patcher = model_wrap.model_patcher
+        try:
+            as_memory_allows(lambda: self.stretch(model_wrap, extra_args), lambda: unload_some(patcher), release_memory)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"a step of this training does not fit into the memory of {patcher.load_device}, and no weights of "
+                "the model are left there that could make way: choose fewer frames or a smaller size in the dataset, "
+                "and a batch of 1 and gradient_checkpointing in 'Training settings'"
+            ) from error
+        return torch.zeros_like(noise)
+
+    def stretch(self, model_wrap: Any, extra_args: dict[str, Any]) -> None:
+        """Learn with as many weights on the device as the host has put there."""
         network, patcher = model_wrap.inner_model.diffusion_model, model_wrap.model_patcher
         if patcher.loaded_size() < patcher.model_size():
-            logging.warning(
-                "Pyramid Video: only %.1f of %.1f GB of the model are on the card, so training is slow: take fewer "
-                "frames, a smaller size or a file in fp8",
+            logging.info(
+                "Pyramid Video: %.1f of %.1f GB of the model are on %s beside what a step needs; the others are "
+                "copied there in every step",
                 patcher.loaded_size() / 1e9,
                 patcher.model_size() / 1e9,
+                patcher.load_device,
             )
         with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
             try:
@@ -60,7 +85,6 @@ class TrainingSampler(comfy.samplers.Sampler):
                     "a patch on the model wire has weights of its own, such as a LoRA that is loaded in bypass mode, "
                     "and nothing can be learned through them: take it off. LoRAs of 'Load LoRA' may stay"
                 ) from error
-        return torch.zeros_like(noise)
 
 
 def without_guidance(extra_args: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .rotation_gradients import give_rotations_gradients
 
-MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs; a guess
+MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs: a first guess
+UNLOADED = 8  # in how many parts weights make way for a step that needs more
 
 
 def whole_weights(model: Any) -> Any:
@@ -44,6 +45,13 @@ def more_memory(model: Any) -> Iterator[None]:
         model.memory_usage_factor = usual
 
 
+def unload_some(patcher: Any) -> bool:
+    """Bring a part of a model's weights from its device to memory; False where none of them can go."""
+    if patcher.load_device == patcher.offload_device or patcher.loaded_size() <= 0:
+        return False
+    return patcher.partially_unload(patcher.offload_device, patcher.model_size() // UNLOADED) > 0
+
+
 def attend_plainly(model: Any) -> None:
     """Let a clone of a MODEL attend with torch's own kernels: others, such as SageAttention, give no gradients."""
 
@@ -55,17 +63,20 @@ def attend_plainly(model: Any) -> None:
 
 @contextmanager
 def in_training() -> Iterator[None]:
-    """Tell the networks of a host that asks that gradients are wanted, so that they take other ways."""
+    """Tell the networks of a host that asks that gradients are wanted, so that they take other ways.
+
+    Weights that are not on the card come by the stream that computes: the host's own streams for them may put the next
+    ones into their place while a gradient still reads them, because they wait for forwards alone.
+    """
     give_rotations_gradients()
-    management = comfy.model_management
-    usual = getattr(management, "in_training", None)
-    if usual is not None:
-        management.in_training = True
+    wanted = {"in_training": True, "NUM_STREAMS": 0}
+    management = vars(comfy.model_management)
+    usual = {name: management[name] for name in wanted if name in management}
+    management.update({name: wanted[name] for name in usual})
     try:
         yield
     finally:
-        if usual is not None:
-            management.in_training = usual
+        management.update(usual)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...models.kv_cache import KVCache, forward_as_memory_allows
+from ...models.kv_cache import KVCache, keeps_less
 from ...models.model_info import ModelInfo
+from ...models.out_of_memory import as_memory_allows
 from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import row_generators
@@ -131,9 +132,9 @@ class PyramidRun:
         inner = {**self.stage_options["transformer_options"], "pyramid": beside}
         options = {**self.stage_options, "transformer_options": inner}
         sigma = x.new_full((x.shape[0],), info.sigma)
-        clean = forward_as_memory_allows(
+        clean = as_memory_allows(
             lambda: self.guider(x, sigma, model_options=options, seed=self.seed),
-            lambda: None if self.kept is None else self.kept.cache,
+            lambda: keeps_less(None if self.kept is None else self.kept.cache),
             release_memory,
         )
         return (x - clean) / info.sigma

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models.kv_cache import CacheSlot, KVCache, forward_as_memory_allows
+from ...models.kv_cache import CacheSlot, KVCache, keeps_less
+from ...models.out_of_memory import as_memory_allows
 from ...models.text_features import TextFeatures
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
@@ -66,9 +67,9 @@ class Guider:
             rows = x.repeat(len(text) // batch, 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
-            output = forward_as_memory_allows(
+            output = as_memory_allows(
                 lambda: model.predict(rows, timestep, info.history, text, keep),
-                lambda: cache,
+                lambda: keeps_less(cache),
                 lambda: release_memory(x.device),
             )
             if not guided:

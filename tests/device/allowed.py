@@ -49,6 +49,7 @@ COMFYUI = {
     "host": "ComfyUI's own lines, where none of the project is at work",
     "host/comfyui/forward.py:is_true": "are text and old frames those whose keys were kept: asked once a stage",
     "host/comfyui/model.py": "weights; prompts, once a run",
+    "host/comfyui/open_network.py:unload_some": "weights that make way for a step that needs their memory",
     "host/comfyui/model_in_training.py": "clips, texts and noise of a step, which lie in ordinary memory",
     "host/comfyui/host.py": "the finished clip on its way out; what text encoders and VAEs are known by",
     "host/comfyui/sampling.py": "the levels of a stage",

@@ -379,6 +379,30 @@ def check_weights_of_patches_get_a_sentence(lesson):
         assert "take it off. LoRAs of 'Load LoRA' may stay" in str(error), error
 
 
+def check_a_step_that_never_fits_gets_a_sentence(lesson):
+    """What was learned before is kept, and the model given back."""
+    training, steps = lesson.training("full"), []
+
+    def begin_step():
+        steps.append(0)
+        if len(steps) > 2:
+            raise MemoryError
+
+    def stretch(model):
+        model.begin_step = begin_step
+        with training.attached(model) as (run, step):
+            run.train(step)
+
+    try:
+        lesson.open(stretch)
+        raise AssertionError("it learned")
+    except ValueError as error:
+        assert "does not fit into the memory of cpu" in str(error) and "fewer frames" in str(error), error
+    again = lesson.train("full").parts()
+    for name, (_, up, _) in lesson.train("straight").parts().items():
+        assert lesson.torch.equal(up, again[name][1]), name
+
+
 def check_bf16_learns_the_same_with_and_without_checkpoints(lesson):
     made = [lesson.train(str(saves), gradient_checkpointing=saves, precision="bf16").parts() for saves in (False, True)]
     assert made[0].keys() == made[1].keys()
@@ -413,6 +437,7 @@ ONE = {
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
     check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),
     check_weights_of_patches_get_a_sentence: ("wan2.1 t2v",),
+    check_a_step_that_never_fits_gets_a_sentence: ("wan2.1 t2v",),
     check_bf16_learns_the_same_with_and_without_checkpoints: ("wan2.1 t2v", "flux"),
 }
 OF_A_NETWORK = (

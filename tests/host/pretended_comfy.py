@@ -12,6 +12,7 @@ import tempfile
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 TESTS = Path(__file__).resolve().parents[1]
 COMFYUI = Path(sys.argv[1])
@@ -83,7 +84,7 @@ def cores_ksampler(bench: Bench) -> dict[str, Tensor]:
     return {"clip": made["samples"]}
 
 
-def model_lora(bench: Bench) -> dict[str, Tensor]:
+def model_lora(bench: Bench, name: str = "model lora") -> dict[str, Tensor]:
     """A LoRA by way of the host's guider, with blocks computed twice, and a clip after each of two steps."""
     from pyramid_video.training.run.validation import ValidationPlan
 
@@ -92,8 +93,31 @@ def model_lora(bench: Bench) -> dict[str, Tensor]:
     plan = bench.settings(steps=2, batch=2, gradient_checkpointing=True)
     wired = {"model": model, "vae": bench.vae, "clip": bench.clip, "dataset": bench.dataset(), "settings": plan}
     lora = {"rank": 2, "alpha": 2.0, "targets": "all", "validation": ValidationPlan(("a ball",), every=1, steps=2)}
-    run = bench.run("TrainModelLoRA", **wired, run_name="model lora", clips=2, **lora)
+    run = bench.run("TrainModelLoRA", **wired, run_name=name, clips=2, **lora)
     return {name: up for name, (_, up, _) in run.parts().items()}
+
+
+def small_card(bench: Bench) -> dict[str, Tensor]:
+    """The same where memory runs out until half of the weights have left the card; no stream brings them unwaited."""
+    from pyramid_video.host.comfyui.model_in_training import HostModelInTraining
+
+    usual, loaded, steps = HostModelInTraining.loss, set(), []
+
+    def loss(learning, *clip):
+        patcher = learning.guider.model_patcher
+        assert management.NUM_STREAMS == 0
+        steps.append(usual(learning, *clip))
+        if patcher.load_device.type != "cpu":
+            loaded.add(patcher.loaded_size() / patcher.model_size())
+            if patcher.loaded_size() > patcher.model_size() / 2:
+                raise torch.cuda.OutOfMemoryError("it is full")
+        return steps[-1]
+
+    with mock.patch.object(HostModelInTraining, "loss", loss), mock.patch.object(management, "NUM_STREAMS", 2):
+        made = model_lora(bench, "small card")
+        assert management.NUM_STREAMS == 2
+    assert not loaded or (max(loaded) == 1 and 0 < min(loaded) <= 0.5 and len(loaded) > 3), loaded
+    return made
 
 
 def call(block, *values):
@@ -136,6 +160,7 @@ def main() -> None:
     pretend_card()
     work = {**pretended_work.WORK, "core's sampler": cores_sampler, "core's KSampler": cores_ksampler}
     work["train lora (any model)"] = model_lora
+    work["train lora (any model), small card"] = small_card
     with tempfile.TemporaryDirectory() as name:
         print(json.dumps(pretended_work.compare(work, Path(name), Bench, Steps(), pretended)))
 
