@@ -10,6 +10,7 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .rotation_gradients import give_rotations_gradients
 
@@ -97,11 +98,23 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     try:
         for holder, name, value in kept:
             holder[name] = ordinary(value)
-        with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved:
+        plainly = PlainResults()  # type: ignore[no-untyped-call]  # torch's
+        with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved, plainly:
             yield saved.clear
     finally:
         for holder, name, value in kept:
             holder[name] = value
+
+
+class PlainResults(TorchDispatchMode):
+    """Where torch watches operations, plain tensors come of other packs' classes of tensors, as where it does not.
+
+    Such packs turn the weights that they keep in GGUF into plain tensors.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
 
 
 def ordinary(tensor: Tensor) -> Tensor:

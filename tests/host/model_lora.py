@@ -427,12 +427,22 @@ def check_quantised_layers_learn(lesson):
     assert len(lesson.train("quantised").parts()) == 20
 
 
+def check_weights_in_a_class_of_their_own_learn(lesson):
+    """As packs that load GGUF files have them, whose layers make plain tensors of them in every forward."""
+    lesson.model = lesson.case.inside.models.make_packed(lesson.kind)
+    check_the_gradient_is_that_of_difference_quotients(lesson)
+    check_gradient_checkpoints_change_no_number(lesson)
+    check_the_model_is_given_back_as_it_was(lesson)
+    assert len(lesson.train("packed").parts()) == 20
+
+
 ONE = {
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
     check_start_pictures_are_those_of_core: (*VIDEOS_FROM_PICTURES, "wan2.1 t2v", "ltx", "kandinsky 5"),
     check_quantised_layers_learn: ("wan2.1 t2v",),
+    check_weights_in_a_class_of_their_own_learn: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
     check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),

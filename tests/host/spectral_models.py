@@ -175,6 +175,44 @@ def make_quantised(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher
     return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
 
 
+class Packed(torch.Tensor):
+    """Weights of few bits in a class of tensors of their own, as packs have it that load GGUF files."""
+
+    def __new__(cls, numbers: torch.Tensor, scale: float) -> Packed:
+        return torch.Tensor._make_subclass(cls, numbers)
+
+    def __init__(self, numbers: torch.Tensor, scale: float) -> None:
+        self.scale = scale
+
+    def detach(self) -> Packed:
+        return self
+
+
+class PackedLinear(torch.nn.Module):
+    """Multiplies with what it unpacks in every forward, which has to be a plain tensor by then."""
+
+    def __init__(self, plain: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = plain.in_features, plain.out_features, plain.bias
+        scale = float(plain.weight.abs().max()) / 127
+        numbers = Packed((plain.weight.detach() / scale).round().to(torch.int8), scale)
+        self.weight = torch.nn.Parameter(numbers, requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight.to(x.dtype) * self.weight.scale
+        return torch.nn.functional.linear(x, torch.Tensor(weight), self.bias)
+
+
+def make_packed(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
+    """A model whose linear layers in blocks are `PackedLinear`."""
+    model = make_model(name, seed)
+    network = model.model.diffusion_model
+    for layer, module in list(network.named_modules()):
+        if layer.startswith("blocks.") and isinstance(module, torch.nn.Linear):
+            network.set_submodule(layer, PackedLinear(module))
+    return model
+
+
 def prompt(name: str, seed: int = 2, **extras: Any) -> list:
     """CONDITIONING for a model."""
     width = 2 * TEXT if name == "ltx2" else TEXT  # one half for the picture, one for the sound
