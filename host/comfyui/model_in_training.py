@@ -20,7 +20,7 @@ from ...models.model_in_training import ModelClip, Noise
 from ...models.out_of_memory import as_memory_allows, is_out_of_memory
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
-from .open_network import in_training, open_to_gradients, unload_some
+from .open_network import ChangedInPlace, in_training, open_to_gradients, unload_some
 from .streams import Streams, packs_streams
 from .vae import release_memory
 
@@ -30,7 +30,7 @@ Learn = Callable[["HostModelInTraining"], None]
 class TrainingSampler(comfy.samplers.Sampler):
     """Runs a training where a sampler would walk from noise to data.
 
-    `learn` may be called again after an error for want of memory, and goes on where it was.
+    `learn` may be called again after an error for want of memory or a change in place, and goes on where it was.
     """
 
     def __init__(self, learn: Learn) -> None:
@@ -53,7 +53,10 @@ class TrainingSampler(comfy.samplers.Sampler):
         """
         patcher = model_wrap.model_patcher
         try:
-            as_memory_allows(lambda: self.stretch(model_wrap, extra_args), lambda: unload_some(patcher), release_memory)
+            while not as_memory_allows(
+                lambda: self.stretch(model_wrap, extra_args), lambda: unload_some(patcher), release_memory
+            ):
+                pass  # the network is known better now
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -64,8 +67,8 @@ class TrainingSampler(comfy.samplers.Sampler):
             ) from error
         return torch.zeros_like(noise)
 
-    def stretch(self, model_wrap: Any, extra_args: dict[str, Any]) -> None:
-        """Learn with as many weights on the device as the host has put there."""
+    def stretch(self, model_wrap: Any, extra_args: dict[str, Any]) -> bool:
+        """Learn with as many weights on the device as the host has put there; False where it must be tried again."""
         network, patcher = model_wrap.inner_model.diffusion_model, model_wrap.model_patcher
         if patcher.loaded_size() < patcher.model_size():
             logging.info(
@@ -75,16 +78,19 @@ class TrainingSampler(comfy.samplers.Sampler):
                 patcher.model_size() / 1e9,
                 patcher.load_device,
             )
-        with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
-            try:
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
                 self.learn(HostModelInTraining(model_wrap, extra_args, forget))
-            except RuntimeError as error:
-                if "Inference tensors" not in str(error):
-                    raise
-                raise ValueError(
-                    "a patch on the model wire has weights of its own, such as a LoRA that is loaded in bypass mode, "
-                    "and nothing can be learned through them: take it off. LoRAs of 'Load LoRA' may stay"
-                ) from error
+        except ChangedInPlace:
+            return False
+        except RuntimeError as error:
+            if "Inference tensors" not in str(error):
+                raise
+            raise ValueError(
+                "a patch on the model wire has weights of its own, such as a LoRA that is loaded in bypass mode, and "
+                "nothing can be learned through them: take it off. LoRAs of 'Load LoRA' may stay"
+            ) from error
+        return True
 
 
 def without_guidance(extra_args: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import comfy.ldm.modules.attention
 import comfy.model_management
@@ -15,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .rotation_gradients import give_rotations_gradients
 
 MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs: a first guess
+IN_PLACE = "modified by an inplace operation"  # torch's words
+CHANGED: WeakSet[nn.Module] = WeakSet()  # networks that have changed in place what a gradient needed
 UNLOADED = 8  # in how many parts weights make way for a step that needs more
 
 
@@ -80,13 +83,18 @@ def in_training() -> Iterator[None]:
         management.update(usual)
 
 
+class ChangedInPlace(Exception):
+    """A network has changed what a gradient needed. It is known from now on, and the step can be made again."""
+
+
 @contextmanager
 def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     """Let a network be learned through: ordinary tensors for those of inference mode, and changes in place.
 
-    The tensors share their memory with those that were there, which come back. Many networks add to their tensors in
-    place; what a gradient still needs is copied before. What is yielded forgets what was kept for that: to be called
-    between two steps.
+    The tensors share their memory with those that were there, which come back. Some networks add in place to what a
+    gradient still needs. Torch says so when it has happened, in the first step; from the next time on such a network
+    is watched, and what is needed copied before. To watch it always would cost ten times the work of the processor
+    that calls the card. What is yielded forgets what was copied: to be called between two steps.
     """
     kept: list[tuple[dict[str, Any], str, Any]] = []
     for module in network.modules():
@@ -98,9 +106,17 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     try:
         for holder, name, value in kept:
             holder[name] = ordinary(value)
-        plainly = PlainResults()  # type: ignore[no-untyped-call]  # torch's
-        with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved, plainly:
-            yield saved.clear
+        if network not in CHANGED:
+            yield lambda: None
+        else:
+            plainly = PlainResults()  # type: ignore[no-untyped-call]  # torch's
+            with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved, plainly:
+                yield saved.clear
+    except RuntimeError as error:
+        if network in CHANGED or IN_PLACE not in str(error):
+            raise
+        CHANGED.add(network)
+        raise ChangedInPlace from error
     finally:
         for holder, name, value in kept:
             holder[name] = value

@@ -427,9 +427,43 @@ def check_quantised_layers_learn(lesson):
     assert len(lesson.train("quantised").parts()) == 20
 
 
+def check_changes_in_place_spoil_no_gradient(lesson):
+    """Of what a gradient needs: the network is watched from the second try on, and learns what it would have."""
+    from pyramid_video.host.comfyui.open_network import CHANGED
+
+    torch, network = lesson.torch, lesson.model.model.diffusion_model
+    block = network.blocks[0]
+    for saves in (False, True):
+        plain = lesson.train(f"plain {saves}", gradient_checkpointing=saves).parts()
+        assert network not in CHANGED
+        usual = block.forward
+
+        def forward(*args, usual=usual, **kw):
+            output = usual(*args, **kw)
+            ones = torch.exp(output * 0)
+            product = output * ones
+            ones.add_(1)
+            return product
+
+        block.forward = forward
+        try:
+            spoiled = lesson.train(f"in place {saves}", gradient_checkpointing=saves).parts()
+            assert network in CHANGED
+        finally:
+            del block.forward
+            CHANGED.discard(network)
+        for name, (_, up, _) in spoiled.items():
+            torch.testing.assert_close(up, plain[name][1], rtol=0, atol=1e-5)
+
+
 def check_weights_in_a_class_of_their_own_learn(lesson):
     """As packs that load GGUF files have them, whose layers make plain tensors of them in every forward."""
+    from pyramid_video.host.comfyui.open_network import CHANGED
+
     lesson.model = lesson.case.inside.models.make_packed(lesson.kind)
+    CHANGED.add(lesson.model.model.diffusion_model)  # they learn while torch watches, too
+    lesson.train("watched")
+    CHANGED.discard(lesson.model.model.diffusion_model)
     check_the_gradient_is_that_of_difference_quotients(lesson)
     check_gradient_checkpoints_change_no_number(lesson)
     check_the_model_is_given_back_as_it_was(lesson)
@@ -443,6 +477,7 @@ ONE = {
     check_start_pictures_are_those_of_core: (*VIDEOS_FROM_PICTURES, "wan2.1 t2v", "ltx", "kandinsky 5"),
     check_quantised_layers_learn: ("wan2.1 t2v",),
     check_weights_in_a_class_of_their_own_learn: ("wan2.1 t2v",),
+    check_changes_in_place_spoil_no_gradient: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
     check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),
