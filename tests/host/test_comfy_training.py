@@ -60,11 +60,10 @@ def workflow(stem: str, name: str, **trainer) -> dict:
             node["inputs"].update({"run_name": name, "clips": 4, **trainer})
         if "Save" in node["class_type"] and "name" in node["inputs"]:
             node["inputs"]["name"] = name
-    # A tiny pyramid is what there is; it becomes what the workflow trains.
-    if stem == "train_lora":
-        sampler = next(node for node in prompt.values() if node["class_type"] == "PyramidVideoFlowSampler")
-        wires = {key: sampler["inputs"][key] for key in ("model", "positive", "latent_image")}
-        sampler.update(class_type="PyramidVideoSampler", inputs={**wires, "seed": 1})
+    if stem == "train_lora":  # of a flow, some of whose tokens it learns from
+        for node in prompt.values():
+            if "model_name" in node["inputs"]:
+                node["inputs"]["model_name"] = "tiny_flow.safetensors"
     return prompt
 
 
