@@ -5,7 +5,7 @@ What travels on wires belongs to the host that made it; nobody else looks inside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -287,6 +287,10 @@ class ModelTraining(Protocol):
 
     def check(self, model: Model) -> None:
         """Raise ValueError where none can be trained for a model through its host."""
+        ...
+
+    def check_sizes(self, vae: VAE, model: Model, sizes: Iterable[tuple[int, int]]) -> None:
+        """Raise ValueError where a model does not read latents of pictures of one of `sizes` (height, width)."""
         ...
 
     def encode_prompt(self, clip: TextEncoder, text: str) -> Conditioning:

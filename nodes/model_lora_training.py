@@ -107,6 +107,7 @@ class TrainModelLoRA(NamesRun):
         check_percents(start_percent, end_percent)
         host.check(model)
         check_dataset(dataset, "draw")
+        host.check_sizes(vae, model, dataset.bucket_counts(1))  # before clips are encoded, which may take hours
         stay_with_host()
         plan, prompts = settings or default_plan(), validation.prompts if validation else ()
         reporter: ProgressReporter | None = None

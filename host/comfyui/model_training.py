@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..protocol import Conditioning
 from .any_model import ksampler, nested, noise_rows, run, tensors_of
 from .model_in_training import TrainingSampler, empty_streams, is_video, with_start
 from .open_network import attend_plainly, more_memory, whole_weights
-from .picture_info import scaling_of
+from .picture_info import scaling_of, whole_patches
 
 GRAY = 0.5
 PICTURES = {"QwenImage", "Krea2", "Anima"}  # whose latents have frames, but only one
@@ -46,6 +46,18 @@ class ModelTraining:
                 f"{type(model.model).__name__} turns one picture into another without noise, and what is learned here "
                 "is to take noise away: take a model that begins with noise"
             ) from None
+
+    def check_sizes(self, vae: Any, model: Any, sizes: Iterable[tuple[int, int]]) -> None:
+        patch = whole_patches(model.model)
+        if patch == 1:
+            return
+        cell = int(vae.spacial_compression_encode())
+        for height, width in sizes:
+            if (height // cell) % patch or (width // cell) % patch:
+                raise ValueError(
+                    f"clips of {width}x{height} pixels do not fit {type(model.model).__name__}, which reads whole "
+                    f"patches of {patch * cell}x{patch * cell} pixels: set multiple to {patch * cell} in the dataset"
+                )
 
     def encode_prompt(self, clip: Any, text: str) -> Conditioning:
         return [

@@ -11,6 +11,9 @@ from ...models.model_info import ModelInfo
 from ...samplers.spectral import FLOW, VARIANCE_EXPLODING, NoiseScaling, PictureInfo
 
 PATCH_NAMES = ("patch_size", "patch_spatial", "patch")  # Cosmos and Anima have the second, Krea 2 the third
+# Kinds whose networks take whole patches only; all others fill latents up to them.
+WHOLE_PATCHES = {"HunyuanVideo", "Kandinsky5", "GenmoMochi", "WAN21_Vace", "CosmosVideo", "PixArt"}
+WHOLE_IN_OLDER_HOSTS = {"CosmosPredict2", "Anima"}
 
 
 def picture_info(model: Any) -> PictureInfo:
@@ -45,3 +48,15 @@ def patch_of(model: Any) -> int:
         channels = getattr(network, "channel_mult", None)  # of a U-Net, which halves once for each but the first
         return 2 ** (len(channels) - 1) if channels else 1
     return int(patch[-1]) if isinstance(patch, list | tuple) else int(patch)
+
+
+def whole_patches(model: Any) -> int:
+    """Latent cells that rows and columns have to be multiples of; 1 where a network takes any size."""
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    whole = kinds & WHOLE_PATCHES or (kinds & WHOLE_IN_OLDER_HOSTS and not fills_patches(model.diffusion_model))
+    return patch_of(model) if whole else 1
+
+
+def fills_patches(network: Any) -> bool:
+    """Whether the forward of a network of Cosmos fills latents up to whole patches; only its code tells."""
+    return "pad_to_patch_size" in type(network)._forward.__code__.co_names

@@ -51,6 +51,9 @@ class Training:
     def check(self, model):
         assert isinstance(model, Model)
 
+    def check_sizes(self, vae, model, sizes):
+        assert list(sizes) == [(64, 64)]
+
     def encode_prompt(self, clip, text):
         self.read.append(text)
         return [[torch.full((1, 2, 4), 1.0 + len(text)), {"pooled_output": None}]]
@@ -147,6 +150,16 @@ def test_latents_that_the_model_does_not_read_are_refused_with_the_first_clip(tr
     with pytest.raises(ValueError, match="this VAE makes latents of 3 channels"):
         train(parts)
     assert calls == [1] and training.shape is None and not training.read
+
+
+def test_sizes_that_the_model_does_not_read_are_refused_before_the_first_clip(training, parts, monkeypatch):
+    def check_sizes(self, vae, model, sizes):
+        raise ValueError("clips of 64x64 pixels do not fit")
+
+    monkeypatch.setattr(Training, "check_sizes", check_sizes)
+    monkeypatch.setattr(Training, "encode", None)  # which is not called
+    with pytest.raises(ValueError, match="clips of 64x64 pixels do not fit"):
+        train(parts)
 
 
 def test_captions_that_no_memory_holds_are_refused_after_the_first(host, training, parts, monkeypatch):

@@ -21,6 +21,7 @@ KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "
 KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
 MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
 MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream")
+UNFILLED = ("hunyuan video", "kandinsky 5", "mochi", "wan2.1 vace", "cosmos", "pixart")  # patches are taken whole only
 ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
 STEPS, RATE = 3, 1e-2
 NUDGE = 2e-2  # along a direction, for a difference quotient in float32
@@ -42,6 +43,9 @@ class Lesson:
             latent = models.noise(channels, *(frames or (1,)), 12, 16, seed=7)
             texts = dict.fromkeys(("", "a ball"), [[row.clone() for row in case.positive[0][:1]] + [self.extras()]])
         self.clips = ModelClips(LatentSet((Row(latent, ("a ball",) * 4, ""),), "key"), texts, "key")
+
+    def texts(self) -> list:
+        return [[self.case.positive[0][0].clone(), self.extras()]]
 
     def extras(self) -> dict:
         found = self.case.positive[0][1].items()
@@ -321,6 +325,41 @@ def check_what_does_not_fit_is_refused(lesson):
             assert re.search(sentence, str(error)), error
 
 
+def check_sizes_are_refused_that_the_network_cannot_take_and_no_others(lesson):
+    """Latents of odd rows and columns: what is refused ends in an error of the network itself, what is not is read."""
+    from pyramid_video.models.model_in_training import ModelClip
+
+    torch, cell = lesson.torch, 8
+    channels, *frames = lesson.case.inside.models.KINDS[lesson.kind].latent
+    vae = SimpleNamespace(spacial_compression_encode=lambda: cell)
+    texts = [[row[0], {key: each for key, each in row[1].items() if "concat" not in key}] for row in lesson.texts()]
+    seen = set()
+    for rows, columns in ((36, 40), (37, 40), (36, 41), (38, 42)):
+        said, losses = "", []
+        try:
+            lesson.host.check_sizes(vae, lesson.model, [(512, 512), (cell * rows + 7, cell * columns)])
+        except ValueError as error:
+            said = str(error)
+
+        def learn(model, size=(rows, columns), losses=losses):
+            latent = lesson.case.inside.models.noise(1, channels, *(frames or (1,)), *size)
+            losses.append(float(model.loss(ModelClip(latent, texts), 0.5, torch.zeros)))
+
+        with torch.inference_mode(False):
+            whole = lesson.host.whole(lesson.model)
+            try:
+                lesson.host.train(whole, (channels, *(frames or (1,)), rows, columns), texts, learn)
+                taken = True
+            except (RuntimeError, AssertionError):
+                taken = False
+        assert taken == (said == ""), (rows, columns, taken, said)
+        assert not taken or torch.isfinite(torch.tensor(losses)).all()
+        assert taken or f"clips of {cell * columns}x{cell * rows + 7} pixels" in said and "set multiple to 16" in said
+        seen.add((rows, columns) if taken else None)
+    assert {(36, 40), (38, 42)} <= seen
+    assert lesson.kind not in UNFILLED or seen == {(36, 40), (38, 42), None}
+
+
 def check_what_does_not_tell_what_it_predicts_is_refused(lesson):
     try:
         lesson.host.check(lesson.model)
@@ -472,6 +511,7 @@ def check_weights_in_a_class_of_their_own_learn(lesson):
 
 ONE = {
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
+    check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
     check_start_pictures_are_those_of_core: (*VIDEOS_FROM_PICTURES, "wan2.1 t2v", "ltx", "kandinsky 5"),

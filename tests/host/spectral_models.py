@@ -65,6 +65,15 @@ COSMOS = {"image_model": "cosmos_predict2", "max_img_h": 32, "max_img_w": 32, "m
 COSMOS |= {"patch_spatial": 2, "patch_temporal": 1, "model_channels": 48, "concat_padding_mask": True, "num_heads": 2}
 COSMOS |= {"crossattn_emb_channels": TEXT, "pos_emb_cls": "rope3d", "pos_emb_learnable": True, "num_blocks": 2}
 COSMOS |= {"use_adaln_lora": True, "adaln_lora_dim": 8, "rope_enable_fps_modulation": False}
+COSMOS1 = {"image_model": "cosmos", "max_img_h": 64, "max_img_w": 64, "max_frames": 8, "in_channels": 16}
+COSMOS1 |= {"out_channels": 16, "patch_spatial": 2, "patch_temporal": 1, "model_channels": 48, "num_blocks": 1}
+COSMOS1 |= {"block_config": "FA-CA-MLP", "num_heads": 2, "concat_padding_mask": True, "crossattn_emb_channels": TEXT}
+COSMOS1 |= {"pos_emb_cls": "rope3d", "block_x_format": "THWBD", "affline_emb_norm": True, "use_adaln_lora": True}
+COSMOS1 |= {"adaln_lora_dim": 8, "extra_per_block_abs_pos_emb": True}
+COSMOS1 |= {"extra_per_block_abs_pos_emb_type": "learnable"}
+PIXART = {"image_model": "pixart_sigma", "num_heads": 2, "hidden_size": 32, "depth": 1, "input_size": None}
+PIXART |= {"in_channels": 4, "caption_channels": TEXT, "model_max_length": 8, "micro_condition": False}
+PIXART |= {"pe_interpolation": 1.0}
 COGVIDEOX = {"image_model": "cogvideox", "num_attention_heads": 2, "attention_head_dim": 16, "time_embed_dim": 32}
 COGVIDEOX |= {"num_layers": 2, "text_embed_dim": TEXT, "use_rotary_positional_embeddings": True}
 HIDREAM = {"image_model": "hidream", "attention_head_dim": 24, "axes_dims_rope": [8, 8, 8], "in_channels": 16}
@@ -112,6 +121,8 @@ KINDS = {
     "mochi": Kind("GenmoMochi", MOCHI, (12, 3), words_mask),
     "cosmos predict2 t2i": Kind("CosmosT2IPredict2", {**COSMOS, "in_channels": 16}, (16, 1)),
     "cosmos predict2 video": Kind("CosmosI2VPredict2", {**COSMOS, "in_channels": 17}, (16, 3)),
+    "cosmos": Kind("CosmosT2V", COSMOS1, (16, 3)),
+    "pixart": Kind("PixArtSigma", PIXART, (4,)),
     "cogvideox": Kind("CogVideoX_T2V", COGVIDEOX, (16, 3)),
     "hidream": Kind(
         "HiDream", HIDREAM, (16,), lambda: {"pooled_output": noise(1, 16), "conditioning_llama3": noise(1, 2, 5, TEXT)}
