@@ -85,7 +85,10 @@ class TrainLoRA(Trainer):
     OUTPUTS = (Output("TRAINING_RUN", "For 'Save trained LoRA' and 'Training curves'.", "run"),)
 
     def check(self, source: ModelSource, token_share: float = 1.0, time_shift: float = 0.0, **_: Any) -> None:
-        """Any family that `objective_of` knows; `start_lora_run` refuses the others."""
+        """Any family that `objective_of` knows, with settings that are for it."""
+        from ..training.trainers.lora import check_base
+
+        check_base(source)
         if source.family.name in NOISY_CLIPS:
             return
         if token_share < 1:

@@ -130,6 +130,17 @@ def test_a_lora_needs_a_model_as_it_is(parts, family, words):
         train_lora(parts, trainee=chosen)
 
 
+def test_a_gan_is_told_that_it_cannot_have_a_lora_whatever_the_settings_and_before_anything_is_encoded(
+    parts, monkeypatch
+):
+    run("PyramidVideoSaveTrained", run=train("gan", parts), name="base")
+    monkeypatch.setattr(trainer_base, "encode_dataset", None)
+    made_a_flow = run("PyramidVideoLoadForTraining", model_name="base.safetensors", family="flow")[0]
+    for given in ({}, {"token_share": 0.5}, {"time_shift": 3.0}, {"trainee": made_a_flow}):
+        with pytest.raises(ValueError, match="base is a GAN generator, and those cannot have a LoRA: choose a flow"):
+            train_lora(parts, model="base.safetensors", **given)
+
+
 @pytest.mark.parametrize("family", ["flow", "diffusion"])
 def test_a_lora_learns_from_some_of_the_tokens_of_a_clip(parts, family, monkeypatch):
     """A step gives the network a third of the tokens, and what is learned becomes an ordinary LoRA."""

@@ -78,6 +78,24 @@ class TrainedLoRA(LoRARun):
             own.attach(self.base)
 
 
+def check_base(source: ModelSource) -> ModelFamily:
+    """The family of a model that a LoRA can be trained for. ValueError says why `source` is none."""
+    if source.weights is None:
+        raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
+    own = checkpoints.inspect(source.weights, checkpoints.TRAINABLE).family
+    if own.name == "gan":
+        raise ValueError(
+            f"{source.weights.stem} is a {own}, and those cannot have a LoRA: choose a flow, diffusion or pyramid "
+            "model in 'Load for training', or train this one further with 'Train GAN'"
+        )
+    if source.family != own:
+        raise ValueError(
+            f"a LoRA is trained as its model was; {source.weights.stem} is a {own}, and 'Load for training' makes it a "
+            f"{source.family}. Leave the family at 'as it is'"
+        )
+    return own
+
+
 def start_lora_run(
     source: ModelSource,
     lora: LoRASettings,
@@ -89,19 +107,12 @@ def start_lora_run(
     """A run in `folder` of a LoRA for the model from `source`: a new one, or the one that is there, where it stopped.
 
     The large matrices of the model are stored in `base_dtype`, one of `BASE_DTYPES`; "auto" is the type that the run
-    computes in, which changes no number. ValueError when `source` is not a model from a file, or the run in `folder`
-    is another one.
+    computes in, which changes no number. ValueError when `check_base` refuses `source`, or the run in `folder` is
+    another one.
     """
     if base_dtype not in BASE_DTYPES:
         raise ValueError(f"base_dtype is {base_dtype!r}; expected {', '.join(BASE_DTYPES)}")
-    if source.weights is None:
-        raise ValueError("a LoRA adds to a model that knows something: take 'Load for training', not 'New model'")
-    own = checkpoints.inspect(source.weights, checkpoints.TRAINABLE).family
-    if source.family != own or own.name == "gan":
-        raise ValueError(
-            f"a LoRA is trained as its model was; {source.weights.stem} is a {own}, and 'Load for training' makes it a "
-            f"{source.family}. Leave the family at 'as it is'; GAN generators cannot have a LoRA"
-        )
+    own = check_base(source)
     model = prepare(source, *data.widths, settings.seed)
     description = {
         "kind": "lora",
