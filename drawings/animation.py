@@ -18,7 +18,10 @@ WIDEST = 4096  # pixels of a row of them; webp ends at 16383 either way
 
 
 def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
-    """All clips as one animated webp, beside each other and, where that becomes too wide, in rows."""
+    """All clips as one animated webp, beside each other and, where that becomes too wide, in rows.
+
+    They are in 0..1, or as `in_bytes` has them.
+    """
     from PIL import Image
 
     frames = []
@@ -37,7 +40,22 @@ def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
 
 
 def to_picture(frame: Tensor) -> Image:
-    """A frame `(h, w, 3)` in 0..1."""
+    """A frame `(h, w, 3)` in 0..1, or of a clip `in_bytes`."""
     from PIL import Image
 
-    return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().cpu().numpy())
+    return Image.fromarray(to_bytes(frame).numpy())
+
+
+def in_bytes(clip: Tensor) -> Tensor:
+    """A clip `(frames, h, w, 3)` in 0..1 to be drawn, in a quarter of the memory of float32."""
+    import torch
+
+    small = torch.empty(clip.shape, dtype=torch.uint8)
+    for frame, place in zip(clip, small, strict=True):  # one by one: on the way a frame is there three times
+        place.copy_(to_bytes(frame))
+    return small
+
+
+def to_bytes(frame: Tensor) -> Tensor:
+    """A frame in 0..1 as whole numbers in 0..255; one of these as it is."""
+    return (frame.clamp(0, 1) * 255).round().byte().cpu() if frame.is_floating_point() else frame

@@ -26,7 +26,10 @@ SPREAD = 3.0  # deviations from black, or white, to the middle
 
 
 def clip_sheet(clips: Sequence[Tensor]) -> Image:
-    """A few frames of every clip `(frames, h, w, 3)` in 0..1, a clip a row: small ones larger, large ones smaller."""
+    """A few frames of every clip `(frames, h, w, 3)`, a clip a row: small ones larger, large ones smaller.
+
+    Clips are in 0..1, or as `animation.in_bytes` has them.
+    """
     from PIL import Image
 
     height, width = clips[0].shape[1:3]

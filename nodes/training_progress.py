@@ -50,7 +50,7 @@ class ProgressReporter:
         self.bar.update(step, self.words(step), self.picture())
 
     def show_clips(self, step: int, clips: list[Tensor], fps: float) -> None:
-        """Show clips `(frames, h, w, 3)` in 0..1 of a validation, and keep them as an animation in the run's folder."""
+        """Show clips `(frames, h, w, 3)` of a validation, and keep them as an animation in the run's folder."""
         from ..drawings.animation import save_animation
         from ..drawings.contact_sheet import clip_sheet
         from ..training.run.loss_log import pass_over
@@ -158,9 +158,10 @@ class ValidationSampler:
             self.texts = {text: get_host().encode_prompt(clip, text) for text in ("", *plan.prompts)}
 
     def clips(self) -> list[Tensor]:
-        """A clip `(frames, h, w, 3)` of each prompt, of the size that is most frequent in the data."""
+        """A clip `(frames, h, w, 3)` in bytes of each prompt, of the size that is most frequent in the data."""
         import torch
 
+        from ..drawings.animation import in_bytes
         from ..host.direct import sample_network
 
         host, plan, trained = get_host(), self.plan, self.trained
@@ -183,7 +184,7 @@ class ValidationSampler:
                 for number, prompt in enumerate(plan.prompts)
             ]
         with torch.no_grad():
-            return [host.decode(self.vae, latent, 2) for latent in latents]
+            return [in_bytes(host.decode(self.vae, latent, 2)) for latent in latents]
 
 
 def output_entry(path: Path) -> dict[str, str]:

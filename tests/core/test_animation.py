@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pyramid_video.drawings.animation import save_animation
+from pyramid_video.drawings.animation import in_bytes, save_animation
 from pyramid_video.drawings.contact_sheet import clip_sheet
 from torch.nn.functional import avg_pool2d
 
@@ -45,3 +45,12 @@ def test_many_large_clips_are_kept_in_rows(tmp_path):
     for number in range(16):
         row, column = divmod(number, 3)
         assert abs(seen[10 * row + 4, 1282 * column + 640] - number / 15).max() < 0.02
+
+
+def test_clips_in_bytes_are_drawn_as_those_in_floats_are(tmp_path):
+    clips = [torch.rand(5, 24, 40, 3, generator=torch.Generator().manual_seed(seed)) * 1.2 - 0.1 for seed in range(3)]
+    small = [in_bytes(clip) for clip in clips]
+    assert all(clip.dtype == torch.uint8 and clip.shape == (5, 24, 40, 3) for clip in small)
+    kept, wanted = (save_animation(each, tmp_path / name, 8.0) for each, name in ((small, "a.webp"), (clips, "b.webp")))
+    assert kept.read_bytes() == wanted.read_bytes()
+    assert clip_sheet(small).tobytes() == clip_sheet(clips).tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from pyramid_video.host.standalone.host import StandaloneHost
@@ -225,6 +227,21 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_validations(training, parts, 
     trained = train(parts, validation=plan, settings=settings(5, learning_rate=1e-2))
     assert [path.name[-6:-5] for path in sorted((trained.run.folder / "validation").iterdir())] == ["2", "4", "5"]
     assert {steps for *_, steps, _ in training.sampled} == {7}
+
+
+def test_one_clip_of_a_validation_at_a_time_is_there_in_floats(training, parts, monkeypatch):
+    usual, decoded = Training.decode, []
+
+    def decode(self, vae, latent):
+        assert not any(clip() is not None for clip in decoded)
+        pictures = usual(self, vae, latent)
+        decoded.append(weakref.ref(pictures))
+        return pictures
+
+    monkeypatch.setattr(Training, "decode", decode)
+    (plan,) = run("PyramidVideoValidation", prompts="a ball\na kite\na boat", every=9)
+    train(parts, validation=plan)
+    assert len(decoded) == 3
 
 
 def test_validation_of_image_to_video_begins_with_start_pictures_of_the_data(training, parts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -137,6 +138,21 @@ def test_validation_computes_in_the_precision_of_the_run_and_decodes_in_that_of_
     monkeypatch.setattr(host, "decode", watched("decoded", host.decode))
     train(family, parts, validation=plan, settings=settings(1, precision=precision))
     assert seen == {"sampled": precision == "bf16", "decoded": False}
+
+
+def test_one_clip_of_a_validation_at_a_time_is_there_in_floats(host, parts, monkeypatch):
+    usual, decoded = host.decode, []
+
+    def decode(*values):
+        assert not any(clip() is not None for clip in decoded)
+        pictures = usual(*values)
+        decoded.append(weakref.ref(pictures))
+        return pictures
+
+    (plan,) = run("PyramidVideoValidation", prompts="a ball\na leaf\na kite", every=9, steps=1)
+    monkeypatch.setattr(host, "decode", decode)
+    train("flow", parts, validation=plan)
+    assert len(decoded) >= 3
 
 
 def test_validation_changes_nothing_of_the_run(parts):
