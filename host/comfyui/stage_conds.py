@@ -1,7 +1,12 @@
 """Prompts, start images and masks at the size of a stage.
 
 Each model's own code in the host brings most of them to the size of the latent that it is shown. What it takes as it is
-(guides, frames to control by, reference latents of the clip's own size) is made smaller here before.
+and lays beside the latent (guides, frames to control by) is made smaller here before.
+
+So are reference latents of the clip's own size. Wan's models join most of them to the clip as a frame. Those that edit
+pictures (FLUX, Qwen-Image, Krea 2) give the cells of a reference the places of the picture's own cells: one of the same
+size lies over it, and would lie over a corner of it if it stayed as large. One of another size does not lie over it at
+full size either, and what it means there says nothing of its size in a stage: it stays.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from ...samplers.spectral import Size, resample_picture, size_of
 
 # What the host resizes itself, or keeps at no size.
 HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "hooks", "cross_attn", "pooled_output"}
+OWN_PICTURES = {"minimax_refs"}  # with their size beside them, and places that are the same at any size
 PER_PIXEL = {"camera_conditions"}  # as many cells to a latent cell as the model likes
 
 
@@ -29,15 +35,22 @@ def stage_conds(
     prompts were made for, `patch` how many cells a network takes at once, `rest` what the host's `process_conds` takes
     besides.
     """
-    size = size_of(picture)
+    size, kept_keys = size_of(picture), keys_as_they_are(guider.inner_model)
     conds = {
         name: [
-            with_hooks_of(fit_to_size(cond, full, size, patch), now)
+            with_hooks_of(fit_to_size(cond, full, size, patch, kept_keys), now)
             for cond, now in zip(kept, guider.conds[name], strict=False)
         ]
         for name, kept in guider.original_conds.items()
     }
     return comfy.samplers.process_conds(guider.inner_model, like, conds, like.device, **rest)
+
+
+def keys_as_they_are(model: Any) -> set[str]:
+    """What a model's code in the host takes of a prompt at any size."""
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    beside = {"concat_latent_image"} if "HiDream" in kinds else set()  # which joins it to the picture's right edge
+    return (HOSTS_OWN | OWN_PICTURES) - beside
 
 
 def with_hooks_of(cond: dict[str, Any], processed: dict[str, Any]) -> dict[str, Any]:
@@ -46,11 +59,11 @@ def with_hooks_of(cond: dict[str, Any], processed: dict[str, Any]) -> dict[str, 
     return {**cond, "hooks": processed["hooks"]} if processed.get("hooks") is not None else cond
 
 
-def fit_to_size(cond: dict[str, Any], full: Size, size: Size, patch: int) -> dict[str, Any]:
+def fit_to_size(cond: dict[str, Any], full: Size, size: Size, patch: int, kept_keys: set[str]) -> dict[str, Any]:
     """A prompt, as the guider was given it, for a picture of `size` instead of `full` latent cells."""
     if full == size:
         return cond.copy()
-    fitted = {key: value if key in HOSTS_OWN else fit_value(key, value, full, size) for key, value in cond.items()}
+    fitted = {key: value if key in kept_keys else fit_value(key, value, full, size) for key, value in cond.items()}
     if isinstance(fitted.get("keyframe_idxs"), Tensor):
         fitted["keyframe_idxs"] = fit_positions(cond["keyframe_idxs"], full, size)
     if fitted.get("guide_attention_entries"):

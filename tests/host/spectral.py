@@ -20,6 +20,7 @@ WITH_SOUND = ("ltx2", "minimax h3")
 KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl", "qwen-image", "cosmos predict2 video")
 ONE = ("wan2.1 t2v",)
 DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")
+EDITING = ("flux", "flux.2", "qwen-image", "z-image")
 PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
 PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream")
 
@@ -354,6 +355,57 @@ def check_keyframes_of_h3_have_the_size_of_their_stage(case):
     assert keyframe["latent"].shape[-2:] == (12, 16)
 
 
+def with_extras(case, **extras):
+    guider = case.guider()
+    guider.set_conds(*(case.inside.models.prompt(case.kind, seed, **extras) for seed in (2, 3)))
+    return guider
+
+
+def check_references_of_h3_are_pictures_of_their_own(case):
+    """Their rows are counted by the size beside them: a stage shows them as they are, also those of the clip's size."""
+    for size in ((12, 16), (8, 10)):
+        latent = case.inside.models.noise(1, 24, 1, *size, seed=4)
+        reference = {"kind": "image", "latent_h": size[0], "latent_w": size[1], "latent": latent}
+        guider = with_extras(case, minimax_refs=[reference])
+        calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))  # noqa: B023
+        assert {tuple(call["input 0"][0].shape[-2:]) for call in calls} == {(6, 8), (12, 16)}
+        for call in calls:
+            (shown,) = call["minimax_payload"]["cond_video_latents"]
+            assert case.torch.equal(shown, latent)
+
+
+def check_references_over_the_picture_shrink_with_it_and_others_stay(case):
+    """A model that edits gives both the same places, cell by cell, which holds for equal sizes only."""
+    if not case.seen(lambda: case.sample(case.core(), guider=references(case, (12, 16))))[0].get("ref_latents"):
+        return  # of an older host, which shows this model none
+    for size, shown in (((12, 16), {(6, 8), (12, 16)}), ((8, 10), {(8, 10)})):
+        guider = references(case, size)
+        calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))  # noqa: B023
+        assert {tuple(call["ref_latents"][0].shape[-2:]) for call in calls} == shown
+        if size == (12, 16):
+            assert all(call["ref_latents"][0].shape[-2:] == call["input 0"].shape[-2:] for call in calls)
+
+
+def references(case, size):
+    shape = case.inside.models.KINDS[case.kind].latent
+    return with_extras(case, reference_latents=[case.inside.models.noise(1, *shape, *size, seed=4)])
+
+
+def check_a_picture_that_is_joined_to_the_right_edge_has_the_rows_of_its_stage(case):
+    picture = case.inside.models.noise(1, 16, 12, 16, seed=4)
+    guider = with_extras(case, concat_latent_image=picture)
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
+    assert [tuple(call["input 0"].shape[-2:]) for call in calls] == [(6, 8)] * 2 + [(12, 16)] * 3
+    small, large = (case.model.model.process_latent_out(calls[n]["image_cond"][:1]) for n in (0, -1))
+    assert small.shape[-2:] == (6, 8)
+    case.torch.testing.assert_close(large, picture, rtol=1e-4, atol=1e-4)
+    case.torch.testing.assert_close(small.mean((2, 3)), large.mean((2, 3)), rtol=1e-4, atol=1e-4)
+    case.same(
+        case.sample(case.pyramid(1.0), guider=guider),
+        case.sample(case.core(), guider=with_extras(case, concat_latent_image=picture)),
+    )
+
+
 def check_prompts_in_times_and_places_run(case):
     half = case.torch.zeros(1, 12, 16)
     half[..., :8] = 1
@@ -453,6 +505,9 @@ SOME = {
     check_bad_stages_and_sizes_get_a_sentence: ("wan2.1 t2v", "sd3"),
     check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
     check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
+    check_references_of_h3_are_pictures_of_their_own: ("minimax h3",),
+    check_references_over_the_picture_shrink_with_it_and_others_stay: EDITING,
+    check_a_picture_that_is_joined_to_the_right_edge_has_the_rows_of_its_stage: ("hidream",),
     check_prompts_in_times_and_places_run: ("sd3", "hunyuan video", "mochi"),
     check_context_windows_run: ONE,
     check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux", "cosmos predict2 video"),
