@@ -23,7 +23,7 @@ from ...samplers.spectral import Size, resample_picture, size_of
 # What the host resizes itself, or keeps at no size.
 HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "hooks", "cross_attn", "pooled_output"}
 OWN_PICTURES = {"minimax_refs"}  # with their size beside them, and places that are the same at any size
-PER_PIXEL = {"camera_conditions"}  # as many cells to a latent cell as the model likes
+OWN_SCALE = {"camera_conditions", "pose_video_latent"}  # more or fewer cells than the latent, as the model likes
 
 
 def stage_conds(
@@ -83,11 +83,17 @@ def fit_value(key: str, value: Any, full: Size, size: Size) -> Any:
         return {name: fit_value(f"{key}.{name}", each, full, size) for name, each in value.items()}
     if not isinstance(value, Tensor) or value.ndim < 4 or not value.is_floating_point():
         return value
-    times = value.shape[-2] // full[0] if key in PER_PIXEL else 1
-    if tuple(value.shape[-2:]) != (full[0] * times, full[1] * times):
+    if key not in OWN_SCALE and tuple(value.shape[-2:]) != full:
         return value
-    wanted = (size[0] * times, size[1] * times)
-    return resize_mask(value, wanted) if "mask" in key or key in PER_PIXEL else resample_picture(value, wanted)
+    rows, columns = value.shape[-2:]
+    wanted = scaled(rows, full[0], size[0]), scaled(columns, full[1], size[1])
+    by_area = "mask" in key or key == "camera_conditions"
+    return resize_mask(value, wanted) if by_area else resample_picture(value, wanted)
+
+
+def scaled(cells: int, whole: int, now: int) -> int:
+    """How many cells are as large a part of `now` as `cells` are of `whole`; one at least."""
+    return max(1, round(cells * now / whole))
 
 
 def resize_mask(mask: Tensor, size: Size) -> Tensor:

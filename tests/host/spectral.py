@@ -24,6 +24,8 @@ EDITING = ("flux", "flux.2", "qwen-image", "z-image")
 PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
 PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream")
 
+GUIDED = ("fun control", "camera", "phantom", "humo", "scail", "animate 2")
+
 
 def check_a_jump_before_the_first_step_is_the_plain_sampler(case):
     case.same(case.sample(case.pyramid(1.0)), case.sample(case.core()))
@@ -406,6 +408,34 @@ def check_a_picture_that_is_joined_to_the_right_edge_has_the_rows_of_its_stage(c
     )
 
 
+def check_what_guides_wan_has_the_size_of_its_stage(case):
+    """The network is shown what a plain run of that size shows it with guides that were made smaller before."""
+    from pyramid_video.samplers.spectral import resample, resample_picture
+
+    torch, models, guides = case.torch, case.inside.models, case.inside.guides[case.kind]
+
+    def smaller(key, value):
+        if isinstance(value, list):
+            return [smaller(key, each) for each in value]
+        if key == "concat_latent_image":  # which the host resizes itself
+            return value
+        if key == "camera_conditions":
+            return torch.nn.functional.avg_pool3d(value, (1, 2, 2))
+        return resample_picture(value, (value.shape[-2] // 2, value.shape[-1] // 2))
+
+    noise = case.inside.comfy.sample.prepare_noise(models.empty(case.kind), SEED)
+    guider = with_extras(case, **guides.sized, **guides.others)
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
+    small, less = models.empty(case.kind, 6, 8), resample(noise, (6, 8))
+    made_smaller = {key: smaller(key, value) for key, value in guides.sized.items()}
+    guider = with_extras(case, **made_smaller, **guides.others)
+    plain = case.seen(lambda: case.sample(case.core(), small, less, guider=guider))
+    for call, wanted in zip(calls[:2], plain[:2], strict=True):
+        assert call.keys() == wanted.keys()
+        for name in wanted:
+            compare(case, call[name], wanted[name], name)
+
+
 def check_prompts_in_times_and_places_run(case):
     half = case.torch.zeros(1, 12, 16)
     half[..., :8] = 1
@@ -528,6 +558,7 @@ KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace", "qwen-image", "z-image", "flux.2"
 KINDS = (*KINDS, "kandinsky 5", "mochi", "cosmos predict2 t2i", "cosmos predict2 video", "sd1.5", "hidream")
 KINDS = (*KINDS, "cogvideox")
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
+CHECKS += [(check_what_guides_wan_has_the_size_of_its_stage, kind) for kind in GUIDED]
 
 
 def name_of(check: Callable, kind: str) -> str:

@@ -36,10 +36,13 @@ def open_comfyui(comfyui: Path, root: Path) -> SimpleNamespace:
     package = sys.modules["pyramid_video"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     import spectral_models as models
+    import wan_guides
     from pyramid_video.host.comfyui.spectral import SpectralSampler
     from pyramid_video.samplers.spectral_stages import SpectralStages
 
-    return SimpleNamespace(torch=torch, comfy=comfy, models=models, Sampler=SpectralSampler, Stages=SpectralStages)
+    models.KINDS |= {name: each.kind for name, each in wan_guides.GUIDED.items()}
+    ours = {"Sampler": SpectralSampler, "Stages": SpectralStages, "guides": wan_guides.GUIDED}
+    return SimpleNamespace(torch=torch, comfy=comfy, models=models, **ours)
 
 
 class Case:
