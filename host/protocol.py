@@ -304,6 +304,10 @@ class ModelTraining(Protocol):
         """
         ...
 
+    def starts_in_place(self, model: Model) -> bool:
+        """Whether a model is told that the first frame of its own latent is the start picture."""
+        ...
+
     def start_latent(self, vae: VAE, images: Tensor, model: Model) -> Tensor:
         """Return what an image-to-video model is shown of `images`: the first. ValueError where it is shown none."""
         ...

@@ -16,12 +16,14 @@ Noise = Callable[[tuple[int, ...]], Tensor]  # shape -> standard normal numbers
 class ModelClip:
     """What is learned at a time: a latent (1, c, t, h, w) in the VAE's scale, and what the host made of its text.
 
-    `start`, of the same shape, is what an image-to-video model is shown of it.
+    `start`, of the same shape, is what an image-to-video model is shown of it. One that `starts_in_place` is shown with
+    its first latent frame as it is; what is learned are the frames after it.
     """
 
     latent: Tensor
     conditioning: Any
     start: Tensor | None = None
+    starts_in_place: bool = False
 
 
 class ModelInTraining(Protocol):

@@ -176,22 +176,29 @@ def encode_dataset(
 
     seed = plan.settings.seed
     vae_key, clip_key = get_host().fingerprint(vae), get_host().fingerprint(clip)
-    if first_frames:
+    in_place = first_frames and host.starts_in_place(model)
+    beside = first_frames and not in_place
+    if beside:
         vae_key = f"{vae_key}-first-frames"
-    key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
+    key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}{'-in-place' if in_place else ''}"
     earlier_description(folder, {"seed": seed, "data": key, **way_learned(*way)})
 
     def latent_of(pictures: Tensor) -> Tensor:
         latent = host.encode(vae, pictures, model)
-        return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if first_frames else latent
+        return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if beside else latent
 
     latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
+    if in_place and any(row.latent.shape[1] == 1 for row in latents.rows):
+        raise ValueError(
+            "first_frames is on, and there are clips with nothing after their first frame: choose more frames in the "
+            "dataset, or turn first_frames off"
+        )
     with torch.no_grad(), counting("encoding texts") as on_text:
         texts = encode_texts(("", *latents.captions, *prompts), lambda text: host.encode_prompt(clip, text), on_text)
     for conditioning in texts.values():
         for _, extras in conditioning:
             extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
-    return ModelClips(latents, texts, key, has_start=first_frames)
+    return ModelClips(latents, texts, key, has_start=beside, starts_in_place=in_place)
 
 
 def encode_texts(

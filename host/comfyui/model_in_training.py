@@ -133,7 +133,7 @@ class HostModelInTraining:
         """As `ModelInTraining` says, of velocity, noise or v.
 
         What a model makes beside the picture, such as sound, is empty, gets noise of the same level and counts for
-        nothing.
+        nothing; nor does what it is told of a clip that starts in place.
         """
         sampling, patcher = self.model.model_sampling, self.guider.model_patcher
         latent = clip.latent.to(self.device, torch.float32)
@@ -146,14 +146,18 @@ class HostModelInTraining:
         sigmas = torch.tensor([sigma])
         scale = float(error_scale(sampling, sigmas))
         sigmas = sigmas.to(picture.device)
-        self.guider.conds = self.processed(with_start(clip), drawn, clean, streams)
-        estimate = self.guider(sampling.noise_scaling(sigmas, drawn, clean), sigmas, **self.extra_args)
-        error = (streams.split(estimate)[0].float() - picture).square().mean()
-        return scale * error
+        made = unknown(clip.latent).to(picture).expand_as(picture) if clip.starts_in_place else None
+        mask = None if made is None else streams.join([made, *map(torch.ones_like, others)])
+        self.guider.conds = self.processed(with_start(clip), drawn, clean, streams, mask)
+        model = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)  # which knows what is shown of what is known
+        model.noise, model.latent_image = drawn, clean
+        estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **self.extra_args)
+        error = (streams.split(estimate)[0].float() - picture).square()
+        return scale * (error.mean() if made is None else error.sum() / made.sum())
 
     @torch.no_grad()
     def processed(
-        self, conditioning: Conditioning, noise: Tensor, clean: Tensor, streams: Streams
+        self, conditioning: Conditioning, noise: Tensor, clean: Tensor, streams: Streams, mask: Tensor | None
     ) -> dict[str, list[Any]]:
         """A prompt by the host's own code, for a latent of this size."""
         packed = {"latent_shapes": streams.sizes} if packs_streams() else {}
@@ -161,7 +165,7 @@ class HostModelInTraining:
             self.model.latent_shapes = streams.sizes
         conds = {"positive": comfy.sampler_helpers.convert_cond(conditioning)}
         return comfy.samplers.process_conds(
-            self.model, noise, conds, noise.device, latent_image=clean, denoise_mask=None, seed=0, **packed
+            self.model, noise, conds, noise.device, latent_image=clean, denoise_mask=mask, seed=0, **packed
         )
 
 
@@ -187,11 +191,16 @@ def empty_streams(model: Any, shape: Sequence[int]) -> list[Tensor]:
     return tensors_of(fit_empty(model, {"samples": picture}))
 
 
+def unknown(latent: Tensor) -> Tensor:
+    """1 where a clip (1, c, t, h, w) that starts in place is to be made, 0 in its first frame: (1, 1, t, h, w)."""
+    mask = latent.new_ones(1, 1, *latent.shape[2:])
+    mask[:, :, :1] = 0
+    return mask
+
+
 def with_start(clip: ModelClip) -> Conditioning:
     """The prompt of a clip with its start picture: where the mask is 0 the frame is known."""
     if clip.start is None:
         return clip.conditioning
-    mask = clip.start.new_ones(1, 1, *clip.start.shape[2:])
-    mask[:, :, :1] = 0
-    shown = {"concat_latent_image": clip.start, "concat_mask": mask}
+    shown = {"concat_latent_image": clip.start, "concat_mask": unknown(clip.start)}
     return [[tokens, {**extras, **shown}] for tokens, extras in clip.conditioning]

@@ -17,7 +17,7 @@ from ...models.model_in_training import ModelClip, ModelInTraining
 from ...models.model_info import ModelInfo
 from ..protocol import Conditioning
 from .any_model import ksampler, nested, noise_rows, run, tensors_of
-from .model_in_training import TrainingSampler, empty_streams, is_video, with_start
+from .model_in_training import TrainingSampler, empty_streams, is_video, unknown, with_start
 from .open_network import attend_plainly, more_memory, whole_weights
 from .picture_info import scaling_of, whole_patches
 
@@ -72,13 +72,16 @@ class ModelTraining:
         check_latent(model, latent.shape)
         return latent
 
+    def starts_in_place(self, model: Any) -> bool:
+        return is_told_what_is_known(model.model)
+
     def start_latent(self, vae: Any, images: Tensor, model: Any) -> Tensor:
         """As core's blocks make it: Wan's models see gray after the first picture, others zeros."""
         first = self.encode(vae, images[:1], model)
         if not shows_start(model.model, first):
             raise ValueError(
-                f"{type(model.model).__name__} takes no start picture beside its latent: turn first_frames off. It is "
-                "for models that continue pictures, such as Wan 2.1 and 2.2 I2V and HunyuanVideo 1.5 I2V"
+                f"{type(model.model).__name__} takes no start picture: turn first_frames off. It is for models that "
+                "continue pictures, such as Wan 2.1 and 2.2 I2V, Wan 2.2 5B, LTX and HunyuanVideo 1.5 I2V"
             )
         if isinstance(model.model, comfy.model_base.WAN21):
             gray = torch.full_like(images, GRAY)
@@ -117,10 +120,14 @@ class ModelTraining:
         latents = []
         for clip_seed, clip in enumerate(clips, seed):
             prompts = with_start(clip), with_start(replace(clip, conditioning=negative)), cfg
-            samples = nested(empty_streams(model, clip.latent.shape))
+            picture, *others = empty_streams(model, clip.latent.shape)
+            mask = None
+            if clip.starts_in_place:
+                picture[:, :, :1], mask = clip.latent[:, :, :1], unknown(clip.latent)
+            samples = nested([picture, *others])
             with torch.inference_mode():
                 noise = noise_rows(samples, clip_seed)
-                made = run(adapted, prompts, sampler, sigmas, noise, samples, None, clip_seed)
+                made = run(adapted, prompts, sampler, sigmas, noise, samples, mask, clip_seed)
             latents.append(in_memory(tensors_of(made)[0]).float().reshape(clip.latent.shape))
         return latents
 
@@ -162,6 +169,17 @@ def shows_start(model: Any, first: Tensor) -> bool:
     except (AttributeError, KeyError, TypeError):  # of a model that wants something else beside its latent
         return False
     return one is not None and not torch.equal(one, other)
+
+
+def is_told_what_is_known(model: Any) -> bool:
+    """Whether the host shows a network which part of a latent is known, and leaves that part without noise."""
+    like = torch.zeros(1, model.latent_format.latent_channels, 2, 4, 4)
+    try:
+        conds = model.extra_conds(noise=like, device=like.device, denoise_mask=torch.ones_like(like))
+        known = model.scale_latent_inpaint(x=like, sigma=torch.ones(1), noise=like, latent_image=like + 1)
+    except (AttributeError, KeyError, TypeError):  # of a model that wants something else, which these do not
+        return False
+    return "denoise_mask" in conds and torch.equal(known, like + 1)
 
 
 def in_memory(value: Any) -> Any:

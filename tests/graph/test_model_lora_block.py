@@ -10,6 +10,7 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.nodes import training_progress
 from pyramid_video.nodes.model_lora_training import default_plan
 from pyramid_video.runner.registry import node_classes
+from pyramid_video.training.run.validation import ValidationPlan
 from torch import nn
 from training_tools import run, settings
 
@@ -63,6 +64,9 @@ class Training:
     def encode(self, vae, images, model):
         assert images.min() > -1e-5 and images.max() < 1 + 1e-5
         return images[::4, ::8, ::8].movedim(-1, 0)[None]
+
+    def starts_in_place(self, model):
+        return False
 
     def start_latent(self, vae, images, model):
         return -self.encode(vae, images, model)
@@ -139,6 +143,26 @@ def test_start_pictures_come_with_their_latents_and_are_other_data(training, par
     assert all(torch.equal(clip.start, -clip.latent) and clip.latent.any() for clip in model.shown)
     with pytest.raises(ValueError, match="its data differs"):
         train(parts, first_frames=False)
+
+
+def test_a_model_that_starts_in_place_learns_from_the_same_latents_as_another_run(training, parts, monkeypatch):
+    train(parts, name="plain")
+    monkeypatch.setattr(Training, "starts_in_place", lambda self, model: True)
+    monkeypatch.setattr(Training, "start_latent", None)  # which is for those that are shown it beside
+    monkeypatch.setattr(Training, "encode", None)  # latents are those of the other run
+    model = Model()
+    train(parts, model, first_frames=True, validation=ValidationPlan(("a new one",), every=1))
+    assert all(clip.starts_in_place and clip.start is None for clip in model.shown)
+    assert training.shape == (CHANNELS, 2, 8, 8) and training.sampled[-1][1][0].starts_in_place
+    with pytest.raises(ValueError, match="its data differs"):
+        train(parts, first_frames=False)
+
+
+def test_a_start_in_place_needs_something_after_it(training, parts, monkeypatch):
+    monkeypatch.setattr(Training, "starts_in_place", lambda self, model: True)
+    monkeypatch.setattr(Training, "encode", lambda self, *_: torch.zeros(1, CHANNELS, 1, 8, 8))
+    with pytest.raises(ValueError, match="first_frames is on.* choose more frames"):
+        train(parts, first_frames=True)
 
 
 def test_latents_that_the_model_does_not_read_are_refused_with_the_first_clip(training, parts, monkeypatch):

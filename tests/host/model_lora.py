@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
 MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
 MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream")
 UNFILLED = ("hunyuan video", "kandinsky 5", "mochi", "wan2.1 vace", "cosmos", "pixart")  # patches are taken whole only
+IN_PLACE = ("wan2.2 5B", "ltx", "ltx2")
 ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
 STEPS, RATE = 3, 1e-2
 NUDGE = 2e-2  # along a direction, for a difference quotient in float32
@@ -300,6 +302,65 @@ def check_start_pictures_are_those_of_core(lesson):
     torch.testing.assert_close(seen[0][:, latent.shape[1] :], wanted)
 
 
+def check_a_start_in_place_is_that_of_core(lesson):
+    """The network is shown what core's sampler shows it of a latent with a mask, and learns the rest; so are clips."""
+    import comfy.sample
+    from pyramid_video.host.comfyui.any_model import nested, noise_rows, tensors_of
+    from pyramid_video.host.comfyui.model_in_training import empty_streams
+    from pyramid_video.models.model_in_training import ModelClip
+
+    torch, comfy = lesson.torch, lesson.case.inside.comfy
+    latent, prompt = lesson.clips.latents.rows[0].latent[None], lesson.clips.texts["a ball"]
+    noise = noise_rows(nested(empty_streams(lesson.model, latent.shape)), 3)
+    clip = ModelClip(latent, prompt, starts_in_place=True)
+    mask = torch.ones(1, 1, *latent.shape[2:])
+    mask[:, :, :1] = 0
+    losses = []
+
+    def learn(model):
+        drawn = iter(tensors_of(noise))
+        losses.append(model.loss(clip, 0.5, lambda shape: next(drawn).clone().reshape(shape)))
+
+    (shown,) = lesson.case.seen(lambda: lesson.open(learn))
+    picture, *others = empty_streams(lesson.model, latent.shape)
+    guider = comfy.samplers.CFGGuider(lesson.model)
+    guider.set_conds(prompt, prompt)
+    guider.set_cfg(1.0)
+    sigma = float(lesson.model.get_model_object("model_sampling").percent_to_sigma(0.5))
+    sampled = nested([latent.clone(), *others]), comfy.samplers.sampler_object("euler"), torch.tensor([sigma, 0.0])
+    made = []
+    (wanted,) = lesson.case.seen(lambda: made.append(guider.sample(noise, *sampled, denoise_mask=mask)))
+    assert shown.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(shown[name], value, rtol=0, atol=1e-5, msg=lambda text: f"{name}: {text}")  # noqa: B023
+    process = lesson.model.model.process_latent_in
+    estimate = tensors_of(made[0])[0].float()
+    torch.testing.assert_close(estimate[:, :, :1], latent[:, :, :1], rtol=0, atol=1e-5)
+    error = (process(estimate) - process(latent))[:, :, 1:].square().mean() / sigma**2
+    torch.testing.assert_close(losses[0].detach(), error, rtol=1e-3, atol=1e-5)
+
+    with torch.inference_mode(False):
+        (clip_made,) = lesson.host.sample(lesson.model, {}, [clip], prompt, 1.0, 3, 5)
+    started = picture.clone()
+    started[:, :, :1] = latent[:, :, :1]
+    empty = nested([started, *others])
+    fresh = comfy.sample.prepare_noise(empty, 5)
+    core = comfy.sample.sample(
+        lesson.model, fresh, 3, 1.0, "euler", "simple", prompt, prompt, empty, noise_mask=mask, seed=5
+    )
+    torch.testing.assert_close(clip_made, tensors_of(core)[0].cpu().float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(clip_made[:, :, :1], latent[:, :, :1], rtol=0, atol=1e-5)
+
+    lesson.clips = replace(lesson.clips, starts_in_place=True)
+    check_the_gradient_is_that_of_difference_quotients(lesson)
+    check_gradient_checkpoints_change_no_number(lesson)
+
+
+def check_it_is_known_who_starts_in_place(lesson):
+    assert lesson.host.starts_in_place(lesson.model) == (lesson.kind in IN_PLACE)
+
+
 def check_what_does_not_fit_is_refused(lesson):
     """Latents of another VAE, and videos for a model of pictures: with the first clip, not in the middle of a run."""
     torch, of_pictures = lesson.torch, lesson.kind in ONE_FRAME
@@ -510,6 +571,8 @@ def check_weights_in_a_class_of_their_own_learn(lesson):
 
 
 ONE = {
+    check_a_start_in_place_is_that_of_core: IN_PLACE,
+    check_it_is_known_who_starts_in_place: (*KINDS, *MORE),
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),

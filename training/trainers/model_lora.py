@@ -36,13 +36,15 @@ ALL_LEVELS = TimestepSampling("logit_normal")
 class ModelClips:
     """What is learned: latents in the VAE's scale, and what the host made of each of their captions and of none.
 
-    With `has_start` a second half of their channels is what an image-to-video model is shown.
+    With `has_start` a second half of their channels is what an image-to-video model is shown; with `starts_in_place` it
+    is shown their own first frames.
     """
 
     latents: LatentSet
     texts: Mapping[str, Conditioning]
     key: str  # what tells these data from others
     has_start: bool = False
+    starts_in_place: bool = False
 
     @property
     def largest(self) -> torch.Size:
@@ -64,8 +66,8 @@ class ModelClips:
 
     def clip(self, kept: Tensor, text: str) -> ModelClip:
         """A latent (1, c, t, h, w) as it is kept, with a text."""
-        latent, *start = kept.chunk(2, 1) if self.has_start else (kept,)
-        return ModelClip(latent, self.texts[text], *start)
+        latent, start = kept.chunk(2, 1) if self.has_start else (kept, None)
+        return ModelClip(latent, self.texts[text], start, self.starts_in_place)
 
 
 @dataclass(frozen=True)
