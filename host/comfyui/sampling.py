@@ -31,7 +31,7 @@ from ..checks import check_family, check_no_mask
 from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
 from .page import say
-from .stage_options import stage_options
+from .stage_options import PatchMemory, stage_options
 from .vae import release_memory
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
@@ -73,16 +73,17 @@ class PyramidSampler(comfy.samplers.Sampler):
         stages, history = self.resolve(model.info)
         history = history.normalized(lambda latent: model.process_latent_in(latent.to(noise)))
         run = PyramidRun(stages, model_wrap, extra_args, callback, noise.shape, history.start)
-        result = sample_pyramid(
-            run.velocity,
-            noise,
-            stages,
-            generators=row_generators(run.seed, noise.shape[0]),
-            history=history,
-            units=units_of(model.info),
-            callback=run.report,
-            model_dtype=computing_dtype(model),
-        )
+        with run.patch_memory:
+            result = sample_pyramid(
+                run.velocity,
+                noise,
+                stages,
+                generators=row_generators(run.seed, noise.shape[0]),
+                history=history,
+                units=units_of(model.info),
+                callback=run.report,
+                model_dtype=computing_dtype(model),
+            )
         run.finish(result)
         return result
 
@@ -102,6 +103,7 @@ class PyramidRun:
         self.stages = stages
         self.guider = guider
         self.options: dict[str, Any] = extra_args.get("model_options", {})
+        self.patch_memory = PatchMemory(self.options)
         self.seed: int = extra_args.get("seed") or 0
         self.callback = callback
         self.shape = shape
@@ -152,6 +154,7 @@ class PyramidRun:
         sigmas = self.stages.sigmas(info.stage, info.steps, tokens)
         self.timesteps = x.new_tensor(self.stages.timesteps(info.stage, info.steps, tokens))
         self.memory = StageMemory()
+        self.patch_memory.forget()
         self.stage_options = stage_options(self.options, x.new_tensor(sigmas), self.guider.inner_model)
         self.guider.conds = {
             name: [fit_cond(cond, x, info.frames, self.shape[2]) for cond in conds]

@@ -28,8 +28,8 @@ from ...samplers.spectral import (
 )
 from ...samplers.spectral_stages import SpectralStages, check_start, left_out
 from .picture_info import picture_info
-from .stage_conds import fit_latent, fit_mask, stage_conds
-from .stage_options import stage_options
+from .stage_conds import fit_latent, fit_mask, fit_value, stage_conds
+from .stage_options import PatchMemory, stage_options
 from .streams import Streams, fresh_noise, packs_streams, streams_of
 
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, clean estimate, state, total steps)
@@ -49,6 +49,11 @@ class SpectralSampler(comfy.samplers.Sampler):
         self.stages = stages
         self.inner = inner
 
+    @property
+    def extra_options(self) -> dict[str, Any]:
+        """Those of the sampler inside, where blocks of other packs look for their own."""
+        return self.inner.extra_options
+
     def sample(
         self,
         model_wrap: Any,
@@ -62,7 +67,7 @@ class SpectralSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """Make a normalised latent of the shape of `noise`, along `sigmas`."""
         run = SpectralRun(self, model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask)
-        with Lent(model_wrap):
+        with Lent(model_wrap), run.memory:
             return self.play(run)
 
     def play(self, run: SpectralRun) -> Tensor:
@@ -103,6 +108,8 @@ class SpectralRun:
     ) -> None:
         self.sampler, self.guider, self.extra_args, self.callback = sampler, guider, extra_args, callback
         self.model = guider.inner_model
+        self.options: dict[str, Any] = extra_args.get("model_options", {})
+        self.memory = PatchMemory(self.options, self.model.diffusion_model)
         self.sigmas = tuple(sigmas.unique_consecutive().tolist())  # as the plan counts them
         self.full_conds = guider.conds
         self.streams = streams_of(guider, noise)
@@ -181,12 +188,14 @@ class SpectralRun:
         self.guider.conds = self.full_conds
         if segment.size != self.size:
             self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
-        model = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)
+        whole = state.new_tensor(self.told(segment))
+        model = comfy.samplers.KSamplerX0Inpaint(self.guider, whole)  # masks that depend on how far the run is
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
-        options = self.extra_args.get("model_options", {})
+        self.memory.forget()
+        ahead = whole[segment.first_step :]
         arguments = {
             **self.extra_args,
-            "model_options": stage_options(options, sigmas, self.model),
+            "model_options": stage_options(self.options, ahead, self.model, whole),
             "denoise_mask": mask,
         }
         if segment.level_before is not None and seed is not None:
@@ -202,9 +211,15 @@ class SpectralRun:
                 )
 
         inner = self.sampler.inner
+        options = fit_value("", inner.extra_options, self.size, segment.size)  # such as a latent to be guided by
         return inner.sampler_function(
-            model, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **inner.extra_options
+            model, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **options
         )
+
+    def told(self, segment: Segment) -> tuple[float, ...]:
+        """The schedule of all stages with the levels of one: every step has its place in it, and they are as many."""
+        last = segment.first_step + segment.steps
+        return (*self.sigmas[: segment.first_step], *segment.sigmas, *self.sigmas[last + 1 :])
 
     def conds_for(
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None

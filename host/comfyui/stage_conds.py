@@ -74,13 +74,18 @@ def fit_to_size(cond: dict[str, Any], full: Size, size: Size, patch: int, kept_k
 
 
 def fit_value(key: str, value: Any, full: Size, size: Size) -> Any:
-    """Tensors with the rows and columns of the full latent, wherever they are in `value`, at the size of the stage."""
-    if isinstance(value, list | tuple):
-        return (
-            type(value)(fit_value(key, each, full, size) for each in value) if type(value) in (list, tuple) else value
-        )
+    """Tensors with the rows and columns of the full latent, wherever they are in `value`, at the size of the stage.
+
+    What holds none of them stays the same object: a sampler may leave word in it.
+    """
+    if full == size:
+        return value
+    if type(value) in (list, tuple):
+        fitted = type(value)(fit_value(key, each, full, size) for each in value)
+        return value if all(one is other for one, other in zip(fitted, value, strict=True)) else fitted
     if type(value) is dict:
-        return {name: fit_value(f"{key}.{name}", each, full, size) for name, each in value.items()}
+        named = {name: fit_value(f"{key}.{name}", each, full, size) for name, each in value.items()}
+        return value if all(named[name] is each for name, each in value.items()) else named
     if not isinstance(value, Tensor) or value.ndim < 4 or not value.is_floating_point():
         return value
     if key not in OWN_SCALE and tuple(value.shape[-2:]) != full:

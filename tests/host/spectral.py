@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_case import SEED, STEPS, Case, open_comfyui
+from spectral_memory import MEMORY
 from spectral_patches import PATCHES
 
 WITH_SOUND = ("ltx2", "minimax h3")
@@ -220,23 +221,6 @@ def check_rows_of_a_batch_are_the_same_alone(case):
         case.same(
             together[row : row + 1], case.sample(case.pyramid(case.middle), both[row : row + 1], noise[row : row + 1])
         )
-
-
-def check_the_network_is_told_the_schedule_of_its_stage(case):
-    calls = []
-
-    def keep(executor, *arguments, **named):
-        calls.append(
-            named["transformer_options"]["sample_sigmas"]
-            if "transformer_options" in named
-            else arguments[5]["sample_sigmas"]
-        )
-        return executor(*arguments, **named)
-
-    patched = case.model.clone()
-    patched.add_wrapper_with_key(case.inside.comfy.patcher_extension.WrappersMP.APPLY_MODEL, "told", keep)
-    case.sample(case.pyramid(case.middle), guider=case.guider(patched))
-    assert [len(sigmas) for sigmas in calls] == [3, 3, 4, 4, 4]
 
 
 def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
@@ -528,6 +512,7 @@ ALL = (
 )
 SOME = {
     **PATCHES,
+    **MEMORY,
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
     check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux", "qwen-image", "z-image"),
@@ -551,7 +536,6 @@ SOME = {
     check_picture_to_picture_begins_inside: ("wan2.1 t2v", "sdxl"),
     check_patches_that_remember_run: ONE,
     check_rows_of_a_batch_are_the_same_alone: ("wan2.1 t2v", "sdxl", "qwen-image", "z-image"),
-    check_the_network_is_told_the_schedule_of_its_stage: ONE,
 }
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
 KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace", "qwen-image", "z-image", "flux.2", "chroma", "hunyuan video")

@@ -1,0 +1,148 @@
+"""Checks of `spectral.py` for patches that remember or count: caches, guidance by steps, samplers with latents.
+
+The patches here do what those of widely used packs do, in a few lines of our own.
+"""
+
+from __future__ import annotations
+
+SIZES = [(6, 8)] * 2 + [(12, 16)] * 3
+
+
+def check_patches_are_told_how_far_the_run_is(case):
+    """Guidance sees each step at its place in the whole schedule, a network the levels from its stage to the end."""
+    for sampler, firsts in (
+        (case.pyramid(case.middle), [0, 0, 2, 2, 2]),
+        (case.pyramid(case.share(1), case.share(3)), [0, 1, 1, 3, 3]),
+    ):
+        guided, shown = [], []
+
+        def cfg(args, guided=guided):
+            told = args["model_options"]["transformer_options"]["sample_sigmas"]
+            guided.append((float(args["sigma"][0]), told.tolist()))
+            return args["cond"]
+
+        def network(call, args, shown=shown):
+            shown.append((float(args["timestep"][0]), args["c"]["transformer_options"]["sample_sigmas"].tolist()))
+            return call(args["input"], args["timestep"], **args["c"])
+
+        model = case.model.clone()
+        model.set_model_sampler_cfg_function(cfg)
+        model.set_model_unet_function_wrapper(network)
+        case.sample(sampler, guider=case.guider(model))
+        assert [told.index(sigma) for sigma, told in guided] == list(range(len(case.sigmas) - 1))
+        assert {len(told) for _, told in guided} == {len(case.sigmas)}
+        assert [told[-1] for _, told in guided] == [0.0] * len(guided)
+        for step, (first, (sigma, told), (_, whole)) in enumerate(zip(firsts, shown, guided, strict=True)):
+            assert told == whole[first:] and told.index(sigma) == step - first
+
+
+def check_masks_that_depend_on_levels_see_the_whole_schedule(case):
+    """As differential diffusion does: what is kept becomes less from the first step to the last, not in each stage."""
+    seen = []
+
+    def by_level(sigma, mask, extra_options):
+        told = extra_options["sigmas"]
+        seen.append(float((sigma[0] - told[-1]) / (told[0] - told[-1])))
+        return (mask >= seen[-1]).to(mask.dtype)
+
+    latent = case.inside.models.noise(*case.inside.models.empty(case.kind).shape, seed=8)
+    mask = case.torch.linspace(0, 1, 16).expand(1, 1, 12, 16).clone()
+    model = case.model.clone()
+    model.set_model_denoise_mask_function(by_level)
+    rest = {"latent": latent, "denoise_mask": mask, "guider": case.guider(model)}
+    plain = case.sample(case.core(), **rest)
+    wanted, seen[:] = seen[:], []
+    case.same(case.sample(case.pyramid(1.0), **rest), plain, 0)
+    assert seen == wanted
+    seen.clear()
+    case.sample(case.pyramid(case.middle), **rest)
+    jumped = 2  # a step that begins at the level after a jump, which is higher
+    assert [level for step, level in enumerate(seen) if step != jumped] == [
+        level for step, level in enumerate(wanted) if step != jumped
+    ]
+    assert wanted[jumped] < seen[jumped] < 1
+
+
+def check_a_cache_on_the_network_begins_anew_with_a_stage(case):
+    """One that always skips: the network is asked once a stage, and nothing is left; what was there before stays."""
+    asked = []
+
+    def always_skip(call, args):
+        network = case.model.model.diffusion_model
+        assert network.was_there == "before"
+        if not hasattr(network, "kept_output"):
+            asked.append(tuple(args["input"].shape[-2:]))
+            network.kept_output = call(args["input"], args["timestep"], **args["c"])
+        return network.kept_output + 0 * args["input"][:, : network.kept_output.shape[1]]
+
+    network = case.model.model.diffusion_model
+    network.was_there = "before"
+    model = case.model.clone()
+    model.set_model_unet_function_wrapper(always_skip)
+    try:
+        one = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+        again = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+        assert network.was_there == "before" and not hasattr(network, "kept_output")
+    finally:
+        del network.was_there
+    case.same(one, again, 0)
+    assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
+
+
+def check_variables_that_patches_share_stay_shared(case):
+    """What one patch leaves for another reaches it, and each stage begins without what the last one left."""
+    remembered, found, handed_on = None, [], []
+
+    def before(args):
+        nonlocal remembered
+        found.append(None if remembered is None else tuple(remembered.shape[-2:]))
+        remembered = args["conds_out"][0].clone()
+        return args["conds_out"]
+
+    def after(args):
+        handed_on.append(remembered is not None and case.torch.equal(remembered, args["cond_denoised"]))
+        return args["denoised"]
+
+    model = case.model.clone()
+    model.set_model_sampler_pre_cfg_function(before)
+    model.set_model_sampler_post_cfg_function(after)
+    case.same(
+        case.sample(case.pyramid(case.middle), guider=case.guider(model)), case.sample(case.pyramid(case.middle)), 0
+    )
+    assert found == [None, (6, 8), None, (12, 16), (12, 16)]
+    assert all(handed_on) and len(handed_on) == 5 and remembered is None
+
+
+def check_latents_in_the_options_of_a_sampler_have_the_size_of_their_stage(case):
+    from pyramid_video.samplers.spectral import resample_picture
+
+    guide = case.inside.models.noise(*case.inside.models.empty(case.kind).shape, seed=8)
+    notes, seen = {}, []
+
+    def guided(model, x, sigmas, extra_args=None, callback=None, disable=None, towards=None, notes=None):
+        for step in range(len(sigmas) - 1):
+            wanted = guide if x.shape == guide.shape else resample_picture(guide, tuple(x.shape[-2:]))
+            case.same(towards["samples"], wanted, 1e-6)
+            seen.append(tuple(x.shape[-2:]))
+            clean = model(x, sigmas[step] * x.new_ones(len(x)), **extra_args)
+            clean = clean + 0.5 * (towards["samples"] - clean)
+            x = clean + sigmas[step + 1] / sigmas[step] * (x - clean)
+        notes["steps"] = notes.get("steps", 0) + len(sigmas) - 1
+        return x
+
+    options = {"towards": {"samples": guide}, "notes": notes}
+    inner = case.inside.comfy.samplers.KSAMPLER(guided, options)
+    sampler = case.pyramid(case.middle, inner=inner)
+    assert sampler.extra_options is inner.extra_options  # where blocks of other packs look for theirs
+    case.sample(sampler)
+    assert seen == SIZES and notes == {"steps": 5} and options["towards"]["samples"] is guide
+    case.same(case.sample(case.pyramid(1.0, inner=inner)), case.sample(inner))
+
+
+MEMORY = {
+    check_patches_are_told_how_far_the_run_is: ("wan2.1 t2v", "flux"),
+    check_masks_that_depend_on_levels_see_the_whole_schedule: ("wan2.1 t2v",),
+    check_a_cache_on_the_network_begins_anew_with_a_stage: ("wan2.1 t2v", "flux"),
+    check_variables_that_patches_share_stay_shared: ("wan2.1 t2v",),
+    check_latents_in_the_options_of_a_sampler_have_the_size_of_their_stage: ("wan2.1 t2v", "flux"),
+}
