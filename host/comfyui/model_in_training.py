@@ -21,8 +21,11 @@ from ...models.out_of_memory import as_memory_allows, is_out_of_memory
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
 from .open_network import ChangedInPlace, in_training, open_to_gradients, unload_some
+from .stage_options import PatchMemory, stage_options
 from .streams import Streams, packs_streams
 from .vae import release_memory
+
+STEPS_AHEAD = 1000  # of the run that patches are told of: nothing is left out of the first of so many
 
 Learn = Callable[["HostModelInTraining"], None]
 
@@ -87,8 +90,9 @@ class TrainingSampler(comfy.samplers.Sampler):
             if "Inference tensors" not in str(error):
                 raise
             raise ValueError(
-                "a patch on the model wire has weights of its own, such as a LoRA that is loaded in bypass mode, and "
-                "nothing can be learned through them: take it off. LoRAs of 'Load LoRA' may stay"
+                "a patch on the model wire has tensors of its own, such as a LoRA that is loaded in bypass mode or the "
+                "prompt of a guidance like NAG, and nothing can be learned through them: take it off. LoRAs of 'Load "
+                "LoRA' may stay"
             ) from error
         return True
 
@@ -149,9 +153,14 @@ class HostModelInTraining:
         made = unknown(clip.latent).to(picture).expand_as(picture) if clip.starts_in_place else None
         mask = None if made is None else streams.join([made, *map(torch.ones_like, others)])
         self.guider.conds = self.processed(with_start(clip), drawn, clean, streams, mask)
-        model = comfy.samplers.KSamplerX0Inpaint(self.guider, sigmas)  # which knows what is shown of what is known
+        # The first step of a run: caches of the last one, at another level of another clip, would teach nothing.
+        ahead = torch.linspace(sigma, 0, STEPS_AHEAD + 1, device=sigmas.device)
+        model = comfy.samplers.KSamplerX0Inpaint(self.guider, ahead)  # which knows what is shown of what is known
         model.noise, model.latent_image = drawn, clean
-        estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **self.extra_args)
+        options = self.extra_args["model_options"]
+        arguments = {**self.extra_args, "model_options": stage_options(options, ahead, self.model)}
+        with PatchMemory(options, self.network):
+            estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **arguments)
         error = (streams.split(estimate)[0].float() - picture).square()
         return scale * (error.mean() if made is None else error.sum() / made.sum())
 

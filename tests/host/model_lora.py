@@ -459,6 +459,33 @@ def check_guidance_on_the_wire_teaches_nothing(lesson):
         assert lesson.torch.equal(up, plain[name][1]), name
 
 
+def check_caches_on_the_wire_teach_what_the_model_teaches(lesson):
+    """They keep work from step to step of a sampler, and steps of a training have nothing in common."""
+    from comfy_extras import nodes_easycache
+
+    asked = []
+
+    def early_steps_count(call, args):
+        """Skips what it has seen, as other packs do, save in the first tenth of the steps that it is told of."""
+        network, told = lesson.model.model.diffusion_model, args["c"]["transformer_options"]["sample_sigmas"]
+        step = int((told == args["timestep"][0]).nonzero()[0])
+        asked.append((step, hasattr(network, "kept_output")))
+        if step / (len(told) - 2) < 0.1:
+            network.kept_output = call(args["input"], args["timestep"], **args["c"])
+        return network.kept_output
+
+    plain, usual = lesson.train("plain").parts(), lesson.model
+    cached = usual.clone()
+    cached.set_model_unet_function_wrapper(early_steps_count)
+    makers = (nodes_easycache.EasyCacheNode, nodes_easycache.LazyCacheNode)
+    models = [cached, *(each.execute(usual, 1e6, 0.0, 1.0, False).result[0] for each in makers)]
+    for number, lesson.model in enumerate(models):
+        for name, (_, up, _) in lesson.train(f"cached {number}").parts().items():
+            assert lesson.torch.equal(up, plain[name][1]), (number, name)
+    assert set(asked) == {(0, False)} and not hasattr(usual.model.diffusion_model, "kept_output")
+    lesson.model = usual
+
+
 def check_weights_of_patches_get_a_sentence(lesson):
     model, torch = lesson.model.clone(), lesson.torch
     layer = torch.nn.Linear(48, 48)  # made in inference mode, as blocks are that load something
@@ -584,6 +611,7 @@ ONE = {
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
     check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),
+    check_caches_on_the_wire_teach_what_the_model_teaches: ("wan2.1 t2v", "flux"),
     check_weights_of_patches_get_a_sentence: ("wan2.1 t2v",),
     check_a_step_that_never_fits_gets_a_sentence: ("wan2.1 t2v",),
     check_bf16_learns_the_same_with_and_without_checkpoints: ("wan2.1 t2v", "flux"),
