@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import TypeVar
 
 import torch
@@ -25,7 +26,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in str(error) for words in FULL)
 
 
-def as_memory_allows(work: Callable[[], Result], make_room: Callable[[], bool], release: Callable[[], None]) -> Result:
+def is_device_full(error: BaseException) -> bool:
+    """Whether it was the memory of a card that ran out, and not that of the computer."""
+    named = "out of memory" in str(error) and "CPU" not in str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (named and not isinstance(error, MemoryError))
+
+
+def retry_with_room(
+    work: Callable[[], Result], make_room: Callable[[BaseException], bool], release: Callable[[], None]
+) -> Result:
     """What `work` gives; where memory runs out, again after `make_room`, which says whether it found any.
 
     release: gives unused memory back to the device. The last error is raised where no room was found.
@@ -34,6 +43,9 @@ def as_memory_allows(work: Callable[[], Result], make_room: Callable[[], bool], 
         try:
             return work()
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not make_room():
+            if not is_out_of_memory(error):
                 raise
-        release()  # outside the handler, whose exception holds the tensors of the attempt
+            clear_frames(error.__traceback__)  # of the attempt's tensors, before room is made
+            if not make_room(error):
+                raise
+        release()  # outside the handler, whose exception may hold some still

@@ -99,6 +99,7 @@ def checkpointed(forward: Any) -> Any:
         places: list[tuple[int, str]] = [(place, "") for place, leaf in enumerate(leaves) if is_number(leaf)]
         places += [(place, name) for place, leaf in enumerate(leaves) for name in number_fields(leaf)]
         options = {place: dict(leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, dict)}
+        names = list(kw)
         returned: list[Any] = []
 
         def compute(anchor: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
@@ -109,8 +110,11 @@ def checkpointed(forward: Any) -> Any:
             for (place, name), tensor in zip(places, tensors, strict=True):
                 copy = tensor.clone()
                 filled[place] = replace(filled[place], **{name: copy}) if name else copy
+            if torch.is_grad_enabled():  # a cache in the options may hold what holds this: nobody could let go of it
+                options.clear()
+                leaves.clear()
             given, named = tree_unflatten(filled, shape)
-            outputs, returned[:] = flat_outputs(forward(*given, **dict(zip(kw, named, strict=True))))
+            outputs, returned[:] = flat_outputs(forward(*given, **dict(zip(names, named, strict=True))))
             return tuple(each + anchor.to(each) if is_number(each) else each for each in outputs)
 
         # A checkpoint wants something to learn in what goes in and in what comes out, and there may be nothing, as in

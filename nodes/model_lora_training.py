@@ -122,7 +122,8 @@ class TrainModelLoRA(NamesRun):
                 """Train up to the next validation; the reporter is that of the whole run."""
                 nonlocal reporter
                 with training.attached(open_model) as (run, step):
-                    reporter = reporter or ProgressReporter(run)
+                    if reporter is None or reporter.run is not run:
+                        reporter = ProgressReporter(run)
                     until = validation.next_due(run.step, run.settings.steps) if validation else None
                     run.train(step, until, reporter)
 
@@ -185,20 +186,28 @@ def encode_dataset(
 
     def latent_of(pictures: Tensor) -> Tensor:
         latent = host.encode(vae, pictures, model)
+        if in_place:
+            check_something_follows(latent.shape[2])
         return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if beside else latent
 
     latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
-    if in_place and any(row.latent.shape[1] == 1 for row in latents.rows):
-        raise ValueError(
-            "first_frames is on, and there are clips with nothing after their first frame: choose more frames in the "
-            "dataset, or turn first_frames off"
-        )
+    if in_place:  # also of those that another run has encoded
+        check_something_follows(min(row.latent.shape[1] for row in latents.rows))
     with torch.no_grad(), counting("encoding texts") as on_text:
         texts = encode_texts(("", *latents.captions, *prompts), lambda text: host.encode_prompt(clip, text), on_text)
     for conditioning in texts.values():
         for _, extras in conditioning:
             extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
     return ModelClips(latents, texts, key, has_start=beside, starts_in_place=in_place)
+
+
+def check_something_follows(frames: int) -> None:
+    """Raise ValueError where a latent of so many frames has nothing after the first, which is its start picture."""
+    if frames == 1:
+        raise ValueError(
+            "first_frames is on, and a clip has nothing after its first frame: choose more frames in the dataset, or "
+            "turn first_frames off"
+        )
 
 
 def encode_texts(

@@ -17,14 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from ...models.model_in_training import ModelClip, Noise
-from ...models.out_of_memory import as_memory_allows, is_out_of_memory
+from ...models.out_of_memory import is_device_full, retry_with_room
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
-from .open_network import ChangedInPlace, in_training, open_to_gradients, unload_some
-from .stage_options import PatchMemory, stage_options
+from .open_network import ChangedInPlace, in_training, no_room, open_to_gradients, unload_some
+from .stage_options import PatchMemory, emptied, stage_options
 from .streams import Streams, packs_streams
 from .vae import release_memory
 
+PATCHES = {  # torch's words, and what a patch has done then
+    "Inference tensors": "has tensors of its own, such as a LoRA that is loaded in bypass mode or a prompt for NAG",
+    "used in an in-place operation": "goes on with what an earlier run has left, as some caches do",
+}
 STEPS_AHEAD = 1000  # of the run that patches are told of: nothing is left out of the first of so many
 
 Learn = Callable[["HostModelInTraining"], None]
@@ -55,18 +59,20 @@ class TrainingSampler(comfy.samplers.Sampler):
         ValueError where there is no room with all of them away, or nothing can be learned through a patch.
         """
         patcher = model_wrap.model_patcher
+
+        def make_room(error: BaseException) -> bool:
+            return is_device_full(error) and unload_some(patcher)
+
         try:
-            while not as_memory_allows(
-                lambda: self.stretch(model_wrap, extra_args), lambda: unload_some(patcher), release_memory
-            ):
+            while not retry_with_room(lambda: self.stretch(model_wrap, extra_args), make_room, release_memory):
                 pass  # the network is known better now
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        except RuntimeError as error:
+            if not is_device_full(error):
                 raise
             raise ValueError(
-                f"a step of this training does not fit into the memory of {patcher.load_device}, and no weights of "
-                "the model are left there that could make way: choose fewer frames or a smaller size in the dataset, "
-                "and a batch of 1 and gradient_checkpointing in 'Training settings'"
+                f"a step of this training does not fit into the memory of {patcher.load_device}, and "
+                f"{no_room(patcher)}: choose fewer frames or a smaller size in the dataset, and a batch of 1 and "
+                "gradient_checkpointing in 'Training settings'"
             ) from error
         return torch.zeros_like(noise)
 
@@ -87,11 +93,11 @@ class TrainingSampler(comfy.samplers.Sampler):
         except ChangedInPlace:
             return False
         except RuntimeError as error:
-            if "Inference tensors" not in str(error):
+            why = next((reason for words, reason in PATCHES.items() if words in str(error)), None)
+            if why is None:
                 raise
             raise ValueError(
-                "a patch on the model wire has tensors of its own, such as a LoRA that is loaded in bypass mode or the "
-                "prompt of a guidance like NAG, and nothing can be learned through them: take it off. LoRAs of 'Load "
+                f"a patch on the model wire {why}, and nothing can be learned through it: take it off. LoRAs of 'Load "
                 "LoRA' may stay"
             ) from error
         return True
@@ -159,7 +165,7 @@ class HostModelInTraining:
         model.noise, model.latent_image = drawn, clean
         options = self.extra_args["model_options"]
         arguments = {**self.extra_args, "model_options": stage_options(options, ahead, self.model)}
-        with PatchMemory(options, self.network):
+        with PatchMemory(options, self.network), emptied(arguments["model_options"]):
             estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **arguments)
         error = (streams.split(estimate)[0].float() - picture).square()
         return scale * (error.mean() if made is None else error.sum() / made.sum())

@@ -11,8 +11,8 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...models.changes_in_place import changes_in_place
 from .rotation_gradients import give_rotations_gradients
 
 MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs: a first guess
@@ -54,6 +54,13 @@ def unload_some(patcher: Any) -> bool:
     if patcher.load_device == patcher.offload_device or patcher.loaded_size() <= 0:
         return False
     return patcher.partially_unload(patcher.offload_device, patcher.model_size() // UNLOADED) > 0
+
+
+def no_room(patcher: Any) -> str:
+    """Why no weights of a model can make way for a step."""
+    if patcher.load_device == patcher.offload_device:
+        return "ComfyUI keeps all weights of the model there (--highvram and --gpu-only do that)"
+    return "no weights of the model are left there that could make way"
 
 
 def attend_plainly(model: Any) -> None:
@@ -109,9 +116,8 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
         if network not in CHANGED:
             yield lambda: None
         else:
-            plainly = PlainResults()  # type: ignore[no-untyped-call]  # torch's
-            with torch.autograd.graph.allow_mutation_on_saved_tensors() as saved, plainly:
-                yield saved.clear
+            with changes_in_place() as forget:
+                yield forget
     except RuntimeError as error:
         if network in CHANGED or IN_PLACE not in str(error):
             raise
@@ -120,17 +126,6 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     finally:
         for holder, name, value in kept:
             holder[name] = value
-
-
-class PlainResults(TorchDispatchMode):
-    """Where torch watches operations, plain tensors come of other packs' classes of tensors, as where it does not.
-
-    Such packs turn the weights that they keep in GGUF into plain tensors.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **(kwargs or {}))
 
 
 def ordinary(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import comfy.model_sampling
@@ -58,5 +59,8 @@ def whole_patches(model: Any) -> int:
 
 
 def fills_patches(network: Any) -> bool:
-    """Whether the forward of a network of Cosmos fills latents up to whole patches; only its code tells."""
-    return "pad_to_patch_size" in type(network)._forward.__code__.co_names
+    """Whether a network of Cosmos fills latents up to whole patches; only its code tells."""
+    try:
+        return "pad_to_patch_size" in inspect.getsource(type(network))
+    except OSError:
+        return False

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ...models.kv_cache import KVCache, keeps_less
 from ...models.model_info import ModelInfo
-from ...models.out_of_memory import as_memory_allows
+from ...models.out_of_memory import retry_with_room
 from ...samplers.guidance import PyramidGuidance
 from ...samplers.history import History
 from ...samplers.noise import row_generators
@@ -134,9 +134,9 @@ class PyramidRun:
         inner = {**self.stage_options["transformer_options"], "pyramid": beside}
         options = {**self.stage_options, "transformer_options": inner}
         sigma = x.new_full((x.shape[0],), info.sigma)
-        clean = as_memory_allows(
+        clean = retry_with_room(
             lambda: self.guider(x, sigma, model_options=options, seed=self.seed),
-            lambda: keeps_less(None if self.kept is None else self.kept.cache),
+            lambda _: keeps_less(None if self.kept is None else self.kept.cache),
             release_memory,
         )
         return (x - clean) / info.sigma

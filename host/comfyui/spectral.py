@@ -23,6 +23,7 @@ from ...samplers.spectral import (
     Segment,
     jump_up,
     play,
+    ratio_of,
     resample,
     resample_picture,
 )
@@ -48,11 +49,7 @@ class SpectralSampler(comfy.samplers.Sampler):
             )
         self.stages = stages
         self.inner = inner
-
-    @property
-    def extra_options(self) -> dict[str, Any]:
-        """Those of the sampler inside, where blocks of other packs look for their own."""
-        return self.inner.extra_options
+        self.extra_options = inner.extra_options  # where blocks of other packs look for those of a sampler
 
     def sample(
         self,
@@ -188,14 +185,14 @@ class SpectralRun:
         self.guider.conds = self.full_conds
         if segment.size != self.size:
             self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
-        whole = state.new_tensor(self.told(segment))
-        model = comfy.samplers.KSamplerX0Inpaint(self.guider, whole)  # masks that depend on how far the run is
+        schedule = state.new_tensor(self.schedule_from(segment))
+        model = comfy.samplers.KSamplerX0Inpaint(self.guider, schedule)  # masks that depend on how far the run is
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
         self.memory.forget()
-        ahead = whole[segment.first_step :]
+        ahead = schedule[segment.first_step :]
         arguments = {
             **self.extra_args,
-            "model_options": stage_options(self.options, ahead, self.model, whole),
+            "model_options": stage_options(self.options, ahead, self.model, schedule),
             "denoise_mask": mask,
         }
         if segment.level_before is not None and seed is not None:
@@ -211,15 +208,23 @@ class SpectralRun:
                 )
 
         inner = self.sampler.inner
-        options = fit_value("", inner.extra_options, self.size, segment.size)  # such as a latent to be guided by
+        options = fit_value("", self.sampler.extra_options, self.size, segment.size)  # such as a latent to be guided by
         return inner.sampler_function(
             model, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **options
         )
 
-    def told(self, segment: Segment) -> tuple[float, ...]:
-        """The schedule of all stages with the levels of one: every step has its place in it, and they are as many."""
-        last = segment.first_step + segment.steps
-        return (*self.sigmas[: segment.first_step], *segment.sigmas, *self.sigmas[last + 1 :])
+    def schedule_from(self, segment: Segment) -> tuple[float, ...]:
+        """The levels of the whole run, seen from one stage: every step has a place of its own in it, and they fall.
+
+        A jump lifts the level; so earlier ones are those that their steps would have had at the size of `segment`.
+        """
+        earlier = (each for each in self.segments if each.first_step < segment.first_step)
+        lifted = [
+            self.scaling.level_after(sigma, ratio_of(each.size, segment.size))
+            for each in earlier
+            for sigma in each.sigmas[:-1]
+        ]
+        return (*lifted, *segment.sigmas, *self.sigmas[segment.first_step + segment.steps + 1 :])
 
     def conds_for(
         self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None

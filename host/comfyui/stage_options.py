@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import CellType, FunctionType
 from typing import Any
 
@@ -13,51 +14,68 @@ CALC_COND_BATCH = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
 
 
 def stage_options(
-    options: Mapping[str, Any], sigmas: Tensor, model: Any, whole: Tensor | None = None
+    options: Mapping[str, Any], sigmas: Tensor, model: Any, run_schedule: Tensor | None = None
 ) -> dict[str, Any]:
     """The `options` of a run for a stage whose schedule is `sigmas`, the first of them that of its first step.
 
     Caches take the first level that the network is told for the beginning of a run, and patches of guidance count
-    steps. So guidance is told `whole`, the schedule of all stages, where it is given, and the network `sigmas`.
+    steps. So guidance is told `run_schedule`, that of all stages, where it is given, and the network `sigmas`.
     """
-    inner = {**options.get("transformer_options", {}), "sample_sigmas": sigmas if whole is None else whole}
+    inner = {
+        **options.get("transformer_options", {}),
+        "sample_sigmas": sigmas if run_schedule is None else run_schedule,
+    }
     cache = inner.get("easycache")
     if cache is not None:  # of EasyCache and LazyCache; used on, it would skip every step after the first stage
         inner["easycache"] = cache.clone().prepare_timesteps(model.model_sampling)
-    if whole is not None:
+    if run_schedule is not None:
         of_all = inner.get("wrappers", {})
-        of_kind = {**of_all.get(CALC_COND_BATCH, {}), "pyramid_video_schedule": [tells_network(whole, sigmas)]}
+        of_kind = {
+            **of_all.get(CALC_COND_BATCH, {}),
+            "pyramid_video_schedule": [shows_network_schedule(run_schedule, sigmas)],
+        }
         inner["wrappers"] = {**of_all, CALC_COND_BATCH: of_kind}
     return {**options, "transformer_options": inner}
 
 
-def tells_network(whole: Tensor, sigmas: Tensor) -> Callable[..., Any]:
-    """A wrapper of the host that shows the network `sigmas` where its callers see `whole`."""
+def shows_network_schedule(run_schedule: Tensor, sigmas: Tensor) -> Callable[..., Any]:
+    """A wrapper of the host that shows the network `sigmas` where its callers see `run_schedule`."""
 
-    def wrapper(executor: Any, model: Any, conds: Any, x: Tensor, timestep: Tensor, model_options: Any) -> Any:
+    def wrapper(executor: Any, model: Any, conds: Any, x_in: Tensor, timestep: Tensor, model_options: Any) -> Any:
         inner = model_options["transformer_options"]  # the caller's own, because patches leave word in it
-        if inner.get("sample_sigmas") is not whole:  # a sampler has a schedule of its own
-            return executor(model, conds, x, timestep, model_options)
+        if inner.get("sample_sigmas") is not run_schedule:  # a sampler has a schedule of its own
+            return executor(model, conds, x_in, timestep, model_options)
         inner["sample_sigmas"] = sigmas
         try:
-            return executor(model, conds, x, timestep, model_options)
+            return executor(model, conds, x_in, timestep, model_options)
         finally:
-            inner["sample_sigmas"] = whole
+            inner["sample_sigmas"] = run_schedule
 
     return wrapper
+
+
+@contextmanager
+def emptied(options: Mapping[str, Any]) -> Iterator[None]:
+    """Let go, at the end, what a cache of the host's in the options of one run has kept of it."""
+    try:
+        yield
+    finally:
+        cache = options["transformer_options"].get("easycache")
+        if cache is not None:
+            cache.reset()
 
 
 class PatchMemory:
     """What patches remember from step to step, to be forgotten where other steps begin: of another size, or none.
 
     That is the variables of functions in the options, such as the running mean of APG, and what caches hang on the
-    network. Only some patches notice that its size is wrong.
+    network, in the place of what was there before too. Only some patches notice that its size is wrong.
     """
 
     def __init__(self, options: Mapping[str, Any], network: nn.Module | None = None) -> None:
         self.variables = [(cell, cell.cell_contents) for cell in cells_of(options)]
         self.network = network
-        self.known = frozenset(vars(network) if network is not None else ())
+        self.known = dict(vars(network)) if network is not None else {}
 
     def __enter__(self) -> None:
         pass
@@ -70,8 +88,10 @@ class PatchMemory:
         for cell, value in self.variables:
             cell.cell_contents = value
         if self.network is not None:
-            for name in vars(self.network).keys() - self.known:
-                delattr(self.network, name)
+            now = vars(self.network)
+            for name in now.keys() - self.known.keys():
+                del now[name]
+            now.update({name: value for name, value in self.known.items() if now.get(name) is not value})
 
 
 def cells_of(options: Mapping[str, Any]) -> Iterator[CellType]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.kv_cache import CacheSlot, KVCache, keeps_less
-from ...models.out_of_memory import as_memory_allows
+from ...models.out_of_memory import retry_with_room
 from ...models.text_features import TextFeatures
 from ...samplers.full_sequence import Callback as StepCallback
 from ...samplers.full_sequence import FullSequenceSampler, ModelCall
@@ -67,9 +67,9 @@ class Guider:
             rows = x.repeat(len(text) // batch, 1, 1, 1, 1)
             place = info.stage, info.step, info.timestep
             keep = CacheSlot(cache, place, info.settled, info.settled_later) if info.settled else None
-            output = as_memory_allows(
+            output = retry_with_room(
                 lambda: model.predict(rows, timestep, info.history, text, keep),
-                lambda: keeps_less(cache),
+                lambda _: keeps_less(cache),
                 lambda: release_memory(x.device),
             )
             if not guided:

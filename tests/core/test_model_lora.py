@@ -257,6 +257,28 @@ def test_a_run_goes_on_exactly_and_leaves_the_model_alone(tmp_path, saves):
     assert network() is None  # a run on a wire does not hold 28 GB of somebody's model
 
 
+def test_a_run_that_stopped_inside_an_update_goes_on_from_its_last_state(tmp_path, monkeypatch):
+    """Half of its weights may be those of the next step; the model need not be made anew for it."""
+    straight, model = train(Model(), tmp_path / "straight").parts(), Model()
+    often = plan(save_seconds=0.0)
+    training = ModelLoRATraining(LoRASettings(2, 2.0, "all"), clips(), tmp_path / "broken", often)
+
+    def stops_inside():
+        raise torch.cuda.OutOfMemoryError("it is full")
+
+    with allow_mutation_on_saved_tensors(), training.attached(model) as (run, step):
+        run.train(step, until=2)
+        monkeypatch.setattr(run.optimizer, "step", stops_inside)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            run.train(step)
+        assert run.is_half_updated
+    with allow_mutation_on_saved_tensors(), training.attached(model) as (again, step):
+        assert again is not run and again.step == 2
+        again.train(step)
+    for name, (down, up, _) in training.trained.parts().items():
+        assert torch.equal(down, straight[name][0]) and torch.equal(up, straight[name][1])
+
+
 def test_the_file_says_what_was_trained_and_opens_as_a_lora(tmp_path):
     trained = train(Model(), tmp_path / "run", targets="attention")
     parts = load_lora(trained.save(tmp_path / "my.safetensors"))

@@ -160,8 +160,19 @@ def test_a_model_that_starts_in_place_learns_from_the_same_latents_as_another_ru
 
 def test_a_start_in_place_needs_something_after_it(training, parts, monkeypatch):
     monkeypatch.setattr(Training, "starts_in_place", lambda self, model: True)
-    monkeypatch.setattr(Training, "encode", lambda self, *_: torch.zeros(1, CHANNELS, 1, 8, 8))
-    with pytest.raises(ValueError, match="first_frames is on.* choose more frames"):
+    encoded = []
+
+    def encode(self, *_):
+        encoded.append(torch.zeros(1, CHANNELS, 1, 8, 8))
+        return encoded[-1]
+
+    monkeypatch.setattr(Training, "encode", encode)
+    wanted = {"match": "first_frames is on.* choose more frames"}
+    with pytest.raises(ValueError, **wanted):
+        train(parts, first_frames=True)
+    assert len(encoded) == 1
+    train(parts, name="still", first_frames=False)  # which keeps such latents
+    with pytest.raises(ValueError, **wanted):
         train(parts, first_frames=True)
 
 

@@ -36,6 +36,30 @@ def check_patches_are_told_how_far_the_run_is(case):
             assert told == whole[first:] and told.index(sigma) == step - first
 
 
+def check_the_schedule_that_guidance_sees_falls(case):
+    """Also where a jump lifts a level to that of an earlier step: each level stands once in it, at its own step."""
+    sampling = case.model.get_model_object("model_sampling")
+    for count, jumps in ((20, (8,)), (20, (15,)), (40, (16,)), (20, (5, 12))):
+        sigmas = case.inside.comfy.samplers.calculate_sigmas(sampling, "simple", count)
+        levels = [
+            1e-6 + float(sigmas[step]) / (1 if float(sigmas[0]) < 1.5 else 1 + float(sigmas[step])) for step in jumps
+        ]
+        found = []
+
+        def cfg(args, found=found):
+            told = args["model_options"]["transformer_options"]["sample_sigmas"]
+            found.append((float(args["sigma"][0]), told.tolist()))
+            return args["cond"]
+
+        model = case.model.clone()
+        model.set_model_sampler_cfg_function(cfg)
+        case.sample(case.pyramid(*levels), guider=case.guider(model), sigmas=sigmas)
+        assert len(found) == count
+        for step, (sigma, told) in enumerate(found):
+            assert all(one > other for one, other in zip(told, told[1:], strict=False)), (count, jumps, step)
+            assert len(told) == count + 1 and told.index(sigma) == step
+
+
 def check_masks_that_depend_on_levels_see_the_whole_schedule(case):
     """As differential diffusion does: what is kept becomes less from the first step to the last, not in each stage."""
     seen = []
@@ -87,6 +111,26 @@ def check_a_cache_on_the_network_begins_anew_with_a_stage(case):
         del network.was_there
     case.same(one, again, 0)
     assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
+
+
+def check_what_a_cache_left_of_another_run_comes_back(case):
+    """A patch that goes on from what a plain run has left: each stage finds that, and so does whoever comes after."""
+    found, network = [], case.model.model.diffusion_model
+
+    def count(call, args):
+        found.append(network.steps_done)
+        network.steps_done = network.steps_done + 1
+        return call(args["input"], args["timestep"], **args["c"])
+
+    network.steps_done = 40
+    model = case.model.clone()
+    model.set_model_unet_function_wrapper(count)
+    try:
+        case.sample(case.pyramid(case.middle), guider=case.guider(model))
+        assert network.steps_done == 40
+    finally:
+        del network.steps_done
+    assert found == [40, 41, 40, 41, 42], found
 
 
 def check_variables_that_patches_share_stay_shared(case):
@@ -141,6 +185,8 @@ def check_latents_in_the_options_of_a_sampler_have_the_size_of_their_stage(case)
 
 MEMORY = {
     check_patches_are_told_how_far_the_run_is: ("wan2.1 t2v", "flux"),
+    check_the_schedule_that_guidance_sees_falls: ("wan2.1 t2v", "flux", "sdxl"),
+    check_what_a_cache_left_of_another_run_comes_back: ("wan2.1 t2v",),
     check_masks_that_depend_on_levels_see_the_whole_schedule: ("wan2.1 t2v",),
     check_a_cache_on_the_network_begins_anew_with_a_stage: ("wan2.1 t2v", "flux"),
     check_variables_that_patches_share_stay_shared: ("wan2.1 t2v",),

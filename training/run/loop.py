@@ -106,6 +106,11 @@ class TrainingRun:
         """Whether this process is the one that writes and shows things."""
         return self.accelerator.is_main_process
 
+    @property
+    def is_half_updated(self) -> bool:
+        """Whether it was stopped in the middle of an update: the newest whole state is the last one that was saved."""
+        return self._updating
+
     def train(
         self, training_step: TrainingStep, until: int | None = None, on_step: OnStep | None = None
     ) -> TrainingRun:

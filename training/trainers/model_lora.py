@@ -126,7 +126,7 @@ class ModelLoRATraining:
         network = model.network
         network.requires_grad_(False)
         with gradient_checkpoints(network) if self.plan.settings.gradient_checkpointing else nullcontext():
-            if self.trained is None:
+            if self.trained is None or self.trained.run.is_half_updated:
                 self.trained = self._open(model)
             adapter, run = self.trained.run.modules["lora"], self.trained.run
             adapter.attach(network)
