@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @contextmanager
 def changes_in_place() -> Iterator[Callable[[], None]]:
-    """Watch every operation, and copy what a gradient needs before it is changed: ten times the work of a processor.
+    """Watch every operation, and copy what a gradient needs before it is changed; a processor has far more to do then.
 
     What is yielded forgets what was copied: to be called between two steps.
     """

@@ -100,7 +100,7 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
 
     The tensors share their memory with those that were there, which come back. Some networks add in place to what a
     gradient still needs. Torch says so when it has happened, in the first step; from the next time on such a network
-    is watched, and what is needed copied before. To watch it always would cost ten times the work of the processor
+    is watched, and what is needed copied before. To watch it always would cost several times the work of the processor
     that calls the card. What is yielded forgets what was copied: to be called between two steps.
     """
     kept: list[tuple[dict[str, Any], str, Any]] = []
