@@ -35,8 +35,9 @@ def test_columns_beside_the_result_stay():
 
 @torch.no_grad()
 def test_other_strides_give_the_same():
-    x = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(gelu(x.transpose(0, 2)), gelu(x).transpose(0, 2))
+    """As a copy without them does, to the last bit: a processor may round the last numbers of a row otherwise."""
+    x = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0)).transpose(0, 2)
+    assert not x.is_contiguous() and torch.equal(gelu(x), gelu(x.contiguous()))
 
 
 @torch.no_grad()
