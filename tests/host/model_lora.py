@@ -11,12 +11,18 @@ import re
 import sys
 import tempfile
 import traceback
-import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from model_lora_lesson import (
+    Lesson,
+    check_gradient_checkpoints_change_no_number,
+    check_the_gradient_is_that_of_difference_quotients,
+    check_the_model_is_given_back_as_it_was,
+)
+from model_lora_patches import PATCHED
+from model_lora_starts import STARTS, check_it_is_known_who_starts_in_place
 from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5")
@@ -24,118 +30,7 @@ KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
 MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
 MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream")
 UNFILLED = ("hunyuan video", "kandinsky 5", "mochi", "wan2.1 vace", "cosmos", "pixart")  # patches are taken whole only
-IN_PLACE = ("wan2.2 5B", "ltx", "ltx2")
 ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
-STEPS, RATE = 3, 1e-2
-NUDGE = 2e-2  # along a direction, for a difference quotient in float32
-
-
-class Lesson:
-    """A model with one clip to learn from, inside ComfyUI and in its inference mode."""
-
-    def __init__(self, case: Case, folder: Path) -> None:
-        from pyramid_video.host.comfyui.model_training import ModelTraining
-        from pyramid_video.training.data.latent_cache import LatentSet, Row
-        from pyramid_video.training.trainers.model_lora import ModelClips
-
-        self.case, self.torch, self.kind, self.folder = case, case.torch, case.kind, folder
-        models = case.inside.models
-        self.host, self.model = ModelTraining(), case.model
-        channels, *frames = models.KINDS[self.kind].latent
-        with self.torch.inference_mode(False):
-            latent = models.noise(channels, *(frames or (1,)), 12, 16, seed=7)
-            texts = dict.fromkeys(("", "a ball"), [[row.clone() for row in case.positive[0][:1]] + [self.extras()]])
-        self.clips = ModelClips(LatentSet((Row(latent, ("a ball",) * 4, ""),), "key"), texts, "key")
-
-    def texts(self) -> list:
-        return [[self.case.positive[0][0].clone(), self.extras()]]
-
-    def extras(self) -> dict:
-        found = self.case.positive[0][1].items()
-        return {key: value.clone() if hasattr(value, "clone") else value for key, value in found}
-
-    def open(self, learn: Callable) -> None:
-        with self.torch.inference_mode(False):
-            self.host.train(self.host.whole(self.model), self.clips.largest, self.clips.texts[""], learn)
-
-    def training(self, name: str, steps: int = STEPS, **more):
-        from pyramid_video.models.lora import LoRASettings
-        from pyramid_video.training.run.train_settings import TrainSettings
-        from pyramid_video.training.trainers.model import TrainingPlan
-        from pyramid_video.training.trainers.model_lora import ModelLoRATraining
-
-        settings = {"learning_rate": RATE, "warmup_steps": 1, "ema_decay": 0.5, "precision": "no", **more}
-        plan = TrainingPlan(TrainSettings(steps, **settings), 1, 0.5)
-        return ModelLoRATraining(LoRASettings(4, 4.0, "all"), self.clips, self.folder / name, plan)
-
-    def learn(self, training, until: int | None = None):
-        """The trained LoRA of a run, after the host has lent the model for a stretch of it."""
-
-        def stretch(model):
-            with training.attached(model) as (run, step):
-                run.train(step, until)
-
-        self.open(stretch)
-        return training.trained
-
-    def train(self, name: str, steps: int = STEPS, stop_at: int | None = None, **more):
-        return self.learn(self.training(name, steps, **more), stop_at)
-
-    def outputs(self, work: Callable | None = None, model=None):
-        """What a short run of the plain sampler makes."""
-        case = self.case
-        return case.sample(case.core(), guider=case.guider(model or self.model))
-
-
-def check_the_gradient_is_that_of_difference_quotients(lesson):
-    """Of all additions together, along a random direction: what the host computes in place has not spoiled it."""
-    from pyramid_video.models.lora import LoRASettings
-    from pyramid_video.training.trainers.model_lora import ModelLoRA, error, learning_layers
-
-    torch = lesson.torch
-
-    def learn(model):
-        model.network.requires_grad_(False)
-        layers = learning_layers(model, "all", lesson.clips)
-        lora = ModelLoRA(model.network, LoRASettings(2, 2.0, "all"), torch.Generator().manual_seed(1), layers)
-        generator = torch.Generator().manual_seed(2)
-        for parameter in lora.parameters():
-            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
-        ways = [torch.randn(each.shape, generator=generator) for each in lora.parameters()]
-
-        def loss():
-            (clip,) = lesson.clips.draw(torch.Generator().manual_seed(3), 1, 0.0)
-            return error(model, clip, torch.Generator().manual_seed(4))
-
-        def at(step):
-            with torch.no_grad():
-                for parameter, way in zip(lora.parameters(), ways, strict=True):
-                    parameter += step * way
-                value = float(loss())
-                for parameter, way in zip(lora.parameters(), ways, strict=True):
-                    parameter -= step * way
-            return value
-
-        loss().backward()
-        slope = sum(float((each.grad * way).sum()) for each, way in zip(lora.parameters(), ways, strict=True))
-        size = NUDGE / sum(float(way.square().sum()) for way in ways) ** 0.5
-        quotients = [(at(size * n) - at(-size * n)) / (2 * size * n) for n in (1, 2)]
-        wanted = (4 * quotients[0] - quotients[1]) / 3  # without the third order
-        lora.detach()
-        assert abs(slope - wanted) < 0.02 * abs(wanted) + 1e-3, (slope, quotients)
-
-    lesson.open(learn)
-
-
-def check_gradient_checkpoints_change_no_number(lesson):
-    torch = lesson.torch
-    plain, saving = (
-        lesson.train(name, gradient_checkpointing=saves).parts() for name, saves in (("plain", False), ("saves", True))
-    )
-    assert plain.keys() == saving.keys() and all(bool(up.any()) for _, up, _ in plain.values())
-    for name, (down, up, _) in plain.items():
-        torch.testing.assert_close(saving[name][0], down, rtol=0, atol=1e-5)
-        torch.testing.assert_close(saving[name][1], up, rtol=0, atol=1e-5)
 
 
 def check_a_run_goes_on_to_the_same_weights(lesson):
@@ -143,15 +38,6 @@ def check_a_run_goes_on_to_the_same_weights(lesson):
     lesson.train("broken", stop_at=1)
     for name, (down, up, _) in lesson.train("broken").parts().items():
         assert lesson.torch.equal(down, straight[name][0]) and lesson.torch.equal(up, straight[name][1]), name
-
-
-def check_the_model_is_given_back_as_it_was(lesson):
-    before = lesson.outputs()
-    weights = {name: id(each) for name, each in lesson.model.model.diffusion_model.named_parameters()}
-    lesson.train("given", gradient_checkpointing=True)
-    lesson.case.same(lesson.outputs(), before, 0)
-    assert weights == {name: id(each) for name, each in lesson.model.model.diffusion_model.named_parameters()}
-    assert "optimized_attention_override" not in lesson.model.model_options.get("transformer_options", {})
 
 
 def check_the_host_loads_what_was_saved(lesson):
@@ -256,112 +142,6 @@ def check_one_clip_is_learned(lesson):
     assert found[1] < 0.8 * found[0], found
 
 
-def check_start_pictures_are_those_of_core(lesson):
-    """As WanImageToVideo and HunyuanVideo15ImageToVideo make them; a model that takes none says so."""
-    import tiny_core_parts
-    from pyramid_video.models.model_in_training import ModelClip
-
-    torch = lesson.torch
-    pictures, vae = torch.rand(9, 96, 128, 3), tiny_core_parts.TinyVAE(lesson.kind)
-    if lesson.kind not in VIDEOS_FROM_PICTURES:
-
-        def wants_something_else(**given):
-            raise AttributeError("'NoneType' object has no attribute 'shape'")
-
-        usual = lesson.model.model.concat_cond
-        for concat_cond in (usual, wants_something_else, lambda **given: given["concat_mask"]):
-            lesson.model.model.concat_cond = concat_cond
-            try:
-                lesson.host.start_latent(vae, pictures, lesson.model)
-                raise AssertionError("a start picture was taken")
-            except ValueError as error:
-                assert "turn first_frames off" in str(error)
-            finally:
-                del lesson.model.model.concat_cond
-        return
-    start = lesson.host.start_latent(vae, pictures, lesson.model)
-    if lesson.kind == "hunyuan1.5":
-        assert torch.equal(start[:, :, :1], vae.encode(pictures[:1])) and not start[:, :, 1:].any()
-    else:
-        gray = torch.full_like(pictures, 0.5)
-        gray[:1] = pictures[:1]
-        assert torch.equal(start, vae.encode(gray))
-    latent = lesson.clips.latents.rows[0].latent[None]
-    start = torch.rand(latent.shape)
-    mask = torch.ones(1, 1, *latent.shape[2:])
-    mask[:, :, :1] = 0
-    noise, device = torch.zeros_like(latent), torch.device("cpu")
-    wanted = lesson.model.model.concat_cond(
-        noise=noise, device=device, concat_latent_image=start, concat_mask=mask, concat_image=None
-    )
-    seen = []
-    handle = lesson.model.model.diffusion_model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        lesson.open(lambda model: model.loss(ModelClip(latent, lesson.clips.texts[""], start), 0.5, torch.zeros))
-    finally:
-        handle.remove()
-    torch.testing.assert_close(seen[0][:, latent.shape[1] :], wanted)
-
-
-def check_a_start_in_place_is_that_of_core(lesson):
-    """The network is shown what core's sampler shows it of a latent with a mask, and learns the rest; so are clips."""
-    import comfy.sample
-    from pyramid_video.host.comfyui.any_model import nested, noise_rows, tensors_of
-    from pyramid_video.host.comfyui.model_in_training import empty_streams
-    from pyramid_video.models.model_in_training import ModelClip
-
-    torch, comfy = lesson.torch, lesson.case.inside.comfy
-    latent, prompt = lesson.clips.latents.rows[0].latent[None], lesson.clips.texts["a ball"]
-    noise = noise_rows(nested(empty_streams(lesson.model, latent.shape)), 3)
-    clip = ModelClip(latent, prompt, starts_in_place=True)
-    mask = torch.ones(1, 1, *latent.shape[2:])
-    mask[:, :, :1] = 0
-    losses = []
-
-    def learn(model):
-        drawn = iter(tensors_of(noise))
-        losses.append(model.loss(clip, 0.5, lambda shape: next(drawn).clone().reshape(shape)))
-
-    (shown,) = lesson.case.seen(lambda: lesson.open(learn))
-    picture, *others = empty_streams(lesson.model, latent.shape)
-    guider = comfy.samplers.CFGGuider(lesson.model)
-    guider.set_conds(prompt, prompt)
-    guider.set_cfg(1.0)
-    sigma = float(lesson.model.get_model_object("model_sampling").percent_to_sigma(0.5))
-    sampled = nested([latent.clone(), *others]), comfy.samplers.sampler_object("euler"), torch.tensor([sigma, 0.0])
-    made = []
-    (wanted,) = lesson.case.seen(lambda: made.append(guider.sample(noise, *sampled, denoise_mask=mask)))
-    assert shown.keys() == wanted.keys()
-    for name, value in wanted.items():
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(shown[name], value, rtol=0, atol=1e-5, msg=lambda text: f"{name}: {text}")  # noqa: B023
-    process = lesson.model.model.process_latent_in
-    estimate = tensors_of(made[0])[0].float()
-    torch.testing.assert_close(estimate[:, :, :1], latent[:, :, :1], rtol=0, atol=1e-5)
-    error = (process(estimate) - process(latent))[:, :, 1:].square().mean() / sigma**2
-    torch.testing.assert_close(losses[0].detach(), error, rtol=1e-3, atol=1e-5)
-
-    with torch.inference_mode(False):
-        (clip_made,) = lesson.host.sample(lesson.model, {}, [clip], prompt, 1.0, 3, 5)
-    started = picture.clone()
-    started[:, :, :1] = latent[:, :, :1]
-    empty = nested([started, *others])
-    fresh = comfy.sample.prepare_noise(empty, 5)
-    core = comfy.sample.sample(
-        lesson.model, fresh, 3, 1.0, "euler", "simple", prompt, prompt, empty, noise_mask=mask, seed=5
-    )
-    torch.testing.assert_close(clip_made, tensors_of(core)[0].cpu().float(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(clip_made[:, :, :1], latent[:, :, :1], rtol=0, atol=1e-5)
-
-    lesson.clips = replace(lesson.clips, starts_in_place=True)
-    check_the_gradient_is_that_of_difference_quotients(lesson)
-    check_gradient_checkpoints_change_no_number(lesson)
-
-
-def check_it_is_known_who_starts_in_place(lesson):
-    assert lesson.host.starts_in_place(lesson.model) == (lesson.kind in IN_PLACE)
-
-
 def check_what_does_not_fit_is_refused(lesson):
     """Latents of another VAE, and videos for a model of pictures: with the first clip, not in the middle of a run."""
     torch, of_pictures = lesson.torch, lesson.kind in ONE_FRAME
@@ -451,96 +231,6 @@ def check_errors_are_those_of_what_is_predicted(lesson):
     assert found >= 4
 
 
-def check_guidance_on_the_wire_teaches_nothing(lesson):
-    plain = lesson.train("plain").parts()
-    model = lesson.model.clone()
-    model.set_model_sampler_post_cfg_function(lambda args: 1.5 * args["denoised"])
-    lesson.model = model
-    for name, (_, up, _) in lesson.train("guided").parts().items():
-        assert lesson.torch.equal(up, plain[name][1]), name
-
-
-def check_caches_on_the_wire_teach_what_the_model_teaches(lesson):
-    """They keep work from step to step of a sampler, and steps of a training have nothing in common."""
-    from comfy_extras import nodes_easycache
-
-    asked = []
-
-    def early_steps_count(call, args):
-        """Skips what it has seen, as other packs do, save in the first tenth of the steps that it is told of."""
-        network, told = lesson.model.model.diffusion_model, args["c"]["transformer_options"]["sample_sigmas"]
-        step = int((told == args["timestep"][0]).nonzero()[0])
-        asked.append((step, hasattr(network, "kept_output")))
-        if step / (len(told) - 2) < 0.1:
-            network.kept_output = call(args["input"], args["timestep"], **args["c"])
-        return network.kept_output
-
-    plain, usual = lesson.train("plain").parts(), lesson.model
-    cached = usual.clone()
-    cached.set_model_unet_function_wrapper(early_steps_count)
-    makers = (nodes_easycache.EasyCacheNode, nodes_easycache.LazyCacheNode)
-    models = [cached, *(each.execute(usual, 1e6, 0.0, 1.0, False).result[0] for each in makers)]
-    for number, lesson.model in enumerate(models):
-        for name, (_, up, _) in lesson.train(f"cached {number}").parts().items():
-            assert lesson.torch.equal(up, plain[name][1]), (number, name)
-    assert set(asked) == {(0, False)} and not hasattr(usual.model.diffusion_model, "kept_output")
-    lesson.model = usual
-
-
-def check_steps_keep_nothing_of_caches(lesson):
-    """What a cache of the host's or a patch puts into the options holds the graph, which holds the options."""
-    import gc
-
-    from comfy_extras import nodes_easycache
-
-    kept, usual = [], lesson.model
-
-    class Holder:
-        output = None
-
-    def keeps_output(call, args):
-        output = call(args["input"], args["timestep"], **args["c"])
-        holder = Holder()
-        holder.output = output
-        kept.append(weakref.ref(holder))
-        args["c"]["transformer_options"]["kept by a patch"] = holder
-        return output
-
-    patched = usual.clone()
-    patched.set_model_unet_function_wrapper(keeps_output)
-    makers = (nodes_easycache.EasyCacheNode, nodes_easycache.LazyCacheNode)
-    models = [*(each.execute(usual, 0.2, 0.1, 0.9, False).result[0] for each in makers), patched]
-    for number, lesson.model in enumerate(models):
-        alive = []
-        for steps in (2, 6):
-            lesson.train(f"kept {number} {steps}", steps=steps, gradient_checkpointing=True)
-            gc.collect()
-            alive.append(sum(isinstance(each, lesson.torch.Tensor) for each in gc.get_objects()))
-        assert alive[1] - alive[0] < 8, (number, alive)
-    assert kept and not any(each() for each in kept)
-    lesson.model = usual
-
-
-def check_weights_of_patches_get_a_sentence(lesson):
-    model, torch = lesson.model.clone(), lesson.torch
-    layer = torch.nn.Linear(48, 48)  # made in inference mode, as blocks are that load something
-
-    import comfy.patcher_extension as extension
-
-    def spoil(executor, x, *args, **kw):
-        return torch.nn.functional.linear(executor(x, *args, **kw).movedim(1, -1), layer.weight[:16, :16]).movedim(
-            -1, 1
-        )
-
-    model.add_wrapper(extension.WrappersMP.DIFFUSION_MODEL, spoil)
-    lesson.model = model
-    try:
-        lesson.train("spoiled")
-        raise AssertionError("it learned")
-    except ValueError as error:
-        assert "take it off. LoRAs of 'Load LoRA' may stay" in str(error), error
-
-
 def check_a_step_that_never_fits_gets_a_sentence(lesson):
     """What was learned before is kept, and the model given back."""
     training, steps = lesson.training("full"), []
@@ -590,35 +280,6 @@ def check_quantised_layers_learn(lesson):
     assert len(lesson.train("quantised").parts()) == 20
 
 
-def check_changes_in_place_spoil_no_gradient(lesson):
-    """Of what a gradient needs: the network is watched from the second try on, and learns what it would have."""
-    from pyramid_video.host.comfyui.open_network import CHANGED
-
-    torch, network = lesson.torch, lesson.model.model.diffusion_model
-    block = network.blocks[0]
-    for saves in (False, True):
-        plain = lesson.train(f"plain {saves}", gradient_checkpointing=saves).parts()
-        assert network not in CHANGED
-        usual = block.forward
-
-        def forward(*args, usual=usual, **kw):
-            output = usual(*args, **kw)
-            ones = torch.exp(output * 0)
-            product = output * ones
-            ones.add_(1)
-            return product
-
-        block.forward = forward
-        try:
-            spoiled = lesson.train(f"in place {saves}", gradient_checkpointing=saves).parts()
-            assert network in CHANGED
-        finally:
-            del block.forward
-            CHANGED.discard(network)
-        for name, (_, up, _) in spoiled.items():
-            torch.testing.assert_close(up, plain[name][1], rtol=0, atol=1e-5)
-
-
 def check_weights_in_a_class_of_their_own_learn(lesson):
     """As packs that load GGUF files have them, whose layers make plain tensors of them in every forward."""
     from pyramid_video.host.comfyui.open_network import CHANGED
@@ -634,22 +295,17 @@ def check_weights_in_a_class_of_their_own_learn(lesson):
 
 
 ONE = {
-    check_a_start_in_place_is_that_of_core: IN_PLACE,
+    **STARTS,
+    **PATCHED,
     check_it_is_known_who_starts_in_place: (*KINDS, *MORE),
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
-    check_start_pictures_are_those_of_core: (*VIDEOS_FROM_PICTURES, "wan2.1 t2v", "ltx", "kandinsky 5"),
     check_quantised_layers_learn: ("wan2.1 t2v",),
     check_weights_in_a_class_of_their_own_learn: ("wan2.1 t2v",),
-    check_changes_in_place_spoil_no_gradient: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),
-    check_guidance_on_the_wire_teaches_nothing: ("wan2.1 t2v", "sdxl"),
-    check_caches_on_the_wire_teach_what_the_model_teaches: ("wan2.1 t2v", "flux"),
-    check_steps_keep_nothing_of_caches: ("wan2.1 t2v",),
-    check_weights_of_patches_get_a_sentence: ("wan2.1 t2v",),
     check_a_step_that_never_fits_gets_a_sentence: ("wan2.1 t2v",),
     check_bf16_learns_the_same_with_and_without_checkpoints: ("wan2.1 t2v", "flux"),
 }

@@ -11,9 +11,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from spectral_case import SEED, STEPS, Case, open_comfyui
+from spectral_case import SEED, STEPS, Case, compare, open_comfyui
+from spectral_guides import GUIDED, GUIDES, check_what_guides_wan_has_the_size_of_its_stage
 from spectral_memory import MEMORY
 from spectral_patches import PATCHES
 
@@ -21,11 +21,8 @@ WITH_SOUND = ("ltx2", "minimax h3")
 KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl", "qwen-image", "cosmos predict2 video")
 ONE = ("wan2.1 t2v",)
 DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")
-EDITING = ("flux", "flux.2", "qwen-image", "z-image")
 PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
 PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream")
-
-GUIDED = ("fun control", "camera", "phantom", "humo", "scail", "animate 2")
 
 
 def check_a_jump_before_the_first_step_is_the_plain_sampler(case):
@@ -49,15 +46,6 @@ def check_a_small_stage_shows_the_network_what_a_plain_run_of_its_size_does(case
         assert call.keys() == wanted.keys()
         for name in wanted:
             compare(case, call[name], wanted[name], name)
-
-
-def compare(case, made: Any, wanted: Any, name: str) -> None:
-    if isinstance(wanted, list):
-        assert len(made) == len(wanted), name
-        for one, other in zip(made, wanted, strict=True):
-            compare(case, one, other, name)
-    elif isinstance(wanted, case.torch.Tensor):
-        case.torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4, msg=lambda text: f"{name}: {text}")
 
 
 def check_previews_and_steps_stay_in_place(case):
@@ -291,135 +279,6 @@ def check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip(case):
         assert (made[..., 8:] - large[..., 8:]).abs().mean() > 0.05
 
 
-def check_guides_of_ltx_are_those_of_a_smaller_video(case):
-    from comfy_extras.nodes_lt import LTXVAddGuide
-    from pyramid_video.samplers.spectral import resample_picture
-
-    def guided(latent, guide):
-        mask = case.torch.ones(1, 1, latent.shape[2], 1, 1)
-        scales = (8, 32, 32)
-        return LTXVAddGuide.append_keyframe(case.positive, case.negative, 0, latent, mask, guide, 1.0, scales)
-
-    guide = case.inside.models.noise(1, 128, 1, 12, 16, seed=4)
-    parts = {}
-    for size in ((12, 16), (6, 8)):
-        parts[size] = guided(case.inside.models.empty(case.kind, *size), resample_picture(guide, size))
-    seen = []
-    for size, sampler in (((12, 16), case.pyramid(case.middle)), ((6, 8), case.core())):
-        positive, negative, latent, mask = parts[size]
-        guider = case.inside.comfy.samplers.CFGGuider(case.model)
-        guider.set_conds(positive, negative)
-        guider.set_cfg(2.0)
-        noise = resample_noise(case, latent)
-        work = lambda: case.sample(sampler, latent, noise, guider=guider, denoise_mask=mask)  # noqa: E731, B023
-        seen.append(case.seen(work))
-    for call, wanted in zip(seen[0][:2], seen[1][:2], strict=True):
-        for name in wanted:
-            compare(case, call[name], wanted[name], name)
-
-
-def resample_noise(case, latent):
-    """The same noise for a latent of any size: the corner of that of full size."""
-    from pyramid_video.samplers.spectral import resample, size_of
-
-    full = case.inside.models.noise(*latent.shape[:-2], 12, 16, seed=6)
-    return resample(full, size_of(latent))
-
-
-def check_keyframes_of_h3_have_the_size_of_their_stage(case):
-    keyframe = {"resolved_frame_index": 0, "latent": case.inside.models.noise(1, 24, 1, 12, 16, seed=4)}
-    guider = case.guider()
-    guider.set_conds(
-        case.inside.models.prompt(case.kind, 2, minimax_keyframes=[keyframe]),
-        case.inside.models.prompt(case.kind, 3, minimax_keyframes=[keyframe]),
-    )
-    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
-    for call in calls:
-        (latent,) = call["minimax_payload"]["cond_video_latents"]
-        assert latent.shape[-2:] == call["input 0"][0].shape[-2:]
-    assert {tuple(call["input 0"][0].shape[-2:]) for call in calls} == {(6, 8), (12, 16)}
-    assert keyframe["latent"].shape[-2:] == (12, 16)
-
-
-def with_extras(case, **extras):
-    guider = case.guider()
-    guider.set_conds(*(case.inside.models.prompt(case.kind, seed, **extras) for seed in (2, 3)))
-    return guider
-
-
-def check_references_of_h3_are_pictures_of_their_own(case):
-    """Their rows are counted by the size beside them: a stage shows them as they are, also those of the clip's size."""
-    for size in ((12, 16), (8, 10)):
-        latent = case.inside.models.noise(1, 24, 1, *size, seed=4)
-        reference = {"kind": "image", "latent_h": size[0], "latent_w": size[1], "latent": latent}
-        guider = with_extras(case, minimax_refs=[reference])
-        calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))  # noqa: B023
-        assert {tuple(call["input 0"][0].shape[-2:]) for call in calls} == {(6, 8), (12, 16)}
-        for call in calls:
-            (shown,) = call["minimax_payload"]["cond_video_latents"]
-            assert case.torch.equal(shown, latent)
-
-
-def check_references_over_the_picture_shrink_with_it_and_others_stay(case):
-    """A model that edits gives both the same places, cell by cell, which holds for equal sizes only."""
-    if not case.seen(lambda: case.sample(case.core(), guider=references(case, (12, 16))))[0].get("ref_latents"):
-        return  # of an older host, which shows this model none
-    for size, shown in (((12, 16), {(6, 8), (12, 16)}), ((8, 10), {(8, 10)})):
-        guider = references(case, size)
-        calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))  # noqa: B023
-        assert {tuple(call["ref_latents"][0].shape[-2:]) for call in calls} == shown
-        if size == (12, 16):
-            assert all(call["ref_latents"][0].shape[-2:] == call["input 0"].shape[-2:] for call in calls)
-
-
-def references(case, size):
-    shape = case.inside.models.KINDS[case.kind].latent
-    return with_extras(case, reference_latents=[case.inside.models.noise(1, *shape, *size, seed=4)])
-
-
-def check_a_picture_that_is_joined_to_the_right_edge_has_the_rows_of_its_stage(case):
-    picture = case.inside.models.noise(1, 16, 12, 16, seed=4)
-    guider = with_extras(case, concat_latent_image=picture)
-    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
-    assert [tuple(call["input 0"].shape[-2:]) for call in calls] == [(6, 8)] * 2 + [(12, 16)] * 3
-    small, large = (case.model.model.process_latent_out(calls[n]["image_cond"][:1]) for n in (0, -1))
-    assert small.shape[-2:] == (6, 8)
-    case.torch.testing.assert_close(large, picture, rtol=1e-4, atol=1e-4)
-    case.torch.testing.assert_close(small.mean((2, 3)), large.mean((2, 3)), rtol=1e-4, atol=1e-4)
-    case.same(
-        case.sample(case.pyramid(1.0), guider=guider),
-        case.sample(case.core(), guider=with_extras(case, concat_latent_image=picture)),
-    )
-
-
-def check_what_guides_wan_has_the_size_of_its_stage(case):
-    """The network is shown what a plain run of that size shows it with guides that were made smaller before."""
-    from pyramid_video.samplers.spectral import resample, resample_picture
-
-    torch, models, guides = case.torch, case.inside.models, case.inside.guides[case.kind]
-
-    def smaller(key, value):
-        if isinstance(value, list):
-            return [smaller(key, each) for each in value]
-        if key == "concat_latent_image":  # which the host resizes itself
-            return value
-        if key == "camera_conditions":
-            return torch.nn.functional.avg_pool3d(value, (1, 2, 2))
-        return resample_picture(value, (value.shape[-2] // 2, value.shape[-1] // 2))
-
-    noise = case.inside.comfy.sample.prepare_noise(models.empty(case.kind), SEED)
-    guider = with_extras(case, **guides.sized, **guides.others)
-    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=guider))
-    small, less = models.empty(case.kind, 6, 8), resample(noise, (6, 8))
-    made_smaller = {key: smaller(key, value) for key, value in guides.sized.items()}
-    guider = with_extras(case, **made_smaller, **guides.others)
-    plain = case.seen(lambda: case.sample(case.core(), small, less, guider=guider))
-    for call, wanted in zip(calls[:2], plain[:2], strict=True):
-        assert call.keys() == wanted.keys()
-        for name in wanted:
-            compare(case, call[name], wanted[name], name)
-
-
 def check_prompts_in_times_and_places_run(case):
     half = case.torch.zeros(1, 12, 16)
     half[..., :8] = 1
@@ -513,16 +372,12 @@ ALL = (
 SOME = {
     **PATCHES,
     **MEMORY,
+    **GUIDES,
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
     check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux", "qwen-image", "z-image"),
     check_stages_are_whole_patches: PATCHED,
     check_bad_stages_and_sizes_get_a_sentence: ("wan2.1 t2v", "sd3"),
-    check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
-    check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
-    check_references_of_h3_are_pictures_of_their_own: ("minimax h3",),
-    check_references_over_the_picture_shrink_with_it_and_others_stay: EDITING,
-    check_a_picture_that_is_joined_to_the_right_edge_has_the_rows_of_its_stage: ("hidream",),
     check_prompts_in_times_and_places_run: ("sd3", "hunyuan video", "mochi"),
     check_context_windows_run: ONE,
     check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux", "cosmos predict2 video"),

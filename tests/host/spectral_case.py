@@ -119,3 +119,12 @@ def copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [copied(each) for each in value]
     return value.clone() if hasattr(value, "clone") else value
+
+
+def compare(case, made: Any, wanted: Any, name: str) -> None:
+    if isinstance(wanted, list):
+        assert len(made) == len(wanted), name
+        for one, other in zip(made, wanted, strict=True):
+            compare(case, one, other, name)
+    elif isinstance(wanted, case.torch.Tensor):
+        case.torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4, msg=lambda text: f"{name}: {text}")
