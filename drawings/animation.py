@@ -43,7 +43,7 @@ def to_picture(frame: Tensor) -> Image:
     """A frame `(h, w, 3)` in 0..1, or of a clip `in_bytes`."""
     from PIL import Image
 
-    return Image.fromarray(to_bytes(frame).numpy())
+    return Image.fromarray(frame_in_bytes(frame).numpy())
 
 
 def in_bytes(clip: Tensor) -> Tensor:
@@ -52,10 +52,10 @@ def in_bytes(clip: Tensor) -> Tensor:
 
     small = torch.empty(clip.shape, dtype=torch.uint8)
     for frame, place in zip(clip, small, strict=True):  # one by one: on the way a frame is there three times
-        place.copy_(to_bytes(frame))
+        place.copy_(frame_in_bytes(frame))
     return small
 
 
-def to_bytes(frame: Tensor) -> Tensor:
+def frame_in_bytes(frame: Tensor) -> Tensor:
     """A frame in 0..1 as whole numbers in 0..255; one of these as it is."""
     return (frame.clamp(0, 1) * 255).round().byte().cpu() if frame.is_floating_point() else frame

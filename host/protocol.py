@@ -305,7 +305,7 @@ class ModelTraining(Protocol):
         ...
 
     def starts_in_place(self, model: Model) -> bool:
-        """Whether a model is told that the first frame of its own latent is the start picture."""
+        """Whether a model takes the first frame of its own latent for the start picture, by a mask."""
         ...
 
     def start_latent(self, vae: VAE, images: Tensor, model: Model) -> Tensor:

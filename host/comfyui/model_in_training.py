@@ -29,7 +29,7 @@ PATCHES = {  # torch's words, and what a patch has done then
     "Inference tensors": "has tensors of its own, such as a LoRA that is loaded in bypass mode or a prompt for NAG",
     "used in an in-place operation": "goes on with what an earlier run has left, as some caches do",
 }
-STEPS_AHEAD = 1000  # of the run that patches are told of: nothing is left out of the first of so many
+STEPS_AHEAD = 1000  # of the run that patches see: nothing is left out of the first of so many
 
 Learn = Callable[["HostModelInTraining"], None]
 
@@ -143,7 +143,7 @@ class HostModelInTraining:
         """As `ModelInTraining` says, of velocity, noise or v.
 
         What a model makes beside the picture, such as sound, is empty, gets noise of the same level and counts for
-        nothing; nor does what it is told of a clip that starts in place.
+        nothing; nor does the first frame of a clip that starts in place.
         """
         sampling, patcher = self.model.model_sampling, self.guider.model_patcher
         latent = clip.latent.to(self.device, torch.float32)

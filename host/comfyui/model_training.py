@@ -19,7 +19,7 @@ from ..protocol import Conditioning
 from .any_model import ksampler, nested, noise_rows, run, tensors_of
 from .model_in_training import TrainingSampler, empty_streams, is_video, unknown, with_start
 from .open_network import attend_plainly, more_memory, whole_weights
-from .picture_info import scaling_of, whole_patches
+from .picture_info import kinds_of, scaling_of, whole_patches
 
 GRAY = 0.5
 PICTURES = {"QwenImage", "Krea2", "Anima"}  # whose latents have frames, but only one
@@ -73,7 +73,7 @@ class ModelTraining:
         return latent
 
     def starts_in_place(self, model: Any) -> bool:
-        return is_told_what_is_known(model.model)
+        return takes_denoise_mask(model.model)
 
     def start_latent(self, vae: Any, images: Tensor, model: Any) -> Tensor:
         """As core's blocks make it: Wan's models see gray after the first picture, others zeros."""
@@ -155,7 +155,7 @@ def check_latent(model: Any, shape: Sequence[int]) -> None:
 
 def makes_pictures(model: Any) -> bool:
     """Whether a model makes single pictures; the latents of some have the VAE of a video, and its frames."""
-    kinds = {kind.__name__ for kind in type(model).__mro__}
+    kinds = kinds_of(model)
     pictures_of_cosmos = "CosmosPredict2" in kinds and not model.image_to_video
     return not is_video(model) or bool(kinds & PICTURES) or pictures_of_cosmos
 
@@ -171,7 +171,7 @@ def shows_start(model: Any, first: Tensor) -> bool:
     return one is not None and not torch.equal(one, other)
 
 
-def is_told_what_is_known(model: Any) -> bool:
+def takes_denoise_mask(model: Any) -> bool:
     """Whether the host shows a network which part of a latent is known, and leaves that part without noise."""
     like = torch.zeros(1, model.latent_format.latent_channels, 2, 4, 4)
     try:

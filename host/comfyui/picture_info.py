@@ -51,9 +51,14 @@ def patch_of(model: Any) -> int:
     return int(patch[-1]) if isinstance(patch, list | tuple) else int(patch)
 
 
+def kinds_of(model: Any) -> set[str]:
+    """The names of a model's class and of those that it comes from: not every host has a class to ask for."""
+    return {kind.__name__ for kind in type(model).__mro__}
+
+
 def whole_patches(model: Any) -> int:
     """Latent cells that rows and columns have to be multiples of; 1 where a network takes any size."""
-    kinds = {kind.__name__ for kind in type(model).__mro__}
+    kinds = kinds_of(model)
     whole = kinds & WHOLE_PATCHES or (kinds & WHOLE_IN_OLDER_HOSTS and not fills_patches(model.diffusion_model))
     return patch_of(model) if whole else 1
 

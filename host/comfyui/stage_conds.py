@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...samplers.spectral import Size, resample_picture, size_of
+from .picture_info import kinds_of
 
 # What the host resizes itself, or keeps at no size.
 HOSTS_OWN = {"concat_latent_image", "concat_mask", "mask", "area", "control", "hooks", "cross_attn", "pooled_output"}
@@ -48,8 +49,8 @@ def stage_conds(
 
 def keys_as_they_are(model: Any) -> set[str]:
     """What a model's code in the host takes of a prompt at any size."""
-    kinds = {kind.__name__ for kind in type(model).__mro__}
-    beside = {"concat_latent_image"} if "HiDream" in kinds else set()  # which joins it to the picture's right edge
+    # HiDream joins the picture that it edits to the right edge of its own.
+    beside = {"concat_latent_image"} if "HiDream" in kinds_of(model) else set()
     return (HOSTS_OWN | OWN_PICTURES) - beside
 
 

@@ -18,8 +18,8 @@ def stage_options(
 ) -> dict[str, Any]:
     """The `options` of a run for a stage whose schedule is `sigmas`, the first of them that of its first step.
 
-    Caches take the first level that the network is told for the beginning of a run, and patches of guidance count
-    steps. So guidance is told `run_schedule`, that of all stages, where it is given, and the network `sigmas`.
+    Caches take the first level that the network is shown for the beginning of a run, and patches of guidance count
+    steps. So guidance sees `run_schedule`, that of all stages, where it is given, and the network `sigmas`.
     """
     inner = {
         **options.get("transformer_options", {}),
