@@ -21,7 +21,7 @@ const READ = {
 
 function update(node) {
   const values = Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value]))
-  const linked = new Set(node.inputs?.filter(input => input.widget && input.link != null).map(input => input.widget.name))
+  const linked = new Set(node.inputs?.filter((input, slot) => input.widget && node.isInputConnected(slot)).map(input => input.widget.name))
   for (const [name, isRead] of Object.entries(READ[node.comfyClass])) {
     const widget = node.widgets.find(widget => widget.name === name)
     if (!widget || linked.has(name)) continue

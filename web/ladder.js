@@ -11,7 +11,7 @@ const SHAPE = 0.58 // height over width: a little flatter than the drawing, so t
 function planOf(node) {
   if (node?.mode) return null // muted or bypassed
   const widgets = {}
-  for (const input of node?.inputs ?? []) if (input.widget && input.link != null) return null // comes from elsewhere
+  if (node?.inputs?.some((input, slot) => input.widget && node.isInputConnected(slot))) return null // comes from elsewhere
   for (const widget of node?.widgets ?? []) if (!widget.pyramidVideoOwn) widgets[widget.name] = widget.value
   if (node?.comfyClass === FIRST) return [widgets]
   if (node?.comfyClass !== NEXT) return null
@@ -30,10 +30,7 @@ function draw(node) {
   const address = plan && api.apiURL(`/pyramid_video/ladder?plan=${encodeURIComponent(JSON.stringify(plan))}`)
   picture.style.visibility = address ? 'visible' : 'hidden'
   if (address && picture.src !== new URL(address, location.href).href) picture.src = address
-  for (const link of node.outputs?.[0]?.links ?? []) {
-    const next = node.graph?.getNodeById(node.graph.links[link]?.target_id)
-    if (next?.comfyClass === NEXT) later(next)
-  }
+  for (const next of node.getOutputNodes(0) ?? []) if (next.comfyClass === NEXT) later(next)
 }
 
 app.registerExtension({

@@ -173,6 +173,7 @@ def test_what_people_search_for_finds_our_blocks_and_titles_stay_short(open_page
         page.wait_for_function(f"() => ({FOUND})().some(text => text.includes('pyramid video'))")
         if words != "t2v":
             page.keyboard.press("Escape")
+            page.wait_for_function(f"() => !({FOUND})().length")  # a box that still closes takes the next words too
     page.wait_for_timeout(500)
     page.keyboard.press("Enter")
     page.wait_for_function("() => (app.graph.nodes ?? app.graph._nodes).length")
