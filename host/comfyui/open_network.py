@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.changes_in_place import changes_in_place
+from .quantised_gradients import quantised_gradients
 from .rotation_gradients import give_rotations_gradients
 
 MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the same latent needs: a first guess
@@ -113,11 +114,12 @@ def open_to_gradients(network: nn.Module) -> Iterator[Callable[[], None]]:
     try:
         for holder, name, value in kept:
             holder[name] = ordinary(value)
-        if network not in CHANGED:
-            yield lambda: None
-        else:
-            with changes_in_place() as forget:
-                yield forget
+        with quantised_gradients(network):
+            if network not in CHANGED:
+                yield lambda: None
+            else:
+                with changes_in_place() as forget:
+                    yield forget
     except RuntimeError as error:
         if network in CHANGED or IN_PLACE not in str(error):
             raise

@@ -17,11 +17,13 @@ from types import SimpleNamespace
 
 from model_lora_lesson import (
     Lesson,
+    NotInThisHost,
     check_gradient_checkpoints_change_no_number,
     check_the_gradient_is_that_of_difference_quotients,
     check_the_model_is_given_back_as_it_was,
 )
 from model_lora_patches import PATCHED
+from model_lora_quantised import QUANTISED
 from model_lora_starts import STARTS, check_it_is_known_who_starts_in_place
 from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 
@@ -263,23 +265,6 @@ def check_bf16_learns_the_same_with_and_without_checkpoints(lesson):
         assert up.any() and lesson.torch.isfinite(up).all() and lesson.torch.equal(up, made[1][name][1]), name
 
 
-class NotInThisHost(Exception):
-    pass
-
-
-def check_quantised_layers_learn(lesson):
-    """Layers in scaled fp8, as core's files have them; they are no linear layers of torch."""
-    comfy, models = lesson.case.inside.comfy, lesson.case.inside.models
-    if not hasattr(comfy.utils, "detect_layer_quantization"):
-        raise NotInThisHost
-    lesson.model = models.make_quantised(lesson.kind)
-    kind = type(lesson.model.model.diffusion_model.blocks[0].self_attn.q)
-    assert not issubclass(kind, lesson.torch.nn.Linear), kind
-    check_the_gradient_is_that_of_difference_quotients(lesson)
-    check_gradient_checkpoints_change_no_number(lesson)
-    assert len(lesson.train("quantised").parts()) == 20
-
-
 def check_weights_in_a_class_of_their_own_learn(lesson):
     """As packs that load GGUF files have them, whose layers make plain tensors of them in every forward."""
     from pyramid_video.host.comfyui.open_network import CHANGED
@@ -297,12 +282,12 @@ def check_weights_in_a_class_of_their_own_learn(lesson):
 ONE = {
     **STARTS,
     **PATCHED,
+    **QUANTISED,
     check_it_is_known_who_starts_in_place: (*KINDS, *MORE),
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
-    check_quantised_layers_learn: ("wan2.1 t2v",),
     check_weights_in_a_class_of_their_own_learn: ("wan2.1 t2v",),
     check_errors_are_those_of_what_is_predicted: ("wan2.1 t2v",),
     check_pictures_come_back_from_both_kinds_of_vae: ("wan2.1 t2v",),

@@ -11,6 +11,10 @@ STEPS, RATE = 3, 1e-2
 NUDGE = 2e-2  # along a direction, for a difference quotient in float32
 
 
+class NotInThisHost(Exception):
+    pass
+
+
 class Lesson:
     """A model with one clip to learn from, inside ComfyUI and in its inference mode."""
 

@@ -167,17 +167,26 @@ def make_model(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
 
 
-def make_quantised(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
-    """The same with the linear layers of its `blocks` in scaled fp8, as core's quantised files say it."""
+def quantised(weight: torch.Tensor, form: str) -> dict[str, torch.Tensor]:
+    """What core's files hold of a weight in one of its forms, by the last part of the names."""
+    import comfy.quant_ops
+
+    turned = {"convrot": True, "convrot_groupsize": 16} if form == "int8_tensorwise" else {}
+    how = {**turned, "per_channel": True} if turned else {}
+    kept = comfy.quant_ops.QuantizedTensor.from_float(
+        weight, comfy.quant_ops.QUANT_ALGOS[form]["comfy_tensor_layout"], scale="recalculate", **how
+    )
+    about = json.dumps({"format": form, **turned}).encode()
+    return {**kept.state_dict("weight"), "comfy_quant": torch.tensor(list(about)).byte()}
+
+
+def make_quantised(name: str, form: str = "float8_e4m3fn", seed: int = 1) -> comfy.model_patcher.ModelPatcher:
+    """The same with the linear layers of its `blocks` in one of the forms of core's quantised files."""
     plain = make_model(name, seed).model.diffusion_model
     state = dict(plain.state_dict())
     for layer, module in plain.named_modules():
         if layer.startswith("blocks.") and isinstance(module, torch.nn.Linear):
-            weight = state[f"{layer}.weight"]
-            scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
-            about = json.dumps({"format": "float8_e4m3fn"}).encode()
-            state[f"{layer}.weight"] = (weight / scale).to(torch.float8_e4m3fn)
-            state |= {f"{layer}.weight_scale": scale, f"{layer}.comfy_quant": torch.tensor(list(about)).byte()}
+            state |= {f"{layer}.{part}": each for part, each in quantised(state[f"{layer}.weight"], form).items()}
     config = getattr(supported, KINDS[name].config)(dict(KINDS[name].network))
     config.set_inference_dtype(torch.float32, None)
     config.quant_config = comfy.utils.detect_layer_quantization(state, "")

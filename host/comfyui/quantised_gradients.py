@@ -1,0 +1,79 @@
+"""Gradients through the host's layers of few bits, whose products are made for sampling.
+
+ComfyUI 0.8 stops the gradient there without a word where a card multiplies in float8; newer ones stop with an error for
+weights that were loaded in inference mode, as a server's are, and for forms of four bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class QuantisedProduct(torch.autograd.Function):
+    """A layer as it computes in sampling, and back the gradient through the weights that its few bits stand for.
+
+    For y = Q(x) W' + b the gradient of x is that of y times W: rounding of the input counts as the identity
+    (straight-through, Bengio et al., arXiv 1308.3432). Neither the input nor whole weights are kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Module, forward: Forward) -> Tensor:
+        """(..., in) -> (..., out)."""
+        ctx.layer = layer
+        return forward(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """(..., out) -> (..., in)."""
+        return gradient @ whole_weight(ctx.layer, gradient), None, None
+
+
+def whole_weight(layer: nn.Module, like: Tensor) -> Tensor:
+    """(out, in): what a layer multiplies its input with, patches included, of the type and device of `like`."""
+    weight, _ = comfy.ops.cast_bias_weight(layer, like)
+    if hasattr(weight, "_qdata"):
+        weight = weight.dequantize()
+    smoothing = getattr(layer, "pre_quant_scale", None)  # of the input, one number for each of its features
+    return (weight if smoothing is None else weight * smoothing.to(weight)).to(like)
+
+
+def learned_through(layer: nn.Module, forward: Forward, x: Tensor, *args: Any, **kw: Any) -> Tensor:
+    """The forward of a quantised layer while its network learns."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return forward(x, *args, **kw)
+    product: Tensor = QuantisedProduct.apply(x, layer, partial(forward, *args, **kw))  # type: ignore[no-untyped-call]  # torch's
+    return product
+
+
+def is_quantised(layer: nn.Module) -> bool:
+    """Whether a layer of the host is a linear one with weights of few bits."""
+    return hasattr(layer, "in_features") and getattr(layer, "layout_type", None) is not None
+
+
+@contextmanager
+def quantised_gradients(network: nn.Module) -> Iterator[None]:
+    """Let gradients through all layers of `network` with weights of few bits."""
+    kept = [(layer, vars(layer).get("forward")) for layer in network.modules() if is_quantised(layer)]
+    product = vars(comfy.ops).get("fp8_linear")  # of layers that make float8 of their input, as `fp8_e4m3fn_fast` has
+    try:
+        for layer, _ in kept:
+            vars(layer)["forward"] = partial(learned_through, layer, layer.forward)
+        if product is not None:
+            comfy.ops.fp8_linear = lambda *_: None  # then they multiply in full
+        yield
+    finally:
+        for layer, own in kept:
+            vars(layer).pop("forward")
+            if own is not None:
+                vars(layer)["forward"] = own
+        if product is not None:
+            comfy.ops.fp8_linear = product
