@@ -30,9 +30,10 @@ from ...samplers.spectral import (
 from ...samplers.spectral_stages import SpectralStages, check_start, left_out
 from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, fit_value, stage_conds
-from .stage_options import PatchMemory, stage_options
+from .stage_options import PatchMemory, fit_wrappers, stage_options
 from .streams import Streams, fresh_noise, packs_streams, streams_of
 
+BY_BLOCKS = "sample_ar_video"  # of the host, for Self-Forcing and Causal Forcing
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, clean estimate, state, total steps)
 
 
@@ -46,6 +47,12 @@ class SpectralSampler(comfy.samplers.Sampler):
             raise ValueError(
                 f"a pyramid cannot run the sampler {type(inner).__name__}, which is not one of the host's own kind: "
                 "wire 'KSamplerSelect' or another sampler of the host into 'sampler'"
+            )
+        if getattr(inner.sampler_function, "__name__", "") == BY_BLOCKS:
+            raise ValueError(
+                "a pyramid cannot run the sampler ar_video, which makes some frames of a clip from noise to the end "
+                "before it begins the next ones: a pyramid makes all frames together, stage by stage. Take euler or "
+                "another sampler, and a model that makes whole clips"
             )
         self.stages = stages
         self.inner = inner
@@ -190,9 +197,10 @@ class SpectralRun:
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
         self.memory.forget()
         ahead = schedule[segment.first_step :]
+        options = fit_wrappers(self.options, self.size, segment.size)
         arguments = {
             **self.extra_args,
-            "model_options": stage_options(self.options, ahead, self.model, schedule),
+            "model_options": stage_options(options, ahead, self.model, schedule),
             "denoise_mask": mask,
         }
         if segment.level_before is not None and seed is not None:

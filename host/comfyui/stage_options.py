@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import CellType, FunctionType
@@ -9,6 +10,9 @@ from typing import Any
 
 import comfy.patcher_extension
 from torch import Tensor, nn
+
+from ...samplers.spectral import Size
+from .stage_conds import fit_value
 
 CALC_COND_BATCH = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
 
@@ -36,6 +40,30 @@ def stage_options(
         }
         inner["wrappers"] = {**of_all, CALC_COND_BATCH: of_kind}
     return {**options, "transformer_options": inner}
+
+
+def fit_wrappers(options: Mapping[str, Any], full: Size, size: Size) -> Mapping[str, Any]:
+    """The `options` of a run of `full` latent cells for a stage of `size`: what wrappers hold of that size is smaller.
+
+    So is the beginning of a clip that InfiniteTalk lays over every input of the network.
+    """
+    inner = options.get("transformer_options", {})
+    wrappers = {
+        kind: {name: [fit_wrapper(each, full, size) for each in several] for name, several in named.items()}
+        for kind, named in inner.get("wrappers", {}).items()
+    }
+    return {**options, "transformer_options": {**inner, "wrappers": wrappers}} if wrappers else options
+
+
+def fit_wrapper(wrapper: Any, full: Size, size: Size) -> Any:
+    """A wrapper of the host; itself where it holds nothing of that size."""
+    held = getattr(wrapper, "__dict__", {})
+    fitted = {name: fit_value(name, value, full, size) for name, value in held.items()}
+    if all(fitted[name] is value for name, value in held.items()):
+        return wrapper
+    made = copy.copy(wrapper)
+    vars(made).update(fitted)
+    return made
 
 
 def shows_network_schedule(run_schedule: Tensor, sigmas: Tensor) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from model_lora_lesson import (
 )
 from spectral_case import VIDEOS_FROM_PICTURES
 
-IN_PLACE = ("wan2.2 5B", "ltx", "ltx2")
+IN_PLACE = ("wan2.2 5B", "ltx", "ltx2", "ltx2.3", "ltx2.5")
 
 
 def check_start_pictures_are_those_of_core(lesson):

@@ -17,7 +17,7 @@ from spectral_guides import GUIDED, GUIDES, check_what_guides_wan_has_the_size_o
 from spectral_memory import MEMORY
 from spectral_patches import PATCHES
 
-WITH_SOUND = ("ltx2", "minimax h3")
+WITH_SOUND = ("ltx2", "ltx2.3", "ltx2.5", "minimax h3")
 KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl", "qwen-image", "cosmos predict2 video")
 ONE = ("wan2.1 t2v",)
 DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")
@@ -349,6 +349,10 @@ def check_bad_stages_and_sizes_get_a_sentence(case):
     noise = case.inside.comfy.sample.prepare_noise(tiny, SEED)
     refused(lambda: case.sample(case.pyramid(0.9, scales=(0.1, 1.0)), tiny, noise), "less than one patch")
     refused(lambda: case.inside.Sampler(case.inside.Stages(), object()), "KSamplerSelect")
+    samplers = case.inside.comfy.samplers
+    if hasattr(samplers.k_diffusion_sampling, "sample_ar_video"):
+        by_blocks = samplers.ksampler("ar_video", {"num_frame_per_block": 1})  # as 'SamplerARVideo' gives it
+        refused(lambda: case.pyramid(0.9, inner=by_blocks), "all frames together")
     unknown = case.inside.Sampler(case.inside.Stages(), case.core())
     if case.kind == "sd3":
         refused(lambda: case.sample(unknown), "Fit spectrum")
@@ -395,7 +399,7 @@ SOME = {
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
 KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace", "qwen-image", "z-image", "flux.2", "chroma", "hunyuan video")
 KINDS = (*KINDS, "kandinsky 5", "mochi", "cosmos predict2 t2i", "cosmos predict2 video", "sd1.5", "hidream")
-KINDS = (*KINDS, "cogvideox")
+KINDS = (*KINDS, "cogvideox", "ltx2.3", "ltx2.5")
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
 CHECKS += [(check_what_guides_wan_has_the_size_of_its_stage, kind) for kind in GUIDED]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,15 @@ WAN = {"dim": 48, "ffn_dim": 64, "freq_dim": 32, "text_dim": TEXT, "num_heads": 
 WAN |= {"image_model": "wan2.1", "text_len": 8}
 LTX = {"attention_head_dim": 24, "num_attention_heads": 2, "num_layers": 2, "caption_channels": TEXT}
 LTX |= {"cross_attention_dim": 48}
-AV = {"audio_cross_attention_dim": 24, "audio_attention_head_dim": 12, "audio_num_attention_heads": 2}
+AV = {
+    "image_model": "ltxav",
+    "audio_cross_attention_dim": 24,
+    "audio_attention_head_dim": 12,
+    "audio_num_attention_heads": 2,
+}
+LTX2_3 = {"caption_proj_before_connector": True, "cross_attention_adaln": True, "apply_gated_attention": True}
+LTX2_5 = {**LTX2_3, "cross_attention_adaln": False, "use_prompt_adaln_single": False}
+LTX2_5 |= {"ff_bias": False, "audio_ff_bias": False, "use_keyframes_abs_pos_embedding": True}
 HUNYUAN = {"image_model": "hunyuan_video", "in_channels": 65, "patch_size": [1, 1, 1], "out_channels": 32}
 HUNYUAN |= {"vec_in_dim": None, "axes_dim": [4, 4, 4], "meanflow": False, "context_in_dim": TEXT, "hidden_size": 24}
 HUNYUAN |= {"mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "theta": 256, "qkv_bias": True}
@@ -92,6 +101,7 @@ class Kind:
     extras: Callable[[], dict[str, Any]] = field(default=dict)  # of the prompt
     sound: tuple[int, ...] = ()
     spread: float = 0.15  # of the weights
+    text: int = TEXT  # features of a token of the prompt
 
 
 def words_mask() -> dict[str, Any]:
@@ -105,7 +115,9 @@ KINDS = {
     "wan2.2 i2v": Kind("WAN21_T2V", {**WAN, "model_type": "t2v", "in_dim": 36}, (16, 3)),
     "wan2.2 5B": Kind("WAN22_T2V", {**WAN, "model_type": "t2v", "in_dim": 48, "out_dim": 48}, (48, 3)),
     "ltx": Kind("LTXV", {**LTX, "image_model": "ltxv"}, (128, 3), words_mask),
-    "ltx2": Kind("LTXAV", {**LTX, **AV, "image_model": "ltxav"}, (128, 3), words_mask, (8, 10, 16)),
+    "ltx2": Kind("LTXAV", {**LTX, **AV}, (128, 3), words_mask, (8, 10, 16), text=2 * TEXT),
+    "ltx2.3": Kind("LTXAV", {**LTX, **AV, **LTX2_3}, (128, 3), words_mask, (8, 10, 16), text=48 + 24),
+    "ltx2.5": Kind("LTXAV", {**LTX, **AV, **LTX2_5}, (128, 3), words_mask, (8, 10, 16), text=48 + 24),
     "hunyuan1.5": Kind("HunyuanVideo15", HUNYUAN, (32, 3), lambda: {"pooled_output": noise(1, 16)}),
     "minimax h3": Kind("MiniMaxH3", H3, (24, 3), sound=(32, 2, 10)),
     "flux": Kind("Flux", FLUX, (16,), lambda: {"pooled_output": noise(1, 16), "guidance": 3.5}),
@@ -136,7 +148,15 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def known() -> list[str]:
     """The kinds that this host has."""
-    return [name for name, kind in KINDS.items() if hasattr(supported, kind.config)]
+    newest = {"ltx2.3": "cross_attention_adaln", "ltx2.5": "use_prompt_adaln_single"}  # of the same class as ltx2
+    there = [name for name, kind in KINDS.items() if hasattr(supported, kind.config)]
+    return [name for name in there if name not in newest or newest[name] in parameters_of_ltx2()]
+
+
+def parameters_of_ltx2() -> set[str]:
+    from comfy.ldm.lightricks.av_model import LTXAVModel
+
+    return set(inspect.signature(LTXAVModel.__init__).parameters)
 
 
 def parameters_of(config: str) -> set[str]:
@@ -235,8 +255,7 @@ def make_packed(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
 
 def prompt(name: str, seed: int = 2, **extras: Any) -> list:
     """CONDITIONING for a model."""
-    width = 2 * TEXT if name == "ltx2" else TEXT  # one half for the picture, one for the sound
-    return [[noise(1, 5, width, seed=seed), {**KINDS[name].extras(), **extras}]]
+    return [[noise(1, 5, KINDS[name].text, seed=seed), {**KINDS[name].extras(), **extras}]]
 
 
 def empty(name: str, rows: int = 12, columns: int = 16, batch: int = 1) -> Any:

@@ -114,9 +114,40 @@ def check_vace_frames_have_the_size_of_their_stage(case):
     case.same(case.sample(case.pyramid(1.0), guider=guider()), case.sample(case.core(), guider=guider()))
 
 
+class LaysOver:
+    """As the wrapper of InfiniteTalk does with the beginning of a clip."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __call__(self, executor, x, *args, **rest):
+        x[:, :, : self.frames.shape[2]] = self.frames.to(x)
+        return executor(x, *args, **rest)
+
+
+def check_latents_that_a_wrapper_holds_have_the_size_of_their_stage(case):
+    import comfy.patcher_extension
+    from pyramid_video.samplers.spectral import resample_picture
+
+    frames = case.inside.models.noise(1, 16, 1, 12, 16, seed=8)
+    wrapper = LaysOver(frames)
+    model = case.model.clone()
+    model.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, wrapper)
+    calls = case.seen(lambda: case.sample(case.pyramid(case.middle), guider=case.guider(model)))
+    begins = [call["input 0"][:, :, :1] for call in calls]
+    assert [tuple(each.shape[-2:]) for each in begins] == [(6, 8)] * 2 + [(12, 16)] * 3
+    for shown in begins:
+        wanted = frames if shown.shape[-2:] == frames.shape[-2:] else resample_picture(frames, (6, 8))
+        case.torch.testing.assert_close(shown, wanted.expand_as(shown))
+    assert wrapper.frames is frames
+    plain = case.sample(case.core(), guider=case.guider(model))
+    case.same(case.sample(case.pyramid(1.0), guider=case.guider(model)), plain, 0)
+
+
 PATCHES = {
     check_a_lora_counts_at_every_size: ("wan2.1 t2v", "ltx2", "flux", "sdxl", "qwen-image", "z-image", "chroma"),
     check_a_compiled_model_makes_the_same: ("wan2.1 t2v",),
     check_a_controlnet_sees_the_stage: ("sdxl",),
     check_vace_frames_have_the_size_of_their_stage: ("wan2.1 vace",),
+    check_latents_that_a_wrapper_holds_have_the_size_of_their_stage: ("wan2.1 t2v",),
 }
