@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -28,6 +28,7 @@ from ...samplers.spectral import (
     resample_picture,
 )
 from ...samplers.spectral_stages import SpectralStages, check_start, left_out
+from .lent_guider import Conds, LentGuider
 from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, fit_value, stage_conds
 from .stage_options import PatchMemory, fit_wrappers, stage_options
@@ -71,29 +72,13 @@ class SpectralSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """Make a normalised latent of the shape of `noise`, along `sigmas`."""
         run = SpectralRun(self, model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask)
-        with Lent(model_wrap), run.memory:
+        with run.lent, run.memory:
             return self.play(run)
 
     def play(self, run: SpectralRun) -> Tensor:
         """What is made of a run; a draft and its end do it in two."""
         state = run.begin()  # which may find that the run goes on from another stage than it planned
         return run.finished(run.play(state, run.segments))
-
-
-@dataclass
-class Lent:
-    """What a run changes in the host's guider and model, and gives back whatever happens."""
-
-    guider: Any
-
-    def __enter__(self) -> None:
-        self.conds = self.guider.conds
-        self.shapes = getattr(self.guider.inner_model, "latent_shapes", None)
-
-    def __exit__(self, *error: object) -> None:
-        self.guider.conds = self.conds
-        if hasattr(self.guider.inner_model, "latent_shapes"):
-            self.guider.inner_model.latent_shapes = self.shapes
 
 
 class SpectralRun:
@@ -115,7 +100,7 @@ class SpectralRun:
         self.options: dict[str, Any] = extra_args.get("model_options", {})
         self.memory = PatchMemory(self.options, self.model.diffusion_model)
         self.sigmas = tuple(sigmas.unique_consecutive().tolist())  # as the plan counts them
-        self.full_conds = guider.conds
+        self.lent = LentGuider(guider)
         self.streams = streams_of(guider, noise)
         self.size = self.streams.size
         self.info = picture_info(self.model)
@@ -182,25 +167,22 @@ class SpectralRun:
     def walk(self, state: Tensor, segment: Segment) -> Tensor:
         """Let the core sampler walk the schedule of one stage."""
         stage = self.streams.at(segment.size)
-        if hasattr(self.model, "latent_shapes"):
-            self.model.latent_shapes = stage.sizes
         mask, latent = fit_mask(self.mask, self.streams, stage), fit_latent(self.latent, self.streams, stage)
         picture, *others = self.streams.split(self.raw_noise)
         noise = stage.join([resample(picture, segment.size), *others])
         sigmas = self.walked = state.new_tensor(segment.sigmas)  # UniPC writes its own last level into it
         seed = self.extra_args.get("seed")
-        self.guider.conds = self.full_conds
-        if segment.size != self.size:
-            self.guider.conds = self.conds_for(noise, stage, latent, mask, seed)
+        is_full = segment.size == self.size
+        self.lent.show(stage, None if is_full else partial(self.conds_for, noise, stage, latent, mask, seed))
         schedule = state.new_tensor(self.schedule_from(segment))
         model = comfy.samplers.KSamplerX0Inpaint(self.guider, schedule)  # masks that depend on how far the run is
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
         self.memory.forget()
         ahead = schedule[segment.first_step :]
-        options = fit_wrappers(self.options, self.size, segment.size)
+        fitted = fit_wrappers(self.options, self.size, segment.size)
         arguments = {
             **self.extra_args,
-            "model_options": stage_options(options, ahead, self.model, schedule),
+            "model_options": stage_options(fitted, ahead, self.model, schedule),
             "denoise_mask": mask,
         }
         if segment.level_before is not None and seed is not None:
@@ -235,13 +217,13 @@ class SpectralRun:
         return (*lifted, *segment.sigmas, *self.sigmas[segment.first_step + segment.steps + 1 :])
 
     def conds_for(
-        self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None
-    ) -> dict[str, list[Any]]:
-        """The prompts, start images and masks for a stage, by the host's own code."""
+        self, like: Tensor, stage: Streams, latent: Tensor, mask: Tensor | None, seed: int | None, model: Any
+    ) -> Conds:
+        """The prompts, start images and masks for a stage, by the host's own code for a model."""
         rest: dict[str, Any] = {"latent_image": latent, "denoise_mask": mask, "seed": seed}
         if packs_streams():
             rest["latent_shapes"] = stage.sizes
-        return stage_conds(self.guider, like, stage.split(like)[0], self.size, self.info.patch, **rest)
+        return stage_conds(self.guider, model, like, stage.split(like)[0], self.size, self.info.patch, **rest)
 
     def inpaint_noise(self, noise: Tensor, seed: int | None) -> Tensor:
         """What the kept part of a masked picture is made noisy with."""

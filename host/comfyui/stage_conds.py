@@ -28,15 +28,15 @@ OWN_SCALE = {"camera_conditions", "pose_video_latent"}  # more or fewer cells th
 
 
 def stage_conds(
-    guider: Any, like: Tensor, picture: Tensor, full: Size, patch: int, **rest: Any
+    guider: Any, model: Any, like: Tensor, picture: Tensor, full: Size, patch: int, **rest: Any
 ) -> dict[str, list[Any]]:
-    """The guider's prompts processed by the host for a stage.
+    """The guider's prompts processed by the host for one of its models, for a stage.
 
     `like` is the latent of the stage (packed where the host packs), `picture` its picture, `full` the size that the
     prompts were made for, `patch` how many cells a network takes at once, `rest` what the host's `process_conds` takes
     besides.
     """
-    size, kept_keys = size_of(picture), keys_as_they_are(guider.inner_model)
+    size, kept_keys = size_of(picture), keys_as_they_are(model)
     conds = {
         name: [
             with_hooks_of(fit_to_size(cond, full, size, patch, kept_keys), now)
@@ -44,7 +44,7 @@ def stage_conds(
         ]
         for name, kept in guider.original_conds.items()
     }
-    return comfy.samplers.process_conds(guider.inner_model, like, conds, like.device, **rest)
+    return comfy.samplers.process_conds(model, like, conds, like.device, **rest)
 
 
 def keys_as_they_are(model: Any) -> set[str]:

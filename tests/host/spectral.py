@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spectral_case import SEED, STEPS, Case, compare, open_comfyui
+from spectral_guiders import GUIDERS
 from spectral_guides import GUIDED, GUIDES, check_what_guides_wan_has_the_size_of_its_stage
 from spectral_memory import MEMORY
 from spectral_patches import PATCHES
@@ -377,6 +378,7 @@ SOME = {
     **PATCHES,
     **MEMORY,
     **GUIDES,
+    **GUIDERS,
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
     check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux", "qwen-image", "z-image"),
