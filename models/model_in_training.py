@@ -49,6 +49,14 @@ class ModelInTraining(Protocol):
         """Whether it goes from noise to data along straight lines."""
         ...
 
+    @property
+    def gradient_scale(self) -> float:
+        """What gradients are multiplied with inside the network, 1 where its numbers hold them as they are.
+
+        Those of the weights that learn have to be divided by it.
+        """
+        ...
+
     def begin_step(self) -> None:
         """Called before each step: what an earlier one has kept for its gradient may go."""
         ...

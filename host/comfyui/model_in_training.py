@@ -16,6 +16,7 @@ import comfy.samplers
 import torch
 from torch import Tensor, nn
 
+from ...models.gradient_scale import scale_gradient
 from ...models.model_in_training import ModelClip, Noise
 from ...models.out_of_memory import is_device_full, retry_with_room
 from ..protocol import Conditioning
@@ -29,6 +30,7 @@ PATCHES = {  # torch's words, and what a patch has done then
     "Inference tensors": "has tensors of its own, such as a LoRA that is loaded in bypass mode or a prompt for NAG",
     "used in an in-place operation": "goes on with what an earlier run has left, as some caches do",
 }
+GRADIENT_SCALE = 2.0**16  # what torch's own scaler of gradients begins with; a large clip's would be 0 in float16
 STEPS_AHEAD = 1000  # of the run that patches see: nothing is left out of the first of so many
 
 Learn = Callable[["HostModelInTraining"], None]
@@ -139,6 +141,12 @@ class HostModelInTraining:
         flows = tuple(getattr(kinds, name) for name in ("CONST", "COSMOS_RFLOW") if hasattr(kinds, name))
         return isinstance(self.model.model_sampling, flows)
 
+    @property
+    def gradient_scale(self) -> float:
+        """As `ModelInTraining` says. A power of two: nothing is rounded by it."""
+        computes_in = getattr(self.model, "manual_cast_dtype", None) or self.model.get_dtype()
+        return GRADIENT_SCALE if computes_in == torch.float16 else 1.0
+
     def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
         """As `ModelInTraining` says, of velocity, noise or v.
 
@@ -167,6 +175,7 @@ class HostModelInTraining:
         arguments = {**self.extra_args, "model_options": stage_options(options, ahead, self.model)}
         with PatchMemory(options, self.network), emptied(arguments["model_options"]):
             estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **arguments)
+        estimate = scale_gradient(estimate, self.gradient_scale)
         error = (streams.split(estimate)[0].float() - picture).square()
         return scale * (error.mean() if made is None else error.sum() / made.sum())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from pyramid_video.models.gradient_scale import scale_gradient
 from pyramid_video.models.lora import LoRASettings, load_lora
 from pyramid_video.models.repeated_blocks import (
     TARGETS,
@@ -84,7 +85,7 @@ class Network(nn.Module):
 class Model:
     """A flow, as a host would call it."""
 
-    name, is_flow, steps, device = "Model", True, 0, torch.device("cpu")
+    name, is_flow, steps, device, gradient_scale = "Model", True, 0, torch.device("cpu"), 1.0
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -178,6 +179,24 @@ def test_a_model_without_gradients_says_so(tmp_path):
     model.loss = lambda clip, level, noise: torch.zeros((), requires_grad=True) * 1
     with pytest.raises(ValueError, match="no gradient comes back to the layers of Model.*Take such blocks off"):
         train(model, tmp_path / "run")
+
+
+def test_the_scale_of_gradients_inside_the_network_changes_no_bit_of_what_is_learned(tmp_path):
+    """A power of two, in numbers that hold all of them; float16 is asked of the host's own networks."""
+    plain, scaled = Model(), Model()
+    scaled.gradient_scale, unscaled_loss, inside = 2.0**16, scaled.loss, []
+
+    def watch(_, inputs, output):
+        if output.requires_grad:
+            output.register_hook(lambda gradient: inside.append(float(gradient.abs().max())))
+
+    watched = scaled.network.blocks[1].self_attn.q.register_forward_hook(watch)
+    scaled.loss = lambda clip, level, noise: scale_gradient(unscaled_loss(clip, level, noise), scaled.gradient_scale)
+    parts = [train(model, tmp_path / str(number)).parts() for number, model in enumerate((scaled, plain))]
+    watched.remove()
+    assert max(inside) > 10  # of a mean over many cells: it was scaled there
+    for name, (down, up, _) in parts[0].items():
+        assert torch.equal(down, parts[1][name][0]) and torch.equal(up, parts[1][name][1]) and up.any(), name
 
 
 def test_checkpoints_of_blocks_that_change_their_inputs_give_the_same_gradients():

@@ -29,7 +29,7 @@ class Network(nn.Module):
 class Model:
     """A flow whose velocity depends on its text; it keeps what it was shown."""
 
-    name, is_flow, steps, device = "Model", True, 0, torch.device("cpu")
+    name, is_flow, steps, device, gradient_scale = "Model", True, 0, torch.device("cpu"), 1.0
 
     def __init__(self) -> None:
         self.network, self.shown = Network(), []

@@ -1,4 +1,4 @@
-"""What a LoRA learns through layers of few bits, in all forms that core's files have, as its loaders leave them."""
+"""What a LoRA learns through numbers of few bits: float16, and all forms of core's files, as its loaders leave them."""
 
 from __future__ import annotations
 
@@ -111,6 +111,51 @@ def check_gradient(lesson, layer, wanted):
         torch.testing.assert_close(found, of_output @ wanted.clone(), rtol=1e-5, atol=1e-4)
 
 
+def check_float16_networks_keep_the_gradients_of_large_clips(lesson):
+    """Those of a clip of a thousand times as many cells; of the same network in float32 they are right."""
+    from pyramid_video.host.comfyui import model_in_training
+    from pyramid_video.models.gradient_scale import unscaled_gradients
+    from pyramid_video.models.lora import LoRASettings
+    from pyramid_video.training.trainers.model_lora import ModelLoRA, error, learning_layers
+
+    torch, make = lesson.torch, lesson.case.inside.models.make_model
+
+    def gradients(dtype):
+        found = []
+
+        def learn(model):
+            model.network.requires_grad_(False)
+            layers = learning_layers(model, "all", lesson.clips)
+            lora = ModelLoRA(model.network, LoRASettings(2, 2.0, "all"), torch.Generator().manual_seed(1), layers)
+            for number, parameter in enumerate(lora.parameters()):
+                parameter.data = 0.05 * lesson.case.inside.models.noise(*parameter.shape, seed=number)
+            (clip,) = lesson.clips.draw(torch.Generator().manual_seed(3), 1, 0.0)
+            with unscaled_gradients(lora.parameters(), model.gradient_scale):
+                (1e-3 * error(model, clip, torch.Generator().manual_seed(4))).backward()
+            found.extend(parameter.grad.flatten() for parameter in lora.parameters())
+            lora.detach()
+
+        lesson.model = make(lesson.kind, dtype=dtype)
+        if dtype == torch.float32:  # of the same weights
+            for parameter in lesson.model.model.diffusion_model.parameters():
+                parameter.data = parameter.data.half().float()
+        lesson.open(learn)
+        return torch.cat(found)
+
+    def lost(found):
+        return float((found - right).norm() / right.norm())
+
+    right = gradients(torch.float32)
+    kept = lost(gradients(torch.float16))
+    usual = model_in_training.GRADIENT_SCALE
+    model_in_training.GRADIENT_SCALE = 1.0
+    try:
+        unscaled = lost(gradients(torch.float16))
+    finally:
+        model_in_training.GRADIENT_SCALE = usual
+    assert kept < 0.03 and unscaled > 3 * kept, (kept, unscaled)
+
+
 KIND = ("wan2.1 t2v",)
 QUANTISED = dict.fromkeys(
     (
@@ -118,6 +163,7 @@ QUANTISED = dict.fromkeys(
         check_quantised_layers_learn_on_cards_that_multiply_in_few_bits,
         check_every_form_lets_the_whole_gradient_through,
         check_layers_that_make_float8_of_their_input_let_the_whole_gradient_through,
+        check_float16_networks_keep_the_gradients_of_large_clips,
     ),
     KIND,
 )

@@ -169,20 +169,21 @@ def parameters_of(config: str) -> set[str]:
     return {*grown[config].__annotations__, "image_model"} if config in grown else set()
 
 
-def make_model(name: str, seed: int = 1) -> comfy.model_patcher.ModelPatcher:
-    """A model with random weights; the same for the same seed."""
+def make_model(name: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:
+    """A model with random weights; the same for the same seed, but for rounding to `dtype`."""
     kind = KINDS[name]
     network = dict(kind.network)
     known_here = parameters_of(kind.config)
     if known_here:
         network = {key: value for key, value in network.items() if key in known_here}
     config = getattr(supported, kind.config)(network)
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "", device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for parameter in (*model.diffusion_model.parameters(), *model.diffusion_model.buffers()):
         if parameter.is_floating_point():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * kind.spread
+            numbers = torch.randn(parameter.shape, generator=generator) * kind.spread
+            parameter.data = numbers.to(parameter.dtype)
     place = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=place, offload_device=place)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.fingerprint import shapes_digest
+from ...models.gradient_scale import unscaled_gradients
 from ...models.lora import LoRA, LoRASettings
 from ...models.model_in_training import ModelClip, ModelInTraining
 from ...models.repeated_blocks import block_layers, gradient_checkpoints
@@ -137,7 +138,8 @@ class ModelLoRATraining:
                 return {"loss": torch.stack([error(model, row, generator, self.levels) for row in rows]).mean()}
 
             try:
-                yield run, training_step
+                with unscaled_gradients(adapter.parameters(), model.gradient_scale):
+                    yield run, training_step
             finally:
                 adapter.detach()
 
