@@ -58,7 +58,7 @@ def read_graphs(path: Path) -> Graphs:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WorkflowError(
-            f"{path} is not text; a workflow is a JSON file, or a picture or video saved with its workflow"
+            f"{path} is not text in UTF-8; a workflow is a JSON file, or a picture or video saved with its workflow"
         ) from error
     try:
         return find_graphs(parse(text))

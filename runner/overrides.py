@@ -110,42 +110,60 @@ def find_input(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str, n
     `wanted` is an id, a title or a type, in capitals or not; nothing names every node. RunnerError unless it is one.
     Of several, those that get it over a wire do not count, and those that share a primitive node are one.
     """
-    prompt = workflow.prompt
-    named = [wanted] if wanted in prompt else list(nodes_called(workflow, specs, wanted))
-    if not named:
-        hint = nearest_or_known(wanted, all_names(workflow, specs), SEE_SHOW)
-        raise RunnerError(f"there is no node {wanted!r}{hint}")
-    having = [node_id for node_id in named if name in inputs_of(prompt[node_id], specs)]
-    if len(having) > 1:
-        owners: dict[Place, str] = {}
-        for node_id in having:
-            place = typed_in(workflow, node_id, name)
-            if not is_link(prompt[place[0]]["inputs"].get(place[1])):
-                owners.setdefault(place, node_id)
-        having = list(owners.values()) or having
-    if len(having) > 1:
-        which = ", ".join(node_label(prompt, node_id)[len("node ") :] for node_id in having[:MOST_LISTED])
-        raise RunnerError(f"{name!r} is an input of {len(having)} nodes; name one by its id: {which}")
-    if not having:
-        where = node_label(prompt, named[0]) if wanted else "the workflow"
-        known = sorted({known for node_id in named for known in inputs_of(prompt[node_id], specs)})
-        hint = nearest_or_known(name, known, SEE_SHOW)
-        raise RunnerError(f"{where} has no input {name!r}{hint}")
-    spec = specs.get(prompt[having[0]]["class_type"])
-    return having[0], spec.inputs[name].type if spec and name in spec.inputs else "*"
+    return Names(workflow, specs).find(wanted, name)
+
+
+class Names:
+    """By which names the nodes of a workflow are called, for whoever looks up many."""
+
+    def __init__(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
+        self.workflow, self.specs = workflow, specs
+        self.titled: dict[str, list[str]] = {}  # by titles, and by types where there is none
+        self.known: dict[str, dict[str, None]] = {}  # by any of their names, in order
+        for node_id, node in workflow.prompt.items():
+            names = [name.lower() for name in names_of(node, specs)]
+            for name in names[:1]:  # a damaged node may have none
+                self.titled.setdefault(name, []).append(node_id)
+            for name in names:
+                self.known.setdefault(name, {})[node_id] = None
+
+    def called(self, wanted: str) -> list[str]:
+        """The nodes of a title, else those of a type or a type's usual name; all for no name at all."""
+        name = wanted.strip().lower()
+        if not name:
+            return list(self.workflow.prompt)
+        return self.titled.get(name) or list(self.known.get(name, ()))
+
+    def find(self, wanted: str, name: str) -> tuple[str, str]:
+        """As `find_input`."""
+        workflow, specs, prompt = self.workflow, self.specs, self.workflow.prompt
+        named = [wanted] if wanted in prompt else self.called(wanted)
+        if not named:
+            hint = nearest_or_known(wanted, all_names(workflow, specs), SEE_SHOW)
+            raise RunnerError(f"there is no node {wanted!r}{hint}")
+        having = [node_id for node_id in named if name in inputs_of(prompt[node_id], specs)]
+        if len(having) > 1:
+            owners: dict[Place, str] = {}
+            for node_id in having:
+                place = typed_in(workflow, node_id, name)
+                if not is_link(prompt[place[0]]["inputs"].get(place[1])):
+                    owners.setdefault(place, node_id)
+            having = list(owners.values()) or having
+        if len(having) > 1:
+            which = ", ".join(node_label(prompt, node_id)[len("node ") :] for node_id in having[:MOST_LISTED])
+            raise RunnerError(f"{name!r} is an input of {len(having)} nodes; name one by its id: {which}")
+        if not having:
+            where = node_label(prompt, named[0]) if wanted else "the workflow"
+            known = sorted({known for node_id in named for known in inputs_of(prompt[node_id], specs)})
+            hint = nearest_or_known(name, known, SEE_SHOW)
+            raise RunnerError(f"{where} has no input {name!r}{hint}")
+        spec = specs.get(prompt[having[0]]["class_type"])
+        return having[0], spec.inputs[name].type if spec and name in spec.inputs else "*"
 
 
 def inputs_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> set[str]:
     spec = specs.get(node["class_type"])
     return {*(spec.inputs if spec else ()), *node["inputs"]}
-
-
-def nodes_called(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: str) -> Iterator[str]:
-    """The nodes of a title, else those of a type or a type's usual name; all for no name at all."""
-    name = wanted.strip().lower()
-    names = {node_id: [each.lower() for each in names_of(node, specs)] for node_id, node in workflow.prompt.items()}
-    titled = [node_id for node_id, known in names.items() if name == known[0]]
-    yield from titled or (node_id for node_id, known in names.items() if not name or name in known)
 
 
 def names_of(node: dict[str, Any], specs: Mapping[str, NodeSpec]) -> list[str]:

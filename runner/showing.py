@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from .errors import MOST_LISTED, RunnerError, node_label, plain
-from .overrides import find_input, names_of, seed_places, side_places
+from .overrides import Names, names_of, seed_places, side_places
 from .shorthands import drawing_places
 from .specs import WIDGET_TYPES, InputSpec, NodeSpec
 from .workflow import Workflow, is_link
 
 LONGEST_VALUE = 60  # characters
+Naming = Callable[[str, str], str]  # from a node's id and an input, how --set names it
 
 
 def described(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> dict[str, Any]:
     """The blocks of a workflow as plain data."""
+    name_of = naming(workflow, specs)
     blocks = [
         {
             "id": node_id,
             "type": node["class_type"],
             "title": (node.get("_meta") or {}).get("title") or node["class_type"],
-            "inputs": [described_input(workflow, specs, node_id, name) for name in node["inputs"]],
+            "inputs": [described_input(workflow, specs, node_id, name, name_of) for name in node["inputs"]],
         }
         for node_id, node in workflow.prompt.items()
     ]
     return {"status": "success", "blocks": blocks, "muted_or_bypassed": list(workflow.off)}
 
 
-def described_input(workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: str, name: str) -> dict[str, Any]:
+def described_input(
+    workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: str, name: str, name_of: Naming
+) -> dict[str, Any]:
     node = workflow.prompt[node_id]
     value = node["inputs"][name]
     if is_link(value):
@@ -38,7 +43,7 @@ def described_input(workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: 
     spec = specs.get(node["class_type"])
     known = spec.inputs.get(name) if spec else None
     takes = taken(known) if known else ""
-    entry = {"name": name, "value": value, "takes": takes, "set": setting(workflow, specs, node_id, name)}
+    entry = {"name": name, "value": value, "takes": takes, "set": name_of(node_id, name)}
     return {**entry, "choices": list(known.choices)} if known and known.choices else entry
 
 
@@ -74,20 +79,30 @@ def option_lines(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Iterator[
         "--size": drawing_places(workflow, specs, ("width", "height")),
         "--steps": drawing_places(workflow, specs, ("steps", "first_steps", "video_steps")),
     }
+    name_of = naming(workflow, specs)
     for option, found in places.items():
         if found:
-            yield f"{option} sets {', '.join(setting(workflow, specs, *place) for place in found)}"
+            yield f"{option} sets {', '.join(name_of(*place) for place in found)}"
 
 
-def setting(workflow: Workflow, specs: Mapping[str, NodeSpec], node_id: str, name: str) -> str:
+def naming(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> Naming:
     """The shortest way for --set to name an input: by title or type where that is one node, else by id."""
-    for called in names_of(workflow.prompt[node_id], specs):
+    names = Names(workflow, specs)
+
+    @cache
+    def owner(called: str, name: str) -> str | None:
         try:
-            if "=" not in called and find_input(workflow, specs, called, name)[0] == node_id:
-                return f"{called}.{name}"
+            return names.find(called, name)[0]
         except RunnerError:
-            continue  # more than one node is called so
-    return f"{node_id}.{name}"
+            return None  # more than one node is called so
+
+    def name_of(node_id: str, name: str) -> str:
+        for called in names_of(workflow.prompt[node_id], specs):
+            if "=" not in called and owner(called, name) == node_id:
+                return f"{called}.{name}"
+        return f"{node_id}.{name}"
+
+    return name_of
 
 
 def short(value: Any) -> str:

@@ -73,7 +73,9 @@ def value_inside(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> Valu
         deeper = inner.inner.get(str(node["id"]))
         if deeper is not None:
             if leads_to_widget(deeper, entry["name"], specs):
-                return typed_into(node, path, inner, deeper, specs)[0].get(entry["name"])
+                if deeper.begun is None:
+                    deeper.begun, _ = typed_into(node, path, inner, deeper, specs)
+                return deeper.begun.get(entry["name"])
             continue
         for stored in stored_values(node, specs.get(node["type"]), path):
             if stored.name == socket_name(entry) and stored.places:
@@ -83,16 +85,22 @@ def value_inside(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> Valu
 
 def leads_to_widget(inner: Graph, name: str, specs: Mapping[str, NodeSpec]) -> bool:
     """Whether an input of a subgraph is linked to a widget in it, however deep."""
-    for node, _, entry in targets(inner, name):
-        if entry.get("widget"):
-            return True
-        spec = specs.get(node["type"])
-        if spec is not None and entry["name"] in spec.inputs and has_widget(spec.inputs[entry["name"]]):
-            return True
-        deeper = inner.inner.get(str(node["id"]))
-        if deeper is not None and leads_to_widget(deeper, entry["name"], specs):
-            return True
-    return False
+    if name not in inner.ends_in_widget:
+        inner.ends_in_widget[name] = any(
+            is_widget(inner, node, entry, specs) for node, _, entry in targets(inner, name)
+        )
+    return inner.ends_in_widget[name]
+
+
+def is_widget(inner: Graph, node: dict[str, Any], entry: dict[str, Any], specs: Mapping[str, NodeSpec]) -> bool:
+    """Whether the input `entry` of a node in a subgraph is a widget, or leads to one in a subgraph further in."""
+    if entry.get("widget"):
+        return True
+    spec = specs.get(node["type"])
+    if spec is not None and entry["name"] in spec.inputs and has_widget(spec.inputs[entry["name"]]):
+        return True
+    deeper = inner.inner.get(str(node["id"]))
+    return deeper is not None and leads_to_widget(deeper, entry["name"], specs)
 
 
 def input_linked_to(inner: Graph, node_id: str, widget: str) -> str | None:

@@ -17,7 +17,7 @@ from .errors import LONGEST_NAME, WorkflowError, plain
 from .specs import NodeSpec
 from .subgraphs import typed_into
 from .ui_graph import BYPASSED, MUTED, SUBGRAPH_INPUT, Graph, Value, ValuePlace, graph_of
-from .widgets import Path, socket_name, stored_values
+from .widgets import Path, sent, socket_name, stored_values
 
 # Far above any graph that is drawn. Subgraphs that use each other double with every level.
 MOST_NODES, MOST_LINKS, MOST_INPUTS = 10_000, 50_000, 1_000
@@ -189,7 +189,7 @@ class _Converter:
         if class_type in self.specs or class_type not in VIRTUAL:
             return [graph.prefix + wire.origin, wire.origin_slot]
         if class_type == PRIMITIVE:
-            return Value(node["widgets_values"][0], ((*path, "widgets_values", 0),))
+            return Value(sent(node["widgets_values"][0], None), ((*path, "widgets_values", 0),))
         if class_type == GETTER:
             return self.from_setter(graph, name_of(node), wanted, where)
         if class_type in (*REROUTES, SETTER):

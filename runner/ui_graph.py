@@ -71,6 +71,9 @@ class Graph:
     inner: dict[str, Graph] = field(default_factory=dict)
     given: dict[str, Value] = field(default_factory=dict)  # by inputs of this subgraph, what its node has typed in
     typed: dict[tuple[str, str], Value] = field(default_factory=dict)  # by node and widget here, the same
+    # What was found once: every level around this graph asks for it again, and for each of its inputs.
+    begun: dict[str, Value] | None = None  # `given`, as far as its own node says it
+    ends_in_widget: dict[str, bool] = field(default_factory=dict)  # by inputs of this subgraph
 
     def __post_init__(self) -> None:
         wires = self.wires.values()

@@ -88,8 +88,11 @@ def sent(value: Any, widget: InputSpec | None) -> Any:
 
 
 def socket_name(entry: Mapping[str, Any]) -> str:
-    """Of which input an entry of a node's `inputs` is the socket."""
-    return (entry.get("widget") or {}).get("name") or entry["name"]
+    """Of which input an entry of a node's `inputs` is the socket; TypeError where that is no name."""
+    name = (entry.get("widget") or {}).get("name") or entry["name"]
+    if not isinstance(name, str):
+        raise TypeError(name)
+    return name
 
 
 def has_widget(input_: InputSpec, plain: Iterable[str] = (), custom: bool = False) -> bool:

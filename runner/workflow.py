@@ -56,7 +56,7 @@ class Workflow:
 
         The UI form is given up where it cannot hold the value, as for one of several uses of a subgraph.
         """
-        self.prompt[node_id]["inputs"][name] = value
+        self.prompt[node_id]["inputs"][name] = as_link(value) if is_link(value) else value
         self.was_set.add((node_id, name))
         place = self.places.get((node_id, name))
         if place is None:
@@ -81,6 +81,11 @@ def is_link(value: Any) -> bool:
         and not isinstance(value[0], bool)
         and not isinstance(value[1], bool)
     )
+
+
+def as_link(value: list[Any]) -> list[Any]:
+    """A link with its node's id as text, which people and older files write as a number."""
+    return [str(value[0]), value[1]]
 
 
 def locate(name: str) -> Path:
@@ -200,7 +205,7 @@ def _clean_api(data: dict[str, Any]) -> Prompt:
     for node_id, node in copy.deepcopy(data).items():
         prompt[node_id] = {key: node[key] for key in ("class_type", "inputs", "_meta") if key in node}
         prompt[node_id]["inputs"] = {
-            name: [str(value[0]), value[1]] if is_link(value) else value
+            name: as_link(value) if is_link(value) else value
             for name, value in node.get("inputs", {}).items()
             if name not in LEFTOVERS
         }

@@ -16,7 +16,7 @@ from pyramid_video.runner.opening import change
 from pyramid_video.runner.overrides import find_input, set_input
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.shorthands import set_seconds, set_size, set_steps, use_loras
-from pyramid_video.runner.showing import described, setting
+from pyramid_video.runner.showing import described, naming
 from pyramid_video.runner.specs import spec_of_info
 from pyramid_video.runner.validate import range_faults, validate
 from pyramid_video.runner.workflow import Workflow, is_link, read_workflow
@@ -225,4 +225,4 @@ def test_what_is_unknown_is_followed_by_what_there_is():
 
 def test_the_shortest_name_is_the_one_that_is_shown():
     workflow, specs = bundled("text_to_video"), node_specs()
-    assert setting(workflow, specs, "4", "text") == "Prompt.text"
+    assert naming(workflow, specs)("4", "text") == "Prompt.text"

@@ -276,3 +276,51 @@ def test_the_border_of_a_subgraph_has_a_limit():
     graph = {"id": "g", "name": "wide", "nodes": [], "inputs": [{"name": "a"}] * (MOST_INPUTS + 1)}
     with pytest.raises(WorkflowError, match="the subgraph 'wide' has more than"):
         from_json({"nodes": [{"id": 1, "type": "g"}], "definitions": {"subgraphs": [graph]}}, specs(), "test.json")
+
+
+def nested(depth: int, width: int) -> dict:
+    """Subgraphs in each other, each with `width` inputs that all lead to texts in the innermost."""
+    names = [f"x{i}" for i in range(width)]
+    graphs = []
+    for level in range(depth):
+        last = level == depth - 1
+        widget = {"name": "text", "type": "STRING", "widget": {"name": "text"}}
+        nodes = [
+            maker(i)
+            | {"inputs": [widget | {"link": i}], "widgets_values": [f"text {i}", 7, "fixed", 0.25, "fast", False]}
+            for i in range(width)
+        ]
+        holder = {"id": 1, "type": f"g{level + 1}", "inputs": []}
+        holder["inputs"] = [{"name": name, "type": "STRING", "link": i} for i, name in enumerate(names)]
+        links = [[i, -10, i, i if last else 1, 0 if last else i, "STRING"] for i in range(width)]
+        inputs = [{"name": name, "type": "STRING"} for name in names]
+        graphs.append(
+            {"id": f"g{level}", "name": "g", "nodes": nodes if last else [holder], "links": links, "inputs": inputs}
+        )
+    return {"nodes": [{"id": 1, "type": "g0", "inputs": []}], "links": [], "definitions": {"subgraphs": graphs}}
+
+
+def test_what_is_typed_into_subgraphs_in_each_other_is_looked_for_once_a_level(monkeypatch):
+    from pyramid_video.runner import subgraphs, ui_format
+
+    depth, width, steps = 5, 5, []
+    typed_into = subgraphs.typed_into
+    for module in (subgraphs, ui_format):
+        monkeypatch.setattr(module, "typed_into", lambda *words: steps.append(1) or typed_into(*words))
+    prompt = from_json(nested(depth, width), specs(), "test.json").prompt
+    assert [node["inputs"]["text"] for node in prompt.values()] == [f"text {i}" for i in range(width)]
+    assert len(steps) < 2 * depth
+    assert len(from_json(nested(30, 30), specs(), "test.json").prompt) == 30
+
+
+def test_the_names_of_all_nodes_are_looked_up_once(monkeypatch):
+    from pyramid_video.runner import overrides
+    from pyramid_video.runner.showing import workflow_lines
+
+    count, steps = 300, []
+    monkeypatch.setattr(overrides, "names_of", lambda *words, look=overrides.names_of: steps.append(1) or look(*words))
+    prompt = many(count, inputs={"text": "a", "seed": 1})
+    prompt["0"]["_meta"] = {"title": "Wish"}
+    lines = list(workflow_lines(from_json(prompt, specs(), "test.json"), specs()))
+    assert sum("Wish.text = a" in line for line in lines) == 1 and sum(" = a" in line for line in lines) == count
+    assert len(steps) <= 2 * count

@@ -277,6 +277,8 @@ def test_a_link_from_a_node_that_is_not_in_the_file_is_told():
         ({"nodes": [{"id": 1}]}, "is damaged"),
         ({"nodes": [], "links": [[1]]}, "is damaged"),
         ({"nodes": ["x"]}, "is damaged"),
+        ({"nodes": [{"id": 1, "type": "Maker", "inputs": [{"name": 1, "link": None}]}]}, "is damaged"),
+        ({"nodes": [{"id": 1, "type": "Maker", "inputs": [{"name": "text", "widget": {"name": 1}}]}]}, "is damaged"),
         ({"nodes": [], "definitions": {"subgraphs": [1]}}, "is damaged"),
     ],
 )
@@ -295,7 +297,7 @@ def test_a_byte_order_mark_is_no_harm(tmp_path):
     ("content", "words"),
     [
         (b"{", "not valid JSON"),
-        (b"\xff\xfe\x00", "not text"),
+        (b"\xff\xfe\x00", "not text in UTF-8; a workflow is"),
         (b"", "not valid"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"prompt":' * 800 + b"{}" + b"}" * 800, "broken.json is"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_nodes import good_prompt, specs
-from pyramid_video.runner.errors import RunnerError
+from fake_nodes import CLASSES, good_prompt, specs
+from pyramid_video.runner.errors import RunnerError, WorkflowError
+from pyramid_video.runner.links import check_links
 from pyramid_video.runner.overrides import set_input, set_seed, set_text
+from pyramid_video.runner.showing import naming
+from pyramid_video.runner.validate import validate
 from pyramid_video.runner.workflow import Workflow
 from ui_files import MAKER, graph_of, read, ui_graph, ui_node, with_converted_text
 
@@ -78,6 +81,27 @@ def test_a_value_in_place_of_a_link_cuts_the_link():
 def test_options_that_fit_nothing_are_told(assignment, words):
     with pytest.raises(RunnerError, match=words):
         set_input(guided(), specs(), assignment)
+
+
+@pytest.mark.parametrize(("value", "words"), [("[8,0]", "takes INT, but node 8"), ("[1, 2]", "output 2 of node 1")])
+def test_a_link_may_be_set_with_a_number_for_its_node(value, words):
+    workflow = guided()
+    set_input(workflow, specs(), f"2.seed={value}")
+    with pytest.raises(WorkflowError, match=words):
+        check_links(workflow.prompt, specs())
+
+
+def test_a_list_in_a_primitive_node_is_no_link():
+    ui = with_converted_text("PrimitiveNode")
+    ui["nodes"][0]["widgets_values"] = [[1, 2]]
+    with pytest.raises(WorkflowError, match=r"input 'text', takes text, not \{'__value__': \[1, 2\]\}"):
+        validate(read(ui).prompt, CLASSES, specs())
+
+
+def test_a_node_whose_type_is_empty_is_called_by_its_id():
+    workflow = read({**good_prompt(), "9": {"class_type": "", "inputs": {"text": "old"}}})
+    set_input(workflow, specs(), "9.text=new")
+    assert workflow.prompt["9"]["inputs"] == {"text": "new"} and naming(workflow, specs())("9", "text") == "9.text"
 
 
 def test_a_value_that_looks_like_endless_json_is_text():
