@@ -110,24 +110,30 @@ def split_choices(text: str, at: int) -> tuple[list[str], int]:
 def fill_names(workflow: Workflow, now: datetime | None = None) -> None:
     """Fill in the names of files, in the graph that runs; the other form keeps them as they were written."""
     now = now or datetime.now()
+    nodes = nodes_by_name(workflow)
     for node in workflow.prompt.values():
         prefix = node["inputs"].get("filename_prefix")
         if node["class_type"] in SAVERS and isinstance(prefix, str):
-            node["inputs"]["filename_prefix"] = TOKEN.sub(lambda token: filled(token, workflow, now), prefix)
+            node["inputs"]["filename_prefix"] = TOKEN.sub(lambda token: filled(token, workflow, nodes, now), prefix)
 
 
-def filled(token: re.Match[str], workflow: Workflow, now: datetime) -> str:
+def nodes_by_name(workflow: Workflow) -> dict[str, str]:
+    """The first node of each name: of what files call it, else of its title."""
+    nodes = list(reversed(workflow.prompt.items()))
+    titles = {(node.get("_meta") or {}).get("title"): node_id for node_id, node in nodes}
+    return titles | {workflow.names.get(node_id, node["class_type"]): node_id for node_id, node in nodes}
+
+
+def filled(token: re.Match[str], workflow: Workflow, nodes: Mapping[str, str], now: datetime) -> str:
     """What a `%...%` stands for; itself where it means nothing to the editor, as ComfyUI knows more of them."""
     parts = token[1].split(".")
     if len(parts) != 2:
         return date_text(parts[0][5:], now) if parts[0].startswith("date:") else token[0]
     called, name = parts
-    prompt = workflow.prompt
-    found = [i for i, node in prompt.items() if workflow.names.get(i, node["class_type"]) == called]
-    found = found or [i for i, node in prompt.items() if (node.get("_meta") or {}).get("title") == called]
-    if not found or name not in prompt[found[0]]["inputs"] or is_link(value := prompt[found[0]]["inputs"][name]):
+    inputs = workflow.prompt[nodes[called]]["inputs"] if called in nodes else {}
+    if name not in inputs or is_link(value := inputs[name]):
         return token[0]
-    return UNFIT_FOR_NAMES.sub("_", value_text(workflow.written.get((found[0], name), value)))
+    return UNFIT_FOR_NAMES.sub("_", value_text(workflow.written.get((nodes[called], name), value)))
 
 
 def value_text(value: Any) -> str:

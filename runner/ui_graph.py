@@ -13,6 +13,8 @@ from .widgets import Path
 MUTED, BYPASSED = 2, 4
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = "-10", "-20"  # the ids that a subgraph's border has in its own links
 
+VALUES = (list, dict, type(None))  # how a node holds what is typed into it
+
 
 @dataclass(frozen=True)
 class ValuePlace:
@@ -88,11 +90,13 @@ class Graph:
 
 
 def graph_of(data: dict[str, Any], path: Path, **use: Any) -> Graph:
-    """Read the nodes and links of one graph; WorkflowError when two nodes have the same id."""
+    """Read the nodes and links of one graph; WorkflowError when two nodes have the same id, TypeError for damage."""
     nodes = {str(node["id"]): (node, (*path, "nodes", i)) for i, node in enumerate(data["nodes"])}
     if len(nodes) < len(data["nodes"]):
         twice, _ = Counter(str(node["id"]) for node in data["nodes"]).most_common(1)[0]
         raise WorkflowError(f"two nodes have the id {twice}; give one of them, and its links, another")
+    if strange := [node for node, _ in nodes.values() if not isinstance(node.get("widgets_values"), VALUES)]:
+        raise TypeError(strange[0]["widgets_values"])
     wires = {wire.id: wire for wire in map(wire_of, data.get("links") or [])}
     return Graph(nodes, wires, path, data, **use)
 

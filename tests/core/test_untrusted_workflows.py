@@ -16,6 +16,7 @@ from pyramid_video.runner.execute import execute, explain
 from pyramid_video.runner.links import needed_order
 from pyramid_video.runner.naming import LONGEST_PROMPT, name_files, slug
 from pyramid_video.runner.registry import node_classes
+from pyramid_video.runner.texts import fill_names
 from pyramid_video.runner.ui_format import MOST_INPUTS, MOST_LINKS, MOST_NODES
 from pyramid_video.runner.validate import check_numbers, validate
 from pyramid_video.runner.workflow import from_json, read_workflow
@@ -324,3 +325,20 @@ def test_the_names_of_all_nodes_are_looked_up_once(monkeypatch):
     lines = list(workflow_lines(from_json(prompt, specs(), "test.json"), specs()))
     assert sum("Wish.text = a" in line for line in lines) == 1 and sum(" = a" in line for line in lines) == count
     assert len(steps) <= 2 * count
+
+
+def test_names_of_files_may_have_any_number_of_placeholders():
+    """Each of them was looked for in all nodes."""
+    count, looks = 300, []
+
+    class Known(dict):
+        def items(self):
+            looks.append(1)
+            return super().items()
+
+    workflow = workflow_module.Workflow(Known(many(count, inputs={"text": "a"})))
+    prefix = "%Maker.text%%Nobody.text%" * 1000
+    workflow.prompt["save"] = {"class_type": "SaveVideo", "inputs": {"filename_prefix": prefix}}
+    fill_names(workflow)
+    assert workflow.prompt["save"]["inputs"]["filename_prefix"] == "a%Nobody.text%" * 1000
+    assert len(looks) == 1

@@ -277,6 +277,7 @@ def test_a_link_from_a_node_that_is_not_in_the_file_is_told():
         ({"nodes": [{"id": 1}]}, "is damaged"),
         ({"nodes": [], "links": [[1]]}, "is damaged"),
         ({"nodes": ["x"]}, "is damaged"),
+        ({"nodes": [{"id": 1, "type": "Maker", "widgets_values": "abc"}]}, "is damaged"),
         ({"nodes": [{"id": 1, "type": "Maker", "inputs": [{"name": 1, "link": None}]}]}, "is damaged"),
         ({"nodes": [{"id": 1, "type": "Maker", "inputs": [{"name": "text", "widget": {"name": 1}}]}]}, "is damaged"),
         ({"nodes": [], "definitions": {"subgraphs": [1]}}, "is damaged"),
