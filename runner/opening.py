@@ -19,8 +19,10 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     from ..host import use_host
     from ..host.standalone.host import StandaloneHost
     from ..training.run.launch import is_first
+    from .errors import RunnerError
     from .foreign import pass_over_newer
     from .registry import node_specs
+    from .validate import check_types
     from .workflow import locate, read_workflow
 
     silent = options.json or not is_first()
@@ -28,7 +30,11 @@ def open_here(options: argparse.Namespace) -> tuple[StandaloneHost, Workflow, Ma
     use_host(host)
     specs = node_specs()
     workflow = read_workflow(locate(options.file), specs)
-    change(workflow, specs, options)
+    try:
+        change(workflow, specs, options)
+    except RunnerError:
+        check_types(workflow.prompt, specs, here=True)  # an option finds nothing in a node that nobody knows
+        raise
     workflow.notes += pass_over_newer(workflow.prompt, specs)
     return host, workflow, specs
 

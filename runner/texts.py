@@ -120,7 +120,7 @@ def fill_names(workflow: Workflow, now: datetime | None = None) -> None:
 def nodes_by_name(workflow: Workflow) -> dict[str, str]:
     """The first node of each name: of what files call it, else of its title."""
     nodes = list(reversed(workflow.prompt.items()))
-    titles = {(node.get("_meta") or {}).get("title"): node_id for node_id, node in nodes}
+    titles = {title: node_id for node_id, node in nodes if (title := (node.get("_meta") or {}).get("title"))}
     return titles | {workflow.names.get(node_id, node["class_type"]): node_id for node_id, node in nodes}
 
 

@@ -45,6 +45,12 @@ def test_an_error_is_one_sentence_and_exit_code_1(capsys, tmp_path, workflow):
     assert not (tmp_path / "made").exists()
 
 
+def test_an_option_that_fits_nothing_is_no_news_where_a_node_is_not_known(capsys, workflow):
+    workflow.write_text(json.dumps({"1": {"class_type": "KSampler", "inputs": {"steps": 9}}}))
+    code, said = run(capsys, workflow, "--seed", 3)
+    assert code == 1 and said.err.startswith("pyramid-video: node 1 (KSampler) is of the type 'KSampler', which needs")
+
+
 def test_json_lists_all_problems(capsys, workflow):
     code, said = run(capsys, workflow, "--json")
     report = json.loads(said.out)

@@ -336,7 +336,7 @@ def test_names_of_files_may_have_any_number_of_placeholders():
             looks.append(1)
             return super().items()
 
-    workflow = workflow_module.Workflow(Known(many(count, inputs={"text": "a"})))
+    workflow = workflow_module.Workflow(Known(many(count, inputs={"text": "a"}, _meta={"title": []})))
     prefix = "%Maker.text%%Nobody.text%" * 1000
     workflow.prompt["save"] = {"class_type": "SaveVideo", "inputs": {"filename_prefix": prefix}}
     fill_names(workflow)
