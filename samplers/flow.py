@@ -46,7 +46,8 @@ def flow_sigmas(steps: int, shift: float = 1.0) -> tuple[float, ...]:
         raise ValueError(f"{steps} steps; expected 1 to {MOST_STEPS} (5 to 20 are usual for flow matching)")
     if not 0 < shift < math.inf:
         raise ValueError(f"shift is {shift}; expected a number above 0 (1 leaves the levels as they are)")
-    return tuple(shift_sigma(1 - step / steps, shift) for step in range(steps)) + (0.0,)
+    # The first as a number of its own: rounded, some shifts below 1 bring it out above 1.
+    return (1.0, *(shift_sigma(1 - step / steps, shift) for step in range(1, steps)), 0.0)
 
 
 @torch.no_grad()

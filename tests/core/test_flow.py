@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy
 import pytest
@@ -91,6 +92,13 @@ def test_calls_are_counted_and_carry_the_clean_estimate(solver, last):
 def test_shifting_twice_is_shifting_by_the_product():
     assert shift_sigma(shift_sigma(0.3, 2.0), 1.5) == pytest.approx(shift_sigma(0.3, 3.0))
     assert (shift_sigma(0.0, 3.0), shift_sigma(1.0, 3.0)) == (0.0, 1.0)
+
+
+def test_levels_fall_from_1_to_0_at_every_shift_of_the_block():
+    for tenths in range(1, 201):
+        sigmas = flow_sigmas(7, tenths / 10)
+        assert (sigmas[0], sigmas[-1]) == (1.0, 0.0)
+        assert all(high > low for high, low in pairwise(sigmas))
 
 
 @pytest.mark.parametrize(
