@@ -49,15 +49,22 @@ def seed_generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed & LARGEST_SEED)
 
 
-def row_generators(seed: int, batch: int) -> tuple[torch.Generator, ...]:
-    """One CPU generator per row for noise drawn on the way; row i depends on seed + i, not on the initial noise."""
-    return tuple(seed_generator((seed + row) ^ ALONG_THE_WAY) for row in range(batch))
+def row_seeds(seed: int, batch: int, numbers: Sequence[int] | None = None) -> list[int]:
+    """The seed of every row: `seed` and the row's number, which a LATENT cut out of a batch has as `batch_index`."""
+    if numbers is None or len(numbers) != batch:
+        numbers = range(batch)
+    return [seed + int(number) for number in numbers]
 
 
-def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
-    """White float32 noise on the CPU, first axis the batch; row i comes from seed + i, alone or in a batch."""
-    rows = [torch.randn(shape[1:], generator=seed_generator(seed + row)) for row in range(shape[0])]
-    return torch.stack(rows)
+def row_generators(seed: int, batch: int, numbers: Sequence[int] | None = None) -> tuple[torch.Generator, ...]:
+    """One CPU generator per row for noise drawn on the way; it depends on the row's seed, not on the initial noise."""
+    return tuple(seed_generator(each ^ ALONG_THE_WAY) for each in row_seeds(seed, batch, numbers))
+
+
+def draw_noise(shape: Sequence[int], seed: int, numbers: Sequence[int] | None = None) -> Tensor:
+    """White float32 noise on the CPU, first axis the batch; each row comes from its own seed, alone or in a batch."""
+    seeds = row_seeds(seed, shape[0], numbers)
+    return torch.stack([torch.randn(shape[1:], generator=seed_generator(each)) for each in seeds])
 
 
 def white_noise(like: Tensor, generators: Generators) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...models.fingerprint import shapes_digest
 from ...samplers.drafts import Draft, pack_draft, unpack_draft
-from ...samplers.noise import seed_generator
+from ...samplers.noise import row_seeds, seed_generator
 from ...samplers.spectral import PictureInfo, resample_picture, size_of
 from ...samplers.spectral_stages import SpectralStages
 from ..protocol import Latent, Prompts
@@ -57,7 +57,8 @@ class AnyModel:
     ) -> Latent:
         sampler = SpectralSampler(stages, comfy.samplers.sampler_object(sampler_name))
         samples = fit_empty(model, latent)
-        made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, latent.get("noise_mask"), seed)
+        noise = noise_rows(samples, seed, latent.get("batch_index"))
+        made = run(model, prompts, sampler, sigmas, noise, samples, latent.get("noise_mask"), seed)
         return with_samples(latent, made)
 
     def draft(
@@ -136,7 +137,8 @@ class AnyModel:
         small, *sound = tensors_of(clip["samples"])
         samples = nested([resample_picture(small, size_of(large)), *(sound or others)])
         sampler, mask = comfy.samplers.sampler_object(sampler_name), clip.get("noise_mask", latent.get("noise_mask"))
-        made = run(model, prompts, sampler, sigmas, noise_rows(samples, seed), samples, mask, seed)
+        noise = noise_rows(samples, seed, clip.get("batch_index"))
+        made = run(model, prompts, sampler, sigmas, noise, samples, mask, seed)
         return with_samples({}, made)
 
     def encode(self, vae: Any, images: Tensor, model: Any = None) -> Tensor:
@@ -185,12 +187,12 @@ def run(
     return made.to(comfy.model_management.intermediate_device())
 
 
-def noise_rows(samples: Any, seed: int) -> Any:
-    """Noise for a latent; row i comes from seed + i, and is what the host would draw from that seed for it alone."""
+def noise_rows(samples: Any, seed: int, numbers: Sequence[int] | None = None) -> Any:
+    """Noise for a latent; each row is what the host would draw from its seed, `noise.row_seeds`, for it alone."""
     tensors = tensors_of(samples)
     rows = []
-    for row in range(len(tensors[0])):
-        generator = seed_generator(seed + row)
+    for each_seed in row_seeds(seed, len(tensors[0]), numbers):
+        generator = seed_generator(each_seed)
         rows.append([torch.randn(each.shape[1:], generator=generator) for each in tensors])
     return nested([torch.stack(parts) for parts in zip(*rows, strict=True)])
 

@@ -7,7 +7,7 @@ models, and as `sigma * noise + (1 - sigma) * data` for flows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -60,8 +60,9 @@ class PromptGuider(comfy.samplers.CFGGuider):
 class HostFullSequenceSampler(comfy.samplers.Sampler):
     """Plays one of our samplers with the host's guider."""
 
-    def __init__(self, sampler: FullSequenceSampler) -> None:
+    def __init__(self, sampler: FullSequenceSampler, rows: Sequence[int] | None = None) -> None:
         self.sampler = sampler
+        self.rows = rows  # their numbers in the batch that they were cut out of
         self.family = sampler.family  # what the guard on the MODEL looks for
 
     def sample(
@@ -92,7 +93,7 @@ class HostFullSequenceSampler(comfy.samplers.Sampler):
         model = model_wrap.inner_model
         is_diffusion = model.info.family.rules.has_noise_schedule
         ours = diffusion_model(clean, model) if is_diffusion else flow_model(clean)
-        return self.sampler.run(ours, noise, row_generators(seed, len(noise)), report)
+        return self.sampler.run(ours, noise, row_generators(seed, len(noise), self.rows), report)
 
 
 def flow_model(clean: Callable[[Tensor, float], Tensor]) -> ModelCall:

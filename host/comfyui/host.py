@@ -132,9 +132,9 @@ class ComfyHost:
         check_no_mask(self.model_info(patcher), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
         samples = guider.sample(
-            draw_noise(empty.shape, seed),
+            draw_noise(empty.shape, seed, rows := latent.get("batch_index")),
             empty,
-            sampler,
+            sampler.of_rows(rows),
             torch.tensor([1.0, 0.0]),  # the host reads it; the pyramid has sigmas of its own
             callback=SamplingProgress(patcher),
             seed=seed,
@@ -154,9 +154,9 @@ class ComfyHost:
         check_no_mask(self.model_info(model), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
         samples = PromptGuider(model, positive, negative, scale, sampler.guidance).sample(
-            draw_noise(empty.shape, seed),
+            draw_noise(empty.shape, seed, rows := latent.get("batch_index")),
             empty,
-            HostFullSequenceSampler(sampler),
+            HostFullSequenceSampler(sampler, rows),
             sampled_sigmas(model, sampler),
             callback=SamplingProgress(model),
             seed=seed,

@@ -7,7 +7,7 @@ beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -43,9 +43,16 @@ class PyramidSampler(comfy.samplers.Sampler):
 
     family = "pyramid"  # what the guard on the MODEL looks for
 
-    def __init__(self, stages: PyramidStages | None, history: History | None) -> None:
+    def __init__(
+        self, stages: PyramidStages | None, history: History | None, rows: Sequence[int] | None = None
+    ) -> None:
         self.stages = stages  # None: the default of the model
         self.history = history
+        self.rows = rows  # their numbers in the batch that they were cut out of
+
+    def of_rows(self, rows: Sequence[int] | None) -> PyramidSampler:
+        """The same for rows of a batch: their noise on the way is what it was there."""
+        return PyramidSampler(self.stages, self.history, rows)
 
     def resolve(self, info: ModelInfo) -> tuple[PyramidStages, History]:
         """The stages and history for a model. ValueError where those wired were made for another kind."""
@@ -78,7 +85,7 @@ class PyramidSampler(comfy.samplers.Sampler):
                 run.velocity,
                 noise,
                 stages,
-                generators=row_generators(run.seed, noise.shape[0]),
+                generators=row_generators(run.seed, noise.shape[0], self.rows),
                 history=history,
                 units=units_of(model.info),
                 callback=run.report,

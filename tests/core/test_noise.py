@@ -97,6 +97,16 @@ def test_a_row_does_not_know_its_batch(seed):
     assert not torch.equal(batch[0], batch[1])
 
 
+def test_a_row_that_is_cut_out_of_a_batch_keeps_its_number():
+    batch, like = draw_noise((3, 2, 1, 4, 4), 7), torch.empty(3, 2, 1, 4, 4)
+    blocks = block_noise(like, 1 / 3, row_generators(7, 3))
+    for numbers in ([1], [2, 0], [1, 1]):
+        rows = len(numbers)
+        assert torch.equal(draw_noise((rows, 2, 1, 4, 4), 7, numbers), batch[numbers])
+        assert torch.equal(block_noise(like[:rows], 1 / 3, row_generators(7, rows, numbers)), blocks[numbers])
+    assert torch.equal(draw_noise((3, 2, 1, 4, 4), 7, [1]), batch)  # numbers of another batch say nothing of this one
+
+
 def test_the_largest_seed_is_the_largest_that_torch_takes():
     assert torch.Generator().manual_seed(LARGEST_SEED).initial_seed() == LARGEST_SEED
     with pytest.raises((RuntimeError, ValueError, OverflowError)):

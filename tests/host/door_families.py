@@ -177,6 +177,24 @@ def check_rows_of_a_whole_batch_equal_their_runs_alone(door):
     assert differs(both[:1], both[1:])
 
 
+def check_rows_that_core_cuts_out_of_a_batch_are_what_they_were_in_it(door):
+    """`LatentFromBatch` and `RebatchLatents` leave the number of a row beside it, and core's KSampler heeds it."""
+    from pyramid_video.samplers.spectral_stages import SpectralStages
+
+    (second,) = door.core.LatentFromBatch().frombatch(door.latent(batch=3), 1, 1)
+    assert second["batch_index"] == [1]
+    same(door, door.sample(latent=second), door.sample(seed=SEED + 1), 1e-4)
+    prompts, stages = (door.positive, door.negative, SCALE), SpectralStages(levels=(0.8,))
+    for name, settings in (("flow", {}), ("v", {"eta": 0.5}), ("gan", {})):
+        model, alone = load(door, name)
+        sampler = sampler_of(alone, **settings)
+        same(door, made(door, model, sampler, latent=second), made(door, model, sampler, seed=SEED + 1), 1e-3)
+        if name == "flow":
+            host = door.host.any_model
+            run = partial(host.sample, model, prompts, "euler", stages, host.sigmas(model, 6, "simple"))
+            same(door, run(second, SEED)["samples"], run(door.latent(), SEED + 1)["samples"], 1e-3)
+
+
 def check_a_saved_model_keeps_its_family(door):
     import comfy_extras.nodes_model_merging as saving
 
