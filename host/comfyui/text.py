@@ -129,11 +129,9 @@ def encode(clip: Any, text: str) -> list[list[Any]]:
     tokens = clip.tokenize(text, disable_weights=True, tokenizer_options={"t5xxl_min_length": 0})
     names = set(tokens) if isinstance(tokens, dict) else set()
     if OWN in names or isinstance(clip.cond_stage_model, OfficialNetworks):
-        return conditioning(clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True))
+        return conditioning(clip, tokens)
     if names == {UMT5}:
-        return conditioning(
-            clip.encode_from_tokens({UMT5: [first_tokens(tokens[UMT5], UMT5_TOKENS)]}, return_dict=True)
-        )
+        return conditioning(clip, {UMT5: [first_tokens(tokens[UMT5], UMT5_TOKENS)]})
     if names not in ({"l", "t5xxl"}, {"l", "g", "t5xxl"}):
         raise ValueError(
             f"this CLIP reads {', '.join(sorted(names)) or 'something else'}, which no pyramid model reads: take "
@@ -142,13 +140,10 @@ def encode(clip: Any, text: str) -> list[list[Any]]:
         )
     check_complete(clip, names)
     tokens = {name: rows[:1] for name, rows in tokens.items()} | {"t5xxl": [first_tokens(tokens["t5xxl"])]}
-    pooled = True if "g" in names else "unprojected"
-    try:
-        encoded = clip.encode_from_tokens(tokens, return_pooled=pooled, return_dict=True)
+    try:  # in SD3 core puts the CLIPs' tokens in front
+        return conditioning(clip, tokens, unprojected="g" not in names, last=len(tokens["t5xxl"][0]))
     finally:
         clip.cond_stage_model.reset_clip_options()
-    clip_tokens = encoded["cond"].shape[1] - len(tokens["t5xxl"][0])  # in SD3 core puts the CLIPs' tokens in front
-    return conditioning(encoded, skip=clip_tokens)
 
 
 def check_complete(clip: Any, names: set[str]) -> None:
@@ -163,8 +158,18 @@ def check_complete(clip: Any, names: set[str]) -> None:
         )
 
 
-def conditioning(encoded: dict[str, Any], skip: int = 0) -> list[list[Any]]:
-    """Split what a CLIP returns into tokens, without the first `skip`, and the rest; hooks stay with it."""
-    tokens = encoded.pop("cond")[:, skip:]
-    encoded.pop("attention_mask", None)
-    return [[tokens, encoded]]
+def conditioning(
+    clip: Any, tokens: dict[str, Any], unprojected: bool = False, last: int | None = None
+) -> list[list[Any]]:
+    """What a CLIP makes of tokens: features, all or the `last` of them, and the rest, which hooks stay with.
+
+    Hooks with a schedule (SetClipHooks) give a pair for each part of the run, as in core's CLIPTextEncode.
+    """
+    encoded = clip.encode_from_tokens_scheduled(tokens, unprojected=unprojected)
+    return [
+        [
+            features if last is None else features[:, features.shape[1] - last :],
+            {key: value for key, value in extras.items() if key != "attention_mask"},
+        ]
+        for features, extras in encoded
+    ]

@@ -75,6 +75,32 @@ def check_hooks_of_a_clip_travel_with_its_prompt(door):
     assert door.host.encode_prompt(clip, "a tiger")[0][1]["hooks"] is hooks
 
 
+def check_hooks_with_a_schedule_encode_a_prompt_for_each_part_of_the_run(door):
+    """As core's CLIPTextEncode does: the LoRA is off in the first half, and on in the second."""
+    import comfy.hooks
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    lora = {}
+    for key, weight in door.clip.cond_stage_model.state_dict().items():
+        if key.endswith("qkv.weight"):
+            layer = f"text_encoders.{key.removesuffix('.weight')}"
+            lora[f"{layer}.lora_A.weight"] = door.torch.linspace(-1, 1, 2 * weight.shape[1]).view(2, -1)
+            lora[f"{layer}.lora_B.weight"] = door.torch.linspace(-1, 1, 2 * len(weight)).view(-1, 2)
+    hooks, keyframes = comfy.hooks.create_hook_lora(lora, 0.0, 1.0), comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((0.0, 0.0), (1.0, 0.5)):
+        keyframes.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start))
+    hooks.set_keyframes_on_hooks(keyframes)
+    hooked = SetClipHooks().apply_hooks(door.clip, True, True, hooks)[0]
+    ours, cores = door.host.encode_prompt(hooked, "a tiger"), door.core.CLIPTextEncode().encode(hooked, "a tiger")[0]
+    assert [extras["clip_start_percent"] for _, extras in ours] == [0.0, 0.5]
+    for (features, extras), (expected, others) in zip(ours, cores, strict=True):
+        same(door, features, expected)
+        assert extras.keys() == others.keys()
+    same(door, ours[0][0], door.positive[0][0])
+    assert differs(ours[1][0], door.positive[0][0])
+    assert differs(door.sample(positive=ours), door.usual)
+
+
 def check_sets_with_a_missing_part_are_refused(door):
     nets = small_networks(door)
     for part, name in (("l", "CLIP-L"), ("g", "CLIP-G"), ("t5xxl", "T5-XXL")):
