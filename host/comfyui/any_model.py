@@ -75,7 +75,7 @@ class AnyModel:
         samples, mask = first_row(fit_empty(model, latent)), latent.get("noise_mask")
         mask = None if mask is None else first_row(mask)
         rows, clips, total = [], [], len(seeds) * (len(sigmas) - 1)
-        digest = network_digest(model)
+        digest = network_names(model)[0]
         report = latent_preview.prepare_callback(model, total)
         for number, seed in enumerate(seeds):
             first = number * (len(sigmas) - 1)
@@ -102,9 +102,9 @@ class AnyModel:
         return {"samples": torch.cat(rows)}, {"samples": nested(joined)}
 
     def finish_draft(self, model: Any, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
-        drafts, digest = [unpack_draft(row) for row in latent["samples"].split(1)], network_digest(model)
+        drafts, names = [unpack_draft(row) for row in latent["samples"].split(1)], network_names(model)
         for draft in drafts:
-            draft.check_model(digest)
+            draft.check_model(*names)
         made: list[list[Tensor]] = []
         total = sum(len(draft.sigmas) - 1 for draft in drafts)
         report, first = latent_preview.prepare_callback(model, total), 0
@@ -222,6 +222,10 @@ def with_samples(latent: Latent, samples: Any) -> Latent:
     return {**{key: value for key, value in latent.items() if key not in ratios}, "samples": samples}
 
 
-def network_digest(model: Any) -> str:
-    """The kind of a network and a digest of its shapes, the same for all weights of it."""
-    return f"{type(model.model).__name__} {shapes_digest(model.model.diffusion_model)}"
+def network_names(model: Any) -> tuple[str, str]:
+    """What drafts call a network, the same for all weights of it; then what drafts of earlier versions call it.
+
+    Its class, what it predicts (the state of a flow is none of EPS or V) and a digest of its shapes.
+    """
+    name, digest = type(model.model).__name__, shapes_digest(model.model.diffusion_model)
+    return f"{name} {model.model.model_type.name} {digest}", f"{name} {digest}"

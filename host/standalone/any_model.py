@@ -198,7 +198,7 @@ class AnyModel:
         check_jump(segments, jump, stages.shares(size_of(latent["samples"]), info.latents), levels)
         samples = latent["samples"][:1]
         start = model.latent_format.normalize(samples) if samples.any() else samples
-        rows, clips, highest, digest = [], [], level_table(model)[-1], model_digest(model)
+        rows, clips, highest, digest = [], [], level_table(model)[-1], model_names(model)[0]
         bar = self._progress(len(seeds) * segments[jump].first_step)
         try:
             with resident(model.network, model.device):
@@ -220,7 +220,7 @@ class AnyModel:
     def finish_draft(self, model: Model, prompts: Prompts, sampler_name: str, latent: Latent) -> Latent:
         check_listed("sampler", sampler_name, ANY_MODEL_SOLVERS)
         drafts, info = [unpack_draft(row) for row in latent["samples"].split(1)], self.info(model)
-        names = [model_digest(model)]
+        names = list(model_names(model))
         if any(draft.model not in names for draft in drafts):
             names.append(weights_digest(model))
         for draft in drafts:
@@ -305,11 +305,16 @@ def level_table(model: Model) -> list[float]:
     return schedule_of(family).sigmas.tolist()
 
 
-def model_digest(model: Model) -> str:
-    """The kind of a network and a digest of its shapes, the same for all weights of it."""
-    return f"{model.info.kind} {shapes_digest(model.network)}"
+def model_names(model: Model) -> tuple[str, str]:
+    """What drafts call a model, the same for all weights of it; then what drafts of earlier versions call it.
+
+    Its kind, its family with what it predicts, and a digest of its shapes.
+    """
+    family, kind, digest = model.info.family, model.info.kind, shapes_digest(model.network)
+    predicts = family.prediction if family.rules.has_noise_schedule else "velocity"
+    return f"{kind} {family.name} {predicts} {digest}", f"{kind} {digest}"
 
 
 def weights_digest(model: Model) -> str:
-    """What drafts of earlier versions call a model: its kind and a digest of its weights."""
+    """What drafts of still earlier versions call a model: its kind and a digest of its weights."""
     return f"{model.info.kind} {fingerprint(model.network)[:12]}"

@@ -187,6 +187,17 @@ def test_a_draft_takes_other_weights_of_its_network_and_no_other_network(host):
         host.finish_draft(make_model(FLOW, layers=2), prompts(), "euler", draft)
 
 
+@FAMILIES
+def test_a_draft_takes_no_model_that_predicts_something_else(host, family):
+    """Networks of all families have the same shapes here, as the bundled ones have."""
+    model = make_model(family)
+    draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)
+    for other in (FLOW, EPSILON, V):
+        if other != family:
+            with pytest.raises(ValueError, match="wire the model that made it"):
+                host.finish_draft(make_model(other), prompts(), "euler", draft)
+
+
 def test_the_digest_of_shapes_is_that_of_saved_drafts():
     assert shapes_digest(torch.nn.Linear(2, 3)) == "110f9777b825"
     assert shapes_digest(torch.nn.Linear(3, 2)) != "110f9777b825"
@@ -196,9 +207,10 @@ def test_a_draft_of_an_earlier_version_is_finished_by_the_weights_that_it_names(
     model = make_model(FLOW)
     draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)
     row = unpack_draft(draft["samples"])
-    old = {"samples": pack_draft(replace(row, model=f"miniflux {fingerprint(model.network)[:12]}"))}
-    made = host.finish_draft(model, prompts(), "euler", old)["samples"]
-    assert torch.equal(made, host.finish_draft(model, prompts(), "euler", draft)["samples"])
+    for digest in (shapes_digest(model.network), fingerprint(model.network)[:12]):
+        old = {"samples": pack_draft(replace(row, model=f"miniflux {digest}"))}
+        made = host.finish_draft(model, prompts(), "euler", old)["samples"]
+        assert torch.equal(made, host.finish_draft(model, prompts(), "euler", draft)["samples"])
     with pytest.raises(ValueError, match="wire the model that made it"):
         host.finish_draft(make_model(FLOW, seed=2), prompts(), "euler", old)
 

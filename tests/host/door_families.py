@@ -195,6 +195,28 @@ def check_rows_that_core_cuts_out_of_a_batch_are_what_they_were_in_it(door):
             same(door, run(second, SEED)["samples"], run(door.latent(), SEED + 1)["samples"], 1e-3)
 
 
+def check_drafts_are_not_finished_by_a_model_that_predicts_something_else(door):
+    """The networks have the same class and shapes; a draft of an earlier version says no more than these."""
+    from dataclasses import replace
+
+    from pyramid_video.samplers.drafts import pack_draft, unpack_draft
+    from pyramid_video.samplers.spectral_stages import SpectralStages
+
+    host, prompts, stages = door.host.any_model, (door.positive, door.negative, SCALE), SpectralStages(levels=(0.8,))
+    models = {name: load(door, name)[0] for name in ("flow", "v", "epsilon")}
+    for name, model in models.items():
+        sigmas = host.sigmas(model, 6, "simple")
+        draft, _ = host.draft(model, prompts, "euler", stages, sigmas, door.latent(), [SEED], 1)
+        for other in models.keys() - {name}:
+            refused(partial(host.finish_draft, models[other], prompts, "euler", draft), "wire the model that made it")
+        row = unpack_draft(draft["samples"])
+        kind, _, digest = row.model.split()
+        old = {"samples": pack_draft(replace(row, model=f"{kind} {digest}"))}
+        whole = host.sample(model, prompts, "euler", stages, sigmas, door.latent(), SEED)["samples"]
+        for each in (draft, old):
+            same(door, host.finish_draft(model, prompts, "euler", each)["samples"], whole, 0)
+
+
 def check_a_saved_model_keeps_its_family(door):
     import comfy_extras.nodes_model_merging as saving
 
