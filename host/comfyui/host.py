@@ -131,8 +131,9 @@ class ComfyHost:
         patcher = guider.model_patcher
         check_no_mask(self.model_info(patcher), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+        rows = latent.get("batch_index")
         samples = guider.sample(
-            draw_noise(empty.shape, seed, rows := latent.get("batch_index")),
+            draw_noise(empty.shape, seed, rows),
             empty,
             sampler.of_rows(rows),
             torch.tensor([1.0, 0.0]),  # the host reads it; the pyramid has sigmas of its own
@@ -153,8 +154,9 @@ class ComfyHost:
     ) -> Latent:
         check_no_mask(self.model_info(model), latent.get("noise_mask"))
         empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
+        rows = latent.get("batch_index")
         samples = PromptGuider(model, positive, negative, scale, sampler.guidance).sample(
-            draw_noise(empty.shape, seed, rows := latent.get("batch_index")),
+            draw_noise(empty.shape, seed, rows),
             empty,
             HostFullSequenceSampler(sampler, rows),
             sampled_sigmas(model, sampler),
