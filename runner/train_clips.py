@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .execute import Outcome
     from .overrides import Given
     from .specs import NodeSpec
-    from .workflow import Workflow
+    from .workflow import Place, Workflow
 
 KINDS = ("lora", "flow", "diffusion", "gan", "pyramid", "vae")
 DATASETS = ("PyramidVideoFolderDataset", "PyramidVideoAnimationDataset")
@@ -62,7 +62,6 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     from ..host.standalone.host import StandaloneHost
     from ..training.run.launch import is_first
     from ..training.run.run_state import saying_what_is_kept
-    from .overrides import carry_out, refuse_unused
     from .registry import node_specs
     from .run import execute_here
     from .workflow import locate, read_workflow
@@ -86,15 +85,14 @@ def train_clips(options: argparse.Namespace) -> Outcome:
     specs = node_specs()
     workflow = read_workflow(locate(f"workflows/api/train_{options.kind or KINDS[0]}.json"), specs)
     adapt(workflow, specs, folder, options)
-    refuse_unused(workflow, decided(workflow, specs, options), carry_out(workflow, specs, options.set))
     run_name = next(node["inputs"]["run_name"] for node in workflow.prompt.values() if "run_name" in node["inputs"])
     with saying_what_is_kept(options.out / "training" / str(run_name)):  # also while the clip at the end is made
         return execute_here(host, workflow, specs, options.out)
 
 
 def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, options: argparse.Namespace) -> None:
-    """Give the workflow the clips of `folder`, and what the options change of its settings."""
-    from .overrides import set_text
+    """Give the workflow the clips of `folder`, and what the options and --set change of its settings."""
+    from .overrides import carry_out, refuse_unused
 
     nodes, usual = workflow.prompt.values(), specs[DATASETS[0]].inputs[MULTIPLE].default
     for node in nodes:
@@ -119,12 +117,10 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
             begin_with(node, options.model, options.kind)
         if options.model and "token_share" in inputs and own_family(options.model) not in NOISY_CLIPS:
             inputs.update({name: specs[kind].inputs[name].default for name in OF_NOISY_CLIPS})
-    texts = captions(folder, workflow, options.prompt)
-    for node in nodes:
-        if node["class_type"] == "PyramidVideoValidation":
-            node["inputs"]["prompts"] = "\n".join(texts)
-    if options.kind != "vae":
-        set_text(workflow, specs, "positive", texts[0])
+    sets = carry_out(workflow, specs, options.set)
+    refuse_unused(workflow, decided(workflow, specs, options), sets)
+    # Only now: it is up to --set, too, which clips are long enough to be learned from.
+    show_captions(workflow, specs, folder, options.prompt, {place for _, places in sets for place in places})
 
 
 def decided(workflow: Workflow, specs: Mapping[str, NodeSpec], options: argparse.Namespace) -> list[Given]:
@@ -178,11 +174,34 @@ def own_family(model: str) -> str | None:
         return None
 
 
-def captions(folder: Path, workflow: Workflow, prompt: str | None) -> list[str]:
+def show_captions(
+    workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, prompt: str | None, is_set: set[Place]
+) -> None:
+    """Let the validation and the clip at the end show captions of the folder, but for inputs that --set has set."""
+    from .overrides import side_places
+
+    texts = captions(folder, workflow, specs, prompt)
+    shown = {
+        (node_id, "prompts"): "\n".join(texts)
+        for node_id, node in workflow.prompt.items()
+        if node["class_type"] == "PyramidVideoValidation"
+    }
+    shown |= dict.fromkeys(side_places(workflow, specs, "positive"), texts[0])
+    for place in shown.keys() - is_set:
+        workflow.set_value(*place, shown[place])
+        if prompt is None:  # what is learned is the caption as it is written, with its braces and strokes
+            workflow.literal.add(place)
+
+
+def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], prompt: str | None) -> list[str]:
     """What validation clips show: the prompt, if given, and captions of the first clips that differ."""
     from ..training.data.video_folder import VideoFolder
+    from .registry import node_classes
+    from .validate import check_values
 
-    shape = next(n["inputs"] for n in workflow.prompt.values() if n["class_type"] == DATASETS[0])
+    node_id = next(each for each, node in workflow.prompt.items() if node["class_type"] == DATASETS[0])
+    check_values(workflow.prompt, node_classes(), specs, node_id)
+    shape = workflow.prompt[node_id]["inputs"]
     dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])
     lines = [" ".join(text.split()) for text in (prompt, *(source.caption for source in dataset.kept)) if text]
     return list(dict.fromkeys(lines))[:VALIDATED]

@@ -52,6 +52,13 @@ def validate(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, No
     return outputs
 
 
+def check_values(prompt: Prompt, classes: Mapping[str, type], specs: Mapping[str, NodeSpec], node_id: str) -> None:
+    """Check and convert the values of one node, as `validate` does those of all; WorkflowError lists its faults."""
+    problems = first(value_problems(prompt, specs, node_id)) or first(own_problems(prompt, classes, specs, node_id))
+    if problems:
+        raise WorkflowError(problems)
+
+
 def check_types(prompt: Prompt, specs: Mapping[str, NodeSpec], here: bool = False) -> None:
     """Raise WorkflowError for nodes that are not known; nothing else can be said of such a graph."""
     unknown = (node_id for node_id, node in prompt.items() if node["class_type"] not in specs)

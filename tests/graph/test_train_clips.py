@@ -15,6 +15,7 @@ from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main, make_parser
 from pyramid_video.runner.errors import WorkflowError
 from pyramid_video.runner.registry import node_classes, node_specs
+from pyramid_video.runner.texts import choose_texts
 from pyramid_video.runner.train_clips import KINDS, adapt
 from pyramid_video.runner.validate import validate
 from pyramid_video.runner.workflow import locate, read_workflow
@@ -206,6 +207,53 @@ def test_an_option_that_set_undoes_is_refused_and_leaves_nothing(models, clips, 
         said = f"{option.partition('=')[0]} has no effect: {others} set{'s' if len(sets) == 1 else ''} the same"
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def adapted(folder, models, out, *words):
+    """The workflow of a LoRA as it runs with these words."""
+    use_host(StandaloneHost(models, folder.parent, out, "cpu", silent=True))
+    try:
+        workflow = read_workflow(locate("workflows/api/train_lora.json"), node_specs())
+        adapt(workflow, node_specs(), folder, parse(folder, *words))
+        choose_texts(workflow, node_specs())
+    finally:
+        use_host(None)
+    return {node["_meta"]["title"]: node["inputs"] for node in workflow.prompt.values()}
+
+
+def test_set_decides_which_clips_are_long_enough_before_their_captions_are_read(models, clips, tmp_path):
+    from PIL import Image
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (64, 64)).save(pictures / "a.png")
+    (pictures / "a.txt").write_text("a black square", "utf-8")
+    with pytest.raises(ValueError, match="frames = 1 learns from pictures"):
+        adapted(pictures, models, tmp_path)
+    inputs = adapted(pictures, models, tmp_path, "--set", "Video folder dataset.frames=1")
+    assert inputs["Video folder dataset"]["frames"] == 1
+    assert inputs["Validation"]["prompts"] == inputs["Prompt"]["text"] == "a black square"
+
+
+def test_what_set_says_is_shown_instead_of_captions(models, clips, tmp_path):
+    inputs = adapted(clips, models, tmp_path, "--set", "Validation.prompts=this", "--set", "Prompt.text=that")
+    assert (inputs["Validation"]["prompts"], inputs["Prompt"]["text"]) == ("this", "that")
+
+
+@pytest.mark.parametrize("value", ["all", "0", "1e400"])
+def test_a_length_of_clips_that_is_none_is_refused_as_a_value_of_its_block(models, clips, tmp_path, value):
+    with pytest.raises(WorkflowError, match=r"node 1 \(Video folder dataset\), input 'frames', (takes|is)"):
+        adapted(clips, models, tmp_path, "--set", f"Video folder dataset.frames={value}")
+
+
+@pytest.mark.parametrize("caption", ["a {red|blue} ball", "and/or // this", "http://a.b /* c */"])
+def test_a_caption_is_shown_as_it_is_learned(models, clips, tmp_path, caption):
+    """Braces and strokes mean choices and comments in a prompt only."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "0.webp").write_bytes((clips / "0.webp").read_bytes())
+    (folder / "0.txt").write_text(caption, "utf-8")
+    assert adapted(folder, models, tmp_path)["Prompt"]["text"] == caption
 
 
 def test_without_the_recipes_that_pip_leaves_out_the_command_says_where_they_are(tmp_path, monkeypatch, capsys):
