@@ -96,6 +96,8 @@ def test_lists_of_other_trainers_are_read(case):
         ("b/metadata.csv", "\ufefffile_name;text;fps\r\na.avi;x;8\r\n"),
         ("list.tsv", "path\tprompt\nb/a.avi\tx\n"),
         ("plain.csv", 'b/a.avi,"x"\n'),
+        ("spaces.csv", 'file_name, text\nb/a.avi, "x"\n'),
+        ("wide.csv", "file_name,text\nb/a.avi,x,,\n"),
         ("meta/list.jsonl", '{"video": "../b/a.avi", "text": "x"}'),
         ("windows.jsonl", '{"file_name": "B\\\\..\\\\b\\\\a.AVI", "text": "x"}'),
         ("videos.txt", "b/a.avi\n"),
@@ -119,6 +121,12 @@ def test_more_lists_whose_meaning_is_plain(tmp_path, name, text):
         ("c.jsonl", "[" * 100_000, "c.jsonl, line 1: nested too deeply"),
         ("c.json", '[{"file": "a.avi", "caption": "x"},\n {"file": 3}]', "c.json, line"),
         ("c.csv", "file_name,text\na.avi\n", "c.csv, line 2: 1 columns"),
+        (
+            "c.csv",
+            "file_name,text\na.avi,a cat, red\n",
+            "c.csv, line 2: 3 columns instead of 2; put a text .* in double",
+        ),
+        ("c.csv", "a.avi,a cat\nb.avi,a dog, red\n", "c.csv, line 2: 3 columns instead of 2; put a text .* in double"),
         ("videos.txt", "a.avi\nb.avi\n", "videos.txt has 2 lines and prompts.txt has 1"),
     ),
 )
@@ -138,6 +146,21 @@ def test_other_json_is_a_row_and_stops_nothing(tmp_path, text):
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
     assert len(open_folder(tmp_path).kept) == 1
     assert "dropped  settings.json: not read as a list of captions" in rows(tmp_path)["settings.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    (
+        ("list.csv", "file_name,text\na.avi,B\u00e4r".encode("latin-1"), "list.csv: not read as a list.*byte 0xe4"),
+        ("list.csv", b"a.avi,a cat, red\n", "list.csv: not read as a list.*line 1: 'a.avi,a cat, red'"),
+        ("list.csv", b"file_name,text\na,a cat\n", "a: named in list.csv, line 2: there is no such file"),
+    ),
+)
+def test_the_list_that_gave_no_caption_is_named_before_the_clips_without(tmp_path, name, content, reason):
+    put(tmp_path, *(f"{letter}.avi" for letter in "abcdef"), caption=None)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"no clip to learn from. {reason}"):
+        open_folder(tmp_path)
 
 
 def test_what_a_list_says_of_files_that_cannot_be_used(tmp_path):

@@ -166,7 +166,8 @@ def is_caption(value: Any) -> bool:
 def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Entries of a table with a head that names its columns, or of two columns: file and caption."""
     head = text.lstrip().split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
+    delimiter = max(",;\t", key=head.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         first = next(rows, [])
         keys = [key.strip().lower() for key in first]
@@ -182,6 +183,11 @@ def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
             if any(row):
                 if len(row) <= max(columns):
                     raise ValueError(f", line {rows.line_num}: {len(row)} columns instead of {len(first)}")
+                if any(row[len(first) :]):  # the rest of a caption that would be learned without it
+                    raise ValueError(
+                        f", line {rows.line_num}: {len(row)} columns instead of {len(first)}; put a text that holds "
+                        f"{delimiter!r} in double quotes"
+                    )
                 yield rows.line_num, row[columns[0]].strip(), row[columns[1]]
     except csv.Error as error:
         raise NotAListError(f", line {rows.line_num}: {error}") from error

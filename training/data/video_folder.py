@@ -101,7 +101,10 @@ class VideoFolder:
         object.__setattr__(self, "sources", tuple(sources))
         object.__setattr__(self, "lists", tuple(f"read     {name}: {what}" for name, what in lists.read.items()))
         if not self.kept:
-            reasons = "; ".join(f"{source.name}: {source.dropped}" for source in sources[:3])
+            # Without captions it is most of all the list that was to hold them which says why.
+            listed = {*lists.unread, *lists.missing}
+            told = sorted(sources, key=lambda source: source.name not in listed)[:3]
+            reasons = "; ".join(f"{source.name}: {source.dropped}" for source in told)
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
     @property
