@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import glob
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # EDQUOT is unknown on Windows
 LONGEST_PART = 200  # bytes of a name that its unfinished file begins with; file systems take 255 in all
 ABANDONED = 3600.0  # seconds without growth after which an unfinished file is what a killed process left
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gc
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,13 +121,16 @@ def collect(ui: Mapping[str, Any], label: str, outcome: Outcome) -> None:
 
 def explain(error: Exception) -> str:
     """One sentence for an exception, on one line."""
+    from ..models.files import DISK_FULL
     from ..models.out_of_memory import is_out_of_memory
 
     if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in TOO_LARGE):
         return "the computer ran out of memory; make the video smaller or shorter"
     if is_out_of_memory(error):
         return "the device ran out of memory; make the video smaller or shorter, or decode it in smaller pieces"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if error.strerror and error.strerror not in map(os.strerror, DISK_FULL):
+            return error.strerror  # of a block that knows what is kept
         return "there is no space left on the disk of the output folder"
     if isinstance(error, KeyError):
         return f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from pyramid_video.models.files import DISK_FULL
 from pyramid_video.models.fingerprint import fingerprint
 from pyramid_video.training.data import latent_cache
 from pyramid_video.training.data.cache_files import CHECKSUM, DESCRIPTION
@@ -235,7 +236,8 @@ t.prepare(t.VideoFolder({str(videos)!r}, **t.SETTINGS), {str(tmp_path / "cache")
     assert 0 < encoded < 8 and same_rows(found, straight)
 
 
-def test_a_full_disk_teaches_and_loses_nothing(videos, tmp_path, monkeypatch, small_chunks):
+@pytest.mark.parametrize("reason", DISK_FULL)
+def test_a_full_disk_teaches_and_loses_nothing(videos, tmp_path, monkeypatch, small_chunks, reason):
     dataset, cache, write = VideoFolder(videos, **SETTINGS), tmp_path / "cache", Path.write_bytes
     straight, _ = prepare(dataset, tmp_path / "straight")
     written = []
@@ -244,7 +246,7 @@ def test_a_full_disk_teaches_and_loses_nothing(videos, tmp_path, monkeypatch, sm
         written.append(path)
         if len(written) > 2:
             write(path, data[:100])
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(reason, os.strerror(reason))
         return write(path, data)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk is full.*kept.*start again") as caught:

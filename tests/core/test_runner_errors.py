@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import weakref
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.core import files as core_files
 from pyramid_video.host.standalone.core.saving import save_as
 from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.models.files import DISK_FULL
 from pyramid_video.runner.errors import NodeError, WorkflowError
 from pyramid_video.runner.execute import execute
 from pyramid_video.runner.links import types_match
@@ -278,6 +280,8 @@ def fail_with(error: Exception):
     ("error", "words"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk"),
+        (OSError(DISK_FULL[1], os.strerror(DISK_FULL[1])), "no space left on the disk"),
+        (OSError(errno.ENOSPC, "the disk is full: what was made is kept"), ": the disk is full: what was made is kept"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "the device ran out of memory; make the video"),
         (RuntimeError("GET was unable to find an engine to execute this computation"), "the device ran out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "the computer ran out of memory"),

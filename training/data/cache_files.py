@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.files import write_beside
+from ...models.files import DISK_FULL, write_beside
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], described: Any) -> 
                 save({**whole, CHECKSUM: checksum(described, whole)}, {DESCRIPTION: json.dumps(described)})
             )
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FULL:
             raise
         raise OSError(
             errno.ENOSPC,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...models.files import write_beside
+from ...models.files import DISK_FULL, write_beside
 
 log = logging.getLogger(__name__)
 LOSSES = "losses.jsonl"
@@ -20,7 +19,6 @@ OLD_NAMES = {  # of losses, in the files of older versions
     "slope": "gradient_penalty",
 }
 POINTS = 240  # means of equal parts of the run that a curve is drawn through
-FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # EDQUOT is unknown on Windows
 
 
 class LossLog:
@@ -70,7 +68,7 @@ class LossLog:
 
 def pass_over(path: Path, error: OSError) -> None:
     """Log that a file which is only for people cannot be used; raise the error where the disk is full."""
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         raise error
     log.warning("%s cannot be kept (%s); training goes on without it", path, error.strerror or error)
 
