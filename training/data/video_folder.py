@@ -103,8 +103,8 @@ class VideoFolder:
         if not self.kept:
             # Without captions it is most of all the list that was to hold them which says why.
             listed = {*lists.unread, *lists.missing}
-            told = sorted(sources, key=lambda source: source.name not in listed)[:3]
-            reasons = "; ".join(f"{source.name}: {source.dropped}" for source in told)
+            shown = sorted(sources, key=lambda source: source.name not in listed)[:3]
+            reasons = "; ".join(f"{source.name}: {source.dropped}" for source in shown)
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
     @property
