@@ -1,12 +1,13 @@
 """Gradients of the host's fused rotary embeddings, which are registered without: they are made for sampling.
 
 Each is written out in plain operations here, and the gradient is that of those. Networks that check whether the host
-trains take other ways; older ones and MiniMax H3 do not.
+trains take other ways; older ones, MiniMax H3, Ernie and JoyImage do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,19 +36,42 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     return F.rms_norm(x.float(), x.shape[-1:], scale.float(), epsilon).to(x.dtype)
 
 
-def normed_split_half(
-    q: Tensor, k: Tensor, freqs_cis: Tensor, q_scale: Tensor, k_scale: Tensor | None, epsilon: float, rotated: int
+def normed_turn(
+    split_half: bool, x: Tensor, freqs_cis: Tensor, scale: Tensor, epsilon: float, rotated: int = 0
+) -> tuple[Tensor, ...]:
+    """One of them, normed and turned."""
+    return (turn(normed(x, scale, epsilon), freqs_cis, split_half, rotated),)
+
+
+def normed_turns(
+    split_half: bool,
+    q: Tensor,
+    k: Tensor,
+    freqs_cis: Tensor,
+    q_scale: Tensor,
+    k_scale: Tensor | None,
+    epsilon: float,
+    rotated: int = 0,
 ) -> tuple[Tensor, ...]:
     """Queries and keys, normed and turned."""
-    k_scale = q_scale if k_scale is None else k_scale
-    return tuple(turn(normed(x, scale, epsilon), freqs_cis, True, rotated) for x, scale in ((q, q_scale), (k, k_scale)))
+    scales = q_scale, q_scale if k_scale is None else k_scale
+    return tuple(
+        each
+        for x, scale in zip((q, k), scales, strict=True)
+        for each in normed_turn(split_half, x, freqs_cis, scale, epsilon, rotated)
+    )
 
 
 # By the name of the operation: how many of its first inputs get a gradient, and what it computes.
 ROTATIONS: dict[str, tuple[int, Callable[..., tuple[Tensor, ...]]]] = {
     "apply_rope1": (1, lambda x, freqs_cis: (turn(x, freqs_cis),)),
+    "apply_rope_split_half1": (1, lambda x, freqs_cis: (turn(x, freqs_cis, True),)),
     "apply_rope": (2, lambda q, k, freqs_cis: (turn(q, freqs_cis), turn(k, freqs_cis))),
-    "rms_rope_split_half": (2, normed_split_half),
+    "apply_rope_split_half": (2, lambda q, k, freqs_cis: (turn(q, freqs_cis, True), turn(k, freqs_cis, True))),
+    "rms_rope1": (1, partial(normed_turn, False)),
+    "rms_rope_split_half1": (1, partial(normed_turn, True)),
+    "rms_rope": (2, partial(normed_turns, False)),
+    "rms_rope_split_half": (2, partial(normed_turns, True)),
 }
 
 

@@ -24,6 +24,7 @@ from model_lora_lesson import (
 )
 from model_lora_patches import PATCHED
 from model_lora_quantised import QUANTISED
+from model_lora_rotations import ROTATED
 from model_lora_starts import STARTS, check_it_is_known_who_starts_in_place
 from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 
@@ -283,6 +284,7 @@ ONE = {
     **STARTS,
     **PATCHED,
     **QUANTISED,
+    **ROTATED,
     check_it_is_known_who_starts_in_place: (*KINDS, *MORE),
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
