@@ -31,7 +31,7 @@ from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5")
 KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
 MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
-MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream", "ltx2.3", "ltx2.5")
+MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream", "ltx2.3", "ltx2.5", "ernie", "joyimage")
 UNFILLED = ("hunyuan video", "kandinsky 5", "mochi", "wan2.1 vace", "cosmos", "pixart")  # patches are taken whole only
 ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
 

@@ -90,6 +90,10 @@ HIDREAM |= {"caption_channels": [TEXT, TEXT], "max_resolution": [32, 32], "llama
 HIDREAM |= {"num_attention_heads": 2, "num_routed_experts": 4, "num_activated_experts": 2, "num_layers": 1}
 HIDREAM |= {"num_single_layers": 1, "patch_size": 2, "text_emb_dim": 16}
 
+ERNIE = {"image_model": "ernie", "hidden_size": 48, "num_attention_heads": 2, "num_layers": 2, "text_in_dim": TEXT}
+ERNIE |= {"ffn_hidden_size": 64, "rope_axes_dim": (8, 8, 8)}
+JOY = {"image_model": "joyimage", "hidden_size": 256, "num_attention_heads": 2, "num_layers": 2, "text_dim": TEXT}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -136,6 +140,8 @@ KINDS = {
     "cosmos": Kind("CosmosT2V", COSMOS1, (16, 3)),
     "pixart": Kind("PixArtSigma", PIXART, (4,)),
     "cogvideox": Kind("CogVideoX_T2V", COGVIDEOX, (16, 3)),
+    "ernie": Kind("ErnieImage", ERNIE, (128,)),
+    "joyimage": Kind("JoyImage", JOY, (16, 1), spread=0.07),
     "hidream": Kind(
         "HiDream", HIDREAM, (16,), lambda: {"pooled_output": noise(1, 16), "conditioning_llama3": noise(1, 2, 5, TEXT)}
     ),
