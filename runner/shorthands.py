@@ -75,6 +75,9 @@ def use_loras(workflow: Workflow, specs: Mapping[str, NodeSpec], wanted: Sequenc
     loaders = [i for i, node in workflow.prompt.items() if LORA_NAME in node["inputs"]]
     for place, text in enumerate(wanted):
         name, strength = parse_lora(text)
+        known, _, word = text.rpartition(":")
+        if strength is None and is_listed(known, specs) and not is_listed(text, specs):
+            raise RunnerError(f"--lora {text}: {word!r} is not a number; a strength is one, as in {known}:0.8")
         node_id = loaders[place] if place < len(loaders) else add_lora(workflow, specs)
         assign(workflow, node_id, LORA_NAME, full_name(name, specs))
         if strength is not None:
@@ -92,8 +95,16 @@ def parse_lora(text: str) -> tuple[str, float | None]:
 
 def full_name(name: str, specs: Mapping[str, NodeSpec]) -> str:
     """A name as it is listed: its ending may be left out."""
+    return next((choice for choice in listed_loras(specs) if choice in (name, f"{name}.safetensors")), name)
+
+
+def is_listed(name: str, specs: Mapping[str, NodeSpec]) -> bool:
+    return full_name(name, specs) in listed_loras(specs)
+
+
+def listed_loras(specs: Mapping[str, NodeSpec]) -> tuple[str, ...]:
     listed = specs[LORA_LOADER].inputs[LORA_NAME].choices or () if LORA_LOADER in specs else ()
-    return next((str(choice) for choice in listed if choice in (name, f"{name}.safetensors")), name)
+    return tuple(map(str, listed))
 
 
 def add_lora(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> str:

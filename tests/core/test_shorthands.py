@@ -165,6 +165,11 @@ def test_a_lora_is_put_behind_the_model():
     assert sorted(ends) == sorted([["1", 0], [loaders[0], 0], [loaders[1], 0]])  # a chain that ends in the sampler
 
 
+def test_a_strength_that_is_no_number_is_said_where_the_lora_is_known():
+    with pytest.raises(RunnerError, match=r"--lora tiger:strong: 'strong' is not a number.*tiger:0.8"):
+        use_loras(bundled("text_to_video"), node_specs(), ["tiger:strong"])
+
+
 def test_a_lora_where_it_could_go_to_several_models_is_told():
     with pytest.raises(RunnerError, match="opens 4 models"):
         use_loras(bundled("compare_families"), node_specs(), ["tiger"])
