@@ -1,5 +1,6 @@
 // What a block has to say stays on it: after the run, and after the page was loaded again. As text, never as markup.
 import { app } from '../../scripts/app.js'
+import { api } from '../../scripts/api.js'
 
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
 const LONGEST = 4000 // characters
@@ -46,22 +47,39 @@ function heightOf(text, node) {
   return Math.min(160, 12 + 17 * lines)
 }
 
+// The block of an event; inside subgraphs its name is the way to it, as in '3:7'.
+function blockOf(name) {
+  const steps = String(name).split(':'), last = steps.pop()
+  const graph = steps.reduce((graph, id) => graph?.getNodeById(id)?.subgraph, app.rootGraph ?? app.graph)
+  return graph?.getNodeById(last)
+}
+
+// An event with a text only would take away the clip that a block shows. Some pages have kept a copy of it by now, so
+// that they get it once more, with the clip.
+function keepClip({ detail }) {
+  const { output } = detail
+  if (!output?.text || output.images) return
+  const clip = blockOf(detail.display_node || detail.node)?.pyramidVideoClip
+  if (!clip) return
+  Object.assign(output, { images: clip.images, animated: clip.animated })
+  api.dispatchCustomEvent('executed', { ...detail, output })
+}
+
 app.registerExtension({
   name: 'PyramidVideo.Notes',
+  setup: () => api.addEventListener('executed', keepClip),
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith('PyramidVideo')) return
     const executed = node.onExecuted
-    let shown = null // the clip that was played while it ran; the last event has the text only, and would take it away
     node.onExecuted = function (output) {
-      if (output?.images) shown = output
-      else if (output?.text && shown) Object.assign(output, { images: shown.images, animated: shown.animated })
+      if (output?.images) node.pyramidVideoClip = output
       executed?.apply(this, arguments)
       if (output?.text) {
         const text = output.text.join('\n').slice(0, LONGEST)
         node.properties[KEPT] = text
         show(node, text)
       }
-      if (shown) makeRoom(node)
+      if (node.pyramidVideoClip) makeRoom(node)
     }
     const configured = node.onConfigure
     node.onConfigure = function (...values) {
