@@ -175,7 +175,13 @@ def encode_dataset(
     earlier_description(folder, {"seed": seed, "data": key})
 
     def encode_text(text: str) -> tuple[Tensor, Tensor]:
-        ((tokens, extras),) = host.encode_prompt(clip, text)
+        (tokens, extras), *more = host.encode_prompt(clip, text)
+        if more:
+            raise ValueError(
+                f"the text encoder wired here has hooks with a schedule, which make {len(more) + 1} encodings of a "
+                "text, each for a part of a run of sampling, and training has no such parts: turn schedule_clip off in "
+                "'Set CLIP Hooks', or wire the text encoder without hooks"
+            )
         pooled = extras.get("pooled_output")
         if pooled is None:
             raise ValueError(

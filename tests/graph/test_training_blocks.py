@@ -221,6 +221,7 @@ def test_bad_input_is_told_before_anything_is_learned(host, parts, values, words
         ("text", "reads latents of 8 channels and texts 24 wide .* give 8, 32 and 32"),
         ("vae", "reads latents of 8 channels .* give 4, 24 and 24"),
         ("no vector", "gives no pooled text vector .that of Helios does not.*wire the one that belongs"),
+        ("schedule", "hooks with a schedule, which make 2 encodings of a text.*turn schedule_clip off"),
     ],
 )
 def test_wires_of_another_model_are_told_before_clips_are_encoded(host, parts, models, monkeypatch, wire, words):
@@ -231,6 +232,9 @@ def test_wires_of_another_model_are_told_before_clips_are_encoded(host, parts, m
     elif wire == "vae":
         make_vae(models / "vae" / "other.safetensors", latent_channels=4)
         parts["vae"] = run("PyramidVideoLoadVAE", vae_name="other.safetensors")[0]
+    elif wire == "schedule":  # as ComfyUI's host gives what SetClipHooks makes of a CLIP
+        encode = host.encode_prompt
+        monkeypatch.setattr(host, "encode_prompt", lambda *given: 2 * encode(*given))
     else:
         encode = host.encode_prompt
         monkeypatch.setattr(host, "encode_prompt", lambda *given: [[encode(*given)[0][0], {}]])
