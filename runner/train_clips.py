@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.presets import NOISY_CLIPS
-from .errors import RunnerError
+from .errors import RunnerError, node_label
 from .folders import a_name, a_path, check_writable
 from .numbers import a_count
 
@@ -198,10 +198,17 @@ def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], pr
     from ..training.data.video_folder import VideoFolder
     from .registry import node_classes
     from .validate import check_values
+    from .workflow import is_link
 
     node_id = next(each for each, node in workflow.prompt.items() if node["class_type"] == DATASETS[0])
     check_values(workflow.prompt, node_classes(), specs, node_id)
     shape = workflow.prompt[node_id]["inputs"]
+    for name in (*SHAPE, MULTIPLE):
+        if is_link(shape[name]):
+            raise RunnerError(
+                f"--set: {name!r} of {node_label(workflow.prompt, node_id)} decides which clips are learned, before "
+                f"anything runs: give a number, not the link {shape[name]}"
+            )
     dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])
     lines = [" ".join(text.split()) for text in (prompt, *(source.caption for source in dataset.kept)) if text]
     return list(dict.fromkeys(lines))[:VALIDATED]

@@ -13,7 +13,7 @@ from pyramid_video.host import use_host
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.cli import main, make_parser
-from pyramid_video.runner.errors import WorkflowError
+from pyramid_video.runner.errors import RunnerError, WorkflowError
 from pyramid_video.runner.registry import node_classes, node_specs
 from pyramid_video.runner.texts import choose_texts
 from pyramid_video.runner.train_clips import KINDS, adapt
@@ -244,6 +244,12 @@ def test_what_set_says_is_shown_instead_of_captions(models, clips, tmp_path):
 def test_a_length_of_clips_that_is_none_is_refused_as_a_value_of_its_block(models, clips, tmp_path, value):
     with pytest.raises(WorkflowError, match=r"node 1 \(Video folder dataset\), input 'frames', (takes|is)"):
         adapted(clips, models, tmp_path, "--set", f"Video folder dataset.frames={value}")
+
+
+@pytest.mark.parametrize("name", ["size", "frames", "fps", "multiple"])
+def test_a_link_for_what_decides_over_clips_is_refused(models, clips, tmp_path, name):
+    with pytest.raises(RunnerError, match=rf"'{name}' of node 1 \(Video folder dataset\).*not the link \['2', 0\]"):
+        adapted(clips, models, tmp_path, "--set", f"Video folder dataset.{name}=[2,0]")
 
 
 @pytest.mark.parametrize("caption", ["a {red|blue} ball", "and/or // this", "http://a.b /* c */"])
