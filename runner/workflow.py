@@ -54,12 +54,12 @@ class Workflow:
     def set_value(self, node_id: str, name: str, value: Any) -> None:
         """Give one input a value of its own, in both forms.
 
-        The UI form is given up where it cannot hold the value, as for one of several uses of a subgraph.
+        The UI form is given up where it cannot hold the value, as for a link or one of several uses of a subgraph.
         """
         self.prompt[node_id]["inputs"][name] = as_link(value) if is_link(value) else value
         self.was_set.add((node_id, name))
         place = self.places.get((node_id, name))
-        if place is None:
+        if place is None or is_link(value):  # a widget that holds a list is sent as a value, not as a link
             self.ui = None
         elif self.ui is not None:
             place.write(self.ui, value)

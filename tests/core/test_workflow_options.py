@@ -91,6 +91,13 @@ def test_a_link_may_be_set_with_a_number_for_its_node(value, words):
         check_links(workflow.prompt, specs())
 
 
+def test_a_link_in_place_of_a_value_gives_up_the_form_of_the_editor():
+    """A widget there would hold the list as a value, and the file that is made another graph than the one that ran."""
+    workflow = read(with_converted_text("PrimitiveNode"))
+    set_input(workflow, specs(), "1.seed=[1,1]")
+    assert workflow.prompt["1"]["inputs"]["seed"] == ["1", 1] and workflow.ui is None
+
+
 def test_a_list_in_a_primitive_node_is_no_link():
     ui = with_converted_text("PrimitiveNode")
     ui["nodes"][0]["widgets_values"] = [[1, 2]]
