@@ -7,6 +7,7 @@ patches, prompts are processed by its own code, and its own rule mixes data and 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ PATCHES = {  # torch's words, and what a patch has done then
     "Inference tensors": "has tensors of its own, such as a LoRA that is loaded in bypass mode or a prompt for NAG",
     "used in an in-place operation": "goes on with what an earlier run has left, as some caches do",
 }
-GRADIENT_SCALE = 2.0**16  # what torch's own scaler of gradients begins with; a large clip's would be 0 in float16
+MEAN_OVER = 32  # gradients in float16 are those of a mean over so many: 0 of no large clip, inf of no small one
 STEPS_AHEAD = 1000  # of the run that patches see: nothing is left out of the first of so many
 
 Learn = Callable[["HostModelInTraining"], None]
@@ -66,7 +67,9 @@ class TrainingSampler(comfy.samplers.Sampler):
             return is_device_full(error) and unload_some(patcher)
 
         try:
-            while not retry_with_room(lambda: self.stretch(model_wrap, extra_args), make_room, release_memory):
+            while not retry_with_room(
+                lambda: self.stretch(model_wrap, extra_args, noise.numel()), make_room, release_memory
+            ):
                 pass  # the network is known better now
         except RuntimeError as error:
             if not is_device_full(error):
@@ -78,8 +81,11 @@ class TrainingSampler(comfy.samplers.Sampler):
             ) from error
         return torch.zeros_like(noise)
 
-    def stretch(self, model_wrap: Any, extra_args: dict[str, Any]) -> bool:
-        """Learn with as many weights on the device as the host has put there; False where it must be tried again."""
+    def stretch(self, model_wrap: Any, extra_args: dict[str, Any], numel: int) -> bool:
+        """Learn with as many weights on the device as the host has put there; False where it must be tried again.
+
+        `numel` is how many numbers the largest latent has.
+        """
         network, patcher = model_wrap.inner_model.diffusion_model, model_wrap.model_patcher
         if patcher.loaded_size() < patcher.model_size():
             logging.info(
@@ -91,7 +97,7 @@ class TrainingSampler(comfy.samplers.Sampler):
             )
         try:
             with torch.inference_mode(False), torch.enable_grad(), in_training(), open_to_gradients(network) as forget:
-                self.learn(HostModelInTraining(model_wrap, extra_args, forget))
+                self.learn(HostModelInTraining(model_wrap, extra_args, forget, numel))
         except ChangedInPlace:
             return False
         except RuntimeError as error:
@@ -115,9 +121,9 @@ def without_guidance(extra_args: dict[str, Any]) -> dict[str, Any]:
 class HostModelInTraining:
     """What a training calls: the error of the model on a latent, at a level of noise that is drawn."""
 
-    def __init__(self, guider: Any, extra_args: dict[str, Any], forget: Callable[[], None]) -> None:
+    def __init__(self, guider: Any, extra_args: dict[str, Any], forget: Callable[[], None], numel: int) -> None:
         self.guider, self.extra_args, self.begin_step = guider, without_guidance(extra_args), forget
-        self.model = guider.inner_model
+        self.model, self.numel = guider.inner_model, numel
 
     @property
     def network(self) -> nn.Module:
@@ -145,7 +151,8 @@ class HostModelInTraining:
     def gradient_scale(self) -> float:
         """As `ModelInTraining` says. A power of two: nothing is rounded by it."""
         computes_in = getattr(self.model, "manual_cast_dtype", None) or self.model.get_dtype()
-        return GRADIENT_SCALE if computes_in == torch.float16 else 1.0
+        power = max(0, round(math.log2(self.numel / MEAN_OVER)))
+        return 2.0**power if computes_in == torch.float16 else 1.0
 
     def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
         """As `ModelInTraining` says, of velocity, noise or v.
