@@ -1,0 +1,127 @@
+"""Checks of `spectral.py` for runs in parts: two samplers, drafts and their ends, clips that are finished."""
+
+from __future__ import annotations
+
+from spectral_case import SEED, STEPS, refused
+
+ONE = ("wan2.1 t2v",)
+DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")
+
+
+def check_two_samplers_are_one(case):
+    """Wan 2.2's two experts: the schedule is cut, and the jump lies in the first part, at the cut, or in the second."""
+    high, low = case.model, case.inside.models.make_model(case.kind)
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
+    for cut in (1, 2, 3):
+        sampler = case.pyramid(case.middle)
+        one = case.sample(sampler)
+        first = case.sample(sampler, sigmas=case.sigmas[: cut + 1], guider=case.guider(high))
+        assert first.shape == one.shape
+        second = case.sample(sampler, first, silence, case.sigmas[cut:], case.guider(low))
+        case.same(second, one)
+    for cut in (1, 3):  # in three stages
+        sampler = case.pyramid(case.share(1), case.share(3))
+        first = case.sample(sampler, sigmas=case.sigmas[: cut + 1])
+        case.same(case.sample(sampler, first, silence, case.sigmas[cut:]), case.sample(sampler))
+
+
+def check_a_plain_first_part_goes_on_at_full_size(case):
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
+    first = case.sample(case.core(), sigmas=case.sigmas[:2])
+    second = case.sample(case.pyramid(case.middle), first, silence, case.sigmas[1:])
+    case.same(second, case.sample(case.core()))
+
+
+def check_other_stages_in_the_second_sampler_are_refused(case):
+    silence = case.torch.zeros_like(case.inside.models.empty(case.kind))
+    first = case.sample(case.pyramid(case.middle), sigmas=case.sigmas[:2])
+    refused(lambda: case.sample(case.pyramid(case.middle, scales=(0.75, 1.0)), first, silence, case.sigmas[1:]), "same")
+
+
+def check_picture_to_picture_begins_inside(case):
+    latent = case.inside.models.noise(*case.inside.models.empty(case.kind).shape, seed=8)
+    inside = case.sigmas[2:]
+    case.same(
+        case.sample(case.pyramid(case.middle), latent, sigmas=inside), case.sample(case.core(), latent, sigmas=inside)
+    )
+    refused(lambda: case.sample(case.pyramid(case.middle), sigmas=inside), "latent is empty")
+
+
+def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
+    import tempfile
+
+    from pyramid_video.host.comfyui.any_model import AnyModel
+    from safetensors.torch import load_file, save_file
+
+    host, prompts = AnyModel(), (case.positive, case.negative, 2.0)
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    stages = case.pyramid(case.middle).stages
+    seeds = [SEED] if case.kind == "minimax h3" else [SEED, SEED + 1]
+    sigmas = host.sigmas(case.model, STEPS, "simple")
+    for name in ("euler", "dpmpp_2m", "euler_ancestral"):
+        draft, clips = host.draft(case.model, prompts, name, stages, sigmas, latent, seeds, 1)
+        small = case.streams(clips["samples"])[0]
+        assert small.shape[0] == len(seeds) and small.shape[-1] < 16
+        with tempfile.NamedTemporaryFile(suffix=".latent") as file:  # as SaveLatent and LoadLatent do
+            save_file({"latent_tensor": draft["samples"].contiguous()}, file.name)
+            loaded = {"samples": load_file(file.name)["latent_tensor"].float()}
+        made = case.streams(host.finish_draft(case.model, prompts, name, loaded)["samples"])
+        for row, seed in enumerate(seeds):
+            whole = host.sample(case.model, prompts, name, stages, sigmas, latent, seed)
+            for one, other in zip(made, case.streams(whole["samples"]), strict=True):
+                assert case.torch.equal(one[row : row + 1], other), name
+    other = case.inside.models.make_model("sd3" if case.kind != "sd3" else "flux")
+    refused(lambda: host.finish_draft(other, prompts, "euler", loaded), "wire the model that made it")
+
+
+def check_a_whole_block_is_what_the_parts_make(case):
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    host, stages = AnyModel(), case.pyramid(case.middle).stages
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    whole = host.sample(case.model, (case.positive, case.negative, 2.0), "euler", stages, case.sigmas, latent, SEED)
+    case.same(whole["samples"], case.sample(case.pyramid(case.middle)), 0)
+
+
+def check_a_clip_is_finished_at_a_larger_size(case):
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    host = AnyModel()
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    small = case.streams(case.inside.models.empty(case.kind, 8, 8))
+    small[0] = small[0] + 0.3
+    clip = {"samples": small[0] if len(small) == 1 else type(latent["samples"])(small)}
+    prompts = (case.positive, case.negative, 2.0)
+    made = host.finish_clip(case.model, prompts, "euler", case.torch.tensor([1e-4, 0.0]), clip, latent, SEED)
+    picture = case.streams(made["samples"])[0]
+    assert picture.shape == case.streams(latent["samples"])[0].shape
+    assert (picture - 0.3).abs().max() < 0.05
+
+
+def check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip(case):
+    from pyramid_video.host.comfyui.any_model import AnyModel
+    from pyramid_video.samplers.spectral import resample_picture
+
+    latent = {"samples": case.inside.models.empty(case.kind)}
+    small = case.inside.models.noise(*case.inside.models.empty(case.kind, 6, 8).shape, seed=8)
+    mask = case.torch.ones(1, 1, 12, 16)
+    mask[..., :8] = 0  # the left half stays
+    prompts, sigmas = (case.positive, case.negative, 2.0), case.torch.tensor([0.6, 0.0])
+    large = resample_picture(small, (12, 16))
+    clip, masked = {"samples": small}, {"noise_mask": mask}
+    for wires in (({**clip, **masked}, latent), (clip, {**latent, **masked})):  # the latter: on the empty latent
+        made = AnyModel().finish_clip(case.model, prompts, "euler", sigmas, *wires, SEED)["samples"]
+        case.same(made[..., :8], large[..., :8])
+        assert (made[..., 8:] - large[..., 8:]).abs().mean() > 0.05
+
+
+IN_PARTS = {
+    check_two_samplers_are_one: ("wan2.2 i2v", "sdxl"),
+    check_a_plain_first_part_goes_on_at_full_size: ONE,
+    check_other_stages_in_the_second_sampler_are_refused: ONE,
+    check_picture_to_picture_begins_inside: ("wan2.1 t2v", "sdxl"),
+    check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
+    check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
+    check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux", "cosmos predict2 video"),
+    check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip: ("wan2.1 t2v", "flux"),
+}
