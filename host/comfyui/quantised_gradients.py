@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import comfy.ops
 import torch
@@ -50,7 +50,8 @@ def learned_through(layer: nn.Module, forward: Forward, x: Tensor, *args: Any, *
     """The forward of a quantised layer while its network learns."""
     if not (torch.is_grad_enabled() and x.requires_grad):
         return forward(x, *args, **kw)
-    product: Tensor = QuantisedProduct.apply(x, layer, partial(forward, *args, **kw))  # type: ignore[no-untyped-call]  # torch's
+    apply = cast(Any, QuantisedProduct).apply  # some versions of torch give it no types
+    product: Tensor = apply(x, layer, partial(forward, *args, **kw))
     return product
 
 
