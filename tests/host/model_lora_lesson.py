@@ -12,7 +12,8 @@ NUDGE = 2e-2  # along a direction, for a difference quotient in float32
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.1 vace", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5")
 KINDS = (*KINDS, "minimax h3", "flux", "sd3", "sdxl")
 MORE = ("qwen-image", "z-image", "flux.2", "chroma", "hunyuan video", "kandinsky 5", "mochi", "cosmos predict2 t2i")
-MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream", "ltx2.3", "ltx2.5", "ernie", "joyimage")
+MORE = (*MORE, "cosmos predict2 video", "sd1.5", "hidream", "ltx2.3", "ltx2.5", "ernie", "joyimage", "krea 2")
+MORE = (*MORE, "mage flow")
 
 
 class NotInThisHost(Exception):

@@ -194,7 +194,7 @@ SOME = {
 KINDS = ("wan2.1 t2v", "wan2.1 i2v", "wan2.2 i2v", "wan2.2 5B", "ltx", "ltx2", "hunyuan1.5", "minimax h3", "flux")
 KINDS = (*KINDS, "sd3", "sdxl", "wan2.1 vace", "qwen-image", "z-image", "flux.2", "chroma", "hunyuan video")
 KINDS = (*KINDS, "kandinsky 5", "mochi", "cosmos predict2 t2i", "cosmos predict2 video", "sd1.5", "hidream")
-KINDS = (*KINDS, "cogvideox", "ltx2.3", "ltx2.5", "ernie", "joyimage")
+KINDS = (*KINDS, "cogvideox", "ltx2.3", "ltx2.5", "ernie", "joyimage", "krea 2", "mage flow")
 CHECKS = [(check, kind) for kind in KINDS for check in (*ALL, *(c for c, kinds in SOME.items() if kind in kinds))]
 CHECKS += [(check_what_guides_wan_has_the_size_of_its_stage, kind) for kind in GUIDED]
 

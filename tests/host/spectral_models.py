@@ -94,6 +94,11 @@ ERNIE = {"image_model": "ernie", "hidden_size": 48, "num_attention_heads": 2, "n
 ERNIE |= {"ffn_hidden_size": 64, "rope_axes_dim": (8, 8, 8)}
 JOY = {"image_model": "joyimage", "hidden_size": 256, "num_attention_heads": 2, "num_layers": 2, "text_dim": TEXT}
 
+KREA = {"image_model": "krea2", "features": 48, "tdim": 16, "txtdim": TEXT, "heads": 2, "kvheads": 1, "multiplier": 2}
+KREA |= {"layers": 2, "txtlayers": 1, "txtheads": 2, "txtkvheads": 2}
+MAGE = {"image_model": "mage_flow", "num_layers": 2, "attention_head_dim": 24, "num_attention_heads": 2}
+MAGE |= {"joint_attention_dim": TEXT, "axes_dims_rope": (8, 8, 8)}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -142,6 +147,8 @@ KINDS = {
     "cogvideox": Kind("CogVideoX_T2V", COGVIDEOX, (16, 3)),
     "ernie": Kind("ErnieImage", ERNIE, (128,)),
     "joyimage": Kind("JoyImage", JOY, (16, 1), spread=0.07),
+    "krea 2": Kind("Krea2", KREA, (16, 1)),
+    "mage flow": Kind("MageFlow", MAGE, (128,)),
     "hidream": Kind(
         "HiDream", HIDREAM, (16,), lambda: {"pooled_output": noise(1, 16), "conditioning_llama3": noise(1, 2, 5, TEXT)}
     ),

@@ -6,7 +6,7 @@ from spectral_case import SEED, refused
 
 ONE = ("wan2.1 t2v",)
 PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
-PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream")
+PATCHED = (*PATCHED, "cosmos predict2 t2i", "hidream", "krea 2")
 
 
 def check_prompts_in_times_and_places_run(case):
