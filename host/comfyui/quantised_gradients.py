@@ -73,7 +73,7 @@ def quantised_gradients(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer, own in kept:
-            vars(layer).pop("forward")
+            vars(layer).pop("forward", None)
             if own is not None:
                 vars(layer)["forward"] = own
         if product is not None:
