@@ -96,7 +96,7 @@ def test_lists_of_other_trainers_are_read(case):
         ("b/metadata.csv", "\ufefffile_name;text;fps\r\na.avi;x;8\r\n"),
         ("list.tsv", "path\tprompt\nb/a.avi\tx\n"),
         ("plain.csv", 'b/a.avi,"x"\n'),
-        ("spaces.csv", 'file_name, text\nb/a.avi, "x"\n'),
+        ("spaces.csv", 'file_name, text\nb/a.avi, "x" \n'),
         ("wide.csv", "file_name,text\nb/a.avi,x,,\n"),
         ("meta/list.jsonl", '{"video": "../b/a.avi", "text": "x"}'),
         ("windows.jsonl", '{"file_name": "B\\\\..\\\\b\\\\a.AVI", "text": "x"}'),
@@ -121,6 +121,12 @@ def test_more_lists_whose_meaning_is_plain(tmp_path, name, text):
         ("c.jsonl", "[" * 100_000, "c.jsonl, line 1: nested too deeply"),
         ("c.json", '[{"file": "a.avi", "caption": "x"},\n {"file": 3}]', "c.json, line"),
         ("c.csv", "file_name,text\na.avi\n", "c.csv, line 2: 1 columns"),
+        (
+            "c.csv",
+            'file_name,text\na.avi, "a cat, she says\nb.avi,a dog\n',
+            "c.csv, line 3 or before: a text in double",
+        ),
+        ("c.csv", 'file_name,text\na.avi, "STOP" sign\nb.avi,a 5" screen\n', "c.csv, line 2 or before: .* twice"),
         (
             "c.csv",
             "file_name,text\na.avi,a cat, red\n",

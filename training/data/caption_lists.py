@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,9 @@ class Lists:
     missing: dict[str, str] = field(default_factory=dict)  # a file that is not there, as it is written -> the reason
     read: dict[str, str] = field(default_factory=dict)  # a list -> what it holds
     unread: dict[str, str] = field(default_factory=dict)  # a file that might be a list -> why it is not read
+
+
+SPACES_BEHIND = re.compile(r'"[ \t]+(?=[\r\n]|$)')  # a quote at the end of a line: they belong to no text
 
 
 class NotAListError(ValueError):
@@ -167,11 +171,12 @@ def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Entries of a table with a head that names its columns, or of two columns: file and caption."""
     head = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=head.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    text = SPACES_BEHIND.sub('"', text)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    columns: list[int] = []
     try:
         first = next(rows, [])
         keys = [key.strip().lower() for key in first]
-        columns: list[int] = []
         for known in (FILE_KEYS, CAPTION_KEYS):
             columns += [keys.index(key) for key in known if key in keys][:1]
         if len(columns) < 2:
@@ -190,7 +195,12 @@ def table_entries(text: str) -> Iterator[tuple[int, str, Any]]:
                     )
                 yield rows.line_num, row[columns[0]].strip(), row[columns[1]]
     except csv.Error as error:
-        raise NotAListError(f", line {rows.line_num}: {error}") from error
+        if not columns:
+            raise NotAListError(f", line {rows.line_num}: {error}") from error
+        raise ValueError(
+            f", line {rows.line_num} or before: a text in double quotes does not end with its column; write a quote "
+            'that belongs to the text twice, as in "a sign that says ""STOP"""'
+        ) from error
 
 
 def caption_list(name: str, files: FileNames) -> str | None:
