@@ -7,7 +7,7 @@ weights that were loaded in inference mode, as a server's are, and for forms of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 Forward = Callable[[Tensor], Tensor]
+SMOOTHING = "pre_quant_scale"  # of a layer
 
 
 class QuantisedProduct(torch.autograd.Function):
@@ -40,10 +41,7 @@ class QuantisedProduct(torch.autograd.Function):
 def whole_weight(layer: nn.Module, like: Tensor) -> Tensor:
     """(out, in): what a layer multiplies its input with, patches included, of the type and device of `like`."""
     weight, _ = comfy.ops.cast_bias_weight(layer, like)
-    if hasattr(weight, "_qdata"):
-        weight = weight.dequantize()
-    smoothing = getattr(layer, "pre_quant_scale", None)  # of the input, one number for each of its features
-    return (weight if smoothing is None else weight * smoothing.to(weight)).to(like)
+    return (weight.dequantize() if hasattr(weight, "_qdata") else weight).to(like)
 
 
 def learned_through(layer: nn.Module, forward: Forward, x: Tensor, *args: Any, **kw: Any) -> Tensor:
@@ -53,6 +51,25 @@ def learned_through(layer: nn.Module, forward: Forward, x: Tensor, *args: Any, *
     apply = cast(Any, QuantisedProduct).apply  # some versions of torch give it no types
     product: Tensor = apply(x, layer, partial(forward, *args, **kw))
     return product
+
+
+@contextmanager
+def smoothed_before(layer: Any) -> Iterator[None]:
+    """Let a layer that smooths its input get it smoothed: additions then learn on what they are multiplied with.
+
+    In weights, where core puts what was learned, they see it so. Of some files, one number for each feature.
+    """
+    smoothing = getattr(layer, SMOOTHING, None)
+    if smoothing is None:
+        yield
+        return
+    hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * smoothing.to(inputs[0]), *inputs[1:]))
+    setattr(layer, SMOOTHING, None)
+    try:
+        yield
+    finally:
+        hook.remove()
+        setattr(layer, SMOOTHING, smoothing)
 
 
 def is_quantised(layer: nn.Module) -> bool:
@@ -65,13 +82,16 @@ def quantised_gradients(network: nn.Module) -> Iterator[None]:
     """Let gradients through all layers of `network` with weights of few bits."""
     kept = [(layer, vars(layer).get("forward")) for layer in network.modules() if is_quantised(layer)]
     product = vars(comfy.ops).get("fp8_linear")  # of layers that make float8 of their input, as `fp8_e4m3fn_fast` has
+    smoothed = ExitStack()
     try:
         for layer, _ in kept:
+            smoothed.enter_context(smoothed_before(layer))
             vars(layer)["forward"] = partial(learned_through, layer, layer.forward)
         if product is not None:
             comfy.ops.fp8_linear = lambda *_: None  # then they multiply in full
         yield
     finally:
+        smoothed.close()
         for layer, own in kept:
             vars(layer).pop("forward", None)
             if own is not None:

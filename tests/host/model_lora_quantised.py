@@ -76,8 +76,13 @@ def check_every_form_lets_the_whole_gradient_through(lesson):
         layer.weight_function = [lambda weight: weight + 0.5]  # as of a LoRA on the wire, where weights are streamed
         check_gradient(lesson, layer, wanted + 0.5)
         if hasattr(comfy.ops, "QuantLinearFunc"):  # hosts of about then smooth the input of some files
-            layer.pre_quant_scale = lesson.torch.nn.Parameter(noise(INPUTS, seed=6), requires_grad=False)
-            check_gradient(lesson, layer, (wanted + 0.5) * layer.pre_quant_scale)
+            smoothing = lesson.torch.nn.Parameter(noise(INPUTS, seed=6), requires_grad=False)
+            layer.pre_quant_scale, shown = smoothing, []
+            watch = layer.register_forward_hook(lambda _, inputs, output, shown=shown: shown.append(inputs[0]))
+            check_gradient(lesson, layer, (wanted + 0.5) * smoothing)
+            watch.remove()
+            lesson.torch.testing.assert_close(shown[0], noise(2, 5, INPUTS, seed=4) * smoothing)  # so additions see it
+            assert layer.pre_quant_scale is smoothing and not layer._forward_pre_hooks, form
 
 
 def check_layers_that_make_float8_of_their_input_let_the_whole_gradient_through(lesson):
