@@ -145,7 +145,7 @@ KINDS = {
     "cosmos": Kind("CosmosT2V", COSMOS1, (16, 3)),
     "pixart": Kind("PixArtSigma", PIXART, (4,)),
     "cogvideox": Kind("CogVideoX_T2V", COGVIDEOX, (16, 3)),
-    "ernie": Kind("ErnieImage", ERNIE, (128,)),
+    "ernie": Kind("ErnieImage", ERNIE, (128,), spread=0.2),
     "joyimage": Kind("JoyImage", JOY, (16, 1), spread=0.07),
     "krea 2": Kind("Krea2", KREA, (16, 1)),
     "mage flow": Kind("MageFlow", MAGE, (128,)),
