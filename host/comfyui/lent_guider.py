@@ -37,10 +37,9 @@ class LentGuider:
     def show(self, stage: Streams, conds_for: Callable[[Any], Conds] | None) -> None:
         """Let the host see the sizes of a stage, and the prompts that `conds_for` makes for a model; None: as given."""
         self.give_back()
-        known = {name for _, name, value in self.kept if value is not None}
         if hasattr(self.model, SHAPES):
             self.model.latent_shapes = stage.sizes
-        if PICTURE_NUMBERS in known:
+        if getattr(self.guider, PICTURE_NUMBERS, None) is not None:
             setattr(self.guider, PICTURE_NUMBERS, math.prod(stage.sizes[0][1:]))
         if conds_for is None:
             return

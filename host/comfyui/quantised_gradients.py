@@ -78,23 +78,37 @@ def is_quantised(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def quantised_gradients(network: nn.Module) -> Iterator[None]:
-    """Let gradients through all layers of `network` with weights of few bits."""
-    kept = [(layer, vars(layer).get("forward")) for layer in network.modules() if is_quantised(layer)]
-    product = vars(comfy.ops).get("fp8_linear")  # of layers that make float8 of their input, as `fp8_e4m3fn_fast` has
-    smoothed = ExitStack()
+def gradients_through(layer: Any) -> Iterator[None]:
+    """Let gradients through one quantised layer."""
+    own = vars(layer).get("forward")  # of another pack
+    vars(layer)["forward"] = partial(learned_through, layer, layer.forward)
     try:
-        for layer, _ in kept:
-            smoothed.enter_context(smoothed_before(layer))
-            vars(layer)["forward"] = partial(learned_through, layer, layer.forward)
-        if product is not None:
-            comfy.ops.fp8_linear = lambda *_: None  # then they multiply in full
+        with smoothed_before(layer):
+            yield
+    finally:
+        del vars(layer)["forward"]
+        if own is not None:
+            vars(layer)["forward"] = own
+
+
+@contextmanager
+def products_in_full() -> Iterator[None]:
+    """Let layers that make float8 of their input, as those of `fp8_e4m3fn_fast`, multiply in full."""
+    product = vars(comfy.ops).get("fp8_linear")
+    if product is None:
+        yield
+        return
+    comfy.ops.fp8_linear = lambda *_: None  # to the layers: not possible, and they take the other way
+    try:
         yield
     finally:
-        smoothed.close()
-        for layer, own in kept:
-            vars(layer).pop("forward", None)
-            if own is not None:
-                vars(layer)["forward"] = own
-        if product is not None:
-            comfy.ops.fp8_linear = product
+        comfy.ops.fp8_linear = product
+
+
+@contextmanager
+def quantised_gradients(network: nn.Module) -> Iterator[None]:
+    """Let gradients through all layers of `network` with weights of few bits."""
+    with products_in_full(), ExitStack() as opened:
+        for layer in filter(is_quantised, network.modules()):
+            opened.enter_context(gradients_through(layer))
+        yield

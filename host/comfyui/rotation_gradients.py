@@ -54,11 +54,9 @@ def normed_turns(
     rotated: int = 0,
 ) -> tuple[Tensor, ...]:
     """Queries and keys, normed and turned."""
-    scales = q_scale, q_scale if k_scale is None else k_scale
+    k_scale = q_scale if k_scale is None else k_scale
     return tuple(
-        each
-        for x, scale in zip((q, k), scales, strict=True)
-        for each in normed_turn(split_half, x, freqs_cis, scale, epsilon, rotated)
+        turn(normed(x, scale, epsilon), freqs_cis, split_half, rotated) for x, scale in ((q, q_scale), (k, k_scale))
     )
 
 

@@ -58,8 +58,8 @@ def fit_wrappers(options: Mapping[str, Any], full: Size, size: Size) -> Mapping[
 def fit_wrapper(wrapper: Any, full: Size, size: Size) -> Any:
     """A wrapper of the host; itself where it holds nothing of that size."""
     held = getattr(wrapper, "__dict__", {})
-    fitted = {name: fit_value(name, value, full, size) for name, value in held.items()}
-    if all(fitted[name] is value for name, value in held.items()):
+    fitted = fit_value("wrapper", held, full, size)
+    if fitted is held:
         return wrapper
     made = copy.copy(wrapper)
     vars(made).update(fitted)

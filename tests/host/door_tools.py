@@ -1,4 +1,4 @@
-"""What the checks of the door share."""
+"""What checks inside ComfyUI share."""
 
 from __future__ import annotations
 

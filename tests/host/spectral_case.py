@@ -128,12 +128,3 @@ def compare(case, made: Any, wanted: Any, name: str) -> None:
             compare(case, one, other, name)
     elif isinstance(wanted, case.torch.Tensor):
         case.torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4, msg=lambda text: f"{name}: {text}")
-
-
-def refused(work, *words: str) -> None:
-    try:
-        work()
-    except ValueError as error:
-        assert all(word in str(error) for word in words), str(error)
-        return
-    raise AssertionError("nothing was refused")

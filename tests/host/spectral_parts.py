@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spectral_case import SEED, STEPS, refused
+from door_tools import refused
+from spectral_case import SEED, STEPS
 
 ONE = ("wan2.1 t2v",)
 DRAFTED = ("wan2.1 i2v", "ltx2", "minimax h3", "sdxl", "qwen-image")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spectral_case import SEED, refused
+from door_tools import refused
+from spectral_case import SEED
 
 ONE = ("wan2.1 t2v",)
 PATCHED = ("wan2.1 t2v", "flux", "sd3", "qwen-image", "z-image", "chroma", "hunyuan video", "kandinsky 5", "mochi")
