@@ -50,7 +50,7 @@ def checks(device: torch.device, steps: int) -> Iterator[Check]:
 
 @contextmanager
 def float32_in_full() -> Iterator[None]:
-    """Products and convolutions of float32 without TF32, which torch's convolutions use unless told otherwise."""
+    """Products and convolutions of float32 without TF32, which torch's convolutions use by default."""
     settings = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [each.allow_tf32 for each in settings]
     try:

@@ -31,7 +31,7 @@ ENCODERS = {"l": "CLIP-L", "g": "CLIP-G", "t5xxl": "T5-XXL"}  # by the names of 
 def load_text_encoder(path: Path, **how: Any) -> comfy.sd.CLIP:
     """Read our own text encoder, or the official folder that holds `text_encoder`, and perhaps `text_encoder_2`, ...
 
-    how: what the host's CLIP class is told besides.
+    how: further arguments of the host's CLIP class.
     """
     info = checkpoints.inspect(path, checkpoints.TEXT_ENCODERS)
     if info.kind == "text_encoder":
