@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import torch
 from pyramid_video.training.data.captions import BACKGROUNDS, Combination
-from pyramid_video.training.data.datasets import PLACE_JITTER, AnimationDataset
+from pyramid_video.training.data.datasets import AnimationDataset
 from torch import Tensor
 
 PHASES = 24  # moments at which the animation may begin
-MIDDLE = 0.5  # of each chance of `AnimationDataset.clip_at`
-SIZES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the jitter of size
+SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)  # sizes of the subject
 REFINEMENTS = (1.0, 0.5, 0.25)  # pixels, and parts of the distance of two phases
 
 
 def nearest_clip(dataset: AnimationDataset, combination: Combination, clip: Tensor) -> Tensor:
     """The real clip (3, t, h, w) in -1..1 that is nearest to `clip` of that shape."""
-    chances = begin(dataset, combination, clip)
-    best = squared_error(dataset, combination, chances, clip)
-    pixel = 1 / (2 * PLACE_JITTER * dataset.size)  # in units of the chances x and y
+    found = begin(dataset, combination, clip)
+    best = squared_error(dataset, combination, found, clip)
     for part in REFINEMENTS:
-        tried = [{"stretch": stretch} for stretch in SIZES]
-        tried += [{"phase": chances["phase"] + sign * part / PHASES} for sign in (-1, 1)]
-        tried += [{axis: chances[axis] + sign * part * pixel} for axis in ("x", "y") for sign in (-1, 1)]
+        tried = [{"scale": scale} for scale in SCALES]
+        tried += [{"phase": found["phase"] + sign * part / PHASES} for sign in (-1, 1)]
+        tried += [{axis: found[axis] + sign * part} for axis in ("x", "y") for sign in (-1, 1)]
         for change in tried:
-            changed = {**chances, **change}
+            changed = {**found, **change}
             error = squared_error(dataset, combination, changed, clip)
             if error < best:
-                best, chances = error, changed
-    return dataset.clip_at(combination, **chances)
+                best, found = error, changed
+    return dataset.clip_at(combination, **found)
 
 
 def begin(dataset: AnimationDataset, combination: Combination, clip: Tensor) -> dict[str, float]:
@@ -40,20 +38,18 @@ def begin(dataset: AnimationDataset, combination: Combination, clip: Tensor) -> 
     spectrum = torch.fft.rfft2(clip - colour, s=(2 * size, 2 * size))
     best, found = -float("inf"), {}
     for phase in range(PHASES):
-        chances = {"phase": phase / PHASES, "stretch": MIDDLE, "x": MIDDLE, "y": MIDDLE}
-        real = dataset.clip_at(combination, **chances) - colour
+        real = dataset.clip_at(combination, phase / PHASES) - colour
         product = (spectrum * torch.fft.rfft2(real, s=(2 * size, 2 * size)).conj()).sum((0, 1))
         agreement = torch.fft.irfft2(product) - real.square().sum() / 2
         place = int(agreement.argmax())
         if float(agreement.flatten()[place]) > best:
             best = float(agreement.flatten()[place])
-            down, across = (shift - 2 * size * (shift > size) for shift in divmod(place, 2 * size))
-            move = 1 / (2 * PLACE_JITTER * size)
-            found = {**chances, "x": MIDDLE + across * move, "y": MIDDLE + down * move}
+            down, across = (float(shift - 2 * size * (shift > size)) for shift in divmod(place, 2 * size))
+            found = {"phase": phase / PHASES, "scale": 1.0, "x": across, "y": down}
     return found
 
 
 def squared_error(
-    dataset: AnimationDataset, combination: Combination, chances: dict[str, float], clip: Tensor
+    dataset: AnimationDataset, combination: Combination, changes: dict[str, float], clip: Tensor
 ) -> float:
-    return float((dataset.clip_at(combination, **chances) - clip).square().mean())
+    return float((dataset.clip_at(combination, **changes) - clip).square().mean())

@@ -91,6 +91,21 @@ def test_corners_of_a_still_clip_are_the_background(dataset, background):
     torch.testing.assert_close(corner, torch.tensor(BACKGROUNDS[background]).float()[:, None].expand_as(corner))
 
 
+def test_drawn_clips_of_a_combination_differ_in_where_the_animation_begins_alone(folder):
+    asked = Combination("tiger", "black", "left")
+    dataset = AnimationDataset(folder, ["tiger"], split="all")
+    outlines = [dataset.clip(asked, generator(seed))[0] > -1 for seed in range(4)]
+    assert all(torch.equal(outline, outlines[0]) for outline in outlines)
+    clips = torch.stack([dataset.clip(asked, generator(seed)) for seed in range(4)])
+    assert clips.std(0).max() > 0.1
+
+
+def test_a_clip_can_be_moved_by_whole_pixels(dataset):
+    asked = Combination("tiger", "red", "still", "small")
+    moved = dataset.clip_at(asked, 0.2, x=5, y=-3)
+    torch.testing.assert_close(moved, dataset.clip_at(asked, 0.2).roll((-3, 5), (-2, -1)))
+
+
 def test_sizes_are_what_they_are_called(dataset):
     for size, part in SIZES.items():
         clip = dataset.clip(Combination("tiger", "black", "still", size), generator())

@@ -22,9 +22,7 @@ from .captions import BACKGROUNDS, MOTIONS, SIZES, Combination, caption, subject
 OnLoad = Callable[[int, int], None]  # (done, total), after each animation
 HELD_OUT = 10  # one combination in this many is never trained on
 
-TRAVEL = 0.36  # of the frame, from the first picture to the last
-PLACE_JITTER = 0.04  # of the frame, to each side
-SIZE_JITTER = 0.04  # of the subject's size, to each side
+TRAVEL = 0.375  # of the frame, from the first picture to the last
 SMALLEST_SIZE = 16  # below, a small subject is a few pixels of noise
 
 
@@ -121,21 +119,27 @@ class AnimationDataset:
 
     def clip(self, combination: Combination, generator: torch.Generator) -> Tensor:
         """Draw one clip of `combination`, (3, frames, size, size) in -1..1."""
-        return self.clip_at(combination, *draw_chances(generator))
+        return self.clip_at(combination, draw_phase(generator))
 
-    def clip_at(self, combination: Combination, phase: float, stretch: float, x: float, y: float) -> Tensor:
-        """The clip of `combination` that differs from others of it by these four, see `draw_chances`."""
+    def clip_at(
+        self, combination: Combination, phase: float, scale: float = 1.0, x: float = 0.0, y: float = 0.0
+    ) -> Tensor:
+        """The clip of `combination` whose animation begins at `phase`, 0..1 of it.
+
+        Drawn clips differ in nothing else: a small model that need not know every place and size of a subject has its
+        outlines sooner. For comparisons, a clip may have the subject `scale` times as large and moved by x, y pixels.
+        """
         sprite = self.sprite(combination.subject)
         pictures = sprite.frames_at(phase * sprite.seconds + torch.arange(self.frames) / self.fps)
 
-        longer = SIZES[combination.size] * self.size * (1 + SIZE_JITTER * (2 * stretch - 1))
+        longer = SIZES[combination.size] * self.size * scale
         height, width = (longer * side / max(pictures.shape[-2:]) for side in pictures.shape[-2:])
         along = torch.linspace(-0.5, 0.5, self.frames) if self.frames > 1 else torch.zeros(1)
         step_x, step_y = MOTIONS[combination.motion]
-        middle_x = 0.5 + PLACE_JITTER * (2 * x - 1) + step_x * TRAVEL * along
-        middle_y = 0.5 + PLACE_JITTER * (2 * y - 1) + step_y * TRAVEL * along
+        middle_x = x + (0.5 + step_x * TRAVEL * along) * self.size
+        middle_y = y + (0.5 + step_y * TRAVEL * along) * self.size
 
-        top, left = middle_y * self.size - height / 2, middle_x * self.size - width / 2
+        top, left = middle_y - height / 2, middle_x - width / 2
         picture = draw_sprite(pictures, top, left, (height, width), self.size, BACKGROUNDS[combination.background])
         return picture.transpose(0, 1) * 2 - 1
 
@@ -152,7 +156,7 @@ class AnimationDataset:
 
     def fingerprint(self) -> str:
         """A key of the animations and all settings."""
-        facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split]
+        facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split, TRAVEL]
         sprites = ((name, self.sprite(name)) for name in self.sprites)
         return digest(facts, ((name, part) for name, sprite in sprites for part in (sprite.pixels, sprite.ends)))
 
@@ -170,7 +174,7 @@ class AnimationDataset:
     def advance_rng(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
         """Take from the generator what `draw` would."""
         (combination,) = self.draw_combinations(generator, 1)
-        draw_chances(generator)
+        draw_phase(generator)
         caption(combination, generator)
 
     def caption_for(self, label: Mapping[str, str], generator: torch.Generator) -> str:
@@ -178,9 +182,9 @@ class AnimationDataset:
         return caption(Combination(**label), generator)
 
 
-def draw_chances(generator: torch.Generator) -> tuple[float, float, float, float]:
-    """What differs from clip to clip of a combination, each in 0..1: beginning, size, place across and down."""
-    return tuple(torch.rand(4, generator=generator, dtype=torch.float64).tolist())
+def draw_phase(generator: torch.Generator) -> float:
+    """Where an animation begins, 0..1 of it: what differs from clip to clip of a combination."""
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def choose_files(folder: str | Path, subjects: Iterable[str] | None) -> dict[str, Path]:
