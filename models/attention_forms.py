@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .explicit_attention import explicit_attention
+from .out_of_memory import is_out_of_memory, tried
 from .token_layout import Segments, TokenLayout, masked_layout, segments_of
 
 Attention = Callable[..., Tensor]  # queries, keys, values (b, heads, n, d), perhaps attn_mask -> (b, heads, n, d)
@@ -135,7 +136,7 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segment
 def has_varlen(device: torch.device, dtype: torch.dtype, head: int) -> bool:
     """Whether `attend_segments` gives the right numbers here."""
     fits = device.type == "cuda" and dtype in HALF_TYPES and head % 8 == 0 and head <= 256
-    return fits and kernel_is_right(device, dtype, head)
+    return fits and tried(kernel_is_right, device, dtype, head)
 
 
 @lru_cache(maxsize=16)
@@ -161,6 +162,8 @@ def kernel_is_right(device: torch.device, dtype: torch.dtype, head: int) -> bool
             output = attend_segments(query.to(device), key.to(device), value.to(device), segments).cpu().float()
             right = bool((output - exact).abs().max() < TOLERANCE)
         except (RuntimeError, NotImplementedError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             log.info("Pyramid Video: no varlen attention on %s (%s); another form is used", device, error)
             return False
     if not right:

@@ -7,7 +7,7 @@ of the past rides in a `ChunkMemory` that belongs to one call, never on the modu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -71,18 +71,24 @@ def unfold_frames(frames: Tensor, batch: int) -> Tensor:
 
 def norm_frames(norm: nn.Module, x: Handed) -> Tensor:
     """Group norm of each frame alone, so that no statistic flows from one frame to another."""
+    return apply_to_frames(norm, x)
+
+
+def apply_to_frames(work: Callable[[Tensor], Tensor], x: Handed) -> Tensor:
+    """Give `work` all frames as pictures `(b * t, c, h, w)`, dense in memory."""
     x = taken(x)
     batch, frames = len(x), fold_frames(x)
     takes_it = frames.device.type in CHANNELS_LAST_NORMS and frames.is_contiguous(memory_format=torch.channels_last)
     if not (takes_it or frames.is_contiguous()):
         frames = frames.contiguous()  # the norm would make this copy too, and hold on to what was handed over
     del x
-    return unfold_frames(norm(frames), batch)
+    return unfold_frames(work(frames), batch)
 
 
 def norm_silu(norm: nn.Module, x: Handed) -> Tensor:
     """Group norm of each frame, then SiLU (in place where no gradient needs the values before it)."""
-    return F.silu(norm_frames(norm, x), inplace=not torch.is_grad_enabled())
+    # Of the pictures, which are dense: torch 2.4 and 2.5 lose on MPS what is written into the view of a clip.
+    return apply_to_frames(lambda frames: F.silu(norm(frames), inplace=not torch.is_grad_enabled()), x)
 
 
 class CausalConv3d(nn.Module):

@@ -31,6 +31,8 @@ def gelu(x: Tensor, out: Tensor | None = None) -> Tensor:
         return by_sigmoid(x, x.new_empty(x.shape) if out is None else out)
     if out is None:
         return F.gelu(x, approximate="tanh")
+    if x.device.type == "mps":  # before macOS 15 its kernel takes a strided `out` for a dense one
+        return out.copy_(F.gelu(x, approximate="tanh"))
     return torch.ops.aten.gelu.out(x, approximate="tanh", out=out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from traceback import clear_frames
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +14,9 @@ FULL = (  # what torch says where it has no class for it
     "out of memory",
     "not enough memory",
     "can't allocate memory",
+    "Invalid buffer size",  # MPS, of one that is larger than any may be
+    "VRAM grow failed",  # what streams the weights of newer hosts
+    "VRAM reservation failed",
     # cuDNN and cuBLAS that find no room for their own buffers; of convolutions torch swallows what was really wrong
     "unable to find an engine",
     "_STATUS_ALLOC_FAILED",
@@ -30,6 +33,16 @@ def is_device_full(error: BaseException) -> bool:
     """Whether it was the memory of a card that ran out, and not that of the computer."""
     named = "out of memory" in str(error) and "CPU" not in str(error)
     return isinstance(error, torch.cuda.OutOfMemoryError) or (named and not isinstance(error, MemoryError))
+
+
+def tried(probe: Callable[..., bool], *given: Any) -> bool:
+    """What a probe of a device finds; no, for this time, where the device is full: then it has found nothing."""
+    try:
+        return probe(*given)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
 
 
 def retry_with_room(

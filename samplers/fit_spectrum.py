@@ -81,10 +81,10 @@ def standardised(pictures: Sequence[Tensor]) -> list[Tensor]:
 def coefficients(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Frequency in cycles per shorter side, and mean power, of every coefficient but the mean."""
     rows, columns = frames.shape[-2:]
-    power = dct(frames).double().square().mean((0, 1))
+    power = dct(frames).cpu().double().square().mean((0, 1))  # some devices know no float64
     down, across = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (rows, columns))
     frequency = min(rows, columns) * (down[:, None].square() + across.square()).sqrt()
-    return frequency.flatten()[1:], power.flatten()[1:].cpu()
+    return frequency.flatten()[1:], power.flatten()[1:]
 
 
 def bands(frequency: Tensor, power: Tensor) -> tuple[tuple[float, float], ...]:

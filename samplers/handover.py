@@ -63,4 +63,4 @@ def take_over(latent: Tensor, level: float, sizes: Sequence[Size]) -> Handover |
 def outer_deviation(rest: Tensor, size: Size, without: Size) -> float:
     """Deviation of the coefficients of `size` that are not in its corner `without`; `rest` holds those alone."""
     share = 1 - without[0] * without[1] / (size[0] * size[1])
-    return float((rest.double().square().mean() / share).sqrt()) if share > 0 else math.inf
+    return float((rest.float().square().mean() / share).sqrt()) if share > 0 else math.inf

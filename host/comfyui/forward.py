@@ -28,6 +28,7 @@ from .patchers import free_beside_weights
 WrappersMP = comfy.patcher_extension.WrappersMP
 # Patches that change what a network makes of the same input, or whether it is called at all.
 COMPILED = "torch.compile"  # key of core's wrapper
+HALF_ONLY = ("attention_sage", "attention3_sage", "attention_flash")
 CHANGING = ("optimized_attention_override", "patches", "patches_replace", "patches_points", "easycache")
 
 
@@ -72,9 +73,21 @@ class KeptRun:
         return False
 
 
-def attention_for(options: dict[str, Any], device: torch.device) -> Attention:
-    """The attention that the user chose for the host or for this model; torch's own where neither was chosen."""
-    chosen = host_attentions.optimized_attention is not host_attentions.attention_pytorch and device.type != "cpu"
+def compute_dtype(model: Any) -> torch.dtype:
+    """What the host has a model compute in."""
+    return model.manual_cast_dtype or model.get_dtype()
+
+
+def attention_for(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Attention:
+    """The attention that the user chose for the host or for this model; torch's own where neither was chosen.
+
+    Some know no float32: the host would say so in its log at every call, and take torch's own.
+    """
+    attention = host_attentions.optimized_attention
+    unfit = (host_attentions.attention_pytorch,)
+    if dtype == torch.float32:
+        unfit += tuple(getattr(host_attentions, name, None) for name in HALF_ONLY)
+    chosen = attention not in unfit and device.type != "cpu"
     if not chosen and "optimized_attention_override" not in options:
         return F.scaled_dot_product_attention
 
@@ -96,7 +109,7 @@ def attention_for(options: dict[str, Any], device: torch.device) -> Attention:
 def prepared(model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The `inputs` of the network, of `VideoModel.extra_conds`, and what its forward needs besides."""
     network, pyramid = model.diffusion_model, options.get("pyramid", {})
-    like = x.new_empty(0, dtype=model.manual_cast_dtype or model.get_dtype())
+    like = x.new_empty(0, dtype=compute_dtype(model))
     history = pyramid.get("history", ())
     check_clips(network.name, [x], network.config.latent_channels)
     grids = (*map(patch_grid, history), patch_grid(x))
@@ -104,7 +117,7 @@ def prepared(model: Any, x: Tensor, options: dict[str, Any], inputs: dict[str, A
     past = memory.packed(history, len(x), like)
     with keeping(model, x, options, inputs, past, like) as kept:
         real = tokens_of_lengths(inputs["text_lengths"], inputs["text"].shape[1], network.config.use_t5_mask)
-        attention = attention_for(options, x.device)
+        attention = attention_for(options, x.device, like.dtype)
         patch = block_patch(network, options)
         plan = network.plan(grids, real, like, kept, attention, patch=patch)
         if COMPILED in apply_wrappers(options):

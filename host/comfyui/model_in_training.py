@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import comfy.model_sampling
@@ -23,9 +24,9 @@ from ...models.out_of_memory import is_device_full, retry_with_room
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
 from .open_network import ChangedInPlace, in_training, no_room, open_to_gradients, unload_some
+from .patchers import release_memory
 from .stage_options import PatchMemory, emptied, stage_options
 from .streams import Streams, packs_streams
-from .vae import release_memory
 
 PATCHES = {  # torch's words, and what a patch has done then
     "Inference tensors": "has tensors of its own, such as a LoRA that is loaded in bypass mode or a prompt for NAG",
@@ -68,7 +69,9 @@ class TrainingSampler(comfy.samplers.Sampler):
 
         try:
             while not retry_with_room(
-                lambda: self.stretch(model_wrap, extra_args, noise.numel()), make_room, release_memory
+                lambda: self.stretch(model_wrap, extra_args, noise.numel()),
+                make_room,
+                partial(release_memory, patcher.model),
             ):
                 pass  # the network is known better now
         except RuntimeError as error:

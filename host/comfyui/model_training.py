@@ -18,8 +18,9 @@ from ...models.model_info import ModelInfo
 from ..protocol import Conditioning
 from .any_model import ksampler, nested, noise_rows, run, tensors_of
 from .model_in_training import TrainingSampler, empty_streams, is_video, unknown, with_start
-from .open_network import attend_plainly, more_memory, whole_weights
+from .open_network import attend_plainly, more_memory
 from .picture_info import kinds_of, scaling_of, whole_patches
+from .whole_weights import whole_weights
 
 GRAY = 0.5
 PICTURES = {"QwenImage", "Krea2", "Anima"}  # whose latents have frames, but only one

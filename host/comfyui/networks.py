@@ -21,7 +21,7 @@ from ...models.layers import patch_grid, patchify
 from ...models.transformer import PyramidTransformer
 from .block_patches import block_patch
 from .conds import PaddedText, TextLengths, text_mask, without_padding
-from .forward import attention_for, prepared
+from .forward import attention_for, compute_dtype, prepared
 
 WrappersMP = comfy.patcher_extension.WrappersMP
 
@@ -55,7 +55,7 @@ class HostNetwork(nn.Module):
         yield {
             **inputs,
             "history": pyramid.get("history"),
-            "attention": attention_for(options, x.device),
+            "attention": attention_for(options, x.device, compute_dtype(model)),
             "patch": block_patch(self, options),
             "pyramid": (pyramid.get("timestep"),),  # a tuple: the host changes the type of a tensor
         }
@@ -99,7 +99,8 @@ class HostNetwork(nn.Module):
     ) -> Tensor:
         (own_timestep,) = inputs["pyramid"]
         if own_timestep is not None:
-            timestep = own_timestep.expand(x.shape[0])
+            # The host brings its own tensors to the card of a part of a batch, but none that rides in options.
+            timestep = own_timestep.to(x.device).expand(x.shape[0])
         return self.output(x, timestep, inputs)
 
     def output(self, x: Tensor, timestep: Tensor, inputs: dict[str, Any]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,23 +21,6 @@ MEMORY_TIMES = 3.0  # what a step needs beside the weights, in what sampling the
 IN_PLACE = "modified by an inplace operation"  # torch's words
 CHANGED: WeakSet[nn.Module] = WeakSet()  # networks that have changed in place what a gradient needed
 UNLOADED = 8  # in how many parts weights make way for a step that needs more
-
-
-def whole_weights(model: Any) -> Any:
-    """A clone of a MODEL, with whole weights where this host would stream them.
-
-    What is streamed may be gone when the gradient comes back to it. ValueError where nobody can read the weights anew.
-    """
-    is_dynamic = getattr(model, "is_dynamic", None)
-    if is_dynamic is None or not is_dynamic():
-        return model.clone()
-    if getattr(model, "cached_patcher_init", None) is None:
-        raise ValueError(
-            "ComfyUI streams the weights of this model (dynamic VRAM), and its loader does not say how to read them as "
-            "a whole, which training needs: load it with core's 'Load Diffusion Model', or start ComfyUI with "
-            "--disable-dynamic-vram"
-        )
-    return model.clone(disable_dynamic=True)
 
 
 @contextmanager
@@ -86,9 +70,26 @@ def in_training() -> Iterator[None]:
     usual = {name: management[name] for name in wanted if name in management}
     management.update({name: wanted[name] for name in usual})
     try:
-        yield
+        with plain_attention():
+            yield
     finally:
         management.update(usual)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Let networks that hand no options to their attention, which `attend_plainly` does not reach, take torch's own."""
+    chosen = comfy.ldm.modules.attention.optimized_attention
+    names = "optimized_attention", "optimized_attention_masked"
+    modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("comfy.ldm.")]
+    places = [(names_in, name) for names_in in modules for name in names if names_in.get(name) is chosen]
+    try:
+        for names_in, name in places:
+            names_in[name] = comfy.ldm.modules.attention.attention_pytorch
+        yield
+    finally:
+        for names_in, name in places:
+            names_in[name] = chosen
 
 
 class ChangedInPlace(Exception):

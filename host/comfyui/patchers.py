@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,11 @@ import torch
 from torch import nn
 
 from ...models.fingerprint import some_numbers
+
+try:
+    from comfy.model_prefetch import cleanup_prefetched_modules
+except ImportError:  # a host that does not stream, or does it without
+    cleanup_prefetched_modules = None
 
 Again = tuple[Callable[..., Any], tuple[Any, ...]]  # what reads a network once more and answers its patcher
 
@@ -76,6 +82,19 @@ def free_memory(patcher: Any, device: torch.device) -> int:
 def free_beside_weights(patcher: Any, device: torch.device) -> int:
     """The same less what is wanted there for the network's own weights, if those would make way."""
     return free_memory(patcher, device) - (patcher.model_size() if streams(patcher) else 0)
+
+
+def release_memory(network: nn.Module) -> None:
+    """Give back to the device what nothing uses any more, after a call of `network` for which it was too full.
+
+    Newer hosts leave beside a layer what they have brought of its weights, for one call. Where that was cut short, the
+    next would take it, though its place holds other weights by then.
+    """
+    if cleanup_prefetched_modules is not None:
+        for module in network.modules():
+            cleanup_prefetched_modules(module, [module])
+    gc.collect()
+    comfy.model_management.soft_empty_cache()
 
 
 def patches_digest(patcher: Any) -> str:

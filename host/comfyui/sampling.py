@@ -8,6 +8,7 @@ beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -31,8 +32,8 @@ from ..checks import check_family, check_no_mask
 from ..protocol import Conditioning
 from .forward import KeptRun, StageMemory, room_for_keys
 from .page import say
+from .patchers import release_memory
 from .stage_options import PatchMemory, stage_options
-from .vae import release_memory
 
 # (step, estimate of the clean unit, all of the clip so far, total steps)
 Callback = Callable[[int, Tensor, Tensor, int], None]
@@ -144,7 +145,7 @@ class PyramidRun:
         clean = retry_with_room(
             lambda: self.guider(x, sigma, model_options=options, seed=self.seed),
             lambda _: keeps_less(None if self.kept is None else self.kept.cache),
-            release_memory,
+            partial(release_memory, self.guider.inner_model.diffusion_model),
         )
         return (x - clean) / info.sigma
 

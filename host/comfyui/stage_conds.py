@@ -105,7 +105,9 @@ def scaled(cells: int, whole: int, now: int) -> int:
 def resize_mask(mask: Tensor, size: Size) -> Tensor:
     """A mask (..., h, w) at another size: the mean of the area of each cell."""
     flat = mask.float().reshape(-1, 1, *mask.shape[-2:])
-    return F.interpolate(flat, size=size, mode="area").reshape(*mask.shape[:-2], *size).to(mask.dtype)
+    if flat.device.type == "mps":  # which has no areas that are not whole cells
+        flat = flat.cpu()
+    return F.interpolate(flat, size=size, mode="area").reshape(*mask.shape[:-2], *size).to(mask)
 
 
 def fit_positions(positions: Tensor, full: Size, size: Size) -> Tensor:

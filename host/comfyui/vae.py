@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ...models.vae_pieces import (
     smaller_pieces,
 )
 from .model import json_tensor
-from .patchers import free_memory, patcher_of
+from .patchers import free_memory, patcher_of, release_memory
 from .progress import Bar
 
 TILES = (512, 256, 128)  # pixels
@@ -162,7 +162,7 @@ class PyramidVAE(comfy.sd.VAE):
         possible = fitting_pieces(pieces, needs, self.memory_beside_weights())
         comfy.model_management.load_models_gpu([self.patcher], memory_required=needs(*possible[0]))
         fitting = fitting_pieces(possible, needs, free_memory(self.patcher, self.device))
-        return as_memory_allows(work, fitting, (chunk, tile), release_memory)
+        return as_memory_allows(work, fitting, (chunk, tile), partial(release_memory, self.first_stage_model))
 
     def memory_beside_weights(self) -> float:
         """Bytes on the device that neither the VAE's weights nor the host's reserve take."""
@@ -204,12 +204,6 @@ class PyramidVAE(comfy.sd.VAE):
 def read_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     """The patcher of a VAE, for a host that wants the same weights once more."""
     return PyramidVAE(path, disable_dynamic).patcher
-
-
-def release_memory() -> None:
-    """Give what nothing uses any more back to the device."""
-    gc.collect()
-    comfy.model_management.soft_empty_cache()
 
 
 def on_chunk() -> OnChunk:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...models.out_of_memory import is_out_of_memory, tried
 from . import layers
 from .layers import Conv2d, Conv3d, LayerNorm, RMSNorm
 
@@ -51,7 +52,7 @@ def has_fp8_products(device: torch.device) -> bool:
     """Whether the device itself multiplies in float8, and torch has a way to ask it to."""
     if device.type != "cuda" or not hasattr(F, "scaled_mm"):
         return False
-    return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY and product_is_right(device)
+    return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY and tried(product_is_right, device)
 
 
 @lru_cache(maxsize=16)
@@ -63,6 +64,8 @@ def product_is_right(device: torch.device) -> bool:
     try:
         found = fp8_product(x.to(device), weight.to(device).to(FP8)).cpu().float()
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         log.info("Pyramid Video: no products in float8 on %s (%s); weights are only stored in it", device, error)
         return False
     return bool((found - exact).norm() < TOLERANCE * exact.norm())

@@ -345,3 +345,18 @@ def test_frame_blocks_change_time_by_means_and_copies_before_they_learn():
     down = next(block for block in vae.encoder.down_blocks if block.temporal_downsamplers).temporal_downsamplers[0]
     x = torch.randn(1, down.conv.conv.in_channels, 5, 4, 4)
     torch.testing.assert_close(down(x, None)[:, :, 1:], 0.75 * x[:, :, 2::2] + 0.25 * x[:, :, 1::2])
+
+
+@pytest.mark.parametrize("config", [PLAIN, PATCHED])
+@torch.no_grad()
+def test_activations_see_frames_that_are_dense_in_memory(config, monkeypatch):
+    """Some versions of torch lose on a Mac what is written into the view of a clip."""
+    vae, dense, silu = make_vae(config), [], F.silu
+
+    def watched(x, **kw):
+        dense.append(x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        return silu(x, **kw)
+
+    monkeypatch.setattr(F, "silu", watched)
+    vae.decode(vae.encode(normal(1, 3, 9, 16, 16)).mode())
+    assert len(dense) > 20 and all(dense)

@@ -69,6 +69,9 @@ FULL_CARD = [
     "CUDA error: out of memory",
     "HIP out of memory. Tried to allocate 2.00 GiB",
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+    "Invalid buffer size: 19.38 GiB",
+    "VRAM grow failed: 268435456 bytes",
+    "VRAM reservation failed",
 ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 import torch
 import torch.nn.functional as F
 from pyramid_video.host.standalone import fp8_layers, layers
 from pyramid_video.host.standalone.host import StandaloneHost
+from pyramid_video.models import attention_forms
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(not hasattr(F, "scaled_mm"), reason="this torch has no scaled products")
@@ -103,3 +106,32 @@ def test_a_device_whose_products_are_wrong_is_not_asked_for_them(monkeypatch):
 
     monkeypatch.setattr(fp8_layers, "fp8_product", refuse)
     assert not fp8_layers.product_is_right.__wrapped__(here)
+
+
+def test_a_device_that_is_full_is_tried_again(monkeypatch):
+    """It has shown nothing; what it shows once there is room holds for the process."""
+    here, calls = torch.device("cuda"), []
+
+    def full_at_first(device):
+        calls.append(device)
+        if len(calls) == 1:
+            raise torch.cuda.OutOfMemoryError("the card is full")
+        return True
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(fp8_layers, "product_is_right", lru_cache(full_at_first))
+    monkeypatch.setattr(fp8_layers.F, "scaled_mm", None, raising=False)
+    assert [fp8_layers.has_fp8_products(here) for _ in range(3)] == [False, True, True]
+    assert len(calls) == 2
+
+
+def test_a_probe_of_a_full_device_ends_there(monkeypatch):
+    def full(x, weight):
+        raise torch.cuda.OutOfMemoryError("the card is full")
+
+    monkeypatch.setattr(fp8_layers, "fp8_product", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        fp8_layers.product_is_right.__wrapped__(torch.device("cpu"))
+    monkeypatch.setattr(attention_forms, "attend_segments", lambda *given: full(*given[:2]))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        attention_forms.kernel_is_right.__wrapped__(torch.device("cpu"), torch.bfloat16, 8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,6 +33,23 @@ def test_columns_beside_the_result_stay():
     wide = torch.full((2, 5, 11), 7.0)
     gelu(x, out=wide[..., 3:])
     assert torch.equal(wide[..., 3:], gelu(x)) and (wide[..., :3] == 7).all()
+
+
+class OnMPS(torch.Tensor):
+    """Numbers that say they lie on a Mac."""
+
+    device = torch.device("mps")
+
+
+@torch.no_grad()
+def test_no_kernel_of_a_mac_writes_beside_columns():
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    asked, wide = [], torch.full((2, 5, 11), 7.0)
+    with mock.patch.object(torch.ops.aten.gelu, "out", lambda *given, **kw: asked.append(kw)):
+        gelu(x.as_subclass(OnMPS), out=wide[..., 3:])
+    assert not asked
+    torch.testing.assert_close(wide[..., 3:], gelu(x))
+    assert (wide[..., :3] == 7).all()
 
 
 @torch.no_grad()

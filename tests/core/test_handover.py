@@ -44,3 +44,11 @@ def test_a_latent_of_other_stages_is_refused():
     left = hand_over(white(1, 4, 3, 6, 10), white(1, 4, 3, *SIZES[-1], seed=1), 0.8)
     with pytest.raises(ValueError, match="wire the same 'Pyramid stages"):
         take_over(left, 0.8, SIZES)
+
+
+def test_no_number_is_wider_than_the_latent(monkeypatch):
+    """Some devices know no float64."""
+    noise = white(1, 4, 3, *SIZES[-1])
+    left = hand_over(white(1, 4, 3, *SIZES[0], seed=1), noise, 0.5)
+    monkeypatch.setattr(torch.Tensor, "double", None)
+    assert take_over(left, 0.5, SIZES) is not None

@@ -71,6 +71,32 @@ def check_host_services_reach_every_attention_call(door):
         same(door, made, plain, 1e-4 * plain.abs().max().item())
 
 
+def check_host_services_of_half_types_are_not_asked_in_float32(door):
+    """SageAttention and FlashAttention would say at every call that they cannot."""
+    import comfy.ldm.modules.attention as attentions
+    from pyramid_video.host.comfyui.forward import attention_for
+
+    torch, card = door.torch, door.torch.device("cuda")
+    own = torch.nn.functional.scaled_dot_product_attention
+    for name in ("attention_sage", "attention_flash"):
+        with mock.patch.object(attentions, "optimized_attention", getattr(attentions, name)):
+            assert attention_for({}, card, torch.float32) is own
+            assert attention_for({}, card, torch.bfloat16) is not own
+            assert attention_for({"optimized_attention_override": print}, card, torch.float32) is not own
+    with mock.patch.object(attentions, "optimized_attention", attentions.attention_split):
+        assert attention_for({}, card, torch.float32) is not own
+
+
+def check_host_services_bring_a_part_of_a_batch_to_another_card(door):
+    """Core's MultiGPU CFG Split moves x and what it made itself, nothing that rides in options."""
+    torch = door.torch
+    network, far = door.model.model.diffusion_model, torch.device("meta")
+    x, level = torch.zeros(2, 3, 1, 4, 4, device=far), torch.tensor([5.0])
+    with mock.patch.object(type(network), "output", lambda self, x, timestep, inputs: timestep):
+        timestep = network._forward(x, torch.zeros(2, device=far), pyramid=(level,))
+    assert timestep.device == far and timestep.shape == (2,)
+
+
 def check_host_services_take_the_place_of_blocks(door):
     """A block that is left out is as if the network did not have it; one that is run by a patch is the block."""
     for name, network, ask in questions(door):

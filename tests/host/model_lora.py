@@ -28,6 +28,7 @@ from model_lora_quantised import QUANTISED
 from model_lora_refusals import REFUSED
 from model_lora_rotations import ROTATED
 from model_lora_starts import STARTS, check_it_is_known_who_starts_in_place
+from model_lora_streamed import STREAMED
 from spectral_case import VIDEOS_FROM_PICTURES, Case, open_comfyui
 
 
@@ -188,6 +189,7 @@ ONE = {
     **QUANTISED,
     **ROTATED,
     **REFUSED,
+    **STREAMED,
     check_it_is_known_who_starts_in_place: (*KINDS, *MORE),
     check_one_clip_is_learned: ("wan2.1 t2v", "ltx", "flux"),
     check_weights_in_a_class_of_their_own_learn: ("wan2.1 t2v",),

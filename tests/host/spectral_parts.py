@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from door_tools import refused
 from spectral_case import SEED, STEPS
 
@@ -116,6 +118,32 @@ def check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip(case):
         assert (made[..., 8:] - large[..., 8:]).abs().mean() > 0.05
 
 
+def check_a_mask_is_made_smaller_off_a_mac(case):
+    """Its areas must be of whole cells there, and those of a stage seldom are."""
+    from pyramid_video.host.comfyui.stage_conds import resize_mask
+
+    class OnMPS(case.torch.Tensor):
+        device = case.torch.device("mps")
+
+        def cpu(self):
+            return self.as_subclass(case.torch.Tensor)
+
+        def float(self):
+            return self
+
+    seen, area = [], case.torch.nn.functional.adaptive_avg_pool2d
+
+    def watched(x, size):
+        seen.append(type(x))
+        return area(x, size)
+
+    mask = case.torch.rand(1, 1, 9, 16)
+    with mock.patch.object(case.torch.nn.functional, "adaptive_avg_pool2d", watched):
+        made = resize_mask(mask.as_subclass(OnMPS), (5, 12))
+    case.same(made.as_subclass(case.torch.Tensor), resize_mask(mask, (5, 12)))
+    assert seen == [case.torch.Tensor]
+
+
 IN_PARTS = {
     check_two_samplers_are_one: ("wan2.2 i2v", "sdxl"),
     check_a_plain_first_part_goes_on_at_full_size: ONE,
@@ -124,5 +152,6 @@ IN_PARTS = {
     check_a_draft_that_is_finished_is_one_run_to_the_last_bit: DRAFTED,
     check_a_whole_block_is_what_the_parts_make: ("wan2.1 t2v", "ltx2", "minimax h3", "sdxl"),
     check_a_clip_is_finished_at_a_larger_size: ("wan2.1 t2v", "ltx2", "flux", "cosmos predict2 video"),
+    check_a_mask_is_made_smaller_off_a_mac: ONE,
     check_a_mask_on_a_clip_keeps_what_it_covers_of_the_enlarged_clip: ("wan2.1 t2v", "flux"),
 }

@@ -7,6 +7,7 @@ used.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -64,6 +65,28 @@ def lora(bench: Streaming) -> dict[str, Tensor]:
     patched = with_lora(model)
     made = bench.sampled(patched)
     return {"patched": made, "plain": bench.sampled(model), "again": bench.sampled(patched)}
+
+
+def full(bench: Streaming) -> dict[str, Tensor]:
+    """A card that is full while the host brings a weight: what it had brought of that by then is brought again."""
+    import comfy.ops
+    from pyramid_video.models.kv_cache import KVCache
+
+    model, refused, resolve = with_lora(bench.model()), [], comfy.ops.resolve_cast_module_with_vbar
+
+    def full_once(layer, *given, **kw):
+        caches = [thing for thing in gc.get_objects() if type(thing) is KVCache]
+        if not refused and any(cache.entries for cache in caches):
+            refused.append(layer)
+            raise torch.cuda.OutOfMemoryError("the card is full")
+        return resolve(layer, *given, **kw)
+
+    with mock.patch.object(comfy.ops, "resolve_cast_module_with_vbar", full_once):
+        made = bench.sampled(model, frames=3)
+    assert not any(hasattr(layer, "_prefetch") for layer in refused)
+    streamed = bool(getattr(model, "is_dynamic", bool)())
+    assert bool(refused) == streamed, (len(refused), streamed)
+    return {"clip": made}
 
 
 def narrow(bench: Streaming) -> dict[str, Tensor]:
@@ -180,6 +203,7 @@ WORK: dict[str, Callable[[Streaming], dict[str, Tensor]]] = {
     "umt5": umt5,
     "clip": clip,
     "LoRA": lora,
+    "full card": full,
     "narrow weights": narrow,
     "vae": pretended_work.vae,
     "sd3": pretended_work.sd3,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 WORK = ["prompts", "umt5", "clip", "LoRA", "narrow weights", "vae", "sd3", "helios", "saved files", "whole copies"]
-WORK += ["hooked text", "trained lora"]
+WORK += ["hooked text", "trained lora", "full card"]
 LOADED = ["umt5"]  # its layers are all so small here that the host loads them, as it does small ones everywhere
 LOADED += ["trained lora"]  # what is streamed may be gone when a gradient comes back to it
 
