@@ -75,7 +75,7 @@ class KeptRun:
 
 def compute_dtype(model: Any) -> torch.dtype:
     """What the host has a model compute in."""
-    return model.manual_cast_dtype or model.get_dtype()
+    return getattr(model, "manual_cast_dtype", None) or model.get_dtype()
 
 
 def attention_for(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Attention:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from ...models.model_in_training import ModelClip, Noise
 from ...models.out_of_memory import is_device_full, retry_with_room
 from ..protocol import Conditioning
 from .any_model import fit_empty, tensors_of
+from .forward import compute_dtype
 from .open_network import ChangedInPlace, in_training, no_room, open_to_gradients, unload_some
 from .patchers import release_memory
 from .stage_options import PatchMemory, emptied, stage_options
@@ -153,9 +155,18 @@ class HostModelInTraining:
     @property
     def gradient_scale(self) -> float:
         """As `ModelInTraining` says. A power of two: nothing is rounded by it."""
-        computes_in = getattr(self.model, "manual_cast_dtype", None) or self.model.get_dtype()
         power = max(0, round(math.log2(self.numel / MEAN_OVER)))
-        return 2.0**power if computes_in == torch.float16 else 1.0
+        return 2.0**power if compute_dtype(self.model) == torch.float16 else 1.0
+
+    def as_in_sampling(self) -> AbstractContextManager[object]:
+        """Without autocast for a network that computes in bf16 by itself.
+
+        On cards autocast lets norms answer in float32, and the host brings the weights of the next layer in the type of
+        what comes in: twice as large, and those in few bits as copies that are multiplied in full.
+        """
+        if compute_dtype(self.model) == torch.bfloat16:
+            return torch.autocast(self.device.type, enabled=False)
+        return nullcontext()
 
     def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:
         """As `ModelInTraining` says, of velocity, noise or v.
@@ -183,7 +194,7 @@ class HostModelInTraining:
         model.noise, model.latent_image = drawn, clean
         options = self.extra_args["model_options"]
         arguments = {**self.extra_args, "model_options": stage_options(options, ahead, self.model)}
-        with PatchMemory(options, self.network), emptied(arguments["model_options"]):
+        with PatchMemory(options, self.network), emptied(arguments["model_options"]), self.as_in_sampling():
             estimate = model(sampling.noise_scaling(sigmas, drawn, clean), sigmas, denoise_mask=mask, **arguments)
         estimate = scale_gradient(estimate, self.gradient_scale)
         error = (streams.split(estimate)[0].float() - picture).square()

@@ -155,6 +155,20 @@ def check_float16_networks_keep_the_gradients_of_large_clips(lesson):
     assert kept < 0.03 and unscaled > 3 * kept, (kept, unscaled)
 
 
+def check_networks_in_bf16_compute_as_in_sampling(lesson):
+    """On cards autocast would let norms answer in float32, and weights be brought in it."""
+    torch, seen = lesson.torch, []
+    for dtype in (torch.float32, torch.bfloat16):
+        lesson.model = lesson.case.inside.models.make_model(lesson.kind, dtype=dtype)
+        network = lesson.model.model.diffusion_model
+        handle = network.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        for _, up, _ in lesson.train(str(dtype), precision="bf16").parts().values():
+            assert torch.isfinite(up).all() and up.any()
+        handle.remove()
+        assert set(seen) == {dtype == torch.float32}
+        seen.clear()
+
+
 def check_float16_networks_leave_out_no_step_of_small_clips(lesson):
     """Gradients of a mean over a few cells are large as they are: scaled as those of large clips they were inf."""
     from pyramid_video.training.run.loss_log import LOSSES
@@ -176,4 +190,5 @@ QUANTISED = dict.fromkeys(
     ),
     KIND,
 )
+QUANTISED[check_networks_in_bf16_compute_as_in_sampling] = ("wan2.1 t2v", "ltx2", "flux")
 QUANTISED[check_float16_networks_leave_out_no_step_of_small_clips] = ("ltx", "flux", "sd3")
