@@ -181,7 +181,7 @@ RECIPES = {
                 "whole": Kind(16, 0.25, early=0.0),
             },
             # No clip of a pyramid is better than its first frame, which costs a fifth to learn. Eight columns each.
-            "pyramid": {"stills": Kind(128, 0.8), "whole": Kind(64, 0.15), "half": Kind(128, 0.05)},
+            "pyramid": {"stills": Kind(128, 0.5), "whole": Kind(64, 0.46), "half": Kind(128, 0.04)},
             "diffusion": {"whole": Kind(24, 0.8), "half": Kind(96, 0.2)},
             "gan": {"whole": Kind(12, 0.8), "half": Kind(48, 0.2)},
         },
