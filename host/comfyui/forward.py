@@ -83,11 +83,11 @@ def attention_for(options: dict[str, Any], device: torch.device, dtype: torch.dt
 
     Some know no float32: the host would say so in its log at every call, and take torch's own.
     """
-    attention = host_attentions.optimized_attention
+    of_host = host_attentions.optimized_attention
     unfit = (host_attentions.attention_pytorch,)
     if dtype == torch.float32:
         unfit += tuple(getattr(host_attentions, name, None) for name in HALF_ONLY)
-    chosen = attention not in unfit and device.type != "cpu"
+    chosen = of_host not in unfit and device.type != "cpu"
     if not chosen and "optimized_attention_override" not in options:
         return F.scaled_dot_product_attention
 
