@@ -184,7 +184,9 @@ class ValidationSampler:
                 for number, prompt in enumerate(plan.prompts)
             ]
         with torch.no_grad():
-            return [in_bytes(host.decode(self.vae, latent, 2)) for latent in latents]
+            clips = [in_bytes(host.decode(self.vae, latent, 2)) for latent in latents]
+        host.unload_models()  # the steps that follow need the room
+        return clips
 
 
 def output_entry(path: Path) -> dict[str, str]:

@@ -89,7 +89,7 @@ class TrainingRun:
         if self.sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
-            self.optimizer = self.accelerator.prepare(optimizer)
+            self.optimizer = optimizer  # plain: accelerate's takes no step where another pack's is in the midst of its own
         self._ema = make_ema(list(self._network.parameters()), self.settings.ema_decay)
         self._states = StateFolder(self.folder, self.settings.keep)
         self._losses = LossLog(self.folder)
@@ -202,11 +202,12 @@ class TrainingRun:
             generator.manual_seed(self._seed(part))
             with self.autocast():
                 losses = self._network(training_step, self.step, generator)
-            self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
+            (losses["loss"] / self.settings.gradient_accumulation_steps).backward()
             parts.append({name: value.detach() for name, value in losses.items()})
         if not self.sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
-        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
+        clip = self.accelerator.clip_grad_norm_ if self.sharded else nn.utils.clip_grad_norm_
+        norm = clip(list(self._network.parameters()), self.settings.max_grad_norm)
         numbers, norm = read_together(parts, whole(norm) if self.sharded else norm)
         values, stopped = average_values(numbers, any(held))
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
