@@ -161,6 +161,25 @@ def test_a_run_that_got_room_again_writes_every_step_once(folder, straight, monk
     assert steps_of(folder) == list(range(8))
 
 
+def test_an_old_state_that_is_in_use_stays_until_a_later_save(folder, straight, monkeypatch):
+    """Windows removes no file that somebody reads."""
+
+    def refuse(path, missing_ok=False):
+        if path.name == "state-2.pt":
+            raise PermissionError(13, "The process cannot access the file")
+        really(path, missing_ok)
+
+    really = Path.unlink
+    run = make_run(folder, THREE)
+    run.resume()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        train(run, until=7)
+    assert [path.name for path in saved_states(folder)] == ["state.pt", "state-6.pt", "state-4.pt", "state-2.pt"]
+    assert_same(train(run), straight)
+    assert [path.name for path in saved_states(folder)] == ["state.pt", "state-7.pt", "state-6.pt"]
+
+
 def test_lines_that_were_torn_or_lost_are_written_anew(folder, straight):
     log = folder / "losses.jsonl"
     whole = log.read_bytes()

@@ -89,7 +89,7 @@ class TrainingRun:
         if self.sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
-            self.optimizer = optimizer  # plain: accelerate's takes no step where another pack's is in the midst of its own
+            self.optimizer = optimizer  # accelerate's takes no step while another pack in the process accumulates
         self._ema = make_ema(list(self._network.parameters()), self.settings.ema_decay)
         self._states = StateFolder(self.folder, self.settings.keep)
         self._losses = LossLog(self.folder)

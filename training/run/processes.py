@@ -82,8 +82,8 @@ def train_on(device: torch.device) -> None:
     begun = PartialState().device if is_initialized() else device
     if begun.type == device.type and (begun.index or 0) != (device.index or 0):
         raise ValueError(
-            f"the models of this host are on {device}, and another training in this process has begun on {begun}, where "
-            "accelerate keeps all that follow: start the program again, and train here first"
+            f"the models of this host are on {device}, and another training in this process has begun on {begun}, "
+            "where accelerate keeps all that follow: start the program again, and train here first"
         )
 
 
@@ -119,8 +119,7 @@ def ranks() -> tuple[int, int]:
 
 
 def together(work: Callable[[], Result]) -> Result:
-    """Do a part of the `work` in every process and wait for all; what fails in one ends it in all, with the reason.
-    """
+    """Do a part of the `work` in every process and wait for all; what fails in one ends it in all, with the reason."""
     from accelerate.utils import gather_object
 
     result: list[Result] = []

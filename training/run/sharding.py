@@ -72,5 +72,6 @@ def share_like(tensor: Tensor, like: Tensor) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    mesh = like.device_mesh
-    return distribute_tensor(tensor.to(mesh.device_type), mesh, like.placements).to(like.device)
+    share: Any = like
+    mesh = share.device_mesh
+    return distribute_tensor(tensor.to(mesh.device_type), mesh, share.placements).to(like.device)
