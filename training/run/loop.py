@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.bf16 import autocast_to_bf16
 from ...models.files import remove_parts
 from ...samplers.seeds import nth_seed
 from ..batch import Losses
@@ -257,9 +258,9 @@ class TrainingRun:
             raise ValueError("the weights of this run are shared among processes: gather() them, in the first process")
         return self._gathered
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """A context in which networks compute in the precision of the run."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast_to_bf16(self.device, self.precision == "bf16")
 
     @contextmanager
     def averaged_in_place(self) -> Iterator[None]:
