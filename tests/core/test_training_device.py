@@ -64,6 +64,14 @@ def test_bf16_that_a_processor_only_emulates_is_said_to_be_slow(monkeypatch, cap
     assert ("ten times as long" in caplog.text) == slow
 
 
+def test_bf16_that_a_card_only_emulates_is_said_to_be_slow(monkeypatch, caplog):
+    cards = {0: (7, 5), 1: (8, 6)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: cards[device.index])
+    for number, asked, words in ((1, "bf16", ""), (0, "no", ""), (0, "auto", ""), (0, "bf16", "cuda:0 does not mul")):
+        chosen_precision(asked, torch.device("cuda", number))
+        assert words in caplog.text and bool(words) == bool(caplog.text)
+
+
 def test_autocast_is_switched_off_also_where_a_device_has_none():
     """As MPS before torch 2.5; meta tensors have none in any version."""
     assert not torch.amp.is_autocast_available("meta")
