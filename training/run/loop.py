@@ -40,7 +40,7 @@ from .processes import (
 )
 from .run_description import earlier_description, write_description
 from .run_lock import run_lock
-from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
+from .run_state import STATE, StateFolder, StateNotSaved, failed_on_device, kept, not_saved, run_exists
 from .run_tensors import load_tensors, tensors_of
 from .sharding import Networks, is_sharded, shard, whole
 from .stopping import unbroken
@@ -165,10 +165,19 @@ class TrainingRun:
             whole_now = not self._updating and (together or not self.sharded)
             if whole_now:
                 with suppress(KeyboardInterrupt):  # asked to stop once more
-                    self.save()
+                    self._save_after(error)
             if isinstance(error, KeyboardInterrupt) and self.is_main:
                 raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
             raise
+
+    def _save_after(self, error: BaseException) -> None:
+        """Save what an error stopped; where a device has failed and gives nothing back, that is logged alone."""
+        try:
+            self.save()
+        except StateNotSaved as failed:
+            if not (isinstance(error, RuntimeError) and failed_on_device(failed)):
+                raise
+            log.warning("%s", failed)
 
     @property
     def _batches_a_step(self) -> int:

@@ -181,6 +181,12 @@ def not_saved(folder: Path, state: Mapping[str, Any], error: Exception) -> State
     )
 
 
+def failed_on_device(failed: StateNotSaved) -> bool:
+    """Whether a state could not be saved because its tensors could not be read, as after an error of CUDA."""
+    cause = failed.__cause__
+    return isinstance(cause, RuntimeError) and not isinstance(cause.__context__, OSError)
+
+
 def size(state: Any) -> int:
     """Bytes of all tensors in nested dicts and lists."""
     if isinstance(state, Tensor):
