@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # EDQUOT is unknown on Windows
 LONGEST_PART = 200  # bytes of a name that its unfinished file begins with; file systems take 255 in all
 ABANDONED = 3600.0  # seconds without growth after which an unfinished file is what a killed process left
+PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds; scanners of Windows hold a file that is new or has a new name
+T = TypeVar("T")
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def write_beside(path: Path) -> Iterator[Path]:
     with unfinished_file(path) as (part, permissions):
         yield part
         seal(part, permissions)
-        os.replace(part, path)
+        patiently(os.replace, part, path)
         sync_folder(path.parent)
 
 
@@ -64,7 +67,19 @@ def unfinished_file(path: Path) -> Iterator[tuple[Path, int]]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         yield part, part.stat().st_mode  # asking the file is safe; os.umask can only be read by changing it
     finally:
-        part.unlink(missing_ok=True)
+        patiently(part.unlink, True)
+
+
+def patiently(work: Callable[..., T], *arguments: object) -> T:
+    """Do `work` on a file; on Windows again for a while, where a scanner that has just opened it is in the way."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work(*arguments)
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.05)
 
 
 def seal(part: Path, permissions: int) -> None:
@@ -118,12 +133,12 @@ def claim(unfinished: Path, target: Path) -> bool:
         except FileExistsError:
             return False
         try:
-            os.replace(unfinished, target)
+            patiently(os.replace, unfinished, target)
         except OSError:
             target.unlink()
             raise
     else:
-        unfinished.unlink()
+        patiently(unfinished.unlink)
     return True
 
 
@@ -137,7 +152,7 @@ def make_folder(folder: Path) -> None:
 
 def sync_file(path: Path) -> None:
     """Come back when the content of a file is on the disk."""
-    with open(path, "r+b") as file:
+    with patiently(lambda: open(path, "r+b")) as file:
         os.fsync(file.fileno())
 
 

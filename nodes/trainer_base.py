@@ -115,6 +115,7 @@ class Trainer(NamesRun):
                 trained = self.start(trainee, encoded, folder, plan, **own)
                 sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)
                 reporter = ProgressReporter(trained.run, sampler)
+                host.unload_models()  # which the scale of latents and the texts of a validation brought back
                 with reporter.reporting_what_is_kept():
                     train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
                     reporter.catch_up()
@@ -146,9 +147,13 @@ def check_clips(objective: Any, batch: int, dataset: VideoDataset, cell: int) ->
 
 
 def stay_with_host() -> None:
-    """Keep training on the CPU where the host stays there; accelerate would look for a GPU itself."""
+    """Keep training on the device of the host, the CPU or any card; accelerate would look for a GPU itself."""
+    from ..training.run.processes import train_on
+
     if get_host().device.type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # its own switch, read when the first run of this process begins
+    else:
+        train_on(get_host().device)
 
 
 def encode_dataset(

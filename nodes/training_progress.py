@@ -89,10 +89,11 @@ class ProgressReporter:
 
     def say_what_is_kept(self, error: BaseException) -> None:
         """Say so on the node, unless what stopped the run says it itself: see `TrainingRun`."""
-        from ..training.run.run_state import StateNotSaved
+        from ..training.run.run_state import STATE, StateNotSaved, step_of
 
         if not isinstance(error, KeyboardInterrupt | StateNotSaved):
-            kept = f"stopped after {self.run.step} of {self.total} steps, which are kept. Run it again to continue."
+            step = step_of(self.run.folder / STATE) or 0  # not that of the run, whose device may have failed
+            kept = f"stopped after {step} of {self.total} steps, which are kept. Run it again to continue."
             show_message(f"{self.run.folder.name}: {kept}")
 
     def note(self, step: int, losses: Mapping[str, float]) -> None:
@@ -184,7 +185,9 @@ class ValidationSampler:
                 for number, prompt in enumerate(plan.prompts)
             ]
         with torch.no_grad():
-            return [in_bytes(host.decode(self.vae, latent, 2)) for latent in latents]
+            clips = [in_bytes(host.decode(self.vae, latent, 2)) for latent in latents]
+        host.unload_models()  # the steps that follow need the room
+        return clips
 
 
 def output_entry(path: Path) -> dict[str, str]:

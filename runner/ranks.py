@@ -11,17 +11,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..models.file_lock import LockedError, file_lock
-from ..training.run.launch import is_first, own_rank, process_count
+from ..training.run.launch import LONGEST_WAIT, is_first, own_rank, process_count
 from .errors import RunnerError
 from .workflow import Prompt
 
 TRAINED = "TRAINING_RUN"
-LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than another
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command alike, also while Python still loads what the command needs."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGBREAK end a command alike, also while Python still loads what the command needs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..training.run.launch import process_count
+from ..training.run.stopping import SIGNALS
 
 IMPORTING = "<frozen importlib._bootstrap>"  # where the frames of every import are
 LATER = 0.02  # seconds
@@ -19,15 +20,14 @@ INTERRUPTED = 130  # exit code
 
 @contextmanager
 def ending_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs inside as Ctrl-C does, with everything saved, and only once.
+    """Let SIGTERM, SIGHUP and SIGBREAK end what runs inside as Ctrl-C does, with everything saved, and only once.
 
     `nohup` and `&` make Ctrl-C deaf. What the caller ignores stays ignored, as `nohup` wants it of SIGHUP. A signal
     that falls into an import waits for its end: what is raised in there may become another error, or be dropped.
     """
-    names = ["SIGINT", "SIGTERM", "SIGHUP"]  # Windows has no SIGHUP
     before = {}
     if threading.current_thread() is threading.main_thread():
-        known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         before = {number: signal.getsignal(number) for number in known if signal.getsignal(number) != signal.SIG_IGN}
     once = set(before)
     if process_count() == 1:  # else launchers pass Ctrl-C on to processes that the terminal has signalled already

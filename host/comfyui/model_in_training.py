@@ -19,6 +19,7 @@ import comfy.samplers
 import torch
 from torch import Tensor, nn
 
+from ...models.bf16 import autocast_to_bf16
 from ...models.gradient_scale import scale_gradient
 from ...models.model_in_training import ModelClip, Noise
 from ...models.out_of_memory import is_device_full, retry_with_room
@@ -165,7 +166,7 @@ class HostModelInTraining:
         what comes in: twice as large, and those in few bits as copies that are multiplied in full.
         """
         if compute_dtype(self.model) == torch.bfloat16:
-            return torch.autocast(self.device.type, enabled=False)
+            return autocast_to_bf16(self.device, enabled=False)
         return nullcontext()
 
     def loss(self, clip: ModelClip, level: float, noise: Noise) -> Tensor:

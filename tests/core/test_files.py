@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from pyramid_video.host.folders import ModelFolders
+from pyramid_video.models import files
 from pyramid_video.models.files import publish, remove_parts, write_beside, write_new
 from safetensors.torch import save_file
 
@@ -53,6 +54,58 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         part.write_bytes(b"half of the n")
         raise OSError("the disk is full")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+WAYS = {
+    "write_beside": lambda path: write_whole(path, b"new"),
+    "write_new": lambda path: write_new(path, lambda part: part.write_bytes(b"new")),
+    "publish": lambda path: publish(write_whole(path.with_name("made"), b"new"), path.parent, "file", ".bin"),
+}
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    with write_beside(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("held", [("replace",), ("link", "replace"), ("unlink",)], ids="+".join)
+def test_a_scanner_of_windows_that_holds_a_file_for_a_moment_stops_no_write(tmp_path, monkeypatch, way, held):
+    monkeypatch.setattr(files, "PATIENCE", 2.0)
+    once = set(held)
+
+    def refusing(name, work):
+        def call(*arguments, **options):
+            if name in once:
+                once.discard(name)
+                raise PermissionError(13, "The process cannot access the file")
+            return work(*arguments, **options)
+
+        return call
+
+    for name in ("replace", "link"):
+        monkeypatch.setattr(os, name, refusing(name, getattr(os, name)))
+    monkeypatch.setattr(Path, "unlink", refusing("unlink", Path.unlink))
+    way(tmp_path / "file.bin")
+    monkeypatch.undo()
+    (made,) = tmp_path.iterdir()
+    assert made.read_bytes() == b"new"
+
+
+def test_a_file_that_stays_in_use_is_an_error_after_a_while(tmp_path, monkeypatch):
+    def refuse(*_):
+        tries.append(1)
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    for patience, least in ((0.0, 1), (0.2, 2)):
+        tries = []
+        monkeypatch.setattr(files, "PATIENCE", patience)
+        with pytest.raises(PermissionError):
+            write_whole(tmp_path / "file.bin", b"new")
+        assert len(tries) >= least and (patience or len(tries) == 1)
+    assert names(tmp_path) == []
 
 
 def test_two_who_write_one_file_at_once_each_publish_all_of_theirs(tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
+from accelerate.state import GradientState
 from loop_toys import SETTINGS, assert_same, make_run, objective_of, saved, state_of, train
 from pyramid_video.training.run.loop import MOST_SKIPPED, TrainingRun
 from pyramid_video.training.run.loss_log import read_losses, read_rows
@@ -28,6 +30,29 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
     assert_same(second, straight)
     lines = [json.loads(line) for line in (tmp_path / "halves" / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(8))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_is_resumed_without_torch_distributed(tmp_path, monkeypatch, optimizer):
+    """Some builds of torch have none: importing its tensors there is an error."""
+    settings = replace(SETTINGS, optimizer=optimizer)
+    straight = train(make_run(tmp_path / "straight", settings))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.distributed.tensor", None)
+        train(make_run(tmp_path / "run", settings), until=3)
+        again = make_run(tmp_path / "run", settings)
+        assert again.resume()
+        train(again)
+    assert_same(again, straight)
+
+
+def test_a_run_learns_where_another_pack_is_in_the_midst_of_its_own_accumulation(tmp_path, monkeypatch):
+    """What accelerate knows of accumulating gradients belongs to the process."""
+    straight = train(make_run(tmp_path / "straight"))
+    run = make_run(tmp_path / "run")
+    monkeypatch.setattr(run.accelerator, "gradient_accumulation_steps", 4)
+    monkeypatch.setattr(GradientState(), "sync_gradients", False)
+    assert_same(train(run), straight)
 
 
 def test_a_run_that_is_stopped_from_outside_is_saved(tmp_path):

@@ -161,6 +161,55 @@ def test_a_run_that_got_room_again_writes_every_step_once(folder, straight, monk
     assert steps_of(folder) == list(range(8))
 
 
+def test_a_device_that_fails_is_the_error_and_not_that_its_tensors_cannot_be_saved(
+    folder, straight, monkeypatch, caplog
+):
+    def fail(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    run = make_run(folder, THREE)
+    run.resume()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fail)
+        with pytest.raises(RuntimeError, match="^CUDA error") as stopped:
+            train(run, on_step=fail)
+    assert not isinstance(stopped.value, OSError) and "after 7 steps could not be saved" in caplog.text
+    again = make_run(folder, THREE)
+    assert again.resume() and again.step == 6
+    assert_same(train(again), straight)
+
+
+@pytest.mark.parametrize("stop", [RuntimeError("a bug"), ValueError("a bug"), KeyboardInterrupt()])
+def test_a_disk_that_is_full_when_a_run_ends_by_an_error_is_told(folder, monkeypatch, stop):
+    def stopping(*_):
+        raise stop
+
+    run = make_run(folder, THREE)
+    run.resume()
+    monkeypatch.setattr(run_state, "open", FullDisk, raising=False)
+    with pytest.raises(OSError, match="after 7 steps could not be saved"):
+        train(run, on_step=stopping)
+
+
+def test_an_old_state_that_is_in_use_stays_until_a_later_save(folder, straight, monkeypatch):
+    """Windows removes no file that somebody reads."""
+
+    def refuse(path, missing_ok=False):
+        if path.name == "state-2.pt":
+            raise PermissionError(13, "The process cannot access the file")
+        really(path, missing_ok)
+
+    really = Path.unlink
+    run = make_run(folder, THREE)
+    run.resume()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        train(run, until=7)
+    assert [path.name for path in saved_states(folder)] == ["state.pt", "state-6.pt", "state-4.pt", "state-2.pt"]
+    assert_same(train(run), straight)
+    assert [path.name for path in saved_states(folder)] == ["state.pt", "state-7.pt", "state-6.pt"]
+
+
 def test_lines_that_were_torn_or_lost_are_written_anew(folder, straight):
     log = folder / "losses.jsonl"
     whole = log.read_bytes()

@@ -152,6 +152,16 @@ def test_blocks_are_loaded_when_they_are_asked_for():
     subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True, timeout=120)
 
 
+def test_ctrl_break_of_windows_waits_for_the_end_of_a_step(monkeypatch):
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    whole = False
+    with ending_as_ctrl_c(), pytest.raises(KeyboardInterrupt), unbroken() as held:
+        send(signal.SIGUSR1)
+        assert held == [signal.SIGUSR1]
+        whole = True
+    assert whole
+
+
 def test_what_the_caller_ignores_stays_ignored():
     """As `nohup` asks for SIGHUP."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from loop_toys import SETTINGS, make_run, train
+from loop_toys import SETTINGS, assert_same, make_run, train
 from pyramid_video.host import use_host
+from pyramid_video.models.bf16 import autocast_to_bf16
 from pyramid_video.nodes.trainer_base import stay_with_host
 from pyramid_video.recipes.emoji.recipe import RECIPES
 from pyramid_video.training.run.precision import chosen_precision
@@ -61,6 +62,36 @@ def test_bf16_that_a_processor_only_emulates_is_said_to_be_slow(monkeypatch, cap
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
     assert ("ten times as long" in caplog.text) == slow
+
+
+def test_bf16_that_a_card_only_emulates_is_said_to_be_slow(monkeypatch, caplog):
+    cards = {0: (7, 5), 1: (8, 6)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: cards[device.index])
+    for number, asked, words in ((1, "bf16", ""), (0, "no", ""), (0, "auto", ""), (0, "bf16", "cuda:0 does not mul")):
+        chosen_precision(asked, torch.device("cuda", number))
+        assert words in caplog.text and bool(words) == bool(caplog.text)
+
+
+def test_autocast_is_switched_off_also_where_a_device_has_none():
+    """As MPS before torch 2.5; meta tensors have none in any version."""
+    assert not torch.amp.is_autocast_available("meta")
+    for kind in ("cpu", "cuda", "mps", "xpu", "meta"):
+        with autocast_to_bf16(torch.device(kind), False):
+            assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.float32
+    with autocast_to_bf16(torch.device("cpu")):
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16
+        with autocast_to_bf16(torch.device("cpu"), False):
+            assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_a_run_learns_in_float32_on_a_device_without_autocast(tmp_path, monkeypatch):
+    def unsupported(kind, dtype=None, enabled=True):
+        raise RuntimeError(f"User specified an unsupported autocast device_type '{kind}'")
+
+    straight = train(make_run(tmp_path / "straight"))
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: False)
+    monkeypatch.setattr(torch, "autocast", unsupported)
+    assert_same(train(make_run(tmp_path / "run")), straight)
 
 
 def test_no_part_of_the_small_models_insists_on_a_precision():

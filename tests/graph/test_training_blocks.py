@@ -15,6 +15,7 @@ from pyramid_video.host.standalone.progress import Bar
 from pyramid_video.models import checkpoints
 from pyramid_video.models.explicit_attention import explicit_attention
 from pyramid_video.runner.registry import node_classes
+from pyramid_video.training.run.loop import TrainingRun
 from tiny_models import MODEL, TEXT, VAE, make_text_encoder, make_vae
 from torch.nn.functional import scaled_dot_product_attention
 from training_tools import FAMILIES, run, settings, train, train_lora, train_vae, trainee
@@ -138,6 +139,22 @@ def test_validation_computes_in_the_precision_of_the_run_and_decodes_in_that_of_
     monkeypatch.setattr(host, "decode", watched("decoded", host.decode))
     train(family, parts, validation=plan, settings=settings(1, precision=precision))
     assert seen == {"sampled": precision == "bf16", "decoded": False}
+
+
+def test_no_other_model_is_loaded_during_a_step(host, parts, monkeypatch):
+    """The text encoder and the VAE make room again after the texts, the scale of latents and each validation."""
+    calls, last = [], []
+
+    def noting(name, work):
+        return lambda *values: (calls.append(name), work(*values))[1]
+
+    for name in ("encode", "encode_prompt", "decode", "unload_models"):
+        monkeypatch.setattr(host, name, noting(name, getattr(host, name)))
+    update = TrainingRun._update
+    monkeypatch.setattr(TrainingRun, "_update", lambda *values: (last.append(calls[-1]), update(*values))[1])
+    (plan,) = run("PyramidVideoValidation", prompts="a ball", every=1, steps=1)
+    train("flow", parts, steps=3, validation=plan)
+    assert last == ["unload_models"] * 3 and calls.count("decode") > 3
 
 
 def test_one_clip_of_a_validation_at_a_time_is_there_in_floats(host, parts, monkeypatch):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
+
+LONGEST_WAIT = timedelta(days=30)  # one process may have far more to do than another, such as a validation
 
 
 def own_rank() -> int:

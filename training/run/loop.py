@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.bf16 import autocast_to_bf16
 from ...models.files import remove_parts
 from ...samplers.seeds import nth_seed
 from ..batch import Losses
@@ -39,7 +40,7 @@ from .processes import (
 )
 from .run_description import earlier_description, write_description
 from .run_lock import run_lock
-from .run_state import STATE, StateFolder, StateNotSaved, kept, not_saved, run_exists
+from .run_state import STATE, StateFolder, StateNotSaved, failed_on_device, kept, not_saved, run_exists
 from .run_tensors import load_tensors, tensors_of
 from .sharding import Networks, is_sharded, shard, whole
 from .stopping import unbroken
@@ -89,7 +90,7 @@ class TrainingRun:
         if self.sharded:
             self._network, self.optimizer = shard(self.accelerator, self._network, optimizer)
         else:
-            self.optimizer = self.accelerator.prepare(optimizer)
+            self.optimizer = optimizer  # accelerate's takes no step while another pack in the process accumulates
         self._ema = make_ema(list(self._network.parameters()), self.settings.ema_decay)
         self._states = StateFolder(self.folder, self.settings.keep)
         self._losses = LossLog(self.folder)
@@ -164,10 +165,19 @@ class TrainingRun:
             whole_now = not self._updating and (together or not self.sharded)
             if whole_now:
                 with suppress(KeyboardInterrupt):  # asked to stop once more
-                    self.save()
+                    self._save_after(error)
             if isinstance(error, KeyboardInterrupt) and self.is_main:
                 raise KeyboardInterrupt(kept(self.folder, self.step if whole_now else None)) from error
             raise
+
+    def _save_after(self, error: BaseException) -> None:
+        """Save what an error stopped; where a device has failed and gives nothing back, that is logged alone."""
+        try:
+            self.save()
+        except StateNotSaved as failed:
+            if not (isinstance(error, RuntimeError) and failed_on_device(failed)):
+                raise
+            log.warning("%s", failed)
 
     @property
     def _batches_a_step(self) -> int:
@@ -202,11 +212,12 @@ class TrainingRun:
             generator.manual_seed(self._seed(part))
             with self.autocast():
                 losses = self._network(training_step, self.step, generator)
-            self.accelerator.backward(losses["loss"] / self.settings.gradient_accumulation_steps)
+            (losses["loss"] / self.settings.gradient_accumulation_steps).backward()
             parts.append({name: value.detach() for name, value in losses.items()})
         if not self.sharded:  # where it is done on the way back
             average_gradients(self.accelerator, self._network.parameters())
-        norm = self.accelerator.clip_grad_norm_(self._network.parameters(), self.settings.max_grad_norm)
+        clip = self.accelerator.clip_grad_norm_ if self.sharded else nn.utils.clip_grad_norm_
+        norm = clip(list(self._network.parameters()), self.settings.max_grad_norm)
         numbers, norm = read_together(parts, whole(norm) if self.sharded else norm)
         values, stopped = average_values(numbers, any(held))
         finite = math.isfinite(values["loss"]) and math.isfinite(norm)  # the same in all processes
@@ -256,9 +267,9 @@ class TrainingRun:
             raise ValueError("the weights of this run are shared among processes: gather() them, in the first process")
         return self._gathered
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """A context in which networks compute in the precision of the run."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast_to_bf16(self.device, self.precision == "bf16")
 
     @contextmanager
     def averaged_in_place(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def chosen_precision(asked: str, device: torch.device) -> str:
     """Return "no" (float32) or "bf16"; "auto" is bf16 where the device computes in it, and float32 elsewhere.
 
-    Where a processor says that it has no products in bf16, asking for it is taken at its word and logged as slow.
+    Where a processor or a card has no products in bf16, asking for it is taken at its word and logged as slow.
     """
     if asked == AUTO:
         return "bf16" if has_bf16(device) else "no"
@@ -26,6 +26,12 @@ def chosen_precision(asked: str, device: torch.device) -> str:
             "precision is bf16, and this processor has neither of %s: products in bf16 take it about ten times as long "
             'as those in float32. Set precision to "auto" or "no", and the run goes on from where it is',
             " and ".join(CPU_PRODUCTS),
+        )
+    if asked == "bf16" and device.type == "cuda" and not has_bf16(device):
+        log.warning(
+            "precision is bf16, and the card %s does not multiply in it itself, which takes longer than float32. Set "
+            'precision to "auto" or "no", and the run goes on from where it is',
+            device,
         )
     return asked
 

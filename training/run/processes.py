@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Losses
-from .launch import process_count
+from .launch import LONGEST_WAIT, process_count
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+DEVICE = "ACCELERATE_TORCH_DEVICE"
+# Beside an RTX 40 with an older driver accelerate begins only with these, though one process sends no messages.
+WITHOUT_MESSAGES = {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
 
 
 def start_accelerator() -> Accelerator:
@@ -27,12 +31,17 @@ def start_accelerator() -> Accelerator:
     ValueError for ways of starting them that this training cannot follow.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedType
+    from accelerate.state import is_initialized
+    from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
     started = process_count()
     on_cpus = started > 1 and not any(kind.is_available() for kind in (torch.cuda, torch.xpu, torch.backends.mps))
-    # Its precision holds for a whole process, ours for a run. It connects processes on CPUs only with `cpu`.
-    accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)
+    # Its precision holds for a whole process, where other packs may have asked for one, ours for a run, and nothing of
+    # it is used here. It connects processes on CPUs only with `cpu`.
+    precision = None if is_initialized() else "no"
+    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    with variables({} if started > 1 else WITHOUT_MESSAGES):
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpus, kwargs_handlers=[patience])
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
         raise ValueError(
@@ -55,6 +64,41 @@ def start_accelerator() -> Accelerator:
     return accelerator
 
 
+def train_on(device: torch.device) -> None:
+    """Let this process train on the card that its host has; accelerate would take the first one.
+
+    ValueError where another pack in this process has begun with another card. Processes that were started together
+    have a card each, and what the variables of accelerate ask for is left as it is.
+    """
+    from accelerate import PartialState
+    from accelerate.state import is_initialized
+    from accelerate.utils import parse_flag_from_env
+
+    if process_count() > 1 or DEVICE in os.environ or parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return
+    if device.index and not is_initialized():
+        with variables({DEVICE: str(device)}):
+            start_accelerator()
+    begun = PartialState().device if is_initialized() else device
+    if begun.type == device.type and (begun.index or 0) != (device.index or 0):
+        raise ValueError(
+            f"the models of this host are on {device}, and another training in this process has begun on {begun}, "
+            "where accelerate keeps all that follow: start the program again, and train here first"
+        )
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment that are set for a while where they are not yet: other programs inherit them."""
+    new = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in new})
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
 @cache
 def warn_unsharded(device: str) -> None:
     """Say once that accelerate leaves out the FSDP it was asked for, as it does without several accelerators."""
@@ -75,10 +119,7 @@ def ranks() -> tuple[int, int]:
 
 
 def together(work: Callable[[], Result]) -> Result:
-    """Do a part of the `work` in every process and wait for all; what fails in one ends it in all, with the reason.
-
-    Parts should take minutes at most: a process that waits for longer is taken for lost.
-    """
+    """Do a part of the `work` in every process and wait for all; what fails in one ends it in all, with the reason."""
     from accelerate.utils import gather_object
 
     result: list[Result] = []

@@ -12,14 +12,14 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...models.files import write_beside
+from ...models.files import patiently, write_beside
 from .launch import is_first
 
 log = logging.getLogger(__name__)
@@ -50,19 +50,20 @@ class StateFolder:
             )
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Write `state` as the newest and drop what is too old, or later than it. OSError where that fails."""
+        """Write `state` as the newest and drop what is too old, or later than it. OSError where it is not written."""
         path = self.folder / STATE
         with write_beside(path) as part:
             with open(part, "wb") as file:  # given a path, torch would not say why a write failed
                 torch.save(state, file)
             if self._newest is not None and path.exists():
-                os.replace(path, self.folder / f"state-{self._newest}.pt")
+                patiently(os.replace, path, self.folder / f"state-{self._newest}.pt")
             self._newest = None
         self._newest, self._broken = int(state["step"]), None
         earlier = earlier_states(self.folder)
         kept = [step for step in earlier if step < self._newest][: self.keep - 1]
         for step in earlier.keys() - kept:
-            earlier[step].unlink()
+            with suppress(OSError):  # the next save tries again
+                earlier[step].unlink()
 
     def read(self) -> dict[str, Any] | None:
         """The newest state that can be read, None when there are none; ValueError when none of them can be read."""
@@ -178,6 +179,12 @@ def not_saved(folder: Path, state: Mapping[str, Any], error: Exception) -> State
         f"It needs about {size(state) / 1e6:.1f} MB there while the earlier states stay; those are as they were. "
         "Make room, or keep fewer states, and start the same run again: it goes on from the last one"
     )
+
+
+def failed_on_device(failed: StateNotSaved) -> bool:
+    """Whether a state could not be saved because its tensors could not be read, as after an error of CUDA."""
+    cause = failed.__cause__
+    return isinstance(cause, RuntimeError) and not isinstance(cause.__context__, OSError)
 
 
 def size(state: Any) -> int:

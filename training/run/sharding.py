@@ -68,9 +68,10 @@ def whole(tree: Any, keep: bool = True) -> Any:
 
 def share_like(tensor: Tensor, like: Tensor) -> Tensor:
     """The share of a whole `tensor` that this process keeps of `like`; the tensor itself where nothing is shared."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(like, DTensor):
+    if not hasattr(like, "device_mesh"):  # asked without torch.distributed, which some builds of torch do not have
         return tensor
-    mesh = like.device_mesh
-    return distribute_tensor(tensor.to(mesh.device_type), mesh, like.placements).to(like.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    share: Any = like
+    mesh = share.device_mesh
+    return distribute_tensor(tensor.to(mesh.device_type), mesh, share.placements).to(like.device)

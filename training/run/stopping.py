@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGHUP is unknown on Windows, SIGBREAK elsewhere
 IMPATIENT = 1.0  # seconds after which a second Ctrl-C means now; launchers pass on the first one sooner
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.bf16 import autocast_to_bf16
 from ...models.fingerprint import shapes_digest
 from ...models.gradient_scale import unscaled_gradients
 from ...models.lora import LoRA, LoRASettings
@@ -145,8 +146,7 @@ class ModelLoRATraining:
 
     def _open(self, model: ModelInTraining) -> TrainedModelLoRA:
         settings = self.plan.settings
-        in_bf16 = chosen_precision(settings.precision, model.device) == "bf16"
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16):
+        with autocast_to_bf16(model.device, chosen_precision(settings.precision, model.device) == "bf16"):
             layers = learning_layers(model, self.settings.targets, self.clips)
         description = {
             "kind": "lora",
