@@ -82,6 +82,12 @@ def shows_network_schedule(run_schedule: Tensor, sigmas: Tensor) -> Callable[...
     return wrapper
 
 
+def clean_up(patcher: Any) -> None:
+    """Let patches drop what they keep for a run, such as the keys of references, as the host has them do at its end."""
+    if hasattr(patcher, "model_patches_call_function"):  # not in older hosts, where none keeps anything
+        patcher.model_patches_call_function("cleanup")
+
+
 @contextmanager
 def emptied(options: Mapping[str, Any]) -> Iterator[None]:
     """Let go, at the end, what a cache of the host's in the options of one run has kept of it."""

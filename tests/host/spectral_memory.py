@@ -5,6 +5,8 @@ The patches here do what those of widely used packs do, in a few lines of our ow
 
 from __future__ import annotations
 
+from spectral_case import SEED
+
 SIZES = [(6, 8)] * 2 + [(12, 16)] * 3
 
 
@@ -183,7 +185,50 @@ def check_latents_in_the_options_of_a_sampler_have_the_size_of_their_stage(case)
     case.same(case.sample(case.pyramid(1.0, inner=inner)), case.sample(inner))
 
 
+def check_keys_of_references_are_those_of_their_stage(case):
+    """Flux KV Cache: each stage computes them in its first step, and a draft and its end are one run."""
+    from comfy_extras import nodes_flux as nodes
+
+    if not hasattr(nodes, "FluxKVCache"):
+        return  # an older host
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    shape, host = case.inside.models.KINDS[case.kind].latent, AnyModel()
+    for size, own in (((12, 16), [48, 192]), ((8, 10), [80, 80])):
+        latents = [case.inside.models.noise(1, *shape, *size, seed=4)]
+        prompts = [case.inside.models.prompt(case.kind, seed, reference_latents=latents) for seed in (2, 3)]
+        model = nodes.FluxKVCache.execute(case.model).result[0]
+        patches = model.model_options["transformer_options"]["patches"]["attn1_patch"]
+        patches[0] = watch = Watch(patches[0])
+        stages = case.pyramid(case.middle).stages
+        sigmas, latent = case.sigmas, {"samples": case.inside.models.empty(case.kind)}
+        one = host.sample(model, (*prompts, 1.0), "euler", stages, sigmas, latent, SEED)["samples"]
+        first = [step for step in watch.seen if step["new"]]
+        assert [each["references"] for each in first] == own and len(watch.seen) == len(SIZES), watch.seen
+        draft, _ = host.draft(model, (*prompts, 1.0), "euler", stages, sigmas, latent, [SEED], 1)
+        made = host.finish_draft(model, (*prompts, 1.0), "euler", draft)["samples"]
+        assert case.torch.equal(made, one)
+
+
+class Watch:
+    """A patch of attention that keeps the keys of references, watched in the first block."""
+
+    def __init__(self, patch):
+        self.patch, self.seen = patch, []
+
+    def __call__(self, q, k, v, extra_options, **rest):
+        made = self.patch(q, k, v, extra_options, **rest)
+        if (extra_options["block_type"], extra_options["block_index"]) == ("double", 0):
+            new = made["k"].shape[2] == q.shape[2]
+            self.seen.append({"new": new, "references": sum(extra_options["reference_image_num_tokens"])})
+        return made
+
+    def cleanup(self):
+        self.patch.cleanup()
+
+
 MEMORY = {
+    check_keys_of_references_are_those_of_their_stage: ("flux.2",),
     check_patches_are_told_how_far_the_run_is: ("wan2.1 t2v", "flux"),
     check_the_schedule_that_guidance_sees_falls: ("wan2.1 t2v", "flux", "sdxl"),
     check_what_a_cache_left_of_another_run_comes_back: ("wan2.1 t2v",),
