@@ -108,7 +108,7 @@ class PatchMemory:
 
     def __init__(self, options: Mapping[str, Any], network: nn.Module | None = None) -> None:
         self.variables = [(cell, cell.cell_contents) for cell in cells_of(options)]
-        self.network = network
+        self.network = network = getattr(network, "_orig_mod", network)  # caches hang on that which was compiled
         self.known = dict(vars(network)) if network is not None else {}
 
     def __enter__(self) -> None:

@@ -103,16 +103,39 @@ def check_a_cache_on_the_network_begins_anew_with_a_stage(case):
 
     network = case.model.model.diffusion_model
     network.was_there = "before"
-    model = case.model.clone()
-    model.set_model_unet_function_wrapper(always_skip)
     try:
-        one = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
-        again = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
-        assert network.was_there == "before" and not hasattr(network, "kept_output")
+        for model in (case.model.clone(), compiled_in_place(case)):
+            asked.clear()
+            model.set_model_unet_function_wrapper(always_skip)
+            with case.torch._dynamo.config.patch(disable=True):  # what hangs where is asked, not graphs
+                one = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+                again = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+            assert network.was_there == "before" and not hasattr(network, "kept_output")
+            case.same(one, again, 0)
+            assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
     finally:
         del network.was_there
-    case.same(one, again, 0)
-    assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
+
+
+def compiled_in_place(case):
+    """A model whose network is patched by its compiled self, as blocks of other packs do it."""
+    model = case.model.clone()
+    network = case.torch.compile(model.get_model_object("diffusion_model"), backend=lambda graph, inputs: graph)
+    model.add_object_patch("diffusion_model", network)
+    return model
+
+
+def check_a_draft_of_a_compiled_model_is_finished(case):
+    """Also by the same model as it was before, and the other way round."""
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    host, prompts, stages = AnyModel(), (case.positive, case.negative, 2.0), case.pyramid(case.middle).stages
+    latent, models = {"samples": case.inside.models.empty(case.kind)}, (case.model, compiled_in_place(case))
+    with case.torch._dynamo.config.patch(disable=True):
+        drafts = [host.draft(each, prompts, "euler", stages, case.sigmas, latent, [SEED], 1)[0] for each in models]
+        for draft in drafts:
+            one, other = (host.finish_draft(each, prompts, "euler", draft)["samples"] for each in models)
+            case.same(one, other, 0)
 
 
 def check_what_a_cache_left_of_another_run_comes_back(case):
@@ -229,6 +252,7 @@ class Watch:
 
 MEMORY = {
     check_keys_of_references_are_those_of_their_stage: ("flux.2",),
+    check_a_draft_of_a_compiled_model_is_finished: ("wan2.1 t2v", "sdxl"),
     check_patches_are_told_how_far_the_run_is: ("wan2.1 t2v", "flux"),
     check_the_schedule_that_guidance_sees_falls: ("wan2.1 t2v", "flux", "sdxl"),
     check_what_a_cache_left_of_another_run_comes_back: ("wan2.1 t2v",),
