@@ -32,7 +32,7 @@ from ...samplers.spectral_stages import SpectralStages, check_start, left_out
 from .lent_guider import Conds, LentGuider
 from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, fit_value, stage_conds
-from .stage_options import PatchMemory, clean_up, fit_wrappers, stage_options
+from .stage_options import PatchMemory, clean_up, fit_patches, fit_wrappers, stage_options
 from .streams import Streams, fresh_noise, packs_streams, streams_of
 
 BY_BLOCKS = "sample_ar_video"  # of the host, for Self-Forcing and Causal Forcing
@@ -185,6 +185,7 @@ class SpectralRun:
             clean_up(self.model.current_patcher)
         ahead = schedule[segment.first_step :]
         fitted = fit_wrappers(self.options, self.size, segment.size)
+        fitted = fit_patches(fitted, self.size, segment.size, self.info.patch)
         arguments = {
             **self.extra_args,
             "model_options": stage_options(fitted, ahead, self.model, schedule),

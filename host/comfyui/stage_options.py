@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.patcher_extension
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...samplers.spectral import Size
 from .stage_conds import fit_value
@@ -53,6 +54,29 @@ def fit_wrappers(options: Mapping[str, Any], full: Size, size: Size) -> Mapping[
         for kind, named in inner.get("wrappers", {}).items()
     }
     return {**options, "transformer_options": {**inner, "wrappers": wrappers}} if wrappers else options
+
+
+def fit_patches(options: Mapping[str, Any], full: Size, size: Size, patch: int) -> Mapping[str, Any]:
+    """The `options` of a run for a stage whose networks take `patch` cells at once: what patches hold is smaller."""
+    inner = options.get("transformer_options", {})
+    if full == size or not inner.get("patches"):
+        return options
+    tokens, now = ((rows // patch, columns // patch) for rows, columns in (full, size))
+    patches = {
+        name: [fit_speakers(each, tokens, now) for each in several] for name, several in inner["patches"].items()
+    }
+    return {**options, "transformer_options": {**inner, "patches": patches}}
+
+
+def fit_speakers(patch: Any, tokens: Size, now: Size) -> Any:
+    """The patch of InfiniteTalk that knows which tokens of the picture each speaker has; any other stays itself."""
+    masks = getattr(patch, "ref_target_masks", None)  # (speakers, rows x columns)
+    if not isinstance(masks, Tensor) or masks.ndim != 2 or masks.shape[1] != tokens[0] * tokens[1]:
+        return patch
+    made = copy.copy(patch)
+    picture = masks.unflatten(1, tokens)[None].float()
+    made.ref_target_masks = F.interpolate(picture, size=now, mode="nearest")[0].flatten(1).to(masks.dtype)
+    return made
 
 
 def fit_wrapper(wrapper: Any, full: Size, size: Size) -> Any:
