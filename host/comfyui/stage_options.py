@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CellType, FunctionType
 from typing import Any
@@ -57,15 +57,29 @@ def fit_wrappers(options: Mapping[str, Any], full: Size, size: Size) -> Mapping[
 
 
 def fit_patches(options: Mapping[str, Any], full: Size, size: Size, patch: int) -> Mapping[str, Any]:
-    """The `options` of a run for a stage whose networks take `patch` cells at once: what patches hold is smaller."""
+    """The `options` of a run for a stage whose networks take `patch` cells at once: what patches hold is smaller.
+
+    SUPIR is refused: its picture is in several patches, and in guidance.
+    """
     inner = options.get("transformer_options", {})
     if full == size or not inner.get("patches"):
         return options
+    refuse_supir(inner["patches"])
     tokens, now = ((rows // patch, columns // patch) for rows, columns in (full, size))
     patches = {
         name: [fit_speakers(each, tokens, now) for each in several] for name, several in inner["patches"].items()
     }
     return {**options, "transformer_options": {**inner, "patches": patches}}
+
+
+def refuse_supir(patches: Mapping[str, Sequence[Any]]) -> None:
+    """Say so where the blocks of SUPIR hold its picture, at the size of the run."""
+    owners = (getattr(each, "__self__", None) for several in patches.values() for each in several)
+    if any(type(owner).__name__ == "SUPIRPatch" for owner in owners):
+        raise ValueError(
+            "a pyramid cannot make the picture smaller that SUPIR brings back: take 'SUPIRApply' off the model, or "
+            "sample with the plain sampler"
+        )
 
 
 def fit_speakers(patch: Any, tokens: Size, now: Size) -> Any:
