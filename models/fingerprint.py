@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 SAMPLES = 64  # numbers of each tensor that are looked at
+COMPILED = "_orig_mod."  # what torch.compile puts before the names in a module that it wraps
 
 
 def fingerprint(*networks: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
@@ -33,6 +34,6 @@ def some_numbers(tensor: Tensor) -> bytes:
 
 
 def shapes_digest(network: nn.Module) -> str:
-    """Digest of names and shapes of all tensors: the same for all weights of one kind of network."""
-    shapes = sorted((name, tuple(weight.shape)) for name, weight in network.state_dict().items())
+    """Digest of names and shapes of all tensors: the same for all weights of one kind of network, compiled or not."""
+    shapes = sorted((name.replace(COMPILED, ""), tuple(weight.shape)) for name, weight in network.state_dict().items())
     return hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import comfy.k_diffusion.sampling
 import comfy.model_management
 import comfy.samplers
 import torch
@@ -31,10 +32,12 @@ from ...samplers.spectral_stages import SpectralStages, check_start, left_out
 from .lent_guider import Conds, LentGuider
 from .picture_info import picture_info
 from .stage_conds import fit_latent, fit_mask, fit_value, stage_conds
-from .stage_options import PatchMemory, fit_wrappers, stage_options
+from .stage_options import PatchMemory, clean_up, fit_patches, fit_wrappers, stage_options
 from .streams import Streams, fresh_noise, packs_streams, streams_of
 
 BY_BLOCKS = "sample_ar_video"  # of the host, for Self-Forcing and Causal Forcing
+MOVE_FROM_THE_SECOND_STEP = ("sample_unipc", "sample_unipc_bh2")  # of the host; the first asks the network alone
+STOP_BEFORE_ZERO = ("dpm_fast_function", "dpm_adaptive_function")  # of the host, at the last level above it
 Callback = Callable[[int, Tensor, Tensor, int], None]  # (step, clean estimate, state, total steps)
 
 
@@ -178,8 +181,11 @@ class SpectralRun:
         model = comfy.samplers.KSamplerX0Inpaint(self.guider, schedule)  # masks that depend on how far the run is
         model.latent_image, model.noise = latent, self.inpaint_noise(noise, seed)
         self.memory.forget()
+        if segment.level_before is not None:
+            clean_up(self.model.current_patcher)
         ahead = schedule[segment.first_step :]
         fitted = fit_wrappers(self.options, self.size, segment.size)
+        fitted = fit_patches(fitted, self.size, segment.size, self.info.patch)
         arguments = {
             **self.extra_args,
             "model_options": stage_options(fitted, ahead, self.model, schedule),
@@ -199,9 +205,10 @@ class SpectralRun:
 
         inner = self.sampler.inner
         options = fit_value("", self.sampler.extra_options, self.size, segment.size)  # such as a latent to be guided by
-        return inner.sampler_function(
-            model, state, sigmas, extra_args=arguments, callback=on_step, disable=True, **options
-        )
+        solve = partial(inner.sampler_function, **options)
+        if stands_still(inner.sampler_function, segment):
+            solve = comfy.k_diffusion.sampling.sample_euler
+        return solve(model, state, sigmas, extra_args=arguments, callback=on_step, disable=True)
 
     def schedule_from(self, segment: Segment) -> tuple[float, ...]:
         """The levels of the whole run, seen from one stage: every step has a place of its own in it, and they fall.
@@ -253,3 +260,10 @@ def say_left_out(stages: SpectralStages, segments: tuple[Segment, ...]) -> None:
     sentence = left_out(stages, segments)
     if sentence:
         logging.info("Pyramid Video: %s", sentence)
+
+
+def stands_still(solver: Any, segment: Segment) -> bool:
+    """Whether a solver of the host hands a stage of one step back as it was; its first order, euler, walks it."""
+    name = getattr(solver, "__name__", "")
+    to_zero = segment.sigmas[-1] == 0
+    return segment.steps == 1 and (name in MOVE_FROM_THE_SECOND_STEP or (to_zero and name in STOP_BEFORE_ZERO))

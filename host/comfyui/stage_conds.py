@@ -69,6 +69,10 @@ def fit_to_size(cond: dict[str, Any], full: Size, size: Size, patch: int, kept_k
         fitted["keyframe_idxs"] = fit_positions(cond["keyframe_idxs"], full, size)
     if fitted.get("guide_attention_entries"):
         fitted["guide_attention_entries"] = [fit_guide(each, full, size) for each in cond["guide_attention_entries"]]
+    if cond.get("generated_keyframes"):
+        fitted["generated_keyframes"] = fit_keyframes(cond["generated_keyframes"], full, size)
+    if cond.get("gligen", ("none",))[0] == "position":
+        fitted["gligen"] = fit_boxes(cond["gligen"], full, size)
     if cond.get("area"):
         fitted["area"] = fit_area(cond["area"], full, size, patch)
     return fitted
@@ -131,6 +135,19 @@ def fit_guide(entry: dict[str, Any], full: Size, size: Size) -> dict[str, Any]:
             "make it smaller. Use the plain sampler, or give the guide at the size of the video"
         )
     return {**entry, "latent_shape": [frames, *size], "pre_filter_count": frames * size[0] * size[1]}
+
+
+def fit_keyframes(slots: dict[str, int], full: Size, size: Size) -> dict[str, int]:
+    """Where LTX makes keyframes behind a clip; those of another size stay, which the model then refuses."""
+    same = slots["tokens_per_frame"] == full[0] * full[1]
+    return {**slots, "tokens_per_frame": size[0] * size[1]} if same else slots
+
+
+def fit_boxes(gligen: tuple[Any, ...], full: Size, size: Size) -> tuple[Any, ...]:
+    """Things in their places (what, rows, columns, first row, first column), in cells that need not be whole."""
+    kind, model, things = gligen
+    rows, columns = (now / whole for whole, now in zip(full, size, strict=True))
+    return kind, model, [(what, h * rows, w * columns, y * rows, x * columns) for what, h, w, y, x in things]
 
 
 def fit_area(area: tuple[Any, ...], full: Size, size: Size, patch: int) -> tuple[Any, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CellType, FunctionType
 from typing import Any
 
 import comfy.patcher_extension
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...samplers.spectral import Size
 from .stage_conds import fit_value
@@ -55,6 +56,43 @@ def fit_wrappers(options: Mapping[str, Any], full: Size, size: Size) -> Mapping[
     return {**options, "transformer_options": {**inner, "wrappers": wrappers}} if wrappers else options
 
 
+def fit_patches(options: Mapping[str, Any], full: Size, size: Size, patch: int) -> Mapping[str, Any]:
+    """The `options` of a run for a stage whose networks take `patch` cells at once: what patches hold is smaller.
+
+    SUPIR is refused: its picture is in several patches, and in guidance.
+    """
+    inner = options.get("transformer_options", {})
+    if full == size or not inner.get("patches"):
+        return options
+    refuse_supir(inner["patches"])
+    tokens, now = ((rows // patch, columns // patch) for rows, columns in (full, size))
+    patches = {
+        name: [fit_speakers(each, tokens, now) for each in several] for name, several in inner["patches"].items()
+    }
+    return {**options, "transformer_options": {**inner, "patches": patches}}
+
+
+def refuse_supir(patches: Mapping[str, Sequence[Any]]) -> None:
+    """Say so where the blocks of SUPIR hold its picture, at the size of the run."""
+    owners = (getattr(each, "__self__", None) for several in patches.values() for each in several)
+    if any(type(owner).__name__ == "SUPIRPatch" for owner in owners):
+        raise ValueError(
+            "a pyramid cannot make the picture smaller that SUPIR brings back: take 'SUPIRApply' off the model, or "
+            "sample with the plain sampler"
+        )
+
+
+def fit_speakers(patch: Any, tokens: Size, now: Size) -> Any:
+    """The patch of InfiniteTalk that knows which tokens of the picture each speaker has; any other stays itself."""
+    masks = getattr(patch, "ref_target_masks", None)  # (speakers, rows x columns)
+    if not isinstance(masks, Tensor) or masks.ndim != 2 or masks.shape[1] != tokens[0] * tokens[1]:
+        return patch
+    made = copy.copy(patch)
+    picture = masks.unflatten(1, tokens)[None].float()
+    made.ref_target_masks = F.interpolate(picture, size=now, mode="nearest")[0].flatten(1).to(masks.dtype)
+    return made
+
+
 def fit_wrapper(wrapper: Any, full: Size, size: Size) -> Any:
     """A wrapper of the host; itself where it holds nothing of that size."""
     held = getattr(wrapper, "__dict__", {})
@@ -82,6 +120,12 @@ def shows_network_schedule(run_schedule: Tensor, sigmas: Tensor) -> Callable[...
     return wrapper
 
 
+def clean_up(patcher: Any) -> None:
+    """Let patches drop what they keep for a run, such as the keys of references, as the host has them do at its end."""
+    if hasattr(patcher, "model_patches_call_function"):  # not in older hosts, where none keeps anything
+        patcher.model_patches_call_function("cleanup")
+
+
 @contextmanager
 def emptied(options: Mapping[str, Any]) -> Iterator[None]:
     """Let go, at the end, what a cache of the host's in the options of one run has kept of it."""
@@ -102,7 +146,7 @@ class PatchMemory:
 
     def __init__(self, options: Mapping[str, Any], network: nn.Module | None = None) -> None:
         self.variables = [(cell, cell.cell_contents) for cell in cells_of(options)]
-        self.network = network
+        self.network = network = getattr(network, "_orig_mod", network)  # caches hang on that which was compiled
         self.known = dict(vars(network)) if network is not None else {}
 
     def __enter__(self) -> None:

@@ -203,6 +203,15 @@ def test_the_digest_of_shapes_is_that_of_saved_drafts():
     assert shapes_digest(torch.nn.Linear(3, 2)) != "110f9777b825"
 
 
+def test_the_digest_of_shapes_is_the_same_for_a_compiled_network():
+    """As a whole or in some of its blocks, as packs compile a model."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    wanted = shapes_digest(network)
+    assert shapes_digest(torch.compile(network)) == wanted
+    network[0] = torch.compile(network[0])
+    assert shapes_digest(network) == wanted
+
+
 def test_a_draft_of_an_earlier_version_is_finished_by_the_weights_that_it_names(host):
     model = make_model(FLOW)
     draft, _ = host.draft(model, prompts(), "euler", EARLY, host.sigmas(model, 6, "simple"), empty(), [5], 1)

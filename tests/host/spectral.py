@@ -19,6 +19,7 @@ from spectral_memory import MEMORY
 from spectral_parts import IN_PARTS
 from spectral_patches import PATCHES
 from spectral_sizes import OF_SIZES
+from spectral_solvers import SOLVED
 
 WITH_SOUND = ("ltx2", "ltx2.3", "ltx2.5", "minimax h3")
 KEEP_MASKED = ("wan2.1 t2v", "wan2.2 5B", "ltx", "flux", "sd3", "sdxl", "qwen-image", "cosmos predict2 video")
@@ -185,6 +186,7 @@ SOME = {
     **GUIDERS,
     **IN_PARTS,
     **OF_SIZES,
+    **SOLVED,
     check_sound_stands_at_the_new_level: WITH_SOUND,
     check_a_mask_keeps_what_it_covers: KEEP_MASKED,
     check_solvers_of_the_host_run: ("wan2.1 t2v", "sdxl"),

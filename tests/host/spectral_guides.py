@@ -137,7 +137,57 @@ def check_what_guides_wan_has_the_size_of_its_stage(case):
             compare(case, call[name], wanted[name], name)
 
 
+def check_keyframes_that_ltx_makes_have_the_tokens_of_their_stage(case):
+    from comfy_extras.nodes_lt import LTXVAddGuide
+
+    torch, latent = case.torch, case.inside.models.empty(case.kind)
+    picture, *sound = case.streams(latent)
+    guide = case.inside.models.noise(1, picture.shape[1], 1, 12, 16, seed=4)
+    mask = torch.ones(1, 1, picture.shape[2], 1, 1)
+    *prompts, picture, mask = LTXVAddGuide.append_keyframe(
+        case.positive, case.negative, 0, picture, mask, guide, 1.0, (8, 32, 32)
+    )
+    made = {"first_latent_frame": picture.shape[2] - 1, "num_keyframes": 1, "tokens_per_frame": 12 * 16}
+    guider = case.guider()
+    guider.set_conds(*([[text, {**rest, "generated_keyframes": made}]] for (text, rest), *_ in prompts))
+    masks = [mask.expand(-1, -1, -1, 12, 16), *(torch.ones(1, 1, *each.shape[2:]) for each in sound)]
+    calls = case.seen(
+        lambda: case.sample(
+            case.pyramid(case.middle),
+            type(latent)([picture, *sound]),
+            guider=guider,
+            denoise_mask=type(latent)(masks),
+        )
+    )
+    assert [call["generated_keyframes"]["tokens_per_frame"] for call in calls] == [48] * 2 + [192] * 3
+    assert made["tokens_per_frame"] == 192
+
+
+def check_boxes_of_gligen_are_the_same_parts_of_every_stage(case):
+    from comfy.gligen import Gligen
+
+    seen = []
+
+    class Boxes(Gligen):
+        def _set_position(self, boxes, masks, positive_embeddings):
+            seen.append(boxes[0, :2])
+            return lambda x, extra_options: x
+
+    network = Boxes([], None, 4)
+    place = case.torch.device("cpu")
+    boxes = case.inside.comfy.model_patcher.ModelPatcher(network, load_device=place, offload_device=place)
+    things = [(case.inside.models.noise(1, 4), *numbers) for numbers in ((4, 8, 2, 8), (12, 3, 0, 1))]
+    shares = case.torch.tensor([[8 / 16, 2 / 12, 1, 6 / 12], [1 / 16, 0, 4 / 16, 1]])
+    case.sample(case.pyramid(case.middle), guider=with_extras(case, gligen=("position", boxes, things)))
+    assert len(seen) >= 5
+    for each in seen:
+        case.torch.testing.assert_close(each, shares)
+    assert things[0][1:] == (4, 8, 2, 8)
+
+
 GUIDES = {
+    check_keyframes_that_ltx_makes_have_the_tokens_of_their_stage: ("ltx2.5",),
+    check_boxes_of_gligen_are_the_same_parts_of_every_stage: ("sd1.5",),
     check_guides_of_ltx_are_those_of_a_smaller_video: ("ltx",),
     check_keyframes_of_h3_have_the_size_of_their_stage: ("minimax h3",),
     check_references_of_h3_are_pictures_of_their_own: ("minimax h3",),

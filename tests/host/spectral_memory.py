@@ -5,6 +5,8 @@ The patches here do what those of widely used packs do, in a few lines of our ow
 
 from __future__ import annotations
 
+from spectral_case import SEED
+
 SIZES = [(6, 8)] * 2 + [(12, 16)] * 3
 
 
@@ -101,16 +103,39 @@ def check_a_cache_on_the_network_begins_anew_with_a_stage(case):
 
     network = case.model.model.diffusion_model
     network.was_there = "before"
-    model = case.model.clone()
-    model.set_model_unet_function_wrapper(always_skip)
     try:
-        one = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
-        again = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
-        assert network.was_there == "before" and not hasattr(network, "kept_output")
+        for model in (case.model.clone(), compiled_in_place(case)):
+            asked.clear()
+            model.set_model_unet_function_wrapper(always_skip)
+            with case.torch._dynamo.config.patch(disable=True):  # what hangs where is asked, not graphs
+                one = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+                again = case.sample(case.pyramid(case.share(1), case.share(3)), guider=case.guider(model))
+            assert network.was_there == "before" and not hasattr(network, "kept_output")
+            case.same(one, again, 0)
+            assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
     finally:
         del network.was_there
-    case.same(one, again, 0)
-    assert asked == 2 * [(4, 4), (6, 8), (12, 16)], asked
+
+
+def compiled_in_place(case):
+    """A model whose network is patched by its compiled self, as blocks of other packs do it."""
+    model = case.model.clone()
+    network = case.torch.compile(model.get_model_object("diffusion_model"), backend=lambda graph, inputs: graph)
+    model.add_object_patch("diffusion_model", network)
+    return model
+
+
+def check_a_draft_of_a_compiled_model_is_finished(case):
+    """Also by the same model as it was before, and the other way round."""
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    host, prompts, stages = AnyModel(), (case.positive, case.negative, 2.0), case.pyramid(case.middle).stages
+    latent, models = {"samples": case.inside.models.empty(case.kind)}, (case.model, compiled_in_place(case))
+    with case.torch._dynamo.config.patch(disable=True):
+        drafts = [host.draft(each, prompts, "euler", stages, case.sigmas, latent, [SEED], 1)[0] for each in models]
+        for draft in drafts:
+            one, other = (host.finish_draft(each, prompts, "euler", draft)["samples"] for each in models)
+            case.same(one, other, 0)
 
 
 def check_what_a_cache_left_of_another_run_comes_back(case):
@@ -183,7 +208,51 @@ def check_latents_in_the_options_of_a_sampler_have_the_size_of_their_stage(case)
     case.same(case.sample(case.pyramid(1.0, inner=inner)), case.sample(inner))
 
 
+def check_keys_of_references_are_those_of_their_stage(case):
+    """Flux KV Cache: each stage computes them in its first step, and a draft and its end are one run."""
+    from comfy_extras import nodes_flux as nodes
+
+    if not hasattr(nodes, "FluxKVCache"):
+        return  # an older host
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    shape, host = case.inside.models.KINDS[case.kind].latent, AnyModel()
+    for size, own in (((12, 16), [48, 192]), ((8, 10), [80, 80])):
+        latents = [case.inside.models.noise(1, *shape, *size, seed=4)]
+        prompts = [case.inside.models.prompt(case.kind, seed, reference_latents=latents) for seed in (2, 3)]
+        model = nodes.FluxKVCache.execute(case.model).result[0]
+        patches = model.model_options["transformer_options"]["patches"]["attn1_patch"]
+        patches[0] = watch = Watch(patches[0])
+        stages = case.pyramid(case.middle).stages
+        sigmas, latent = case.sigmas, {"samples": case.inside.models.empty(case.kind)}
+        one = host.sample(model, (*prompts, 1.0), "euler", stages, sigmas, latent, SEED)["samples"]
+        first = [step for step in watch.seen if step["new"]]
+        assert [each["references"] for each in first] == own and len(watch.seen) == len(SIZES), watch.seen
+        draft, _ = host.draft(model, (*prompts, 1.0), "euler", stages, sigmas, latent, [SEED], 1)
+        made = host.finish_draft(model, (*prompts, 1.0), "euler", draft)["samples"]
+        assert case.torch.equal(made, one)
+
+
+class Watch:
+    """A patch of attention that keeps the keys of references, watched in the first block."""
+
+    def __init__(self, patch):
+        self.patch, self.seen = patch, []
+
+    def __call__(self, q, k, v, extra_options, **rest):
+        made = self.patch(q, k, v, extra_options, **rest)
+        if (extra_options["block_type"], extra_options["block_index"]) == ("double", 0):
+            new = made["k"].shape[2] == q.shape[2]
+            self.seen.append({"new": new, "references": sum(extra_options["reference_image_num_tokens"])})
+        return made
+
+    def cleanup(self):
+        self.patch.cleanup()
+
+
 MEMORY = {
+    check_keys_of_references_are_those_of_their_stage: ("flux.2",),
+    check_a_draft_of_a_compiled_model_is_finished: ("wan2.1 t2v", "sdxl"),
     check_patches_are_told_how_far_the_run_is: ("wan2.1 t2v", "flux"),
     check_the_schedule_that_guidance_sees_falls: ("wan2.1 t2v", "flux", "sdxl"),
     check_what_a_cache_left_of_another_run_comes_back: ("wan2.1 t2v",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 
 def check_a_lora_counts_at_every_size(case):
@@ -144,7 +145,37 @@ def check_latents_that_a_wrapper_holds_have_the_size_of_their_stage(case):
     case.same(case.sample(case.pyramid(1.0), guider=case.guider(model)), plain, 0)
 
 
+def check_speakers_have_the_tokens_of_their_stage(case):
+    """InfiniteTalk with two speakers: what a plain run of the size of a stage is told of each."""
+    try:
+        from comfy.ldm.wan import model_multitalk as host
+    except ImportError:
+        return  # an older host
+    seen, usual = [], host.get_attn_map_with_target
+
+    def watch(*args, ref_target_masks, **rest):
+        seen.append(ref_target_masks)
+        return usual(*args, ref_target_masks=ref_target_masks, **rest)
+
+    speakers = case.torch.zeros(2, 12, 16)
+    speakers[0, :6, :8], speakers[1, 4:, 8:] = 1, 1
+    large, small = (speakers[:, ::by, ::by].flatten(1) > 0 for by in (2, 4))
+    model = case.model.clone()
+    model.set_model_patch(host.MultiTalkGetAttnMapPatch(large), "attn1_patch")
+    guider = case.guider(model)
+    guider.set_cfg(1.0)
+    with mock.patch.object(host, "get_attn_map_with_target", watch):
+        made = case.sample(case.pyramid(case.middle), guider=guider)
+    assert case.torch.isfinite(made).all()
+    blocks = len(seen) // 5
+    assert blocks and len(seen) == 5 * blocks
+    for masks, wanted in zip(seen, 2 * blocks * [small] + 3 * blocks * [large], strict=True):
+        assert case.torch.equal(masks, wanted)
+    assert model.model_options["transformer_options"]["patches"]["attn1_patch"][0].ref_target_masks is large
+
+
 PATCHES = {
+    check_speakers_have_the_tokens_of_their_stage: ("wan2.1 t2v", "wan2.1 i2v"),
     check_a_lora_counts_at_every_size: ("wan2.1 t2v", "ltx2", "flux", "sdxl", "qwen-image", "z-image", "chroma"),
     check_a_compiled_model_makes_the_same: ("wan2.1 t2v",),
     check_a_controlnet_sees_the_stage: ("sdxl",),

@@ -89,7 +89,19 @@ def check_bad_stages_and_sizes_get_a_sentence(case):
         refused(lambda: case.sample(unknown), "Fit spectrum")
 
 
+def check_the_picture_of_supir_gets_a_sentence(case):
+    try:
+        from comfy.ldm.supir.supir_patch import SUPIRPatch
+    except ImportError:
+        return  # an older host
+    model = case.model.clone()
+    SUPIRPatch(None, [], case.torch.zeros(1, 4, 12, 16), 0.0, 0.0).register(model)  # which changes nothing
+    refused(lambda: case.sample(case.pyramid(case.middle), guider=case.guider(model)), "SUPIRApply")
+    case.same(case.sample(case.pyramid(1.0), guider=case.guider(model)), case.sample(case.core()))
+
+
 OF_SIZES = {
+    check_the_picture_of_supir_gets_a_sentence: ("sdxl",),
     check_prompts_in_times_and_places_run: ("sd3", "hunyuan video", "mochi"),
     check_context_windows_run: ONE,
     check_sizes_that_no_patch_divides_run: ("wan2.1 i2v", "flux", "qwen-image", "z-image"),
