@@ -11,12 +11,16 @@ from door_tools import refused
 from model_lora_lesson import NotInThisHost
 
 
-def streamed(lesson, again):
-    """A model whose patcher says that it streams, and that `again` reads it once more."""
+def skip_unless_host_streams():
     import comfy.model_patcher as patchers
 
     if "disable_dynamic" not in inspect.signature(patchers.ModelPatcher.clone).parameters:
         raise NotInThisHost
+
+
+def streamed(lesson, again):
+    """A model whose patcher says that it streams, and that `again` reads it once more."""
+    import comfy.model_patcher as patchers
 
     class Dynamic(patchers.ModelPatcher):
         def is_dynamic(self):
@@ -45,6 +49,7 @@ def reached(lesson) -> tuple[list[str], list[str]]:
 
 def check_weights_of_a_streamed_model_have_the_types_it_was_loaded_for(lesson):
     """Its linears keep those of the file until they are streamed, and what learns does not stream them."""
+    skip_unless_host_streams()
     import comfy.memory_management
     import comfy.model_patcher
     import comfy.ops
@@ -75,6 +80,7 @@ def check_weights_of_a_streamed_model_have_the_types_it_was_loaded_for(lesson):
 
 def check_methods_that_other_packs_give_a_streamed_model_are_those_of_the_copy(lesson):
     """They bind a forward to the block that they find, and the copy that learns has other blocks."""
+    skip_unless_host_streams()
     models, kind = lesson.case.inside.models, lesson.kind
     model, called = streamed(lesson, lambda disable_dynamic=False: models.make_model(kind)), []
 
@@ -92,6 +98,7 @@ def check_methods_that_other_packs_give_a_streamed_model_are_those_of_the_copy(l
 
 
 def check_modules_of_a_streamed_model_in_a_patch_get_a_sentence(lesson):
+    skip_unless_host_streams()
     models, kind = lesson.case.inside.models, lesson.kind
     model = streamed(lesson, lambda disable_dynamic=False: models.make_model(kind))
 
