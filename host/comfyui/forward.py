@@ -74,7 +74,7 @@ class KeptRun:
 
 
 def compute_dtype(model: Any) -> torch.dtype:
-    """What the host has a model compute in."""
+    """What the network of a host's model computes in, whatever its weights are kept in."""
     return getattr(model, "manual_cast_dtype", None) or model.get_dtype()
 
 

@@ -30,7 +30,7 @@ from ...samplers.stages import PyramidStages
 from ...samplers.time_left import TimeEstimator, time_left
 from ..checks import check_family, check_no_mask
 from ..protocol import Conditioning
-from .forward import KeptRun, StageMemory, room_for_keys
+from .forward import KeptRun, StageMemory, compute_dtype, room_for_keys
 from .page import say
 from .patchers import release_memory
 from .stage_options import PatchMemory, stage_options
@@ -90,7 +90,7 @@ class PyramidSampler(comfy.samplers.Sampler):
                 history=history,
                 units=units_of(model.info),
                 callback=run.report,
-                model_dtype=computing_dtype(model),
+                model_dtype=compute_dtype(model),
             )
         run.finish(result)
         return result
@@ -250,11 +250,6 @@ def check_guidance_is_free(model: Any, rule: str, instead: str) -> None:
             f"{rule} and '{block}' each combine the two predictions by a rule of their own, and only one can: take "
             f"'{block}' away from the model, or {instead}"
         )
-
-
-def computing_dtype(model: Any) -> torch.dtype:
-    """What the network computes in, whatever its weights are kept in."""
-    return model.manual_cast_dtype or model.get_dtype()
 
 
 def fit_cond(cond: dict[str, Any], x: Tensor, unit: slice, frames: int) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class AnimationDataset:
 
     def clip(self, combination: Combination, generator: torch.Generator) -> Tensor:
         """Draw one clip of `combination`, (3, frames, size, size) in -1..1."""
-        return self.clip_at(combination, draw_phase(generator))
+        return self.clip_at(combination, draw_chance(generator))
 
     def clip_at(
         self, combination: Combination, phase: float, scale: float = 1.0, x: float = 0.0, y: float = 0.0
@@ -174,7 +174,7 @@ class AnimationDataset:
     def advance_rng(self, generator: torch.Generator, shape: tuple[int, int], index: int) -> None:
         """Take from the generator what `draw` would."""
         (combination,) = self.draw_combinations(generator, 1)
-        draw_phase(generator)
+        draw_chance(generator)
         caption(combination, generator)
 
     def caption_for(self, label: Mapping[str, str], generator: torch.Generator) -> str:
@@ -182,8 +182,8 @@ class AnimationDataset:
         return caption(Combination(**label), generator)
 
 
-def draw_phase(generator: torch.Generator) -> float:
-    """Where an animation begins, 0..1 of it: what differs from clip to clip of a combination."""
+def draw_chance(generator: torch.Generator) -> float:
+    """Where a clip begins, 0..1 of its animation or of the places in its file from which it fits."""
     return float(torch.rand((), generator=generator, dtype=torch.float64))
 
 

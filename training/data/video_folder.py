@@ -20,7 +20,7 @@ from ...models.plain_text import harmless
 from .buckets import WIDEST_SOURCE, describe_change, fill, make_buckets, nearest_bucket
 from .cache_files import digest
 from .caption_lists import Listed, read_lists
-from .datasets import SMALLEST_SIZE, OnLoad
+from .datasets import SMALLEST_SIZE, OnLoad, draw_chance
 from .file_names import TEXTS, FileNames
 from .folder_files import clip_info, content_key, list_folder
 
@@ -256,11 +256,6 @@ class VideoFolder:
         """What became of every file, one line each; those that are left out come first, where they are seen."""
         rows = [source.row() for source in sorted(self.sources, key=lambda source: not source.dropped)]
         return "\n".join([*self.lists, *rows])
-
-
-def draw_chance(generator: torch.Generator) -> float:
-    """Where in its file a clip begins, from 0, the start, to 1, the last place from which it fits."""
-    return float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def not_read(name: str) -> str:
