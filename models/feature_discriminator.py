@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +61,10 @@ class FrozenTransformer:
         self.network = deepcopy(network).requires_grad_(False).eval()
         blocks: Sequence[nn.Module] = self.network.blocks
         self.depths = (blocks[(len(blocks) - 1) // 2], blocks[-1])
+
+    def to(self, device: torch.device) -> None:
+        """Move what looks to a device."""
+        self.network.to(device)
 
     def features(self, clip: Tensor, timestep: Tensor, text: TextFeatures) -> tuple[Tensor, ...]:
         """Tokens `(b, width, t, h, w)` of a noisy `clip (b, c, t, h, w)` after half of the blocks and after all.

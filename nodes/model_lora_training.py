@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
@@ -112,7 +113,7 @@ class TrainModelLoRA(NamesRun):
         plan, prompts = settings or default_plan(), validation.prompts if validation else ()
         reporter: ProgressReporter | None = None
         # The host runs prompts in inference mode, where nothing can be learned: tensors are made or read outside it.
-        with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder):
+        with torch.inference_mode(False), run_lock(folder), saying_what_is_kept(folder), ExitStack() as on_device:
             way = start_percent, end_percent
             data = encode_dataset(host, model, dataset, vae, clip, folder, clips, plan, first_frames, prompts, way)
             training = ModelLoRATraining(LoRASettings(rank, alpha, targets), data, folder, plan, *way)
@@ -124,6 +125,8 @@ class TrainModelLoRA(NamesRun):
                 with training.attached(open_model) as (run, step):
                     if reporter is None or reporter.run is not run:
                         reporter = ProgressReporter(run)
+                        on_device.close()  # a run that this one takes the place of, after half an update
+                        on_device.enter_context(run.leaving_device())
                     until = validation.next_due(run.step, run.settings.steps) if validation else None
                     run.train(step, until, reporter)
 

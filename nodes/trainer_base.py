@@ -113,12 +113,13 @@ class Trainer(NamesRun):
             host.unload_models()
             with torch.enable_grad():
                 trained = self.start(trainee, encoded, folder, plan, **own)
-                sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)
-                reporter = ProgressReporter(trained.run, sampler)
-                host.unload_models()  # which the scale of latents and the texts of a validation brought back
-                with reporter.reporting_what_is_kept():
-                    train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
-                    reporter.catch_up()
+                with trained.run.leaving_device(*trained.networks.values()):  # the host keeps what this block gives on
+                    sampler = None if validation is None else ValidationSampler(trained, dataset, vae, clip, validation)
+                    reporter = ProgressReporter(trained.run, sampler)
+                    host.unload_models()  # which the scale of latents and the texts of a validation brought back
+                    with reporter.reporting_what_is_kept():
+                        train(trained, objective, encoded, plan.text_dropout, on_step=reporter)
+                        reporter.catch_up()
         result = reporter.result(trained)
         leave_run(folder)
         return result

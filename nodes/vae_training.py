@@ -133,7 +133,7 @@ class TrainVAE(NamesRun):
             trained = start_vae_run(trainee, pieces, folder, plan.settings, has_discriminator, key)
             reporter = ProgressReporter(trained.run)
             objective = VAEObjective(kl=kl, adversarial=adversarial, perceptual=perceptual)
-            with reporter.reporting_what_is_kept():
+            with trained.run.leaving_device(), reporter.reporting_what_is_kept():
                 train_vae(trained, pieces, objective, judge_from if has_discriminator else None, reporter)
         result = reporter.result(trained)
         leave_run(folder)

@@ -90,6 +90,34 @@ def test_a_half_done_update_is_never_saved(tmp_path, monkeypatch):
     assert torch.equal(again.modules["network"].weight, straight.modules["network"].weight)
 
 
+def test_a_run_that_left_its_device_has_its_averages_alone_and_goes_on_from_its_folder(tmp_path):
+    run, beside = make_run(tmp_path), nn.Linear(2, 2)
+    with run.leaving_device(beside):
+        averages = train(run, until=5).averaged()
+    torch.testing.assert_close(run.averaged(), averages, rtol=0, atol=0)
+    torch.testing.assert_close(run.modules["network"].state_dict(), averages["network"], rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in run.modules["network"].parameters())
+    assert not run.optimizer.state and beside.weight.device.type == "cpu"
+    for goes_on in (lambda: train(run), run.save):
+        with pytest.raises(ValueError, match="has left its device: make it anew and resume"):
+            goes_on()
+    again = make_run(tmp_path)
+    again.resume()
+    assert_same(train(again), train(make_run(tmp_path / "straight")))
+
+
+def test_of_a_run_that_an_error_ends_nothing_is_left_but_its_folder(tmp_path):
+    run, beside = make_run(tmp_path), nn.Linear(2, 2)
+    with pytest.raises(KeyError, match="stop"), run.leaving_device(beside):
+        train(run, until=5)
+        raise KeyError("stop")
+    left = [*run.modules["network"].parameters(), *beside.parameters()]
+    assert {tensor.device.type for tensor in left} == {"meta"} and not run.optimizer.state
+    again = make_run(tmp_path)
+    again.resume()
+    assert_same(train(again), train(make_run(tmp_path / "straight")))
+
+
 def test_nothing_to_resume_is_no_error(tmp_path):
     assert not make_run(tmp_path).resume()
 

@@ -14,16 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent / "benchmarks"), str(TESTS / "graph")]
 
 import _package  # noqa: F401, E402
 import torch  # noqa: E402
-from pretended_gpu import DEVICE, held, notes, pretend  # noqa: E402
+from pretended_gpu import DEVICE, bytes_on_device, held, notes, pretend  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 WATCHED = ("flow", "LoRA")  # trainings that show clips on the way
+LEFT = "left on the device"
 FAMILIES = {"pyramid": "Pyramid", "flow": "Flow", "diffusion": "Diffusion", "gan": "GAN"}
 
 
@@ -75,7 +77,9 @@ def train(bench: Bench, family: str, trainee, name: str, **values):
 
 
 def weights_of(trained) -> dict[str, Tensor]:
-    return {f"{m} {k}": v.cpu() for m, state in trained.run.averaged().items() for k, v in state.items()}
+    """What was learned, and how many bytes of the run are on the device while somebody holds it."""
+    left = {LEFT: torch.tensor(bytes_on_device())}
+    return left | {f"{m} {k}": v for m, state in trained.run.averaged().items() for k, v in state.items()}
 
 
 def training(family: str) -> Callable[[Bench], dict[str, Tensor]]:
@@ -123,6 +127,23 @@ def train_vae(bench: Bench) -> dict[str, Tensor]:
     plan = bench.settings(batch=1)
     wired = {"dataset": bench.dataset(), "clips": 3, "frames": 5, "judge_from": 1, "pictures_every": 1}
     return weights_of(bench.run("TrainVAE", trainee=chosen, run_name="vae", settings=plan, **wired))
+
+
+def train_stopped(bench: Bench) -> dict[str, Tensor]:
+    """A GAN that is stopped after its step: what is left while the host still holds the error, with all it saw."""
+    from pyramid_video.nodes.training_progress import ProgressReporter
+
+    def stop(*_):
+        raise InterruptedError
+
+    chosen = bench.run("LoadForTraining", model_name="tiny.safetensors", family="gan")
+    with patch.object(ProgressReporter, "__call__", stop):
+        try:
+            train(bench, "gan", chosen, "stopped")
+        except InterruptedError as error:
+            assert error.__traceback__ is not None
+            return {LEFT: torch.tensor(bytes_on_device())}
+    raise AssertionError("it was not stopped")
 
 
 def vae(bench: Bench) -> dict[str, Tensor]:
@@ -213,6 +234,7 @@ WORK: dict[str, Work] = {
     "train lora": train_lora,
     "train some tokens": train_some_tokens,
     "train vae": train_vae,
+    "train stopped": train_stopped,
 }
 
 

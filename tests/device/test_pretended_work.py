@@ -12,7 +12,9 @@ import pytest
 from allowed import EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers
 
 SCRIPT = Path(__file__).parent / "pretended_work.py"
-TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae")]
+TRAININGS = [
+    f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae", "stopped")
+]
 WORK = ["prompts", "vae", "any model", "sd3", "helios", *TRAININGS]
 
 
@@ -64,6 +66,12 @@ def test_no_float64_on_the_device(found, work):
 @pytest.mark.parametrize("work", WORK)
 def test_nothing_is_copied_or_waited_for_from_step_to_step(found, work):
     assert found[work]["inside"] == []
+
+
+@pytest.mark.parametrize("work", TRAININGS)
+def test_a_run_that_is_finished_or_stopped_leaves_nothing_on_the_device(found, work):
+    """Hosts keep what a block gives on, or the error that ended it, while others want the memory."""
+    assert found[work]["differences"]["left on the device"] == 0
 
 
 @pytest.mark.parametrize("work", TRAININGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pyramid_video.models.families import ModelFamily
 from pyramid_video.nodes import trainer_base
 from pyramid_video.nodes.lora_training import objective_of
 from pyramid_video.training.objectives import some_tokens
+from pyramid_video.training.run.loop import TrainingRun
 from tiny_models import MODEL
 from training_tools import run, settings, train, train_lora, trainee
 
@@ -54,7 +56,8 @@ def test_a_lora_learns_in_float32_beside_a_base_of_any_type_and_resumes_exactly(
     again = train_lora(parts, name="broken", steps=4, base_dtype=base_dtype, validation=plan)
     wanted = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}[base_dtype]
     assert again.base.transformer_blocks[0].attn.to_q.weight.dtype == wanted
-    moments = [moment for state in again.run.optimizer.state.values() for moment in state.values()]
+    kept = torch.load(again.run.folder / "state.pt", weights_only=True)["optimizer"]["state"]
+    moments = [moment for state in kept.values() for moment in state.values()]
     learned = again.run.averaged()["lora"]
     assert moments and all(tensor.dtype == torch.float32 for tensor in (*moments, *learned.values()))
     for key, value in straight.run.averaged()["lora"].items():
@@ -78,7 +81,13 @@ def test_on_a_cpu_the_type_of_the_base_is_float32_unless_asked(parts):
         train_lora(parts, base_dtype="fp4")
 
 
-def test_validation_of_a_model_uses_the_network_in_training_with_averaged_weights(parts):
+@pytest.fixture
+def in_training(monkeypatch):
+    """Runs stay on their device, as they are when a validation makes its clips."""
+    monkeypatch.setattr(TrainingRun, "leaving_device", lambda run, *others: nullcontext())
+
+
+def test_validation_of_a_model_uses_the_network_in_training_with_averaged_weights(parts, in_training):
     trained = train("flow", parts, settings=settings(2, average=0.5))
     own, averages = trained.run.modules["transformer"], trained.run.averaged()["transformer"]
     before = {key: value.clone() for key, value in own.state_dict().items()}
@@ -89,7 +98,7 @@ def test_validation_of_a_model_uses_the_network_in_training_with_averaged_weight
     assert all(torch.equal(value, before[key]) for key, value in own.state_dict().items())
 
 
-def test_validation_of_a_lora_copies_nothing_of_its_base(parts):
+def test_validation_of_a_lora_copies_nothing_of_its_base(parts, in_training):
     """What it makes anew are the averages of the LoRA; hooks and weights are afterwards what they were."""
     trained = train_lora(parts, settings=settings(2, average=0.5, learning_rate=0.05), targets="attention")
     own = trained.run.modules["lora"]

@@ -136,6 +136,22 @@ def test_a_second_run_takes_the_latents_of_the_first_and_goes_on(training, parts
     assert (first.run.step, again.run.step) == (2, 4)
 
 
+def test_a_run_leaves_its_device_at_its_end_and_when_it_is_stopped(training, parts, monkeypatch):
+    stopped = []
+
+    def stop(reporter, *_):
+        stopped.append(reporter.run)
+        raise InterruptedError
+
+    finished = train(parts).run
+    monkeypatch.setattr(training_progress.ProgressReporter, "__call__", stop)
+    with pytest.raises(InterruptedError):
+        train(parts, name="stopped")
+    for left, place in ((finished, "cpu"), (stopped[0], "meta")):
+        assert {tensor.device.type for tensor in left.modules["lora"].parameters()} == {place}
+        assert not left.optimizer.state
+
+
 def test_start_pictures_come_with_their_latents_and_are_other_data(training, parts):
     model = Model()
     train(parts, model, first_frames=True)

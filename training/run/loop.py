@@ -73,6 +73,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
         self.accelerator = start_accelerator()
+        self._device = self.accelerator.device
         self.precision = chosen_precision(self.settings.precision, self.device)
         self.sharded = is_sharded(self.accelerator)
         self._gathered: dict[str, dict[str, Tensor]] | None = None
@@ -100,7 +101,7 @@ class TrainingRun:
     @property
     def device(self) -> torch.device:
         """Where the modules are; batches go there."""
-        return self.accelerator.device
+        return self._device
 
     @property
     def is_main(self) -> bool:
@@ -122,10 +123,7 @@ class TrainingRun:
         cannot be written, ValueError when `folder` holds a run that was not resumed or another process trains there.
         """
         until = self.settings.steps if until is None else min(until, self.settings.steps)
-        if self._updating:
-            raise ValueError(
-                f"this run was stopped in the middle of an update: make it anew and resume() {self.folder}"
-            )
+        self._check_complete()
         if self.is_main and not self._owns_folder and run_exists(self.folder):
             raise ValueError(f"{self.folder} holds a run already: resume() it, or give this one a new folder")
         several = self.accelerator.num_processes > 1  # which stop together, not each at a step of its own
@@ -139,6 +137,40 @@ class TrainingRun:
             self.gather()
             self.accelerator.wait_for_everyone()  # whoever goes on may read what was saved
         return self
+
+    @contextmanager
+    def leaving_device(self, *others: Any) -> Iterator[None]:
+        """Train and make clips with a run, which then leaves its device, as do `others`: modules it learned beside.
+
+        What is left are modules in memory with averaged weights; after an error, when the folder has all that is kept,
+        their shapes alone. To train on, make the run anew and resume() it. Where weights are shared among processes,
+        all stays where it is.
+        """
+        place = torch.device("meta")  # a device that has failed gives nothing back
+        try:
+            yield
+            place = torch.device("cpu")
+        finally:
+            if not self.sharded:
+                self._leave_for(place)
+                for module in others:
+                    module.to(place)
+
+    def _leave_for(self, place: torch.device) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        self.optimizer.param_groups.clear()
+        if self._ema is not None and place.type != "meta":
+            self._ema.copy_to(self._network.parameters())
+        self._ema = None
+        self._network.to(place)
+        self._device = place
+
+    def _check_complete(self) -> None:
+        """Raise ValueError unless the run has all that it learns with."""
+        if self._updating or not self.optimizer.param_groups:
+            why = "was stopped in the middle of an update" if self._updating else "has left its device"
+            raise ValueError(f"this run {why}: make it anew and resume() {self.folder}")
 
     def _steps(self, training_step: TrainingStep, until: int, on_step: OnStep | None, held: list[int]) -> None:
         """Take the steps; what was learned is saved whatever ends them. `held`: signals that were held back before."""
@@ -288,6 +320,7 @@ class TrainingRun:
         """Write the whole state beside the old one and rename it into place; OSError where that fails."""
         if not self.is_main and not self.sharded:
             return self.folder
+        self._check_complete()
         state = {
             "step": self.step,
             "batches": self.batches,
