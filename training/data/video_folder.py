@@ -16,7 +16,7 @@ from torch import Tensor
 from ...media.clips import CLIPS, clip_frames_at
 from ...media.files import read_text
 from ...media.info import ClipInfo
-from ...models.plain_text import harmless
+from ...models.plain_text import HALVES, harmless
 from .buckets import WIDEST_SOURCE, Bucket, describe_change, fill, make_buckets, more_buckets, nearest_bucket
 from .cache_files import digest
 from .caption_lists import Listed, read_lists
@@ -103,9 +103,10 @@ class VideoFolder:
         object.__setattr__(self, "sources", tuple(sources))
         object.__setattr__(self, "lists", tuple(f"read     {name}: {what}" for name, what in lists.read.items()))
         if not self.kept:
-            # Without captions it is most of all the list that was to hold them which says why.
-            listed = {*lists.unread, *lists.missing}
-            shown = sorted(sources, key=lambda source: source.name not in listed)[:3]
+            # Without captions it is most of all the list that was to hold them which says why, and then the clips; that
+            # of each a hidden file lies beside it, as on a disk of a Mac, says nothing.
+            listed, opened = {*lists.unread, *lists.missing}, set(clips)
+            shown = sorted(sources, key=lambda source: (source.name not in listed, source.name not in opened))[:3]
             reasons = "; ".join(f"{source.name}: {source.dropped}" for source in shown)
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
@@ -152,7 +153,9 @@ class VideoFolder:
                 raise ValueError(f"its caption cannot be read ({error.strerror or error})") from error
             except ValueError as error:
                 raise ValueError(f"its caption {text} {error}") from error
-        caption = " ".join(caption.split())
+        caption = " ".join(
+            HALVES.sub("\ufffd", caption).split()
+        )  # JSON can hold half an emoji, which no tokenizer takes
         if not caption:
             raise ValueError(f"no caption; write one into {Path(name).stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:
