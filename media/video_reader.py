@@ -95,7 +95,8 @@ class Video:
         codec.thread_type = "SLICE"  # threads that work frames ahead also fail ahead, by the number of cores
         self.decoder = codec
         name = WITH_ALPHA.get(codec.name)
-        if self.stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
+        tags = {key.lower(): value for key, value in self.stream.metadata.items()}  # in capitals where it was copied
+        if tags.get("alpha_mode") == "1" and name in av.codecs_available:
             self.decoder = av.CodecContext.create(name, "r")
         self.rate = Fraction(self.stream.average_rate or self.stream.guessed_rate or 1)
         self.fps = float(self.rate)

@@ -198,6 +198,7 @@ def show_captions(
 
 def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], prompt: str | None) -> list[str]:
     """What validation clips show: the prompt, if given, and captions of the first clips that differ."""
+    from ..nodes.messages import counting
     from ..training.data.video_folder import VideoFolder
     from .registry import node_classes
     from .validate import check_values
@@ -212,6 +213,7 @@ def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], pr
                 f"--set: {name!r} of {node_label(workflow.prompt, node_id)} decides which clips are learned, before "
                 f"anything runs: give a number, not the link {shape[name]}"
             )
-    dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])
+    with counting("looking at videos") as on_load:
+        dataset = VideoFolder(folder, *(shape[name] for name in (*SHAPE, MULTIPLE)), on_load)
     lines = [" ".join(text.split()) for text in (prompt, *(source.caption for source in dataset.kept)) if text]
     return list(dict.fromkeys(lines))[:VALIDATED]

@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, ImageCms
+from pyramid_video.media import pictures
 from pyramid_video.media.clips import clip_frames_at, inspect_clip, read_video
 from pyramid_video.media.colours import to_srgb
 from pyramid_video.media.video_frames import turn
@@ -209,8 +210,19 @@ def test_transparency_shows_white(tmp_path):
     picture[:, :32] = (*RED, 255)
     picture[:, 32:] = (*GREEN, 0)
     path = write_film(tmp_path / "web.webm", [picture] * 3, codec="libvpx-vp9", pix_fmt="yuva420p")
-    shown = frame(path)
-    assert is_near(shown[24, 8], RED) and is_near(shown[24, 56], WHITE)
+    tagged = tmp_path / "tagged.webm"
+    with av.open(str(path)) as source, av.open(str(tagged), "w") as target:  # as FFmpeg copies a film
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.metadata.update(source.streams.video[0].metadata)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with av.open(str(tagged)) as found:
+        assert "ALPHA_MODE" in found.streams.video[0].metadata
+    for each in (path, tagged):
+        shown = frame(each)
+        assert is_near(shown[24, 8], RED) and is_near(shown[24, 56], WHITE)
 
 
 def test_interlaced_films_are_of_one_moment(tmp_path):
@@ -277,6 +289,21 @@ def test_pictures_look_as_in_a_browser(tmp_path):
         look(tmp_path / "float.tif")
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
     assert is_near(frame(tmp_path / "print.jpg")[4, 4], (255, 0, 0), off=6)
+
+
+@pytest.mark.parametrize("ending", ("jpg", "png", "webp", "tif"))
+def test_a_picture_is_looked_at_without_being_converted(tmp_path, ending, monkeypatch):
+    """In all eight ways of holding a camera it has the size in which it is shown."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for way in range(1, 9):
+        exif, path = Image.Exif(), tmp_path / f"{way}.{ending}"
+        exif[0x0112] = way
+        Image.new("RGB", (24, 16), "red").save(path, exif=exif, icc_profile=profile)
+        height, width = frame(path).shape[:2]
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "to_srgb", None)
+            assert (look(path).width, look(path).height) == (width, height)
+        assert (width, height) == ((16, 24) if way > 4 else (24, 16))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
