@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
+from .files import other_file
 from .info import MOST_PIXELS, ClipError, ClipInfo
 
 ANIMATIONS = (".webp", ".gif", ".png", ".apng")
@@ -38,7 +39,8 @@ def open_picture(file: BinaryIO) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise ClipError(f"is too large; at most {MOST_PIXELS:,} pixels are read") from error
     except Image.UnidentifiedImageError as error:
-        raise ClipError(f"cannot be read as a picture (none of {', '.join(FORMATS)})") from error
+        reason = other_file(file) or f"cannot be read as a picture (none of {', '.join(FORMATS)})"
+        raise ClipError(reason) from error
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise ClipError(f"cannot be read as a picture ({error or type(error).__name__})") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from .files import other_file
 from .info import MOST_PIXELS, ClipError, ClipInfo
 from .video_frames import FrameConverter
 
@@ -71,7 +72,7 @@ def open_container(file: BinaryIO) -> Iterator[InputContainer]:
         with av.open(file, container_options=limits, metadata_errors="replace", buffer_size=1 << 18) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"cannot be read as a video ({error.strerror or error})") from error
+        raise ClipError(other_file(file) or f"cannot be read as a video ({error.strerror or error})") from error
 
 
 @contextmanager

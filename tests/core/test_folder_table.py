@@ -181,6 +181,16 @@ def test_hidden_files_are_named_after_the_clips(tmp_path):
         open_folder(tmp_path)
 
 
+def test_data_sets_without_their_large_files_and_failed_downloads_are_named(tmp_path):
+    pointer, page = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n", "\n<!DOCTYPE html><html>"
+    for name, text in (("a.mp4", pointer), ("b.mp4", page), ("c.png", pointer), ("d.gif", page)):
+        put(tmp_path, name)
+        (tmp_path / name).write_text(text)
+    found = rows(put(tmp_path, "e.avi"))
+    assert all("`git lfs pull`" in found[name] for name in ("a.mp4", "c.png"))
+    assert all("a web page" in found[name] for name in ("b.mp4", "d.gif"))
+
+
 def test_half_an_emoji_is_a_letter_that_every_tokenizer_takes(tmp_path):
     put(tmp_path, "a.avi", caption=None)
     (tmp_path / "list.jsonl").write_text('{"file": "a.avi", "caption": "a \\ud83d cat \\ud83d\\ude00"}')
