@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 from pyramid_video.media.files import read_text
+from pyramid_video.training.data import file_names
 from pyramid_video.training.data.caption_lists import read_lists
 from pyramid_video.training.data.video_folder import VideoFolder
 
@@ -78,6 +80,22 @@ def test_names_in_another_unicode_form_belong_together(tmp_path):
     ]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, entries)))
     assert set(captions(tmp_path).values()) == {"composed and decomposed", "from the list", "long s"}
+
+
+def test_names_in_other_capitals_belong_together_where_there_is_one():
+    """On Windows and Macs they are the same file; elsewhere two may be there, which are not mixed up."""
+    clips = "Clip1.avi", "a.avi", "A.avi", "b.avi", "c.avi"
+    files = file_names.FileNames([*clips, "clip1.txt", "a.txt", "b.txt", "B.txt", "C.txt", "c.TXT.txt", "c.Txt.txt"])
+    assert [files.text_of(name) for name in clips] == ["clip1.txt", "a.txt", None, "b.txt", "C.txt"]
+    assert files.find("clip1.AVI") == "Clip1.avi" and files.find("B.avi") == "b.avi" and not files.find("C.txt.txt")
+    assert files.locate(Path("/clips"), "", "CLIP1.avi") == ("Clip1.avi", "")
+
+
+def test_paths_of_windows_in_other_capitals_lead_into_the_folder(monkeypatch):
+    monkeypatch.setattr(file_names, "normcase", ntpath.normcase)
+    files, folder = file_names.FileNames(["a.avi"]), Path("/Clips")
+    assert files.locate(folder, "", "/clips/a.avi") == ("a.avi", "")
+    assert files.locate(folder, "", "/other/a.avi")[0] is None
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in (CASES / "lists").iterdir()))
