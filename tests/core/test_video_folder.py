@@ -256,6 +256,19 @@ def test_the_block_shows_the_table_and_stays_in_the_input_folder(folder):
         use_host(None)
 
 
+def test_of_a_long_table_the_beginning_is_shown(folder):
+    for number in range(3000):
+        (folder / f"{number}.dat").touch()
+    use_host(StandaloneHost(inputs=folder.parent, silent=True))
+    try:
+        answer = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"]().open(folder.name, 64, 17, 10.0, 16)
+    finally:
+        use_host(None)
+    (text,), (_, table) = answer["ui"]["text"], answer["result"]
+    assert table.count("\n") == 3003 and text.startswith("3 of 3004 files are used.\ndropped  0.dat")
+    assert text.count("\n") == 41 and text.endswith("\nand 2964 more, see 'table'")
+
+
 @pytest.mark.parametrize(("size", "multiple"), ((64, 64), (256, 64), (512, 64), (100, 16)))
 def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
     buckets = make_buckets(size, multiple)
