@@ -173,13 +173,20 @@ class Video:
         self.decoder.flush_buffers()
 
     def _decode(self) -> Iterator[tuple[float, object]]:
-        """Frames from where the file stands, and the time of each."""
+        """Frames with their times from where the file stands; where it is cut there, from the next key frame."""
         import av
 
-        at = None
+        at = problem = None
         try:
             for packet in self.container.demux(self.stream):
-                for frame in self.decoder.decode(packet):
+                try:
+                    decoded = self.decoder.decode(packet)
+                except av.FFmpegError as error:
+                    if at is not None:
+                        raise
+                    problem = error  # of a packet that follows on others that are not there
+                    continue
+                for frame in decoded:
                     if frame.pts is None:
                         at = self.begin if at is None else at + (1 / self.fps)
                     else:
@@ -188,6 +195,8 @@ class Video:
                     if frame.is_corrupt:
                         raise BrokenVideoError(at - self.begin, "parts of the picture are missing")
                     yield at, frame
+            if at is None and problem is not None:
+                raise problem
         except av.FFmpegError as error:
             raise BrokenVideoError((self.begin if at is None else at) - self.begin, error.strerror or error) from error
 

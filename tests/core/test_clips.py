@@ -47,6 +47,18 @@ def write_film(path: Path, pictures, fps=10, codec="libx264", pix_fmt="yuv420p",
     return path
 
 
+def copy_film(path: Path, copy: Path, first: int = 0) -> Path:
+    """A film as FFmpeg copies it, without its packets before `first`."""
+    with av.open(str(path)) as source, av.open(str(copy), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.metadata.update(source.streams.video[0].metadata)
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and number >= first:
+                packet.stream = stream
+                target.mux(packet)
+    return copy
+
+
 def halves(height=48, width=64, top=RED, bottom=BLUE) -> np.ndarray:
     picture = np.zeros((height, width, 3), np.uint8)
     picture[: height // 2], picture[height // 2 :] = top, bottom
@@ -165,6 +177,19 @@ def test_a_film_trimmed_without_encoding_begins_where_it_was_trimmed(tmp_path):
     assert len(frames) == 60 and rate == 24
 
 
+def test_a_film_that_is_cut_between_key_frames_begins_at_the_next(tmp_path):
+    levels = np.linspace(20, 230, 40)
+    noise = np.random.default_rng(0).integers(-15, 15, (48, 64, 3))
+    pictures = [(level + noise).clip(0, 255).astype(np.uint8) for level in levels]
+    path = write_film(tmp_path / "whole.webm", pictures, codec="libvpx-vp9", gop_size=20)
+    cut = copy_film(path, tmp_path / "cut.webm", first=5)
+    assert look(path).seconds == pytest.approx(4.0, abs=0.1) and look(cut).seconds == pytest.approx(2.0, abs=0.1)
+    for time in (0.0, 1.0):
+        assert frame(cut, time + 0.01).mean() == pytest.approx(levels[20 + round(time * 10)], abs=6)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        look(copy_film(path, tmp_path / "nothing.webm", first=25))
+
+
 def test_films_put_together_as_bytes_are_read_to_their_end(tmp_path):
     """Recorders join transport streams so; the times begin again, and the size may be another."""
     first = write_film(tmp_path / "a.ts", [halves()] * 30)
@@ -210,14 +235,7 @@ def test_transparency_shows_white(tmp_path):
     picture[:, :32] = (*RED, 255)
     picture[:, 32:] = (*GREEN, 0)
     path = write_film(tmp_path / "web.webm", [picture] * 3, codec="libvpx-vp9", pix_fmt="yuva420p")
-    tagged = tmp_path / "tagged.webm"
-    with av.open(str(path)) as source, av.open(str(tagged), "w") as target:  # as FFmpeg copies a film
-        stream = target.add_stream_from_template(source.streams.video[0])
-        stream.metadata.update(source.streams.video[0].metadata)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    tagged = copy_film(path, tmp_path / "tagged.webm")
     with av.open(str(tagged)) as found:
         assert "ALPHA_MODE" in found.streams.video[0].metadata
     for each in (path, tagged):
