@@ -31,8 +31,8 @@ def more_buckets(size: int, multiple: int) -> list[Bucket]:
     """All heights and widths that `AREA_RANGE` allows, those of about `size` x `size` pixels first."""
     sides = range(multiple, int(size * math.sqrt(WIDEST * AREA_RANGE)) + multiple, multiple)
     pairs = [(h, w) for h in sides for w in sides if 1 / WIDEST <= w / h <= WIDEST]
-    fitting = [pair for pair in pairs if misfit(*pair, size) <= math.log(AREA_RANGE) + 1e-9]
-    return sorted(fitting, key=lambda pair: misfit(*pair, size))
+    misfits = {(h, w): misfit(h, w, size) for h, w in pairs}
+    return sorted((pair for pair in pairs if misfits[pair] <= math.log(AREA_RANGE) + 1e-9), key=misfits.__getitem__)
 
 
 def misfit(height: int, width: int, size: int) -> float:
@@ -43,13 +43,14 @@ def misfit(height: int, width: int, size: int) -> float:
 def nearest_bucket(height: int, width: int, buckets: Iterable[Bucket], more: Iterable[Bucket] = ()) -> Bucket:
     """The bucket whose aspect is nearest, by ratio; one of `more` only where it keeps clearly more of the picture."""
 
-    def lost(bucket: Bucket) -> float:  # the part of a picture that is cut off
-        return 1 - math.exp(-abs(math.log(bucket[1] / bucket[0] * height / width)))
+    def far(bucket: Bucket) -> float:
+        return abs(math.log(bucket[1] / bucket[0] * height / width))
 
-    nearest = min(buckets, key=lost)
-    for bucket in more if lost(nearest) > CLEARLY else ():
-        if lost(bucket) < lost(nearest) - CLEARLY:
-            nearest = bucket
+    nearest = min(buckets, key=far)
+    kept = math.exp(-far(nearest))  # of the picture; the rest is cut off
+    for bucket in more if kept < 1 - CLEARLY else ():
+        if math.exp(-far(bucket)) > kept + CLEARLY:
+            nearest, kept = bucket, math.exp(-far(bucket))
     return nearest
 
 
