@@ -85,10 +85,11 @@ class ModelFolders:
             raise ValueError(f"there is no kind of model called {kind!r}; the kinds are {', '.join(KINDS)}")
         found: dict[str, Path] = {}
         places: set[str] = set()
+        real_folders: dict[Path, str] = {}
         own = self.own.get(kind, ())
         candidates = [*_files_of(own), *_official_of([*own, *self.shared], kind)]
         for name, path in candidates:
-            place = os.path.realpath(path)
+            place = _real_path(path, real_folders)
             if name not in found and place not in places and may_be_listed(name):
                 found[name] = path
                 places.add(place)
@@ -188,7 +189,7 @@ def find_file(roots: Sequence[Path], name: str, what: str) -> Path:
     """The first existing file called `name` in `roots`; FileNotFoundError names the nearest one there is."""
     for root in roots:
         path = resolve_inside(root, name, what)
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise FileNotFoundError(_missing(roots[0], name, what, list_files(roots[:1]), list_files(roots[1:])))
 
@@ -197,23 +198,21 @@ def find_folder(roots: Sequence[Path], name: str, what: str) -> Path:
     """The first existing folder called `name` in `roots`; FileNotFoundError names the nearest one there is."""
     for root in roots:
         path = resolve_inside(root, name, what)
-        if path.is_dir():
+        if os.path.isdir(path):
             return path
-    own, examples = (
-        sorted({entry.name for root in part if root.is_dir() for entry in root.iterdir() if entry.is_dir()})
-        for part in (roots[:1], roots[1:])
-    )
+    own, examples = (sorted({name for root in part for name in _listed(root)[0]}) for part in (roots[:1], roots[1:]))
     raise FileNotFoundError(_missing(roots[0], name, what, own, examples))
 
 
 def list_files(roots: Sequence[Path], extensions: Sequence[str] | None = None) -> list[str]:
     """Names of the files directly in `roots`, sorted, each name once; `extensions` are lower case with their dot."""
     names = {
-        entry.name
+        name
         for root in roots
-        if root.is_dir()
-        for entry in root.iterdir()
-        if entry.is_file() and (extensions is None or entry.suffix.lower() in extensions) and may_be_listed(entry.name)
+        for name in _listed(root)[1]
+        if os.path.isfile(root / name)
+        and (extensions is None or Path(name).suffix.lower() in extensions)
+        and may_be_listed(name)
     }
     return sorted(names)
 
@@ -222,18 +221,29 @@ def _missing(root: Path, name: str, what: str, own: Sequence[str], examples: Seq
     """Says that `root`, the folder for a user's own, lacks something, and what there is, of the pack's examples too."""
     place = root.absolute()
     text = f"no {what} is called {name!r}"
-    text += f" in {place}" if root.is_dir() else f": the folder {place}, where it belongs, does not exist yet"
+    text += f" in {place}" if os.path.isdir(root) else f": the folder {place}, where it belongs, does not exist yet"
     if near := near_name(name, [*own, *examples]):
         return f"{text}; the nearest is {near!r}"
-    text += near_or_known(name, own) if root.is_dir() else ""
+    text += near_or_known(name, own) if os.path.isdir(root) else ""
     return f"{text}; the pack's own examples are {', '.join(map(repr, examples))}" if examples else text
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in a folder; none where it is not there, or not for us to read."""
+    return next(((folders, files) for _, folders, files in os.walk(folder)), ([], []))
+
+
+def _real_path(path: Path, real_folders: dict[Path, str]) -> str:
+    """`os.path.realpath`, which asks for every part of a path, with that of each folder asked for once."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder = real_folders.get(path.parent) or real_folders.setdefault(path.parent, os.path.realpath(path.parent))
+    return os.path.join(folder, path.name)
 
 
 def _folders_below(root: Path) -> Iterator[tuple[str, Path, list[str], list[str]]]:
     """Every folder from `root` down: its relative name, itself, names of its folders, names of its files."""
-    if not root.is_dir():
-        return
-    for place, folders, files in os.walk(root, followlinks=True):
+    for place, folders, files in os.walk(root, followlinks=True):  # which passes over what it cannot read
         path = Path(place)
         relative = path.relative_to(root)
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
@@ -270,7 +280,7 @@ def _is_lone(folder: Path, files: Sequence[str]) -> bool:
 
 
 def _is_official_top(folder: Path) -> bool:
-    return folder.is_dir() and _holds_texts(folder, [entry.name for entry in folder.iterdir() if entry.is_dir()])
+    return _holds_texts(folder, _listed(folder)[0])
 
 
 def _holds_texts(folder: Path, folders: Sequence[str]) -> bool:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
-from pyramid_video.host.folders import KINDS, OFFICIAL, ModelFolders, find_file, list_files, resolve_inside, resolve_new
+from pyramid_video.host.folders import (
+    KINDS,
+    OFFICIAL,
+    ModelFolders,
+    find_file,
+    find_folder,
+    list_files,
+    resolve_inside,
+    resolve_new,
+)
 from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.models import checkpoints
 from pyramid_video.runner.listing import model_lines
@@ -145,6 +155,47 @@ def test_a_file_that_breaks_the_reader_is_listed_with_its_fault_and_the_others_f
     first = next(at for at, line in enumerate(lines) if "a.safetensors" in line)
     assert "a.safetensors: unusable, IndexError: pop from empty list" in lines[first]
     assert "b.safetensors: unusable, " in lines[first + 1] and "is empty" in lines[first + 1]
+
+
+@pytest.fixture
+def sealed(tmp_path, monkeypatch) -> Path:
+    """A folder that says of itself and of what is in it only that nobody may look, as a lost network share does."""
+    folder = tmp_path / "sealed"
+    touch(folder / "vae" / "hidden.safetensors")
+
+    def unless_sealed(ask):
+        def asked(path=".", *args, **kwargs):
+            if not isinstance(path, int) and Path(path).is_relative_to(folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return ask(path, *args, **kwargs)
+
+        return asked
+
+    for name in ("scandir", "listdir", "stat", "lstat"):
+        monkeypatch.setattr(os, name, unless_sealed(getattr(os, name)))
+    return folder
+
+
+def test_a_folder_that_cannot_be_read_hides_none_but_its_own(tmp_path, sealed):
+    seen = touch(tmp_path / "open" / "seen.safetensors")
+    folders = ModelFolders({"vae": [sealed / "vae", seen.parent]}, (sealed, tmp_path / "open"))
+    for kind in KINDS:
+        assert folders.list(kind) == ([seen.name] if kind == "vae" else [])
+    assert list_files([sealed, seen.parent]) == [seen.name]
+    assert find_file([sealed, seen.parent], seen.name, "file") == seen
+    with pytest.raises(FileNotFoundError, match="no folder is called"):
+        find_folder([sealed, tmp_path / "open"], "clips", "folder")
+
+
+def test_a_list_of_models_asks_little_of_the_file_system(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "b" / "c" / "d"
+    for number in range(100):
+        touch(folder / f"{number}.safetensors")
+    folders, asked = ModelFolders({"vae": [folder]}), []
+    for name in ("stat", "lstat"):
+        ask = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, ask=ask, **kwargs: asked.append(args) or ask(*args, **kwargs))
+    assert len(folders.list("vae")) == 100 and len(asked) <= 3 * 100
 
 
 def test_one_model_has_one_name(tmp_path):
