@@ -88,7 +88,7 @@ def scan(files: tuple[Path, ...]) -> WeightFiles:
     metadata: dict[str, Any] = {}
     for file in files:
         check_bytes(file)
-        found, described = scan_safetensors(file) if file.suffix in SAFETENSORS else scan_pickle(file)
+        found, described = scan_safetensors(file) if is_safetensors(file) else scan_pickle(file)
         tensors |= found
         metadata |= described
     if not tensors:
@@ -96,9 +96,14 @@ def scan(files: tuple[Path, ...]) -> WeightFiles:
     return WeightFiles(files, tensors, metadata)
 
 
+def is_safetensors(file: Path) -> bool:
+    """Whether a file has the ending of safetensors, in small letters or capitals."""
+    return file.suffix.lower() in SAFETENSORS
+
+
 def check_bytes(file: Path) -> None:
     """Refuse what is no weight file at all by its first bytes."""
-    if file.suffix not in WEIGHTS:
+    if file.suffix.lower() not in WEIGHTS:
         raise CheckpointError(f"{file} is not a weight file; the endings read here are {', '.join(WEIGHTS)}")
     try:
         with file.open("rb") as stream:
@@ -107,7 +112,7 @@ def check_bytes(file: Path) -> None:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
     if not start:
         raise CheckpointError(f"{file} is empty; download or copy it again")
-    pickled = file.suffix in PICKLES
+    pickled = file.suffix.lower() in PICKLES
     for sign, meaning in OTHER_FILES:
         belongs = pickled and sign in (b"PK\x03\x04", b"\x80")
         if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(sign) and not belongs and not is_header(start, file):
@@ -192,7 +197,7 @@ def read_tensors(files: WeightFiles, keys: list[str]) -> Iterator[tuple[str, Ten
     """Yield `(key, tensor)` file after file; on the CPU, memory-mapped, not copied."""
     for file in files.files:
         wanted = [key for key in keys if files.tensors[key].file == file]
-        if file.suffix in SAFETENSORS:
+        if is_safetensors(file):
             yield from read_safetensors(file, wanted)
         else:
             state = read_pickle(file)

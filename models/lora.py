@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from .attention import JointAttention
-from .checkpoint_files import SAFETENSORS, CheckpointError, check_bytes, read_safetensors, scan_safetensors
+from .checkpoint_files import CheckpointError, check_bytes, is_safetensors, read_safetensors, scan_safetensors
 from .checkpoints import FLOAT8, write_tensors
 
 PREFIX = "diffusion_model."
@@ -161,7 +161,7 @@ def save_lora(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any],
 def load_lora(path: Path) -> dict[str, Part]:
     """The additions in a file by layer; CheckpointError for anything else."""
     path = Path(path)
-    if path.suffix not in SAFETENSORS:
+    if not is_safetensors(path):
         raise CheckpointError(f"{path} is not read here: LoRAs come from safetensors files")
     check_bytes(path)
     tensors, _ = scan_safetensors(path, described=False)  # what it says of itself changes nothing

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checkpoint_files import SAFETENSORS, CheckpointError, WeightFiles, read_tensors, scan
+from .checkpoint_files import CheckpointError, WeightFiles, is_safetensors, read_tensors, scan
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels of the convolutions
 MEAN = (-0.030, -0.088, -0.188)  # of ImageNet's red, green and blue in -1..1, as LPIPS has them
@@ -105,7 +105,7 @@ def layer_numbers() -> list[int]:
 
 def scan_plain(path: Path) -> WeightFiles:
     """Names and shapes of a safetensors file; others are refused, and never opened."""
-    if path.suffix not in SAFETENSORS:
+    if not is_safetensors(path):
         raise CheckpointError(
             f"{path} is not read here: weights of a loss come from safetensors files; save its tensors as one"
         )

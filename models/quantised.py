@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint_files import SAFETENSORS, CheckpointError, Stored, WeightFiles, read_tensors
+from .checkpoint_files import CheckpointError, Stored, WeightFiles, is_safetensors, read_tensors
 from .quantised_formats import CONF, EXACT_PRODUCTS, FORMATS, OLD_NAMES, PARTS, ROTATED, SCALE, QuantisedLayer
 
 OLD_MARK = "scaled_fp8"  # an empty tensor, or of two numbers where products shall not be made in float8
@@ -80,7 +80,7 @@ def header_settings(path: Path, keys: Mapping[str, str], weights: WeightFiles) -
     own = {name.removesuffix(".weight"): key.removesuffix(".weight") for key, name in keys.items()}
     found: dict[str, dict[str, Any]] = {}
     for file in weights.files:
-        if file.suffix not in SAFETENSORS:
+        if not is_safetensors(file):
             continue
         with safe_open(file, framework="pt") as opened:
             text = (opened.metadata() or {}).get(HEADER_TABLE)

@@ -150,6 +150,12 @@ def test_one_file_with_everything_gives_each_place_its_part(tmp_path):
     assert_same_weights(load(tmp_path / "all.safetensors", ["causal_vae"])[0], state_of("causal_vae"))
 
 
+@pytest.mark.parametrize("ending", [".SAFETENSORS", ".Sft"])
+def test_an_ending_in_capitals_is_an_ending(ending, tmp_path):
+    save_file(state_of("causal_vae"), tmp_path / f"A{ending}")
+    assert_same_weights(load(tmp_path / f"A{ending}", ["causal_vae"])[0], state_of("causal_vae"))
+
+
 def test_a_vae_from_official_training_is_read(tmp_path):
     model = {f"vae.{key}": value for key, value in state_of("causal_vae").items()}
     model["loss.discriminator.main.0.weight"] = torch.ones(3)
