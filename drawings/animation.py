@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,10 @@ GAP = 2  # pixels between two clips
 WIDEST = 4096  # pixels of a row of them; webp ends at 16383 either way
 
 
-def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
+def save_animation(clips: Sequence[Tensor], path: Path, fps: float, effort: int = 4) -> Path:
     """All clips as one animated webp, beside each other and, where that becomes too wide, in rows.
 
-    They are in 0..1, or as `in_bytes` has them.
+    They are in 0..1, or as `in_bytes` has them. `effort` is that of `save_webp`.
     """
     from PIL import Image
 
@@ -35,7 +35,7 @@ def save_animation(clips: Sequence[Tensor], path: Path, fps: float) -> Path:
             sheet.paste(to_picture(frame), (column * (width + GAP), row * (height + GAP)))
         frames.append(sheet)
     with write_beside(path) as part:
-        save_webp(part, frames, round(1000 / fps), quality=90)
+        save_webp(part, frames, round(1000 / fps), quality=90, effort=effort)
     return path
 
 
@@ -44,6 +44,17 @@ def to_picture(frame: Tensor) -> Image:
     from PIL import Image
 
     return Image.fromarray(frame_in_bytes(frame).numpy())
+
+
+def reduced(clip: Tensor, longest: int) -> Iterator[Tensor]:
+    """The frames `(h, w, 3)` of a clip in 0..1 as `in_bytes` has them, where their longer side is at most `longest`."""
+    import numpy as np
+    import torch
+
+    for frame in clip:
+        picture = to_picture(frame)
+        picture.thumbnail((longest, longest))
+        yield torch.from_numpy(np.array(picture))
 
 
 def in_bytes(clip: Tensor) -> Tensor:

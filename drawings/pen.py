@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SMOOTH = 2  # drawn larger, then reduced: PIL's own lines have stairs
 PAPER, INK, FAINT = (20, 22, 28), (232, 234, 240), (120, 126, 140)
+LONGEST_PLAYED = 1024  # pixels of the longer side of a clip that plays on a block
 COARSE, FINE = (146, 96, 230), (52, 196, 178)  # colours of the first and the last stage
 
 
@@ -93,11 +94,20 @@ def on_node(*pictures: Image, name: str) -> dict[str, list[dict[str, str]]]:
 
 
 def playing_on_node(clip: Tensor, fps: float, name: str) -> dict[str, Any]:
-    """Likewise for a clip `(frames, h, w, 3)` in 0..1, which plays."""
-    from .animation import save_animation
+    """Likewise for a clip `(frames, h, w, 3)` in 0..1, which plays: as large as a block is, for that takes seconds."""
+    import torch
 
-    digest = hashlib.sha256(clip.cpu().numpy().tobytes() + repr(fps).encode()).hexdigest()[:16]
-    path = save_animation([clip], get_host().temp_dir / f"pyramid_video_{name}_{digest}.webp", fps)
+    from .animation import reduced, save_animation
+
+    bar, frames = get_host().progress(len(clip)), []
+    for frame in reduced(clip, LONGEST_PLAYED):
+        frames.append(frame)
+        bar.update(len(frames))
+    bar.close()
+    small = torch.stack(frames)
+    digest = hashlib.sha256(small.numpy().tobytes() + repr(fps).encode()).hexdigest()[:16]
+    path = get_host().temp_dir / f"pyramid_video_{name}_{digest}.webp"
+    save_animation([small], path, fps, effort=2)
     return {"images": [{"filename": path.name, "subfolder": "", "type": "temp"}], "animated": (True,)}
 
 

@@ -152,6 +152,13 @@ def test_a_joined_clip_has_even_sides_and_room_for_labels(size):
     assert strip[:, :half].max() > 0.5 > strip[:, half + GAP :].max(), "the first has a label, the second none"
 
 
+def test_what_plays_on_the_node_is_small_and_what_goes_on_is_not(host):
+    clips = {f"clip_{number}": torch.rand(2, 32, 2560, 3, generator=RANDOM) for number in (1, 2)}
+    image, ui = run("PyramidVideoCompareClips", labels="", fps=10.0, **clips)
+    with shown_file(host, ui) as file:
+        assert file.n_frames == 2 and max(file.size) <= 1024 and image.shape[2] > 5000
+
+
 def test_a_comparison_plays_on_the_node(host):
     clips = {f"clip_{number}": torch.rand(3, 64, 64, 3, generator=RANDOM) for number in (1, 2, 4)}
     image, ui = run("PyramidVideoCompareClips", labels="", fps=10.0, **clips)
