@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..host import get_host
+from ..host.own_bar import own_bar
 from ..models.plain_text import harmless
 
 
@@ -38,7 +39,8 @@ def counting(words: str) -> Iterator[Callable[[int, int], None]]:
         bar.update(done, words)
 
     try:
-        yield update
+        with own_bar():
+            yield update
     finally:
         if bar is not None:
             bar.close()

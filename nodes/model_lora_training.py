@@ -13,7 +13,7 @@ from .compatibility import check_dataset
 from .lora_training import ALPHA_TEXT, CLIPS_TEXT
 from .messages import counting
 from .model_validation import validation_clips
-from .trainer_base import SETTINGS, VALIDATION, encode_clips, stay_with_host
+from .trainer_base import SETTINGS, VALIDATION, encode_clips, read_files, stay_with_host
 from .training_files import NamesRun, RunName, leave_run, run_folder
 from .training_progress import ProgressReporter
 from .widget_validation import validation_result
@@ -186,6 +186,7 @@ def encode_dataset(
     beside = first_frames and not in_place
     if beside:
         vae_key = f"{vae_key}-first-frames"
+    read_files(dataset)
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}{'-in-place' if in_place else ''}"
     earlier_description(folder, {"seed": seed, "data": key, **way_learned(*way)})
 

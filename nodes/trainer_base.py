@@ -177,6 +177,7 @@ def encode_dataset(
     cache = host.output_dir / "training" / CACHE
     channels = host.vae_info(vae).latent_channels  # says so where it is no VAE of ours
     vae_key, clip_key = host.fingerprint(vae), host.fingerprint(clip)
+    read_files(dataset)
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}"
     earlier_description(folder, {"seed": seed, "data": key})
 
@@ -206,6 +207,12 @@ def encode_dataset(
     with counting("encoding texts") as on_text:
         texts = prepare_texts(latents.captions, encode_text, cache / "texts", clip_key, on_text)
     return EncodedDataset(latents, texts, plan.batch_size, key, decode)
+
+
+def read_files(dataset: VideoDataset) -> None:
+    """Read the files of a dataset once, where that can be seen and stopped; its key is there at once from then on."""
+    with counting("reading videos") as on_read:
+        dataset.fingerprint(on_read)
 
 
 def encode_clips(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
+from ..host.own_bar import own_bar
 from ..samplers.time_left import clock
 from .messages import show_message
 
@@ -82,7 +83,8 @@ class ProgressReporter:
     def reporting_what_is_kept(self) -> Iterator[None]:
         """Say so on the node when the host's user stops the run, or anything else does; what stopped it goes on."""
         try:
-            yield
+            with own_bar():
+                yield
         except BaseException as error:  # hosts stop a node by one of either kind
             self.say_what_is_kept(error)
             raise

@@ -9,7 +9,7 @@ from .block import Block, Bool, Float, Int, Output, Wire
 from .compatibility import check_dataset
 from .messages import counting
 from .shared_inputs import ModelFile
-from .trainer_base import SETTINGS, stay_with_host
+from .trainer_base import SETTINGS, read_files, stay_with_host
 from .training_files import NamesRun, RunName, Saver, leave_run, run_folder, saved, saver_inputs
 from .training_progress import ProgressReporter
 
@@ -123,6 +123,7 @@ class TrainVAE(NamesRun):
         stay_with_host()
         host, folder, seed = get_host(), run_folder(run_name), plan.settings.seed
         has_discriminator = judge_from >= 0
+        read_files(dataset)
         key = f"{dataset.fingerprint()}-{clips}-{has_discriminator}"
         earlier_description(folder, {"seed": seed, "discriminator": has_discriminator, "data": key})
         with torch.inference_mode(False), torch.enable_grad(), run_lock(folder), saying_what_is_kept(folder):

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.utils
 from torch import Tensor
 
+from ..own_bar import has_own_bar
 from .page import say
 from .preview import Preview
 
@@ -37,6 +38,23 @@ class Bar:
 
     def close(self) -> None:
         """Nothing: the host takes its bar away with the node that runs."""
+
+
+class PartBar(Bar):
+    """The bar of what a node may do as the whole of its work or as a part of it; a part only notices interrupts."""
+
+    def __init__(self) -> None:
+        self.is_part = has_own_bar()
+        if not self.is_part:
+            super().__init__(1)
+
+    def update(
+        self, value: int, text: str | None = None, preview: Image | None = None, total: int | None = None
+    ) -> None:
+        if self.is_part:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        else:
+            super().update(value, text, preview, total)
 
 
 class SamplingProgress:

@@ -29,7 +29,7 @@ from ...models.vae_pieces import (
 )
 from .model import json_tensor
 from .patchers import free_memory, patcher_of, release_memory
-from .progress import Bar
+from .progress import PartBar
 
 TILES = (512, 256, 128)  # pixels
 Work = Callable[["int | None", "int | None"], Tensor]  # (chunk, tile) -> result
@@ -208,7 +208,7 @@ def read_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 
 def on_chunk() -> OnChunk:
     """Progress on the node, and the place where an interrupt is noticed, for each piece of a batch."""
-    bar = Bar(1)
+    bar = PartBar()
     return lambda done, total: bar.update(done, total=total)
 
 

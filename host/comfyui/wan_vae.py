@@ -11,7 +11,7 @@ from torch import Tensor
 from ...models.history_levels import UNIT_FRAMES
 from ...models.model_info import VAEInfo
 from ...models.wan_vae import SPACE, TIME, UNIT_PICTURES
-from .progress import Bar
+from .progress import PartBar
 
 
 def wan_info(vae: Any) -> VAEInfo | None:
@@ -23,7 +23,7 @@ def wan_info(vae: Any) -> VAEInfo | None:
 
 def decode_units(vae: Any, samples: Tensor, tile: int | None) -> Tensor:
     """Video `(b, frames, h, w, 3)` in 0..1 of latents `(b, c, t, h, w)`; the host frees memory and tiles as it does."""
-    units, bar, pieces = samples.split(UNIT_FRAMES, dim=2), Bar(1), []
+    units, bar, pieces = samples.split(UNIT_FRAMES, dim=2), PartBar(), []
     for unit in units:
         if tile is None:
             pieces.append(vae.decode(unit))

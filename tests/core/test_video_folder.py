@@ -224,6 +224,25 @@ def test_folders_without_clips_are_refused_with_reasons(tmp_path, folder):
         VideoFolder(folder, frames=0)
 
 
+def test_reading_files_for_their_key_is_counted_and_can_be_stopped(folder, monkeypatch):
+    clips, asked, read = VideoFolder(folder, frames=2, fps=FPS), [], []
+    hashed = folder_files.hash_content
+    monkeypatch.setattr(folder_files, "hash_content", lambda *given: read.append(given[1]) or hashed(*given))
+
+    def stop(done: int, total: int) -> None:
+        asked.append((done, total))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clips.fingerprint(stop)
+    assert asked == [(0, len(clips.kept))] and read == [clips.kept[0].name]
+    counted: list[tuple[int, int]] = []
+    key = clips.fingerprint(lambda *done: counted.append(done))
+    assert counted == sorted(counted) and counted[-1] == (len(clips.kept), len(clips.kept))
+    assert len(read) == 1 + len(clips.kept) and clips.fingerprint() == key
+    assert len(read) == 1 + len(clips.kept), "each file is read once while it stays as it is"
+
+
 def test_a_link_out_of_the_folder_is_left_alone(tmp_path, folder):
     inner = folder / "inner"
     inner.mkdir()

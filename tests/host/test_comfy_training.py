@@ -102,6 +102,10 @@ def test_the_trainer_says_how_it_goes_and_shows_the_clips(comfy, base):
     report = comfy.run(prompt, trainer_of(prompt, "train_flow"))
     assert report.status == "success", report.message
     assert (STEPS, STEPS) in report.progress and report.previews
+    assert (1, 1) not in report.progress, "the VAE's work is a part of this block's, which counts its own"
+    for total in {total for _, total in report.progress}:
+        values = [value for value, of in report.progress if of == total]
+        assert values == sorted(values)
     assert any(line.startswith(f"step {STEPS}/{STEPS}, loss ") and "left" in line for line in report.lines)
     (shown,) = report.outputs[trainer_of(prompt, "train_flow")]["images"]
     with Image.open(base / "output" / shown["subfolder"] / shown["filename"]) as picture:

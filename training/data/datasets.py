@@ -39,8 +39,11 @@ class VideoDataset(Protocol):
 
     # What a cache asks for, see `latent_cache`:
 
-    def fingerprint(self) -> str:
-        """A key of all that clips and captions depend on: files and settings."""
+    def fingerprint(self, on_read: OnLoad | None = None) -> str:
+        """A key of all that clips and captions depend on: files and settings.
+
+        `on_read(done, total)` is called while files are read; what it raises ends the work.
+        """
         ...
 
     def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
@@ -154,8 +157,8 @@ class AnimationDataset:
         chosen = torch.randint(len(self.combinations), (count,), generator=generator).tolist()
         return [self.combinations[i] for i in chosen]
 
-    def fingerprint(self) -> str:
-        """A key of the animations and all settings."""
+    def fingerprint(self, on_read: OnLoad | None = None) -> str:
+        """A key of the animations and all settings; the files were read before."""
         facts = ["animations", self.subjects, self.size, self.frames, self.fps, self.split, TRAVEL]
         sprites = ((name, self.sprite(name)) for name in self.sprites)
         return digest(facts, ((name, part) for name, sprite in sprites for part in (sprite.pixels, sprite.ends)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from ...media.clips import inspect_clip
 from ...media.files import open_inside
 from ...media.info import ClipInfo
 
-BLOCK = 1 << 20
+BLOCK = 1 << 26
+
+_hashes: dict[tuple[Path, str, tuple[int, int, int]], str] = {}
 
 
 def list_folder(folder: Path) -> dict[str, str]:
@@ -55,9 +57,16 @@ def unusable_name(name: str) -> str:
     return ""
 
 
-def content_key(folder: Path, name: str) -> str:
-    """A key of the bytes of a file of `folder`, wherever and whenever it was put there."""
-    return hash_content(folder, name, *version_of(folder / name))
+def content_key(folder: Path, name: str, on_block: Callable[[], None] | None = None) -> str:
+    """A key of the bytes of a file of `folder`, wherever and whenever it was put there.
+
+    `on_block` is called after each 64 MB; what it raises ends the work. A file is not read again in this process while
+    its size and times stay.
+    """
+    place = folder, name, version_of(folder / name)
+    if place not in _hashes:
+        _hashes[place] = hash_content(folder, name, on_block)
+    return _hashes[place]
 
 
 def clip_info(folder: Path, name: str) -> ClipInfo:
@@ -85,13 +94,14 @@ def folder_version(folder: Path) -> str:
     return found.hexdigest()
 
 
-@lru_cache(maxsize=1 << 16)
-def hash_content(folder: Path, name: str, *version: int) -> str:
-    """The hash of a file's content; not computed again in this process while its `version` stays."""
+def hash_content(folder: Path, name: str, on_block: Callable[[], None] | None) -> str:
+    """The hash of a file's content."""
     found = hashlib.sha256()
     with open_inside(folder, folder / name) as file:
         while block := file.read(BLOCK):
             found.update(block)
+            if on_block is not None:
+                on_block()
     return found.hexdigest()
 
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -220,15 +220,22 @@ class VideoFolder:
         videos, sources = zip(*(self.usable_clip(alike, i, draw_chance(generator)) for i in chosen), strict=True)
         return torch.stack(videos), [source.caption for source in sources], [source.name for source in sources]
 
-    def fingerprint(self) -> str:
-        """A key of the kept files (name and content), their captions and all settings."""
+    def fingerprint(self, on_read: OnLoad | None = None) -> str:
+        """A key of the kept files (name and content), their captions and all settings.
+
+        `on_read(done, total)` counts files, and is called while a large one is read, too. What it raises ends the work.
+        """
         facts = ["videos", READING, self.size, self.frames, self.fps, self.multiple]
-        for source in self.kept:
+        kept = self.kept
+        for done, source in enumerate(kept):
+            on_block = None if on_read is None else partial(on_read, done, len(kept))
             try:
-                facts.append([source.name, content_key(self.folder, source.name), source.caption])
+                facts.append([source.name, content_key(self.folder, source.name, on_block), source.caption])
             except (OSError, ValueError) as error:
                 path = self.folder / source.name
                 raise ValueError(f"{path} is gone; it was there when the dataset was opened. Open it anew") from error
+            if on_read is not None:
+                on_read(done + 1, len(kept))
         return digest(facts)
 
     def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
