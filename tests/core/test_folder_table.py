@@ -57,6 +57,14 @@ def test_captions_from_windows_are_read_or_named():
         assert caption and caption.isprintable() and "\ufffd" not in caption and not caption.startswith("\ufeff")
 
 
+@pytest.mark.parametrize("text", ["[" + "{}," * (1 << 21) + "{}]", '{"a.mp4": ' + "[" * (1 << 21)])
+def test_a_list_of_very_many_empty_objects_is_refused_at_once(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    started = time.process_time()
+    assert "objects and arrays" in read_lists(tmp_path, ["a.json"]).unread["a.json"]
+    assert time.process_time() - started < 1
+
+
 @pytest.mark.parametrize("encoding", ("utf-8", "utf-8-sig", "utf-16", "utf-32"))
 def test_texts_with_a_mark_are_read(tmp_path, encoding):
     (tmp_path / "a.txt").write_bytes("Füchse \U0001f98a".encode(encoding))

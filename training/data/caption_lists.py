@@ -23,6 +23,7 @@ JSON_LISTS, TABLES = (".jsonl", ".json"), (".csv", ".tsv")
 FILE_LISTS = ("videos.txt", "images.txt")  # a file a line; finetrainers
 CAPTION_LISTS = ("prompts.txt", "prompt.txt", "captions.txt", "caption.txt")  # and its caption
 MOST_BYTES = 1 << 26  # of a list: half a million captions
+MOST_OBJECTS = 1 << 20  # of JSON; more in as many bytes hold no captions, and take minutes and gigabytes to read
 EXPECTED = 'expected {"file": "cat.mp4", "caption": "a cat"}'
 
 
@@ -117,6 +118,9 @@ def read_list(folder: Path, name: str, files: FileNames) -> Iterator[tuple[int, 
 
 def json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Entries of objects, one a line or in whatever lines, in an array or not; or of one object `{file: caption}`."""
+    objects = text.count("{") + text.count("[")
+    if objects > MOST_OBJECTS:
+        raise NotAListError(f" holds {objects} objects and arrays; of captions it may have {MOST_OBJECTS}. Split it")
     values, problem = json_values(text)
     if len(values) == 1 and isinstance(values[0][1], dict) and is_map(values[0][1]):
         line, value = values[0]
