@@ -2,12 +2,13 @@
 // not heard it, and the server repeats it for blocks that end a graph only.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { blockOf } from './graphs.js'
 
 const NEWEST = 32 // runs that are looked through
 const TRIES = 20, PAUSE = 100 // milliseconds; a run is in the history a moment after it ended
 
-const heard = new Set() // blocks that have said something since the graph was loaded
-let silent = [] // blocks of the run at hand that do not run again, and were not heard
+const heard = new Set() // blocks that have said something since the graph was loaded, or had nothing to say
+let silent = [] // blocks of ours in the run at hand that do not run again, and were not heard
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other)
 
@@ -20,23 +21,31 @@ function sameWork(one, other, id, known = new Set()) {
   return Object.values(a.inputs).filter(Array.isArray).every(([from]) => sameWork(one, other, from, known))
 }
 
-async function newestRuns(id) {
+async function historyOf(which) {
+  const answer = await api.fetchApi(`/history${which}`)
+  return answer.ok ? answer.json() : {}
+}
+
+async function listed(id) {
   for (let number = 0; number < TRIES; number++) {
-    const answer = await api.fetchApi(`/history?max_items=${NEWEST}`)
-    const runs = answer.ok ? await answer.json() : {}
-    if (runs[id]) return runs
+    const { [id]: run } = await historyOf(`/${id}`)
+    if (run) return run
     await new Promise(done => setTimeout(done, PAUSE))
   }
-  return {}
 }
 
 async function repeat(id, blocks) {
-  const { [id]: now, ...others } = await newestRuns(id)
+  const now = await listed(id)
   const [, , graph] = now?.prompt ?? []
+  let runs // megabytes, so they are asked for only where this run's own answer lacks something
   for (const node of blocks) {
-    if (!graph?.[node]?.class_type.startsWith('PyramidVideo') || heard.has(node)) continue
-    const before = Object.values(others).findLast(run => run.outputs?.[node] && sameWork(graph, run.prompt[2], node))
-    const output = now.outputs[node] ?? before?.outputs[node] // older servers have it in this run's, too
+    if (!graph?.[node] || heard.has(node)) continue
+    heard.add(node)
+    let output = now.outputs[node] // of older servers, and of blocks that end a graph
+    if (!output) {
+      runs ??= Object.values(await historyOf(`?max_items=${NEWEST}`))
+      output = runs.findLast(run => run.outputs?.[node] && sameWork(graph, run.prompt[2], node))?.outputs[node]
+    }
     if (output) api.dispatchCustomEvent('executed', { node, display_node: node, prompt_id: id, output })
   }
 }
@@ -46,7 +55,8 @@ app.registerExtension({
   setup() {
     api.addEventListener('executed', ({ detail }) => heard.add(String(detail.node)))
     api.addEventListener('execution_cached', ({ detail }) => {
-      silent = detail.nodes.map(String).filter(node => !heard.has(node))
+      const isOurs = node => blockOf(node)?.comfyClass?.startsWith('PyramidVideo')
+      silent = detail.nodes.map(String).filter(node => !heard.has(node) && isOurs(node))
     })
     api.addEventListener('execution_success', ({ detail }) => {
       if (silent.length) repeat(detail.prompt_id, silent)

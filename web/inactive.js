@@ -1,6 +1,7 @@
 // Widgets that have no effect beside what another one says look inactive.
 import { app } from '../../scripts/app.js'
 import { onChange } from './changes.js'
+import { rootGraph } from './graphs.js'
 
 const linear = values => values.linear
 const zeroStar = values => values.guidance_rule === 'CFG-Zero*'
@@ -20,12 +21,13 @@ const READ = {
 }
 
 function update(node) {
+  const isShownHere = node.graph === rootGraph() // pages that show a widget on its subgraph lock that one for ever
   const values = Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value]))
   const linked = new Set(node.inputs?.filter((input, slot) => input.widget && node.isInputConnected(slot)).map(input => input.widget.name))
   for (const [name, isRead] of Object.entries(READ[node.comfyClass])) {
     const widget = node.widgets.find(widget => widget.name === name)
     if (!widget || linked.has(name)) continue
-    widget.disabled = !isRead(values)
+    widget.disabled = isShownHere && !isRead(values)
     if (widget.options) widget.options.disabled = widget.disabled // the name that Vue nodes look at
   }
   node.setDirtyCanvas?.(true)
@@ -36,6 +38,5 @@ app.registerExtension({
   nodeCreated(node) {
     if (!READ[node.comfyClass]) return
     onChange(node, update)
-    update(node)
   }
 })

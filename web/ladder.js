@@ -1,6 +1,7 @@
 // The ladder on 'Pyramid stages' and on 'Steps of one stage': drawn by the server from the widgets, before any run.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { allGraphs, nodesOf } from './graphs.js'
 
 const FIRST = 'PyramidVideoStages'
 const NEXT = 'PyramidVideoStageSteps'
@@ -25,6 +26,7 @@ function later(node) {
 }
 
 function draw(node) {
+  if (!node.graph) return // taken away meanwhile, or not put anywhere yet
   const picture = node.pyramidVideoLadder
   const plan = planOf(node)
   const address = plan && api.apiURL(`/pyramid_video/ladder?plan=${encodeURIComponent(JSON.stringify(plan))}`)
@@ -55,16 +57,15 @@ app.registerExtension({
     })
     widget.serialize = false
     widget.pyramidVideoOwn = true
-    for (const name of ['onConfigure', 'onConnectionsChange']) {
+    for (const name of ['onAdded', 'onConfigure', 'onConnectionsChange']) {
       const before = node[name]
       node[name] = function (...values) {
         later(node)
         return before?.apply(this, values)
       }
     }
-    later(node)
   },
   afterConfigureGraph() {
-    for (const node of app.graph.nodes ?? app.graph._nodes) if (node.pyramidVideoLadder) later(node)
+    for (const node of allGraphs().flatMap(nodesOf)) if (node.pyramidVideoLadder) later(node)
   }
 })

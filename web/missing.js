@@ -1,7 +1,8 @@
 // A loader says before the first run that its folder of official weights is not there. Pages of ComfyUI mark missing
 // files only.
 import { app } from '../../scripts/app.js'
-import { onChange } from './changes.js'
+import { isNoChange, onChange } from './changes.js'
+import { allGraphs, nodesOf } from './graphs.js'
 import { show } from './notes.js'
 
 const FILE = /\.(safetensors|sft|bin|ckpt|pth?|gguf)$/i
@@ -26,6 +27,10 @@ app.registerExtension({
     if (isLoader(node)) onChange(node, update)
   },
   refreshComboInNodes() {
-    for (const node of app.graph.nodes ?? app.graph._nodes) if (isLoader(node)) update(node)
+    for (const node of allGraphs().flatMap(nodesOf)) {
+      if (!isLoader(node)) continue
+      update(node)
+      isNoChange(node)
+    }
   }
 })

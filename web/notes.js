@@ -1,6 +1,8 @@
 // What a block has to say stays on it: after the run, and after the page was loaded again. As text, never as markup.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { isNoChange } from './changes.js'
+import { blockOf } from './graphs.js'
 
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
 const LONGEST = 4000 // characters
@@ -47,13 +49,6 @@ function heightOf(text, node) {
   return Math.min(160, 12 + 17 * lines)
 }
 
-// The block of an event; inside subgraphs its name is the way to it, as in '3:7'.
-function blockOf(name) {
-  const steps = String(name).split(':'), last = steps.pop()
-  const graph = steps.reduce((graph, id) => graph?.getNodeById(id)?.subgraph, app.rootGraph ?? app.graph)
-  return graph?.getNodeById(last)
-}
-
 // An event with a text only would take away the clip that a block shows. Some pages have kept a copy of it by now, so
 // that they get it once more, with the clip.
 function keepClip({ detail }) {
@@ -80,6 +75,7 @@ app.registerExtension({
         show(node, text)
       }
       if (node.pyramidVideoClip) makeRoom(node)
+      isNoChange(node, KEPT)
     }
     const configured = node.onConfigure
     node.onConfigure = function (...values) {

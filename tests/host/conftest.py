@@ -6,6 +6,7 @@ COMFYUI_PYTHON is the Python that has ComfyUI's requirements (default: the one t
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,13 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 from _comfy import COMFYUI, CPU_ONE_THREAD, PYTHON, add_probe, running  # noqa: E402
 from comfy_client import Client  # noqa: E402
+
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+READY = (
+    "() => window.app?.graph && window.LiteGraph?.registered_node_types?.PyramidVideoSampler && app.extensionManager"
+)
+SLOW = 240_000  # milliseconds
 
 
 def pytest_collection_modifyitems(items):
@@ -91,3 +99,28 @@ def run_inside(base):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def open_page(server):
+    """Opens the page as a new user; the graph in it is the one given."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if BROWSER is None:
+        pytest.skip("needs Chromium: set CHROMIUM")
+    address = f"http://127.0.0.1:{server[0]}"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+
+        def visit(graph: dict):
+            page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+            page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
+            page.set_default_timeout(SLOW)
+            page.goto(address, wait_until="domcontentloaded")
+            page.wait_for_function(READY)
+            page.wait_for_timeout(1500)
+            page.evaluate("graph => app.loadApiJson(graph, 'evil')", graph)
+            page.wait_for_timeout(500)
+            return page
+
+        yield visit
+        browser.close()

@@ -13,14 +13,7 @@ import pytest
 from PIL import Image
 from pyramid_video.runner.specs import spec_of_info
 
-sync_api = pytest.importorskip("playwright.sync_api")
-BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SCRIPT = "<img src=x onerror=\"window.pwned='{}'\">"
-READY = (
-    "() => window.app?.graph && window.LiteGraph?.registered_node_types?.PyramidVideoSampler && app.extensionManager"
-)
-SLOW = 240_000  # milliseconds
 WORD = "tangerine"  # of a caption; looked for in the pages
 
 
@@ -34,30 +27,6 @@ def evil(base):
         frames[0].save(folder / f"{name}.gif", save_all=True, append_images=frames[1:], duration=125)
     (folder / "a.txt").write_text(f"a {WORD} {SCRIPT.format('caption')}\x1b]0;title\x07 [[here|https://evil.example]]")
     (base / "models" / "vae" / f"{SCRIPT.format('file')}.safetensors").touch()
-
-
-@pytest.fixture(scope="module")
-def open_page(server):
-    """Opens the page as a new user; the graph in it is the one given."""
-    if BROWSER is None:
-        pytest.skip("needs Chromium: set CHROMIUM")
-    address = f"http://127.0.0.1:{server[0]}"
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-
-        def visit(graph: dict):
-            page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
-            page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
-            page.set_default_timeout(SLOW)
-            page.goto(address, wait_until="domcontentloaded")
-            page.wait_for_function(READY)
-            page.wait_for_timeout(1500)
-            page.evaluate("graph => app.loadApiJson(graph, 'evil')", graph)
-            page.wait_for_timeout(500)
-            return page
-
-        yield visit
-        browser.close()
 
 
 GRAPH = {
