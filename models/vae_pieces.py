@@ -13,10 +13,12 @@ from .out_of_memory import is_out_of_memory
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
 OnChunk = Callable[[int, int], None]  # (done, total)
 Needs = Callable[[int | None, int | None], float]  # (chunk, tile) -> bytes
+Move = Callable[[Tensor], Tensor]  # a piece to or from the device that the network computes on
 Result = TypeVar("Result")
 
 CHUNKS = (8, 4, 2, 1)  # latent frames at once; every choice gives the same pictures
 TILES = (512, 256)  # pixels; tiles cost a little exactness at their seams
+AT_ONCE = 16  # frames of a joined video that become pictures together
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +66,31 @@ def decode_into(
     as_images: Callable[[Tensor], Tensor],
     on_chunk: OnChunk,
 ) -> None:
-    """Fill `pictures (1, frames, h, w, 3)`; a finished chunk leaves the device at once, where no tiles are joined.
+    """Fill `pictures (1, frames, h, w, 3)`; finished chunks and tiles leave the device at once.
 
     network: a VAE. latent: on its device and in its type. as_images: turns video `(1, 3, t, h, w)` in -1..1 into
-    pictures, on the device. on_chunk(done, total): called after each chunk; what it raises ends the work.
+    pictures, where it is. on_chunk(done, total): called after each chunk; what it raises ends the work.
     """
+
+    def leave(part: Tensor) -> Tensor:
+        return part.to(pictures.device)
+
     chunk, tile = piece
-    if tile is not None:
-        pictures.copy_(as_images(network.decode(latent, chunk, tile, on_chunk)))
-        return
+    if tile is None:
+        videos = network.iter_decode(latent, chunk or latent.shape[2], on_chunk)
+    else:
+        joined = network.decode(latent, chunk, tile, on_chunk, leave)
+        videos = (joined[:, :, first : first + AT_ONCE] for first in range(0, joined.shape[2], AT_ONCE))
     start = 0
-    for video in network.iter_decode(latent, chunk or latent.shape[2], on_chunk):
+    for video in videos:
         images = as_images(video)
         pictures[:, start : start + images.shape[1]].copy_(images)
         start += images.shape[1]
+
+
+def unmoved(part: Tensor) -> Tensor:
+    """A piece that is already where it is to be."""
+    return part
 
 
 def counted(pieces: Iterable[Tensor], total: int, on_chunk: OnChunk | None) -> Iterator[Tensor]:

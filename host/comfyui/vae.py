@@ -147,12 +147,15 @@ class PyramidVAE(comfy.sd.VAE):
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
 
     def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None, step: OnChunk) -> Tensor:
-        video = self.process_input(clip).to(self.device, self.vae_dtype)
-        posterior = self.first_stage_model.encode(video, chunk, tile, step)
+        posterior = self.first_stage_model.encode(clip, chunk, tile, step, self.placed)
         return posterior.mode().to(self.output_device, torch.float32)
 
+    def placed(self, clip: Tensor) -> Tensor:
+        """Pictures in 0..1 as the network reads them: in -1..1, on its device."""
+        return self.process_input(clip).to(self.device, self.vae_dtype)
+
     def as_images(self, video: Tensor) -> Tensor:
-        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, still on the device and laid out as it is kept."""
+        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, where the video is and laid out as it is kept."""
         return self.process_output(video.float()).movedim(1, -1).contiguous()
 
     def as_memory_allows(self, work: Work, needs: Needs, chunk: int | None, tile: int | None) -> Tensor:

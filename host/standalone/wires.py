@@ -160,7 +160,8 @@ class VAE:
         time = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            return self.network.encode(self._placed(video), chunk and chunk * time, tile).mode().float().cpu()
+            posterior = self.network.encode(video, chunk and chunk * time, tile, bring=self._placed)
+            return posterior.mode().float().cpu()
 
         def needs(chunk: int | None, tile: int | None) -> float:
             shape = shape_of_tile(video.shape, tile)

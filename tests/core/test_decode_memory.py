@@ -31,9 +31,9 @@ def watch(vae, failures: int):
         if len(tried) <= failures:
             raise torch.OutOfMemoryError("the card is full")
 
-    def tiles(latent, chunk, tile, on_chunk):
+    def tiles(latent, chunk, tile, *others):
         short_of_memory(chunk, tile)
-        return decode(latent, chunk, tile, on_chunk)
+        return decode(latent, chunk, tile, *others)
 
     def chunks(latent, chunk, on_chunk):
         short_of_memory(None if chunk == latent.shape[2] else chunk, None)
@@ -111,16 +111,24 @@ def test_encoding_goes_on_in_smaller_pieces(vae, monkeypatch):
     expected = vae.encode(pixels)
     encode, tried = vae.network.encode, []
 
-    def short_of_memory(video, chunk, tile):
+    def short_of_memory(video, chunk, tile, **others):
         tried.append((chunk, tile))
         if len(tried) < 4:
             raise RuntimeError("MPS backend out of memory")  # a device without an error class of its own
-        return encode(video, chunk, tile)
+        return encode(video, chunk, tile, **others)
 
     monkeypatch.setattr(vae.network, "encode", short_of_memory)
     torch.testing.assert_close(vae.encode(pixels), expected)
     step = vae.info.time_compression
     assert tried == [(None, None), (8 * step, None), (4 * step, None), (2 * step, None)]
+
+
+@torch.no_grad()
+def test_a_clip_comes_to_the_device_in_the_pieces_that_it_is_encoded_in(vae, monkeypatch):
+    step, placed, came = vae.info.time_compression, vae._placed, []
+    monkeypatch.setattr(vae, "_placed", lambda part: came.append(part.shape[2]) or placed(part))
+    vae.encode(torch.rand(1 + 3 * step, 32, 32, 3), step)
+    assert came == [1 + step, step, step]
 
 
 def test_other_errors_are_raised_at_once(vae, monkeypatch):

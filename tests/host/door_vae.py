@@ -46,6 +46,13 @@ def check_vae_falls_back_to_smaller_pieces(door):
     same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
 
 
+def check_a_clip_comes_to_the_device_in_the_pieces_that_it_is_encoded_in(door):
+    step, read, came = door.vae.info.time_compression, door.vae.process_input, []
+    with mock.patch.object(door.vae, "process_input", lambda part: came.append(part.shape[2]) or read(part)):
+        door.vae.encode(door.torch.rand(1 + 3 * step, 32, 32, 3), chunk=step)
+    assert came == [1 + step, step, step], came
+
+
 def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):
     """The largest pieces that fit on the device beside the weights, and smaller ones where less than that is free."""
     import comfy.model_management as management
