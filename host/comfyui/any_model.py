@@ -42,6 +42,9 @@ class AnyModel:
         samples = latent["samples"]
         return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
 
+    def fitted(self, model: Any, latent: Latent) -> Latent:
+        return with_samples(latent, fit_empty(model, latent))
+
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> SpectralSampler:
         return SpectralSampler(stages, sampler)
 

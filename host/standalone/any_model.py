@@ -129,6 +129,9 @@ class AnyModel:
     def picture(self, latent: Latent) -> Tensor:
         return latent["samples"]
 
+    def fitted(self, model: Model, latent: Latent) -> Latent:
+        return latent  # what does not fit is refused where it is sampled
+
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> Any:
         """Nothing: core SAMPLERs are ComfyUI's."""
         raise ValueError(
