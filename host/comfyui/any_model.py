@@ -22,6 +22,7 @@ from ..protocol import Latent, Prompts
 from .drafts import DraftSampler, FinishSampler
 from .picture_info import picture_info
 from .spectral import SpectralSampler
+from .streams import Streams
 
 Callback = Callable[[int, Any, Any, int], None]  # (step, clean estimate, state, total steps)
 
@@ -185,6 +186,9 @@ def run(
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
+    if isinstance(sampler, DraftSampler):
+        streams = Streams(tuple(tuple(each.shape) for each in tensors_of(samples)))
+        sampler.ask_for_its_size(guider, picture_info(model.model), streams, sigmas.tolist())
     callback = callback or latent_preview.prepare_callback(model, len(sigmas) - 1)
     made = guider.sample(noise, samples, sampler, sigmas, denoise_mask=mask, callback=callback, seed=seed)
     return made.to(comfy.model_management.intermediate_device())

@@ -92,6 +92,30 @@ def check_a_clip_is_finished_at_the_size_that_the_model_makes_of_an_empty_latent
     refused(lambda: finish(rows + 2, columns + 4), "larger than the clip")
 
 
+def check_a_draft_asks_for_the_memory_of_its_own_size(case):
+    """What a run of that size asks for: weights stay on the card that those of a full-size run would leave."""
+    import comfy.model_management as management
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    asked, usual = [], management.load_models_gpu
+
+    def load(models, memory_required=0, **rest):
+        asked.append(memory_required)
+        return usual(models, memory_required=memory_required, **rest)
+
+    latent, prompts = {"samples": case.inside.models.empty(case.kind)}, (case.positive, case.negative, 2.0)
+    with mock.patch.object(management, "load_models_gpu", load):
+        for jump, levels, size in ((1, (case.middle,), (6, 8)), (2, (case.share(1), case.share(3)), (6, 8))):
+            stages = case.pyramid(*levels).stages
+            AnyModel().draft(case.model, prompts, "euler", stages, case.sigmas, latent, [SEED], jump)
+            case.sample(case.core(), case.inside.models.empty(case.kind, *size))
+            draft, plain = asked
+            assert draft == plain, (jump, asked)
+            asked.clear()
+        case.sample(case.core())
+        assert asked[0] > plain, (asked, plain)
+
+
 def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
     import tempfile
 
@@ -187,6 +211,7 @@ def check_a_mask_is_made_smaller_off_a_mac(case):
 
 
 IN_PARTS = {
+    check_a_draft_asks_for_the_memory_of_its_own_size: ("wan2.1 t2v", "ltx2"),
     check_sizes_that_blocks_tell_are_those_that_the_network_is_shown: ("flux.2", "wan2.1 t2v"),
     check_a_clip_is_finished_at_the_size_that_the_model_makes_of_an_empty_latent: ("qwen-image", "flux.2"),
     check_two_samplers_are_one: ("wan2.2 i2v", "sdxl"),
