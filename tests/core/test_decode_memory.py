@@ -70,6 +70,10 @@ FULL_CARD = [
     "HIP out of memory. Tried to allocate 2.00 GiB",
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
     "Invalid buffer size: 19.38 GiB",
+    "Could not allocate tensor with 268435456 bytes. There is not enough GPU video memory available!",
+    "Native API failed. Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+    "level_zero backend failed with error: 40 (UR_RESULT_ERROR_OUT_OF_RESOURCES)",
+    "Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURCES) -5 (PI_ERROR_OUT_OF_RESOURCES)",
     "VRAM grow failed: 268435456 bytes",
     "VRAM reservation failed",
 ]
