@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from .out_of_memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from .model_info import VAEInfo
 
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
 OnChunk = Callable[[int, int], None]  # (done, total)
@@ -21,6 +24,18 @@ TILES = (512, 256)  # pixels; tiles cost a little exactness at their seams
 AT_ONCE = 16  # frames of a joined video that become pictures together
 
 log = logging.getLogger(__name__)
+
+
+def cut_to_fit(video: Tensor, info: VAEInfo) -> Tensor:
+    """The first frames of `(b, 3, t, h, w)` and their middle, as much as a VAE can take; what is cut is logged."""
+    frames, height, width = video.shape[2:]
+    space = info.space_compression
+    kept = info.frames_of(info.latent_frames_of(frames)), height // space * space, width // space * space
+    if kept != (frames, height, width):
+        given = frames, width, height
+        log.warning("Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d", *given, kept[0], *kept[:0:-1])
+    top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
+    return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
 
 
 def smaller_pieces(chunk: int | None, tile: int | None, tiles: Iterable[int] = TILES) -> list[Piece]:

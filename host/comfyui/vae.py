@@ -21,6 +21,7 @@ from ...models.vae_pieces import (
     Needs,
     OnChunk,
     as_memory_allows,
+    cut_to_fit,
     decode_into,
     fitting_pieces,
     of_row,
@@ -100,7 +101,7 @@ class PyramidVAE(comfy.sd.VAE):
         counts frames.
         """
         clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)
-        video = self.cut_to_legal(clips[..., :3].movedim(-1, 1))
+        video = cut_to_fit(clips[..., :3].movedim(-1, 1), self.info)
         step = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
@@ -176,24 +177,6 @@ class PyramidVAE(comfy.sd.VAE):
         """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
         grid = 4 * self.info.space_compression
         return max(grid, pixels // grid * grid)
-
-    def cut_to_legal(self, video: Tensor) -> Tensor:
-        """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
-        frames, height, width = video.shape[2:]
-        space = self.info.space_compression
-        kept_frames = self.info.frames_of(self.info.latent_frames_of(frames))
-        kept = kept_frames, height // space * space, width // space * space
-        if kept != (frames, height, width):
-            logging.warning(
-                "Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d",
-                frames,
-                width,
-                height,
-                kept[0],
-                *kept[:0:-1],
-            )
-        top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
-        return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
 
     def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""

@@ -122,8 +122,7 @@ class AnyModel:
             return sys.maxsize
 
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
-        frames = vae.info.frames_of(vae.info.latent_frames_of(len(images)))  # as many as fit
-        samples = vae.encode(images[:frames], 2 * vae.info.time_compression)
+        samples = vae.encode(images, 2 * vae.info.time_compression)
         return samples if model is None else model.latent_format.normalize(samples)
 
     def picture(self, latent: Latent) -> Tensor:

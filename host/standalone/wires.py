@@ -23,6 +23,7 @@ from ...models.vae_pieces import (
     OnChunk,
     Piece,
     as_memory_allows,
+    cut_to_fit,
     decode_into,
     fitting_pieces,
     of_row,
@@ -152,11 +153,8 @@ class VAE:
         return next(self.network.parameters()).element_size() * numbers
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
-        """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
-        grid = self.info.space_compression
-        height, width = (side // grid * grid for side in pixels.shape[1:3])
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
+        """Latent `(1, c, t, h, w)` of pictures that follow each other: the mean of the posterior of what fits."""
+        video = cut_to_fit(pixels[..., :3].movedim(-1, 0).unsqueeze(0), self.info) * 2 - 1
         time = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
