@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +34,7 @@ from ...samplers.spectral import (
 from ...samplers.spectral_stages import SpectralStages, check_jump, check_start
 from ..checks import check_latent
 from ..protocol import Latent, ProgressBar, Prompts
+from .devices import free_memory
 from .sampling import guided_model
 from .wires import VAE, Model, resident
 
@@ -115,11 +114,7 @@ class AnyModel:
         return torch.tensor([*levels[-steps:], 0.0])
 
     def free_memory(self) -> int:
-        """As everywhere; where the system does not say, more than anybody needs."""
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return sys.maxsize
+        return free_memory(torch.device("cpu"))
 
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
         samples = vae.encode(images, 2 * vae.info.time_compression)
