@@ -233,9 +233,12 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
 
 def apply_lora(model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:
     """A MODEL with a LoRA, a file or its tensors, in its weights; the one that is given stays as it is."""
-    from ...models.lora import load_lora, lora_parts, merge_lora
+    from ...models.lora import load_lora, lora_parts, merge_lora, trained_family
 
     expect(model, Model, "MODEL", "Load video model")
     name = f"the LoRA {lora.name}" if isinstance(lora, Path) else "this LORA_MODEL"
     parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, name)
+    family, own = trained_family(lora) if isinstance(lora, Path) else None, model.info.family
+    if family is not None and family.name != own.name:
+        log.warning("%s was trained on a %s, and %s is a %s: clips may get worse", name, family, model.info.name, own)
     return model.with_network(merge_lora(model.network, parts, strength, model.dtype, name))
