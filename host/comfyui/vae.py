@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
+from ...models.checkpoint_dtypes import LARGE
 from ...models.model_info import VAEInfo
 from ...models.vae_pieces import (
     Needs,
@@ -45,6 +46,8 @@ class PyramidVAE(comfy.sd.VAE):
             super().__init__(sd={})
         self.device = comfy.model_management.vae_device()
         self.output_device = comfy.model_management.intermediate_device()
+        if info.parameters < LARGE:  # it gains nothing from half the memory
+            self.working_dtypes = [torch.float32]
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
         network: Any = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
         self.first_stage_model = network.requires_grad_(False)

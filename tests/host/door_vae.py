@@ -26,6 +26,18 @@ def check_core_vae_nodes_take_ours(door):
     )
 
 
+def check_a_small_vae_computes_in_float32_and_a_large_one_as_the_card_likes(door):
+    import comfy.model_management as management
+
+    ours, path = sys.modules[type(door.vae).__module__], door.path["vae"]
+    with mock.patch.object(management, "should_use_bf16", lambda *_, **__: True):
+        assert door.host.load_vae(path).vae_dtype == door.torch.float32
+        with mock.patch.object(ours, "LARGE", 0):
+            assert door.host.load_vae(path).vae_dtype == door.torch.bfloat16
+        with mock.patch.object(management.args, "bf16_vae", True):
+            assert door.host.load_vae(path).vae_dtype == door.torch.bfloat16
+
+
 def check_vae_falls_back_to_smaller_pieces(door):
     """Whole clips, then chunks, then tiles: the first that fits is the answer, and chunks give the same pictures."""
     import comfy.model_management
