@@ -294,7 +294,10 @@ class ModelTraining(Protocol):
         ...
 
     def check_sizes(self, vae: VAE, model: Model, sizes: Iterable[tuple[int, int]]) -> None:
-        """Raise ValueError where a model does not read latents of pictures of one of `sizes` (height, width)."""
+        """Raise ValueError where a model does not read latents of pictures of one of `sizes` (height, width).
+
+        Nor where the VAE is for pictures and the model for videos, or the other way round.
+        """
         ...
 
     def encode_prompt(self, clip: TextEncoder, text: str) -> Conditioning:
@@ -306,6 +309,10 @@ class ModelTraining(Protocol):
 
         ValueError where the model does not read such latents.
         """
+        ...
+
+    def check_clip(self, model: Model, clip: ModelClip) -> None:
+        """Call a model once with a clip; ValueError where it does not read its text."""
         ...
 
     def starts_in_place(self, model: Model) -> bool:

@@ -17,6 +17,12 @@ MARKS = (  # what editors on Windows put before their texts; the mark of UTF-32 
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+OTHER_FILES = (  # how that begins which data sets hold under a film's name by mistake, in small letters
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; get that with `git lfs pull`"),
+    (b"<!doctype html", "is a web page; the download went wrong, perhaps for want of a login"),
+    (b"<html", "is a web page; the download went wrong, perhaps for want of a login"),
+)
+
 
 def open_inside(folder: Path, path: Path, most: int | None = None) -> BinaryIO:
     """Open a file of `folder` for reading; `most` is the largest size in bytes.
@@ -77,3 +83,10 @@ def read_text(folder: Path, path: Path, most: int) -> str:
     if "\0" in text:
         raise ValueError("is not text in UTF-8 (it holds zero bytes, as UTF-16 does); save it as UTF-8")
     return text
+
+
+def other_file(file: BinaryIO) -> str:
+    """What a file is that could not be read as what it is called; empty where that cannot be told."""
+    file.seek(0)
+    start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    return next((meaning for sign, meaning in OTHER_FILES if start.startswith(sign)), "")

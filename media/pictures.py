@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
+from .files import other_file
 from .info import MOST_PIXELS, ClipError, ClipInfo
 
 ANIMATIONS = (".webp", ".gif", ".png", ".apng")
@@ -23,6 +24,7 @@ SHORTEST_FRAME_SECONDS = 0.011
 MOST_DECODED = 1 << 32  # pixels of all frames together; a minute or so of work
 MOST_FRAMES = 10_000
 MOST_BYTES = 1 << 29  # of a file
+ORIENTATION, LYING = 0x0112, range(5, 9)  # in EXIF: rows and columns change places
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def open_picture(file: BinaryIO) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise ClipError(f"is too large; at most {MOST_PIXELS:,} pixels are read") from error
     except Image.UnidentifiedImageError as error:
-        raise ClipError(f"cannot be read as a picture (none of {', '.join(FORMATS)})") from error
+        reason = other_file(file) or f"cannot be read as a picture (none of {', '.join(FORMATS)})"
+        raise ClipError(reason) from error
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise ClipError(f"cannot be read as a picture ({error or type(error).__name__})") from error
 
@@ -65,14 +68,26 @@ def shown_frames(picture: Image.Image) -> Iterator[tuple[Image.Image, float]]:
         yield frame, seconds if seconds >= SHORTEST_FRAME_SECONDS else DEFAULT_FRAME_SECONDS
 
 
+def shown_size(frame: Image.Image) -> tuple[int, int]:
+    """Width and height of a loaded frame as `to_rgba` makes it, without the work."""
+    check_numbers(frame)
+    width, height = frame.size
+    return (height, width) if frame.getexif().get(ORIENTATION) in LYING else (width, height)
+
+
+def check_numbers(frame: Image.Image) -> None:
+    """Refuse what cannot be shown in eight bits."""
+    if frame.mode == "F":
+        raise ClipError("has pixels that are not whole numbers; save it with 8 or 16 bits")
+
+
 def to_rgba(frame: Image.Image) -> Image.Image:
     """A frame upright and in eight bits of red, green, blue and alpha; 16 bits of grey keep their brightness."""
+    check_numbers(frame)
     frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I"):
         grey = np.asarray(frame).astype(np.int64)
         frame = Image.fromarray((grey.clip(0, 65535) / 257).round().astype(np.uint8))
-    elif frame.mode == "F":
-        raise ClipError("has pixels that are not whole numbers; save it with 8 or 16 bits")
     return frame.convert("RGBA")
 
 
@@ -105,11 +120,11 @@ def inspect_picture(file: BinaryIO) -> ClipInfo:
         count, seconds, size = 0, 0.0, (0, 0)
         for frame, shown in shown_frames(picture):
             if not count:
-                size = on_white(frame).shape[:2]
+                size = shown_size(frame)
             count, seconds = count + 1, seconds + shown
         if not count:
             raise ClipError("holds no picture")
-        return ClipInfo(size[1], size[0], count / seconds, seconds if count > 1 else 0.0)
+        return ClipInfo(*size, count / seconds, seconds if count > 1 else 0.0)
 
 
 def picture_frames_at(file: BinaryIO, times: Sequence[float]) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from .files import other_file
 from .info import MOST_PIXELS, ClipError, ClipInfo
 from .video_frames import FrameConverter
 
@@ -71,7 +72,7 @@ def open_container(file: BinaryIO) -> Iterator[InputContainer]:
         with av.open(file, container_options=limits, metadata_errors="replace", buffer_size=1 << 18) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"cannot be read as a video ({error.strerror or error})") from error
+        raise ClipError(other_file(file) or f"cannot be read as a video ({error.strerror or error})") from error
 
 
 @contextmanager
@@ -95,7 +96,8 @@ class Video:
         codec.thread_type = "SLICE"  # threads that work frames ahead also fail ahead, by the number of cores
         self.decoder = codec
         name = WITH_ALPHA.get(codec.name)
-        if self.stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
+        tags = {key.lower(): value for key, value in self.stream.metadata.items()}  # in capitals where it was copied
+        if tags.get("alpha_mode") == "1" and name in av.codecs_available:
             self.decoder = av.CodecContext.create(name, "r")
         self.rate = Fraction(self.stream.average_rate or self.stream.guessed_rate or 1)
         self.fps = float(self.rate)
@@ -171,13 +173,20 @@ class Video:
         self.decoder.flush_buffers()
 
     def _decode(self) -> Iterator[tuple[float, object]]:
-        """Frames from where the file stands, and the time of each."""
+        """Frames with their times from where the file stands; where it is cut there, from the next key frame."""
         import av
 
-        at = None
+        at = problem = None
         try:
             for packet in self.container.demux(self.stream):
-                for frame in self.decoder.decode(packet):
+                try:
+                    decoded = self.decoder.decode(packet)
+                except av.FFmpegError as error:
+                    if at is not None:
+                        raise
+                    problem = error  # of a packet that follows on others that are not there
+                    continue
+                for frame in decoded:
                     if frame.pts is None:
                         at = self.begin if at is None else at + (1 / self.fps)
                     else:
@@ -186,6 +195,8 @@ class Video:
                     if frame.is_corrupt:
                         raise BrokenVideoError(at - self.begin, "parts of the picture are missing")
                     yield at, frame
+            if at is None and problem is not None:
+                raise problem
         except av.FFmpegError as error:
             raise BrokenVideoError((self.begin if at is None else at) - self.begin, error.strerror or error) from error
 

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 
 from . import skip_init
-from .checkpoint_files import COMPONENT_WEIGHTS, CheckpointError, WeightFiles, read_json, scan, weight_files
+from .checkpoint_files import (
+    COMPONENT_WEIGHTS,
+    METADATA_KEY,
+    CheckpointError,
+    WeightFiles,
+    read_json,
+    scan,
+    weight_files,
+)
 from .checkpoint_kinds import (
     KINDS,
     OFFICIAL_CLASSES,
@@ -151,7 +159,13 @@ def read_config(path: Path, kind: str, weights: WeightFiles, shapes: Shapes) -> 
     """The config object: from our metadata, or the official config.json, or worked out from shapes."""
     values = weights.metadata.get("config") or folder_config(path, kind)
     if values is None:
-        values = config_from_shapes(kind, str(KINDS[kind]), shapes)
+        try:
+            values = config_from_shapes(kind, str(KINDS[kind]), shapes)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{path} carries no description (metadata {METADATA_KEY}), which a converter may have dropped, and "
+                f"{error}: take the file as its maker wrote it"
+            ) from error
     config_class, _ = network_classes(kind)
     try:
         return config_class.from_dict(values)

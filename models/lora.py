@@ -1,8 +1,8 @@
 """LoRA: small additions to the linear layers of a transformer that stays as it is (Hu et al. 2021, arXiv 2106.09685).
 
 `y = W x + strength * alpha / rank * up(down(x))`. Files have the keys that ComfyUI's LoRA loaders take for any model,
-`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. PEFT's `lora_A` and `lora_B` and
-diffusers' prefix `transformer.` are read too.
+`diffusion_model.<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`. PEFT's `lora_A` and `lora_B`, the prefixes
+of PEFT and diffusers and kohya's `lora_unet_<layer>` with strokes for dots are read too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from .checkpoints import FLOAT8, write_tensors
 from .families import ModelFamily
 
 PREFIX = "diffusion_model."
-DIFFUSERS_PREFIX = "transformer."
+OTHER_PREFIXES = ("base_model.model.", "transformer.", "unet.")  # of PEFT, which may stand before these of diffusers
+KOHYA_PREFIX = "lora_unet_"
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 PEFT = {".lora_A.weight": DOWN, ".lora_B.weight": UP, ".lora_A.default.weight": DOWN, ".lora_B.default.weight": UP}
 LARGEST_RANK = 1024
@@ -206,9 +207,9 @@ def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:
 
 
 def own_name(key: str) -> str:
-    """The key of a tensor as we write it, from that or from diffusers' form."""
-    if key.startswith(DIFFUSERS_PREFIX):
-        key = PREFIX + key.removeprefix(DIFFUSERS_PREFIX)
+    """The key of a tensor as we write it, from that or from PEFT's or diffusers' form; kohya's keeps its layer."""
+    for prefix in OTHER_PREFIXES:
+        key = key.removeprefix(prefix)
     for ending, ours in PEFT.items():
         if key.endswith(ending):
             return key.removesuffix(ending) + ours
@@ -231,7 +232,9 @@ def merge_lora(
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     changed = copy.deepcopy(network, shared)
     layers = dict(changed.named_modules())
-    for layer, (down, up, scale) in lora.items():
+    of_kohya = {KOHYA_PREFIX + layer.replace(".", "_"): layer for layer in layers}
+    for written, (down, up, scale) in lora.items():
+        layer = of_kohya.get(written, written)
         weight = getattr(layers.get(layer), "weight", None)
         if weight is None or tuple(weight.shape) != (len(up), down.shape[1]):
             has = "no such layer" if weight is None else f"a layer of {tuple(weight.shape)}"

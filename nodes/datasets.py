@@ -17,6 +17,8 @@ from .widget_validation import validation_result
 if TYPE_CHECKING:
     from ..training.data.datasets import AnimationDataset, VideoDataset
 
+MOST_ROWS = 40  # of a table that the node, the log and the history keep
+
 
 class ReadsFolder(Block):
     """A block with a `folder` of the input folder, whose files may come, go and change between two runs."""
@@ -143,8 +145,11 @@ class VideoFolderDataset(ReadsFolder):
         place = get_host().input_folder(folder)
         with counting("looking at videos") as on_load:
             dataset = VideoFolder(place, size, frames, fps, multiple, on_load)
-        summary = f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
-        return {"ui": show_message(f"{summary}\n{dataset.table()}"), "result": (dataset, dataset.table())}
+        table = dataset.table()
+        rows, summary = table.split("\n"), f"{len(dataset.kept)} of {len(dataset.sources)} files are used."
+        more = [f"and {len(rows) - MOST_ROWS} more, see 'table'"] if len(rows) > MOST_ROWS else []
+        shown = "\n".join([summary, *rows[:MOST_ROWS], *more])
+        return {"ui": show_message(shown), "result": (dataset, table)}
 
 
 class PreviewDataset(Block):

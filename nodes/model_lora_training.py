@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..host import get_host
@@ -174,6 +175,7 @@ def encode_dataset(
     """
     import torch
 
+    from ..models.model_in_training import ModelClip
     from ..training.data.latent_cache import latents_key
     from ..training.run.run_description import earlier_description
     from ..training.trainers.model_lora import ModelClips, way_learned
@@ -187,20 +189,33 @@ def encode_dataset(
     key = f"{latents_key(dataset, clips, seed, vae_key)}-{clip_key}{'-in-place' if in_place else ''}"
     earlier_description(folder, {"seed": seed, "data": key, **way_learned(*way)})
 
+    @cache
+    def encode_text(text: str) -> Conditioning:
+        conditioning = host.encode_prompt(clip, text)
+        for _, extras in conditioning:
+            extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
+        return conditioning
+
     def latent_of(pictures: Tensor) -> Tensor:
+        nonlocal is_read
         latent = host.encode(vae, pictures, model)
         if in_place:
             check_something_follows(latent.shape[2])
-        return torch.cat([latent, host.start_latent(vae, pictures, model)], 1) if beside else latent
+        start = host.start_latent(vae, pictures, model) if beside else None
+        if not is_read:  # with the first clip, not after the last
+            first = ModelClip(latent, encode_text(""), start, in_place)
+            get_host().unload_models()
+            host.check_clip(model, first)
+            is_read = True
+        return latent if start is None else torch.cat([latent, start], 1)
+
+    is_read = False
 
     latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
     if in_place:  # also of those that another run has encoded
         check_something_follows(min(row.latent.shape[1] for row in latents.rows))
     with torch.no_grad(), counting("encoding texts") as on_text:
-        texts = encode_texts(("", *latents.captions, *prompts), lambda text: host.encode_prompt(clip, text), on_text)
-    for conditioning in texts.values():
-        for _, extras in conditioning:
-            extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
+        texts = encode_texts(("", *latents.captions, *prompts), encode_text, on_text)
     return ModelClips(latents, texts, key, has_start=beside, starts_in_place=in_place)
 
 

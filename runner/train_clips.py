@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KINDS = ("lora", "flow", "diffusion", "gan", "pyramid", "vae")
 DATASETS = ("PyramidVideoFolderDataset", "PyramidVideoAnimationDataset")
 SHAPE = ("size", "frames", "fps")  # of the clips, under the same names in both datasets
-MULTIPLE = "multiple"  # of the sides, in the first of them; a size that is asked for has the usual one
+MULTIPLE = "multiple"  # of the sides, in the first of them; a size that is asked for has the usual one, or squares
 BEGINNINGS = ("PyramidVideoLoadForTraining", "PyramidVideoNewModel")
 BASE_OF_LORA = "PyramidVideoLoadModel"
 VAE_TO_TRAIN = "PyramidVideoVAETrainee"
@@ -94,14 +94,17 @@ def adapt(workflow: Workflow, specs: Mapping[str, NodeSpec], folder: Path, optio
     """Give the workflow the clips of `folder`, and what the options and --set change of its settings."""
     from .overrides import carry_out, refuse_unused
 
-    nodes, usual = workflow.prompt.values(), specs[DATASETS[0]].inputs[MULTIPLE].default
+    nodes, sides = workflow.prompt.values(), specs[DATASETS[0]].inputs[MULTIPLE]
+    name, size, usual = options.name or folder.name, options.size, sides.default
+    multiple = usual
     for node in nodes:
         if node["class_type"] in DATASETS:
             shape = {name: node["inputs"][name] for name in (*SHAPE, MULTIPLE) if name in node["inputs"]}
+            if size and shape.get(MULTIPLE) == shape["size"] and size in range(usual, sides.options["max"] + 1, usual):
+                multiple = size  # squares only, as the workflow has them
             node["class_type"], node["inputs"] = DATASETS[0], {"folder": folder.name, MULTIPLE: usual, **shape}
-    name, size = options.name or folder.name, options.size
     changes = {
-        DATASETS[0]: {"size": size, MULTIPLE: size and usual},
+        DATASETS[0]: {"size": size, MULTIPLE: size and multiple},
         SETTINGS: {"steps": options.steps, "batch": options.batch, "run_seed": options.seed},
         "PyramidVideoEmptyLatent": {"width": size, "height": size},
     }
@@ -195,6 +198,7 @@ def show_captions(
 
 def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], prompt: str | None) -> list[str]:
     """What validation clips show: the prompt, if given, and captions of the first clips that differ."""
+    from ..nodes.messages import counting
     from ..training.data.video_folder import VideoFolder
     from .registry import node_classes
     from .validate import check_values
@@ -209,6 +213,7 @@ def captions(folder: Path, workflow: Workflow, specs: Mapping[str, NodeSpec], pr
                 f"--set: {name!r} of {node_label(workflow.prompt, node_id)} decides which clips are learned, before "
                 f"anything runs: give a number, not the link {shape[name]}"
             )
-    dataset = VideoFolder(folder, shape["size"], shape["frames"], shape["fps"], shape["multiple"])
+    with counting("looking at videos") as on_load:
+        dataset = VideoFolder(folder, *(shape[name] for name in (*SHAPE, MULTIPLE)), on_load)
     lines = [" ".join(text.split()) for text in (prompt, *(source.caption for source in dataset.kept)) if text]
     return list(dict.fromkeys(lines))[:VALIDATED]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from .picture_info import kinds_of, scaling_of, whole_patches
 from .whole_weights import whole_weights
 
 GRAY = 0.5
+OTHER_TEXT = ("mat1 and mat2 shapes cannot", "normalized_shape=", "Sizes of tensors must match", "pooled_output")
 PICTURES = {"QwenImage", "Krea2", "Anima"}  # whose latents have frames, but only one
 
 
@@ -49,6 +51,7 @@ class ModelTraining:
             ) from None
 
     def check_sizes(self, vae: Any, model: Any, sizes: Iterable[tuple[int, int]]) -> None:
+        check_kind(vae, model)
         patch = whole_patches(model.model)
         if patch == 1:
             return
@@ -72,6 +75,13 @@ class ModelTraining:
             latent = latent.movedim(0, 1)[None]
         check_latent(model, latent.shape)
         return latent
+
+    def check_clip(self, model: Any, clip: ModelClip) -> None:
+        def look(opened: ModelInTraining) -> None:
+            with torch.no_grad():
+                opened.loss(clip, 0.5, torch.zeros)
+
+        self.train(self.whole(model), clip.latent.shape[1:], clip.conditioning, look)
 
     def starts_in_place(self, model: Any) -> bool:
         return takes_denoise_mask(model.model)
@@ -105,7 +115,7 @@ class ModelTraining:
         guider.inner_set_conds({"positive": prompt})
         empty = nested(empty_streams(model, (1, *shape)))
         # The host loads, patches and unloads as ever, in inference mode, as its own blocks do.
-        with torch.inference_mode(), more_memory(model.model):
+        with torch.inference_mode(), more_memory(model.model), saying_what_is_read(model.model):
             guider.sample(empty, empty, TrainingSampler(learn), torch.ones(1), disable_pbar=True, seed=0)
 
     def sample(
@@ -137,6 +147,34 @@ class ModelTraining:
         with torch.inference_mode():
             pictures = vae.decode(latent[0].movedim(1, 0) if of_pictures else latent)
         return in_memory(pictures).flatten(0, -4).float()
+
+
+@contextmanager
+def saying_what_is_read(model: Any) -> Iterator[None]:
+    """Errors in which a text of another width ends, or one without a vector, become a ValueError that says so."""
+    try:
+        yield
+    except (RuntimeError, KeyError) as error:
+        if not any(words in str(error) for words in OTHER_TEXT):
+            raise
+        raise ValueError(
+            f"{type(model).__name__} does not read what this text encoder makes ({error}): wire the text encoder that "
+            "belongs to the model"
+        ) from error
+
+
+def check_kind(vae: Any, model: Any) -> None:
+    """Raise ValueError for a VAE of pictures and a model of videos, or the other way round: channels may be the same.
+
+    A model of pictures whose latents have frames has the VAE of a video.
+    """
+    axes, wanted = getattr(vae, "latent_dim", None), 3 if is_video(model.model) else 2
+    kinds = {2: "pictures", 3: "videos"}
+    if axes in kinds and axes != wanted:
+        raise ValueError(
+            f"this is a VAE of {kinds[axes]}, and {type(model.model).__name__} reads latents of {kinds[wanted]}: wire "
+            "the VAE that belongs to the model"
+        )
 
 
 def check_latent(model: Any, shape: Sequence[int]) -> None:

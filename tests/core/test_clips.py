@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, ImageCms
+from pyramid_video.media import pictures
 from pyramid_video.media.clips import clip_frames_at, inspect_clip, read_video
 from pyramid_video.media.colours import to_srgb
 from pyramid_video.media.video_frames import turn
@@ -44,6 +45,18 @@ def write_film(path: Path, pictures, fps=10, codec="libx264", pix_fmt="yuv420p",
             container.mux(stream.encode(made))
         container.mux(stream.encode(None))
     return path
+
+
+def copy_film(path: Path, copy: Path, first: int = 0) -> Path:
+    """A film as FFmpeg copies it, without its packets before `first`."""
+    with av.open(str(path)) as source, av.open(str(copy), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.metadata.update(source.streams.video[0].metadata)
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and number >= first:
+                packet.stream = stream
+                target.mux(packet)
+    return copy
 
 
 def halves(height=48, width=64, top=RED, bottom=BLUE) -> np.ndarray:
@@ -164,6 +177,19 @@ def test_a_film_trimmed_without_encoding_begins_where_it_was_trimmed(tmp_path):
     assert len(frames) == 60 and rate == 24
 
 
+def test_a_film_that_is_cut_between_key_frames_begins_at_the_next(tmp_path):
+    levels = np.linspace(20, 230, 40)
+    noise = np.random.default_rng(0).integers(-15, 15, (48, 64, 3))
+    pictures = [(level + noise).clip(0, 255).astype(np.uint8) for level in levels]
+    path = write_film(tmp_path / "whole.webm", pictures, codec="libvpx-vp9", gop_size=20)
+    cut = copy_film(path, tmp_path / "cut.webm", first=5)
+    assert look(path).seconds == pytest.approx(4.0, abs=0.1) and look(cut).seconds == pytest.approx(2.0, abs=0.1)
+    for time in (0.0, 1.0):
+        assert frame(cut, time + 0.01).mean() == pytest.approx(levels[20 + round(time * 10)], abs=6)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        look(copy_film(path, tmp_path / "nothing.webm", first=25))
+
+
 def test_films_put_together_as_bytes_are_read_to_their_end(tmp_path):
     """Recorders join transport streams so; the times begin again, and the size may be another."""
     first = write_film(tmp_path / "a.ts", [halves()] * 30)
@@ -209,8 +235,12 @@ def test_transparency_shows_white(tmp_path):
     picture[:, :32] = (*RED, 255)
     picture[:, 32:] = (*GREEN, 0)
     path = write_film(tmp_path / "web.webm", [picture] * 3, codec="libvpx-vp9", pix_fmt="yuva420p")
-    shown = frame(path)
-    assert is_near(shown[24, 8], RED) and is_near(shown[24, 56], WHITE)
+    tagged = copy_film(path, tmp_path / "tagged.webm")
+    with av.open(str(tagged)) as found:
+        assert "ALPHA_MODE" in found.streams.video[0].metadata
+    for each in (path, tagged):
+        shown = frame(each)
+        assert is_near(shown[24, 8], RED) and is_near(shown[24, 56], WHITE)
 
 
 def test_interlaced_films_are_of_one_moment(tmp_path):
@@ -277,6 +307,21 @@ def test_pictures_look_as_in_a_browser(tmp_path):
         look(tmp_path / "float.tif")
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
     assert is_near(frame(tmp_path / "print.jpg")[4, 4], (255, 0, 0), off=6)
+
+
+@pytest.mark.parametrize("ending", ("jpg", "png", "webp", "tif"))
+def test_a_picture_is_looked_at_without_being_converted(tmp_path, ending, monkeypatch):
+    """In all eight ways of holding a camera it has the size in which it is shown."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for way in range(1, 9):
+        exif, path = Image.Exif(), tmp_path / f"{way}.{ending}"
+        exif[0x0112] = way
+        Image.new("RGB", (24, 16), "red").save(path, exif=exif, icc_profile=profile)
+        height, width = frame(path).shape[:2]
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "to_srgb", None)
+            assert (look(path).width, look(path).height) == (width, height)
+        assert (width, height) == ((16, 24) if way > 4 else (24, 16))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -257,6 +257,16 @@ def test_one_bad_animation_is_left_out_with_its_reason(folder, tmp_path):
         AnimationDataset(tmp_path, ["truncated tiger", "tiger"])
 
 
+def test_files_that_name_nothing_are_no_subjects(folder, tmp_path):
+    """A hidden file, as Macs put beside each of another disk, and a name without a letter."""
+    for name in ("fox.png", "._fox.png", "_.png", "- -.gif"):
+        shutil.copy(folder / "my_red-fox.png", tmp_path / name)
+    assert AnimationDataset(tmp_path, size=32).subjects == ("fox",)
+    (tmp_path / "fox.png").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no animations"):
+        AnimationDataset(tmp_path, size=32)
+
+
 @pytest.mark.parametrize("kept", (0, animations.KEPT_BYTES))
 def test_a_large_animation_is_not_in_memory_at_once(tmp_path, kept, monkeypatch):
     monkeypatch.setattr(animations, "KEPT_BYTES", kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 from pyramid_video.media.files import read_text
+from pyramid_video.training.data import file_names
 from pyramid_video.training.data.caption_lists import read_lists
 from pyramid_video.training.data.video_folder import VideoFolder
 
@@ -80,6 +82,22 @@ def test_names_in_another_unicode_form_belong_together(tmp_path):
     assert set(captions(tmp_path).values()) == {"composed and decomposed", "from the list", "long s"}
 
 
+def test_names_in_other_capitals_belong_together_where_there_is_one():
+    """On Windows and Macs they are the same file; elsewhere two may be there, which are not mixed up."""
+    clips = "Clip1.avi", "a.avi", "A.avi", "b.avi", "c.avi"
+    files = file_names.FileNames([*clips, "clip1.txt", "a.txt", "b.txt", "B.txt", "C.txt", "c.TXT.txt", "c.Txt.txt"])
+    assert [files.text_of(name) for name in clips] == ["clip1.txt", "a.txt", None, "b.txt", "C.txt"]
+    assert files.find("clip1.AVI") == "Clip1.avi" and files.find("B.avi") == "b.avi" and not files.find("C.txt.txt")
+    assert files.locate(Path("/clips"), "", "CLIP1.avi") == ("Clip1.avi", "")
+
+
+def test_paths_of_windows_in_other_capitals_lead_into_the_folder(monkeypatch):
+    monkeypatch.setattr(file_names, "normcase", ntpath.normcase)
+    files, folder = file_names.FileNames(["a.avi"]), Path("/Clips")
+    assert files.locate(folder, "", "/clips/a.avi") == ("a.avi", "")
+    assert files.locate(folder, "", "/other/a.avi")[0] is None
+
+
 @pytest.mark.parametrize("case", sorted(path.name for path in (CASES / "lists").iterdir()))
 def test_lists_of_other_trainers_are_read(case):
     (source,) = open_folder(CASES / "lists" / case).kept
@@ -118,7 +136,7 @@ def test_more_lists_whose_meaning_is_plain(tmp_path, name, text):
     ("name", "text", "reason"),
     (
         ("c.jsonl", '{"file": "a.avi", "caption": "x", "text": "y"}', "c.jsonl, line 1: more than one of"),
-        ("c.jsonl", "[" * 100_000, "c.jsonl, line 1: nested too deeply"),
+        ("c.jsonl", '{"file": "a.avi", "caption": "x"}\n' + "[" * 100_000, "c.jsonl, line 2: nested too deeply"),
         ("c.json", '[{"file": "a.avi", "caption": "x"},\n {"file": 3}]', "c.json, line"),
         ("c.csv", "file_name,text\na.avi\n", "c.csv, line 2: 1 columns"),
         (
@@ -144,14 +162,16 @@ def test_lists_that_cannot_be_read_are_named(tmp_path, name, text, reason):
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("name", ("settings.json", "losses.jsonl"))
 @pytest.mark.parametrize(
     "text", ('{"resolution": 64}', "[" * 100_000, '[{"file": "a.avi", "capt', "\x80", "[1, 2]", '"x"')
 )
-def test_other_json_is_a_row_and_stops_nothing(tmp_path, text):
+def test_other_json_is_a_row_and_stops_nothing(tmp_path, text, name):
+    """Such as the log of an earlier run, where the command line trains inside the folder of the clips."""
     put(tmp_path, "a.avi")
-    (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
     assert len(open_folder(tmp_path).kept) == 1
-    assert "dropped  settings.json: not read as a list of captions" in rows(tmp_path)["settings.json"]
+    assert f"dropped  {name}: not read as a list of captions" in rows(tmp_path)[name]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +179,7 @@ def test_other_json_is_a_row_and_stops_nothing(tmp_path, text):
     (
         ("list.csv", "file_name,text\na.avi,B\u00e4r".encode("latin-1"), "list.csv: not read as a list.*byte 0xe4"),
         ("list.csv", b"a.avi,a cat, red\n", "list.csv: not read as a list.*line 1: 'a.avi,a cat, red'"),
+        ("z.jsonl", b'{"file": "a.avi"}', "z.jsonl: not read as a list.*line 1"),
         ("list.csv", b"file_name,text\na,a cat\n", "a: named in list.csv, line 2: there is no such file"),
     ),
 )
@@ -167,6 +188,31 @@ def test_the_list_that_gave_no_caption_is_named_before_the_clips_without(tmp_pat
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"no clip to learn from. {reason}"):
         open_folder(tmp_path)
+
+
+def test_hidden_files_are_named_after_the_clips(tmp_path):
+    """A Mac's disk has one beside each clip."""
+    put(tmp_path, "cat.avi", caption=None)
+    for name in (".DS_Store", "._cat.avi", "._dog.avi", ".info"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match="no clip to learn from. cat.avi: no caption"):
+        open_folder(tmp_path)
+
+
+def test_data_sets_without_their_large_files_and_failed_downloads_are_named(tmp_path):
+    pointer, page = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n", "\n<!DOCTYPE html><html>"
+    for name, text in (("a.mp4", pointer), ("b.mp4", page), ("c.png", pointer), ("d.gif", page)):
+        put(tmp_path, name)
+        (tmp_path / name).write_text(text)
+    found = rows(put(tmp_path, "e.avi"))
+    assert all("`git lfs pull`" in found[name] for name in ("a.mp4", "c.png"))
+    assert all("a web page" in found[name] for name in ("b.mp4", "d.gif"))
+
+
+def test_half_an_emoji_is_a_letter_that_every_tokenizer_takes(tmp_path):
+    put(tmp_path, "a.avi", caption=None)
+    (tmp_path / "list.jsonl").write_text('{"file": "a.avi", "caption": "a \\ud83d cat \\ud83d\\ude00"}')
+    assert captions(tmp_path) == {"a.avi": "a \ufffd cat \U0001f600"}
 
 
 def test_what_a_list_says_of_files_that_cannot_be_used(tmp_path):

@@ -141,6 +141,25 @@ def test_files_with_the_names_of_peft_are_read(tmp_path, down, up):
     assert name == layer and scale == 1 and torch.equal(read_down, first) and torch.equal(read_up, second)
 
 
+@pytest.mark.parametrize(
+    "kind", ("kohya", "base_model.model.", "unet.", "transformer.", "base_model.model.transformer.")
+)
+def test_files_of_other_trainers_change_the_same_weights(tmp_path, kind):
+    network = make()
+    lora = filled(network)
+    parts = lora.parts(lora.state_dict())
+    lora.detach()
+    state = {}
+    for key, tensor in lora_state(parts).items():
+        layer, ending = key.removeprefix("diffusion_model.").split(".lora_" if ".lora_" in key else ".alpha")
+        layer = f"lora_unet_{layer.replace('.', '_')}" if kind == "kohya" else kind + layer
+        state[f"{layer}.lora_{ending}" if ending else f"{layer}.alpha"] = tensor
+    save_file(state, tmp_path / "theirs.safetensors")
+    wanted = merge_lora(network, parts, 0.7).state_dict()
+    found = merge_lora(network, load_lora(tmp_path / "theirs.safetensors"), 0.7).state_dict()
+    assert all(torch.equal(found[key], weight) for key, weight in wanted.items())
+
+
 def test_weights_stored_in_float8_change_in_a_type_that_is_fine_enough(tmp_path):
     network = make()
     path = checkpoints.save(tmp_path / "model.safetensors", network, "miniflux", MINIFLUX)

@@ -8,6 +8,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from pyramid_video.host.standalone.video import Clip, write_mp4
 from pyramid_video.media.clips import clip_frames_at, inspect_clip
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
 from pyramid_video.training.data import folder_files
-from pyramid_video.training.data.buckets import fill, make_buckets, nearest_bucket
+from pyramid_video.training.data.buckets import fill, make_buckets, more_buckets, nearest_bucket
 from pyramid_video.training.data.video_folder import VideoFolder
 
 FPS = 10
@@ -163,6 +164,24 @@ def test_a_clip_runs_at_the_speed_asked_for_from_anywhere_in_the_file(folder):
     assert max(starts) - min(starts) > 0.2
 
 
+@pytest.mark.parametrize("fps", (24, 25, 30, 60))
+@pytest.mark.parametrize("ending", ("mp4", "mkv", "avi", "ts", "flv", "wmv"))
+def test_a_film_as_long_as_the_clip_is_long_enough(tmp_path, ending, fps):
+    """Containers round times to milliseconds; what is short by a frame of the clip is left out."""
+    for name, count in (("whole", 2 * fps), ("less", 2 * fps - fps // 8)):
+        with av.open(tmp_path / f"{name}.{ending}", "w") as file:
+            stream = file.add_stream("wmv2" if ending == "wmv" else "libx264", rate=fps)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for index in range(count):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index, np.uint8))
+                frame.pts, frame.time_base = index, Fraction(1, fps)
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+        (tmp_path / f"{name}.txt").write_text("a film")
+    dropped = {source.name: source.dropped for source in VideoFolder(tmp_path, 64, 17, 8.0).sources}
+    assert not dropped[f"whole.{ending}"] and "take 2.00 s" in dropped[f"less.{ending}"]
+
+
 def test_what_is_done_to_a_file_is_said(folder):
     notes = {s.name: s.note for s in VideoFolder(folder, size=64, frames=9, fps=4, multiple=64).kept}
     assert "one frame in 2.5" in notes["square.mp4"] and "enlarged 1.3 times" in notes["square.mp4"]
@@ -237,6 +256,19 @@ def test_the_block_shows_the_table_and_stays_in_the_input_folder(folder):
         use_host(None)
 
 
+def test_of_a_long_table_the_beginning_is_shown(folder):
+    for number in range(3000):
+        (folder / f"{number}.dat").touch()
+    use_host(StandaloneHost(inputs=folder.parent, silent=True))
+    try:
+        answer = NODE_CLASS_MAPPINGS["PyramidVideoFolderDataset"]().open(folder.name, 64, 17, 10.0, 16)
+    finally:
+        use_host(None)
+    (text,), (_, table) = answer["ui"]["text"], answer["result"]
+    assert table.count("\n") == 3003 and text.startswith("3 of 3004 files are used.\ndropped  0.dat")
+    assert text.count("\n") == 41 and text.endswith("\nand 2964 more, see 'table'")
+
+
 @pytest.mark.parametrize(("size", "multiple"), ((64, 64), (256, 64), (512, 64), (100, 16)))
 def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
     buckets = make_buckets(size, multiple)
@@ -248,6 +280,33 @@ def test_buckets_have_about_the_same_area_in_both_directions(size, multiple):
         elif size >= multiple:
             assert 2 / 3 <= height * width / size**2 <= 3 / 2
     assert nearest_bucket(300, 100, buckets)[0] >= nearest_bucket(100, 100, buckets)[0]
+
+
+@pytest.mark.parametrize("multiple", (16, 32, 64))
+def test_no_picture_loses_what_a_size_in_range_would_keep(multiple):
+    """At most 8 % more than the best; where that holds of the sizes of nearest area, it is one of them, as ever."""
+    for size in range(64, 1025, 32):
+        buckets, more = make_buckets(size, multiple), more_buckets(size, multiple)
+        for aspect in (2.39, 16 / 9, 3 / 2, 4 / 3, 1, 3 / 4, 9 / 16):
+
+            def lost(bucket, aspect=aspect):
+                return 1 - min(bucket[1] / bucket[0] / aspect, aspect * bucket[0] / bucket[1])
+
+            usual = nearest_bucket(1000, 1000 * aspect, buckets)
+            chosen = nearest_bucket(1000, 1000 * aspect, buckets, more)
+            best = min(map(lost, (usual, *more)))
+            assert lost(chosen) <= best + 0.08 + 1e-9
+            assert chosen == usual or lost(usual) > best + 0.08
+            if chosen not in buckets:
+                assert 2 / 3 - 1e-9 <= chosen[0] * chosen[1] / size**2 <= 3 / 2 + 1e-9
+
+
+def test_wide_films_and_squares_keep_their_picture_at_small_sizes():
+    def chosen(size, height, width):
+        return nearest_bucket(height, width, make_buckets(size, 64), more_buckets(size, 64))
+
+    assert chosen(128, 360, 640) == (128, 192) and chosen(128, 640, 360) == (192, 128)
+    assert chosen(160, 256, 256) == (192, 192) and chosen(360, 256, 256) == (384, 384)
 
 
 def test_filling_keeps_the_middle_and_the_proportions():

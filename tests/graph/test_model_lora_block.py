@@ -49,7 +49,7 @@ class Training:
     """As the host that has such models: latents are the colours of every fourth frame's blocks of 8 pixels."""
 
     def __init__(self) -> None:
-        self.read, self.shape, self.lent, self.sampled, self.wholes = [], None, 0, [], 0
+        self.checked, self.read, self.shape, self.lent, self.sampled, self.wholes = [], [], None, 0, [], 0
 
     def check(self, model):
         assert isinstance(model, Model)
@@ -64,6 +64,9 @@ class Training:
     def encode(self, vae, images, model):
         assert images.min() > -1e-5 and images.max() < 1 + 1e-5
         return images[::4, ::8, ::8].movedim(-1, 0)[None]
+
+    def check_clip(self, model, clip):
+        self.checked.append(clip)
 
     def starts_in_place(self, model):
         return False
@@ -116,8 +119,9 @@ def test_clips_and_captions_reach_the_model_and_a_file_comes_out(host, training,
     model = Model()
     trained = train(parts, model)
     assert training.shape == (CHANNELS, 2, 8, 8)
-    lengths = [len(text) for text in training.read]
-    assert lengths == sorted(lengths, reverse=True) and lengths[-1] == 0 and len(set(training.read)) == len(lengths) > 1
+    (first,), (nothing, *lengths) = training.checked, map(len, training.read)
+    assert nothing == 0 and first.latent.shape == (1, CHANNELS, 2, 8, 8)
+    assert lengths == sorted(lengths, reverse=True) and len(set(training.read)) == 1 + len(lengths) > 1
     for clip in model.shown:
         ((tokens, extras),) = clip.conditioning
         assert clip.latent.shape == (1, CHANNELS, 2, 8, 8) and clip.start is None
@@ -205,6 +209,19 @@ def test_latents_that_the_model_does_not_read_are_refused_with_the_first_clip(tr
     assert calls == [1] and training.shape is None and not training.read
 
 
+def test_texts_that_the_model_does_not_read_are_refused_with_the_first_clip(training, parts, monkeypatch):
+    encoded, usual = [], Training.encode
+
+    def check_clip(self, model, clip):
+        raise ValueError("wire the text encoder that belongs to the model")
+
+    monkeypatch.setattr(Training, "encode", lambda *given: encoded.append(1) or usual(*given))
+    monkeypatch.setattr(Training, "check_clip", check_clip)
+    with pytest.raises(ValueError, match="wire the text encoder"):
+        train(parts)
+    assert encoded == [1] and training.read == [""] and training.shape is None
+
+
 def test_sizes_that_the_model_does_not_read_are_refused_before_the_first_clip(training, parts, monkeypatch):
     def check_sizes(self, vae, model, sizes):
         raise ValueError("clips of 64x64 pixels do not fit")
@@ -223,8 +240,8 @@ def test_captions_that_no_memory_holds_are_refused_after_the_first(host, trainin
     monkeypatch.setattr(StandaloneHost, "any_model", Memory())
     with pytest.raises(ValueError, match=r"captions of 0\.0 MB each do not fit in half of the 0\.0 GB.*lower clips"):
         train(parts)
-    (longest,) = training.read
-    assert longest and training.shape is None
+    nothing, longest = training.read
+    assert longest and not nothing and training.shape is None
 
 
 def test_large_models_learn_one_clip_at_a_time_and_keep_little():

@@ -64,7 +64,7 @@ def test_every_kind_is_the_graph_of_its_workflow_with_the_clips_of_the_folder(mo
     inputs = {node["class_type"]: node["inputs"] for node in workflow.prompt.values()}
     assert inputs["PyramidVideoFolderDataset"]["folder"] == "my clips"
     assert inputs["PyramidVideoFolderDataset"]["size"] == 128
-    assert inputs["PyramidVideoFolderDataset"]["multiple"] == 64
+    assert inputs["PyramidVideoFolderDataset"]["multiple"] == (128 if kind == "lora" else 64)
     assert inputs["PyramidVideoTrainingSettings"]["steps"] == 7
     (trainer,) = [values for values in inputs.values() if "run_name" in values]
     (saved,) = [values for name, values in inputs.items() if name.startswith("PyramidVideoSaveTrained")]
@@ -110,12 +110,13 @@ def test_a_vae_is_trained_further_from_the_file_that_is_named(models, clips, tmp
         use_host(None)
 
 
-def test_a_lora_learns_squares_where_no_size_is_asked_for(clips, tmp_path):
-    """The small flow knows squares only; multiples of 64 would let a wide film be 192x64."""
+@pytest.mark.parametrize("words", ((), ("--size", 128)))
+def test_a_lora_learns_squares(clips, tmp_path, words):
+    """The small flow knows squares only; multiples of 64 would let a wide film be 192x128."""
     use_host(StandaloneHost(None, clips.parent, tmp_path, "cpu", silent=True))
     try:
         workflow = read_workflow(locate("workflows/api/train_lora.json"), node_specs())
-        adapt(workflow, node_specs(), clips, parse(clips))
+        adapt(workflow, node_specs(), clips, parse(clips, *words))
     finally:
         use_host(None)
     (shape,) = [n["inputs"] for n in workflow.prompt.values() if n["class_type"] == "PyramidVideoFolderDataset"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from model_lora_lesson import KINDS, MORE
 
 UNFILLED = ("hunyuan video", "kandinsky 5", "mochi", "wan2.1 vace", "cosmos", "pixart")  # patches are taken whole only
+WITH_VECTOR = ("hunyuan video",)
 ONE_FRAME = ("flux", "qwen-image", "cosmos predict2 t2i")
 
 
@@ -34,6 +35,37 @@ def check_what_does_not_fit_is_refused(lesson):
             raise AssertionError("it was taken")
         except ValueError as error:
             assert re.search(sentence, str(error)), error
+
+
+def check_a_vae_of_the_other_kind_is_refused(lesson):
+    """A VAE of pictures may have the channels of a video's, and its frames would be learned four times as many."""
+    videos = len(lesson.case.inside.models.KINDS[lesson.kind].latent) > 1
+    for axes, belongs in ((2, not videos), (3, videos)):
+        vae = SimpleNamespace(latent_dim=axes, spacial_compression_encode=lambda: 8)
+        try:
+            lesson.host.check_sizes(vae, lesson.model, [(256, 256)])
+            assert belongs
+        except ValueError as error:
+            assert not belongs and "wire the VAE that belongs to the model" in str(error), error
+
+
+def check_texts_of_another_encoder_are_refused(lesson):
+    """Twice as wide, or without the vector that some models read; those that belong to the model are not."""
+    from pyramid_video.models.model_in_training import ModelClip
+
+    (row,) = lesson.clips.latents.rows
+    with lesson.torch.inference_mode(False):
+        (own,) = lesson.texts()
+        tokens, extras = own
+        others = [[tokens.repeat(1, 1, 2), extras], *([[tokens, {}]] if lesson.kind in WITH_VECTOR else [])]
+        lesson.host.check_clip(lesson.model, ModelClip(row.latent[None], [own]))
+        for text in others:
+            try:
+                lesson.host.check_clip(lesson.model, ModelClip(row.latent[None], [text]))
+                raise AssertionError("it was taken")
+            except ValueError as error:
+                said = "Load the text encoder" if lesson.kind == "krea 2" else "wire the text encoder that belongs to"
+                assert said in str(error), error  # Krea 2 says it itself
 
 
 def check_sizes_are_refused_that_the_network_cannot_take_and_no_others(lesson):
@@ -107,6 +139,8 @@ def check_a_step_that_never_fits_gets_a_sentence(lesson):
 REFUSED = {
     check_what_does_not_fit_is_refused: ("wan2.1 t2v", "minimax h3", *ONE_FRAME, "cosmos predict2 video"),
     check_sizes_are_refused_that_the_network_cannot_take_and_no_others: (*KINDS, *MORE, "cosmos", "pixart"),
+    check_a_vae_of_the_other_kind_is_refused: (*KINDS, *MORE, "cosmos", "pixart"),
+    check_texts_of_another_encoder_are_refused: (*KINDS, *MORE),
     check_what_does_not_tell_what_it_predicts_is_refused: ("cogvideox",),
     check_a_step_that_never_fits_gets_a_sentence: ("wan2.1 t2v",),
 }

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...media.files import open_inside
 from ...media.pictures import ANIMATIONS, MOST_BYTES, open_picture, shown_frames, to_rgba
+from .captions import subject_name
 
 KEPT_BYTES = 1 << 27  # of a decoded animation that is not decoded twice
 
@@ -40,11 +41,12 @@ class Sprite:
 
 
 def find_animations(folder: str | Path) -> list[Path]:
-    """All animation files directly in `folder`, sorted by name."""
+    """All animation files directly in `folder` whose names name something, sorted by name; no hidden ones."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that holds the animations")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ANIMATIONS)
+    there = (path for path in folder.iterdir() if path.suffix.lower() in ANIMATIONS)
+    found = sorted(path for path in there if not path.name.startswith(".") and subject_name(path.stem).strip())
     if not found:
         raise FileNotFoundError(f"{folder} holds no animations; expected files that end in {', '.join(ANIMATIONS)}")
     return found

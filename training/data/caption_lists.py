@@ -55,8 +55,8 @@ class NotAListError(ValueError):
 def read_lists(folder: Path, names: Sequence[str]) -> Lists:
     """Read the lists of captions among the files `names` below `folder`.
 
-    A line that does not fit its list raises ValueError with the name of the list, as does a `.jsonl` file that cannot
-    be read. Other files may be there for another purpose: they are reported in `unread`.
+    A line that does not fit its list raises ValueError with the name of the list. A file without a single entry before
+    it may be there for another purpose, such as the log of a run: it is reported in `unread`.
     """
     found, files = Lists(), FileNames(names)
     for name in names:
@@ -65,8 +65,6 @@ def read_lists(folder: Path, names: Sequence[str]) -> Lists:
         try:
             entries = list(read_list(folder, name, files))
         except NotAListError as error:
-            if name.lower().endswith(".jsonl"):
-                raise ValueError(f"{name}{error}") from error
             found.unread[name] = f"not read as a list of captions{error}"
             continue
         except ValueError as error:
@@ -119,11 +117,13 @@ def read_list(folder: Path, name: str, files: FileNames) -> Iterator[tuple[int, 
 
 def json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Entries of objects, one a line or in whatever lines, in an array or not; or of one object `{file: caption}`."""
-    values = list(json_values(text))
+    values, problem = json_values(text)
     if len(values) == 1 and isinstance(values[0][1], dict) and is_map(values[0][1]):
         line, value = values[0]
         yield from ((line, file, caption) for file, caption in value.items())
-        return
+        values = []
+    elif problem and not values:
+        raise NotAListError(problem)
     for index, (line, value) in enumerate(values):
         files = [value[key] for key in FILE_KEYS if value.get(key)] if isinstance(value, dict) else []
         captions = [value[key] for key in CAPTION_KEYS if key in value] if files else []
@@ -133,27 +133,28 @@ def json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
         if any(caption != captions[0] for caption in captions):
             raise ValueError(f", line {line}: more than one of {', '.join(CAPTION_KEYS)}; leave the right one")
         yield line, files[0], captions[0]
+    if problem:
+        raise ValueError(problem)
 
 
-def json_values(text: str) -> Iterator[tuple[int, Any]]:
-    """The JSON values in a text and their lines; those of an array one by one."""
+def json_values(text: str) -> tuple[list[tuple[int, Any]], str]:
+    """The JSON values in a text and their lines, those of an array one by one; and what is wrong after them, if so."""
     decoder, place, line, before = json.JSONDecoder(), 0, 1, 0
+    values: list[tuple[int, Any]] = []
     while True:
         while place < len(text) and text[place].isspace():
             place += 1
         line, before = line + text.count("\n", before, place), place
         if place == len(text):
-            return
+            return values, ""
         try:
             value, place = decoder.raw_decode(text, place)
-        except RecursionError as error:
-            raise NotAListError(f", line {line}: nested too deeply") from error
+        except RecursionError:
+            return values, f", line {line}: nested too deeply"
         except ValueError as error:
             at = getattr(error, "lineno", line)
-            raise NotAListError(
-                f", line {at}: {text.split(chr(10))[at - 1].strip()[:60]!r} is not JSON; {EXPECTED}"
-            ) from error
-        yield from ((line, each) for each in value) if isinstance(value, list) else [(line, value)]
+            return values, f", line {at}: {text.split(chr(10))[at - 1].strip()[:60]!r} is not JSON; {EXPECTED}"
+        values += [(line, each) for each in value] if isinstance(value, list) else [(line, value)]
 
 
 def is_map(value: dict[str, Any]) -> bool:

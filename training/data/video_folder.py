@@ -16,8 +16,8 @@ from torch import Tensor
 from ...media.clips import CLIPS, clip_frames_at
 from ...media.files import read_text
 from ...media.info import ClipInfo
-from ...models.plain_text import harmless
-from .buckets import WIDEST_SOURCE, describe_change, fill, make_buckets, nearest_bucket
+from ...models.plain_text import HALVES, harmless
+from .buckets import WIDEST_SOURCE, Bucket, describe_change, fill, make_buckets, more_buckets, nearest_bucket
 from .cache_files import digest
 from .caption_lists import Listed, read_lists
 from .datasets import SMALLEST_SIZE, OnLoad, draw_chance
@@ -27,6 +27,7 @@ from .folder_files import clip_info, content_key, list_folder
 LONGEST_CAPTION = 4000  # characters
 MOST_CAPTION_BYTES = 1 << 16
 READING = 1  # raised when the same file is read as other frames
+LACKING = 0.1  # seconds at most by which a film is too short without a picture missing
 PLACES = 8  # of a file that are tried for a clip, where the first cannot be decoded
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ class VideoFolder:
         files, lists = FileNames(names), read_lists(folder, names)
         clips = [name for name in names if name.lower().endswith(CLIPS)]
         texts = {files.text_of(name) for name in clips}
-        buckets, sources = make_buckets(self.size, self.multiple), []
+        sources = []
+        buckets = make_buckets(self.size, self.multiple), more_buckets(self.size, self.multiple)
         for done, (name, reason) in enumerate(found.items(), 1):
             if not reason and name.lower().endswith(CLIPS):
                 sources.append(self._source(name, files, lists.captions.get(name), buckets))
@@ -101,9 +103,10 @@ class VideoFolder:
         object.__setattr__(self, "sources", tuple(sources))
         object.__setattr__(self, "lists", tuple(f"read     {name}: {what}" for name, what in lists.read.items()))
         if not self.kept:
-            # Without captions it is most of all the list that was to hold them which says why.
-            listed = {*lists.unread, *lists.missing}
-            shown = sorted(sources, key=lambda source: source.name not in listed)[:3]
+            # Without captions it is most of all the list that was to hold them which says why, and then the clips; that
+            # of each a hidden file lies beside it, as on a disk of a Mac, says nothing.
+            listed, opened = {*lists.unread, *lists.missing}, set(clips)
+            shown = sorted(sources, key=lambda source: (source.name not in listed, source.name not in opened))[:3]
             reasons = "; ".join(f"{source.name}: {source.dropped}" for source in shown)
             raise ValueError(f"{folder} has no clip to learn from. {reasons or 'It holds no video.'}")
 
@@ -112,7 +115,7 @@ class VideoFolder:
         """The files that are learned from."""
         return tuple(source for source in self.sources if not source.dropped)
 
-    def _source(self, name: str, files: FileNames, listed: Listed | None, buckets: Iterable[tuple[int, int]]) -> Source:
+    def _source(self, name: str, files: FileNames, listed: Listed | None, buckets: Iterable[list[Bucket]]) -> Source:
         """Whether the clip `name` is kept; its caption comes from `listed`, else from the text beside it."""
         try:
             caption = self._caption(name, files, listed)
@@ -130,10 +133,11 @@ class VideoFolder:
             )
             return Source(name, caption, found, dropped=reason)
         needed = (self.frames - 1) / self.fps
-        if found.seconds < needed:
+        # Containers round times, and what lacks less than a frame only shows its last one to the end.
+        if needed - found.seconds > min(1 / found.fps, LACKING) + 1e-6:
             reason = f"{found.seconds:.2f} s long; {self.frames} frames at {self.fps:g} fps take {needed:.2f} s"
             return Source(name, caption, found, dropped="; ".join(filter(None, (found.note, reason))))
-        bucket = nearest_bucket(found.height, found.width, buckets)
+        bucket = nearest_bucket(found.height, found.width, *buckets)
         return Source(name, caption, found, bucket, note=describe_change(found, bucket, self.fps))
 
     def _caption(self, name: str, files: FileNames, listed: Listed | None) -> str:
@@ -149,7 +153,9 @@ class VideoFolder:
                 raise ValueError(f"its caption cannot be read ({error.strerror or error})") from error
             except ValueError as error:
                 raise ValueError(f"its caption {text} {error}") from error
-        caption = " ".join(caption.split())
+        caption = " ".join(
+            HALVES.sub("\ufffd", caption).split()
+        )  # JSON can hold half an emoji, which no tokenizer takes
         if not caption:
             raise ValueError(f"no caption; write one into {Path(name).stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:
