@@ -229,6 +229,10 @@ class AnyModel(Protocol):
         """Return the samples of a latent without its sound."""
         ...
 
+    def fitted(self, model: Model, latent: Latent) -> Latent:
+        """Return a latent as a model is sampled with it: an empty one with its channels and size."""
+        ...
+
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
         """Return latents `(n, c, [t,] h, w)` of pictures `(frames, h, w, 3)`, in the scale of `model` or the VAE."""
         ...

@@ -37,7 +37,7 @@ from .causal_layers import (
 )
 from .causal_vae_config import CausalVAEConfig
 from .sizes import nearest_multiple
-from .vae_pieces import OnChunk, counted
+from .vae_pieces import Move, OnChunk, counted, unmoved
 from .vae_tiling import TilePlan, plan_tiles
 
 ChunkWork = Callable[[Tensor, ChunkMemory | None], Tensor]
@@ -149,12 +149,18 @@ class CausalVideoVAE(nn.Module):
         self.decoder_shortcut = DecoderShortcut(config, ops, **factory_kwargs) if config.block_shortcut else None
 
     def encode(
-        self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+        self,
+        video: Tensor,
+        chunk: int | None = None,
+        tile: int | None = None,
+        on_chunk: OnChunk | None = None,
+        bring: Move = unmoved,
     ) -> Posterior:
         """Encode `video (b, 3, t, h, w)` in -1..1.
 
         `chunk` is a number of frames to work on at once (a multiple of the time compression; the first chunk has one
         more), `tile` the edge of a tile in pixels; None works on everything at once. `on_chunk` as in `decode`.
+        `bring` brings each piece to the network's device, for a video that would not fit there.
 
         Raises:
             ValueError: for an illegal length, size, chunk or tile, or values that are not finite.
@@ -167,22 +173,36 @@ class CausalVideoVAE(nn.Module):
                 f"the nearest is {nearest_multiple(chunk, config.time_compression)}"
             )
         plan = None if tile is None else plan_tiles(tile, config.space_compression, encode=True)
-        return Posterior.from_moments(self._run(self._to_moments, video, chunk, plan, on_chunk))
+
+        def work(part: Tensor, memory: ChunkMemory | None) -> Tensor:
+            return self._to_moments(bring(part), memory)
+
+        return Posterior.from_moments(self._run(work, video, chunk, plan, on_chunk))
 
     def decode(
-        self, latent: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+        self,
+        latent: Tensor,
+        chunk: int | None = None,
+        tile: int | None = None,
+        on_chunk: OnChunk | None = None,
+        leave: Move = unmoved,
     ) -> Tensor:
         """Decode `latent (b, c, t, h, w)` in the VAE's own scale to video in about -1..1 (not clamped).
 
         `chunk` is a number of latent frames (the first chunk has one more), `tile` the edge of a tile in pixels.
-        `on_chunk(done, total)` is called after each piece; what it raises ends the work.
+        `on_chunk(done, total)` is called after each piece; what it raises ends the work. `leave` takes each piece to
+        where the video is put together, so that the device holds one of them.
 
         Raises:
             ValueError: for a wrong shape, chunk or tile, or values that are not finite.
         """
         self._check_latent(latent, chunk)
         plan = None if tile is None else plan_tiles(tile, self.config.space_compression, encode=False)
-        return self._run(self._to_video, latent, chunk, plan, on_chunk)
+
+        def work(part: Tensor, memory: ChunkMemory | None) -> Tensor:
+            return leave(self._to_video(part, memory))
+
+        return self._run(work, latent, chunk, plan, on_chunk)
 
     def iter_decode(self, latent: Tensor, chunk: int, on_chunk: OnChunk | None = None) -> Iterator[Tensor]:
         """Yield the pieces of `decode(latent, chunk)` in time order, as soon as each is ready."""

@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from .attention import JointAttention
 from .checkpoint_files import CheckpointError, check_bytes, is_safetensors, read_safetensors, scan_safetensors
 from .checkpoints import FLOAT8, write_tensors
+from .families import ModelFamily
 
 PREFIX = "diffusion_model."
 OTHER_PREFIXES = ("base_model.model.", "transformer.", "unet.")  # of PEFT, which may stand before these of diffusers
@@ -166,6 +167,15 @@ def load_lora(path: Path) -> dict[str, Part]:
     check_bytes(path)
     tensors, _ = scan_safetensors(path, described=False)  # what it says of itself changes nothing
     return lora_parts(dict(read_safetensors(path, list(tensors))), str(path))
+
+
+def trained_family(path: Path) -> ModelFamily | None:
+    """The family of the model that a file of ours was trained on; None where the file does not say it."""
+    try:
+        _, about = scan_safetensors(path)
+        return ModelFamily.from_dict(about["base"]["family"])
+    except (ValueError, LookupError, TypeError):  # as files of other programs may have it
+        return None
 
 
 def lora_parts(state: Mapping[str, Tensor], source: str) -> dict[str, Part]:

@@ -15,6 +15,9 @@ FULL = (  # what torch says where it has no class for it
     "not enough memory",
     "can't allocate memory",
     "Invalid buffer size",  # MPS, of one that is larger than any may be
+    "not enough GPU video memory",  # DirectML
+    "OUT_OF_DEVICE_MEMORY",  # Intel, whose drivers say it in two ways
+    "ERROR_OUT_OF_RESOURCES",
     "VRAM grow failed",  # what streams the weights of newer hosts
     "VRAM reservation failed",
     # cuDNN and cuBLAS that find no room for their own buffers; of convolutions torch swallows what was really wrong

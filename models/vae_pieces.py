@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from .out_of_memory import is_out_of_memory
 
+if TYPE_CHECKING:
+    from .model_info import VAEInfo
+
 Piece = tuple[int | None, int | None]  # latent frames at once and edge of a tile in pixels; None: all
 OnChunk = Callable[[int, int], None]  # (done, total)
 Needs = Callable[[int | None, int | None], float]  # (chunk, tile) -> bytes
+Move = Callable[[Tensor], Tensor]  # a piece to or from the device that the network computes on
 Result = TypeVar("Result")
 
 CHUNKS = (8, 4, 2, 1)  # latent frames at once; every choice gives the same pictures
 TILES = (512, 256)  # pixels; tiles cost a little exactness at their seams
+AT_ONCE = 16  # frames of a joined video that become pictures together
 
 log = logging.getLogger(__name__)
+
+
+def cut_to_fit(video: Tensor, info: VAEInfo) -> Tensor:
+    """The first frames of `(b, 3, t, h, w)` and their middle, as much as a VAE can take; what is cut is logged."""
+    frames, height, width = video.shape[2:]
+    space = info.space_compression
+    kept = info.frames_of(info.latent_frames_of(frames)), height // space * space, width // space * space
+    if kept != (frames, height, width):
+        given = frames, width, height
+        log.warning("Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d", *given, kept[0], *kept[:0:-1])
+    top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
+    return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
 
 
 def smaller_pieces(chunk: int | None, tile: int | None, tiles: Iterable[int] = TILES) -> list[Piece]:
@@ -64,20 +81,31 @@ def decode_into(
     as_images: Callable[[Tensor], Tensor],
     on_chunk: OnChunk,
 ) -> None:
-    """Fill `pictures (1, frames, h, w, 3)`; a finished chunk leaves the device at once, where no tiles are joined.
+    """Fill `pictures (1, frames, h, w, 3)`; finished chunks and tiles leave the device at once.
 
     network: a VAE. latent: on its device and in its type. as_images: turns video `(1, 3, t, h, w)` in -1..1 into
-    pictures, on the device. on_chunk(done, total): called after each chunk; what it raises ends the work.
+    pictures, where it is. on_chunk(done, total): called after each chunk; what it raises ends the work.
     """
+
+    def leave(part: Tensor) -> Tensor:
+        return part.to(pictures.device)
+
     chunk, tile = piece
-    if tile is not None:
-        pictures.copy_(as_images(network.decode(latent, chunk, tile, on_chunk)))
-        return
+    if tile is None:
+        videos = network.iter_decode(latent, chunk or latent.shape[2], on_chunk)
+    else:
+        joined = network.decode(latent, chunk, tile, on_chunk, leave)
+        videos = (joined[:, :, first : first + AT_ONCE] for first in range(0, joined.shape[2], AT_ONCE))
     start = 0
-    for video in network.iter_decode(latent, chunk or latent.shape[2], on_chunk):
+    for video in videos:
         images = as_images(video)
         pictures[:, start : start + images.shape[1]].copy_(images)
         start += images.shape[1]
+
+
+def unmoved(part: Tensor) -> Tensor:
+    """A piece that is already where it is to be."""
+    return part
 
 
 def counted(pieces: Iterable[Tensor], total: int, on_chunk: OnChunk | None) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from .causal_vae import Posterior
 from .causal_vae_config import check_tensor
 from .history_levels import UNIT_FRAMES
 from .network_config import JSONConfig, check_sizes
-from .vae_pieces import OnChunk, counted
+from .vae_pieces import Move, OnChunk, counted, unmoved
 from .vae_tiling import TilePlan, plan_tiles
 
 TIME, SPACE = 4, 8  # how many times smaller a latent is
@@ -115,21 +115,32 @@ class WanVAE(nn.Module):
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def encode(
-        self, video: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+        self,
+        video: Tensor,
+        chunk: int | None = None,
+        tile: int | None = None,
+        on_chunk: OnChunk | None = None,
+        bring: Move = unmoved,
     ) -> Posterior:
-        """Encode unit after unit; `chunk` is ignored, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
+        """Encode unit after unit; `chunk` is ignored, the rest is as in `CausalVideoVAE`."""
         self.config.check_video(video)
         plan = None if tile is None else plan_tiles(tile, SPACE, encode=True)
-        moments = self._run(self._to_moments, video, UNIT_PICTURES, plan, on_chunk)
+        moments = self._run(lambda part: self._to_moments(bring(part)), video, UNIT_PICTURES, plan, on_chunk)
         return Posterior.from_moments(torch.cat(list(moments), dim=2))
 
     def decode(
-        self, latent: Tensor, chunk: int | None = None, tile: int | None = None, on_chunk: OnChunk | None = None
+        self,
+        latent: Tensor,
+        chunk: int | None = None,
+        tile: int | None = None,
+        on_chunk: OnChunk | None = None,
+        leave: Move = unmoved,
     ) -> Tensor:
-        """Decode unit after unit; `chunk` is ignored, `tile` and `on_chunk` are as in `CausalVideoVAE`."""
+        """Decode unit after unit; `chunk` is ignored, the rest is as in `CausalVideoVAE`."""
         self.config.check_latent(latent)
         plan = None if tile is None else plan_tiles(tile, SPACE, encode=False)
-        return torch.cat(list(self._run(self._to_video, latent, UNIT_FRAMES, plan, on_chunk)), dim=2)
+        units = self._run(lambda part: leave(self._to_video(part)), latent, UNIT_FRAMES, plan, on_chunk)
+        return torch.cat(list(units), dim=2)
 
     def iter_decode(self, latent: Tensor, chunk: int, on_chunk: OnChunk | None = None) -> Iterator[Tensor]:
         """Yield the units of `decode(latent)` in time order, as soon as each is ready."""

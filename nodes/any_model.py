@@ -87,7 +87,8 @@ class AnyStages(Block):
         if model is None or latent_image is None:
             drawing, ui = draw_scales(stages), {}
         else:
-            host, size = get_host().any_model, size_of_latent(latent_image)
+            host = get_host().any_model
+            size = size_of_latent(host.fitted(model, latent_image))
             drawn_for = []
             if sigmas is None:
                 steps, scheduler = STEPS.options["default"], SCHEDULER.options["default"]
@@ -157,6 +158,7 @@ class AnySampler(Block):
     ):
         stages, host = stages_or_default(stages), get_host().any_model
         sigmas = host.sigmas(model, steps, scheduler, denoise).unique_consecutive()  # some repeat levels
+        latent_image = host.fitted(model, latent_image)
         size = size_of_latent(latent_image)
         summary = run_summary(stages, planned(stages, host.info(model), size, sigmas), size)
         made = host.sample(model, (positive, negative, cfg), sampler_name, stages, sigmas, latent_image, seed)

@@ -48,6 +48,7 @@ class Draft(Block):
         self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, drafts, stages, jump
     ):
         stages, host = stages_or_default(stages), get_host().any_model
+        latent_image = host.fitted(model, latent_image)
         check_memory(latent_image, drafts)
         sigmas = host.sigmas(model, steps, scheduler).unique_consecutive()  # some repeat levels
         seeds = [(seed + number) & LARGEST_SEED for number in range(drafts)]

@@ -63,6 +63,7 @@ class FinishClip(Block):
         import torch
 
         host = get_host().any_model
+        clip, latent_image = (host.fitted(model, given) for given in (clip, latent_image))
         info, small, large = host.info(model), size_of_latent(clip), size_of_latent(latent_image)
         check_larger(host.picture(clip).shape, host.picture(latent_image).shape)
         start, said = start_level(level, info.latents, small, large, care, spectrum)

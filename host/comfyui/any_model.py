@@ -22,6 +22,7 @@ from ..protocol import Latent, Prompts
 from .drafts import DraftSampler, FinishSampler
 from .picture_info import picture_info
 from .spectral import SpectralSampler
+from .streams import Streams
 
 Callback = Callable[[int, Any, Any, int], None]  # (step, clean estimate, state, total steps)
 
@@ -41,6 +42,9 @@ class AnyModel:
     def picture(self, latent: Latent) -> Tensor:
         samples = latent["samples"]
         return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+
+    def fitted(self, model: Any, latent: Latent) -> Latent:
+        return with_samples(latent, fit_empty(model, latent))
 
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> SpectralSampler:
         return SpectralSampler(stages, sampler)
@@ -182,6 +186,9 @@ def run(
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
+    if isinstance(sampler, DraftSampler):
+        streams = Streams(tuple(tuple(each.shape) for each in tensors_of(samples)))
+        sampler.ask_for_its_size(guider, picture_info(model.model), streams, sigmas.tolist())
     callback = callback or latent_preview.prepare_callback(model, len(sigmas) - 1)
     made = guider.sample(noise, samples, sampler, sigmas, denoise_mask=mask, callback=callback, seed=seed)
     return made.to(comfy.model_management.intermediate_device())

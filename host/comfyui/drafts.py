@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import comfy.model_patcher
+from comfy.patcher_extension import WrappersMP, add_wrapper
 from torch import Tensor
 
 from ...samplers.drafts import Draft
+from ...samplers.spectral import PictureInfo
 from ...samplers.spectral_stages import SpectralStages, check_jump
 from .spectral import SpectralRun, SpectralSampler
+from .streams import Streams
 
 
 class DraftSampler(SpectralSampler):
@@ -33,6 +38,19 @@ class DraftSampler(SpectralSampler):
         shown = run.clean if run.clean is not None else self.state
         self.clip = [each.clone() for each in stage.split(run.model.process_latent_out(shown.clone()))]
         return run.in_place(shown, stage)
+
+    def ask_for_its_size(self, guider: Any, info: PictureInfo, streams: Streams, sigmas: Sequence[float]) -> None:
+        """Let the host keep memory free for the largest stage that is walked; it knows the full size alone."""
+        plan = self.stages.plan(streams.size, info.patch, sigmas, info.scaling, info.latents)
+        walked = streams.at(plan[: self.jump][-1].size)
+
+        def prepare(execute: Any, model: Any, shape: Sequence[int], *rest: Any, **named: Any) -> Any:
+            packed = len(streams.shapes) > 1
+            end = (walked.numel // shape[0],) if packed else walked.size  # context windows may have cut the others
+            return execute(model, [*shape[: -len(end)], *end], *rest, **named)
+
+        guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
+        add_wrapper(WrappersMP.PREPARE_SAMPLING, prepare, guider.model_options, is_model_options=True)
 
 
 class FinishSampler(SpectralSampler):

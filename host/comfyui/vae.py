@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from ...models import checkpoints
+from ...models.checkpoint_dtypes import LARGE
 from ...models.model_info import VAEInfo
 from ...models.vae_pieces import (
     Needs,
     OnChunk,
     as_memory_allows,
+    cut_to_fit,
     decode_into,
     fitting_pieces,
     of_row,
@@ -44,6 +46,8 @@ class PyramidVAE(comfy.sd.VAE):
             super().__init__(sd={})
         self.device = comfy.model_management.vae_device()
         self.output_device = comfy.model_management.intermediate_device()
+        if info.parameters < LARGE:  # it gains nothing from half the memory
+            self.working_dtypes = [torch.float32]
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
         network: Any = checkpoints.build(info, ops=comfy.ops.disable_weight_init, dtype=self.vae_dtype)
         self.first_stage_model = network.requires_grad_(False)
@@ -100,7 +104,7 @@ class PyramidVAE(comfy.sd.VAE):
         counts frames.
         """
         clips = pixel_samples if pixel_samples.ndim == 5 else pixel_samples.unsqueeze(0)
-        video = self.cut_to_legal(clips[..., :3].movedim(-1, 1))
+        video = cut_to_fit(clips[..., :3].movedim(-1, 1), self.info)
         step = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
@@ -147,12 +151,15 @@ class PyramidVAE(comfy.sd.VAE):
         return {**super().get_sd(), checkpoints.METADATA_KEY: json_tensor(about)}
 
     def encode_one(self, clip: Tensor, chunk: int | None, tile: int | None, step: OnChunk) -> Tensor:
-        video = self.process_input(clip).to(self.device, self.vae_dtype)
-        posterior = self.first_stage_model.encode(video, chunk, tile, step)
+        posterior = self.first_stage_model.encode(clip, chunk, tile, step, self.placed)
         return posterior.mode().to(self.output_device, torch.float32)
 
+    def placed(self, clip: Tensor) -> Tensor:
+        """Pictures in 0..1 as the network reads them: in -1..1, on its device."""
+        return self.process_input(clip).to(self.device, self.vae_dtype)
+
     def as_images(self, video: Tensor) -> Tensor:
-        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, still on the device and laid out as it is kept."""
+        """(b, 3, t, h, w) in -1..1 -> (b, t, h, w, 3) in 0..1, where the video is and laid out as it is kept."""
         return self.process_output(video.float()).movedim(1, -1).contiguous()
 
     def as_memory_allows(self, work: Work, needs: Needs, chunk: int | None, tile: int | None) -> Tensor:
@@ -173,24 +180,6 @@ class PyramidVAE(comfy.sd.VAE):
         """The nearest tile edge that the VAE can blend: a quarter of it must be whole latent pixels."""
         grid = 4 * self.info.space_compression
         return max(grid, pixels // grid * grid)
-
-    def cut_to_legal(self, video: Tensor) -> Tensor:
-        """The middle of `(b, 3, f, h, w)` and its first frames, as much as the VAE can take."""
-        frames, height, width = video.shape[2:]
-        space = self.info.space_compression
-        kept_frames = self.info.frames_of(self.info.latent_frames_of(frames))
-        kept = kept_frames, height // space * space, width // space * space
-        if kept != (frames, height, width):
-            logging.warning(
-                "Pyramid Video: encoding %d frames of %dx%d as %d of %dx%d",
-                frames,
-                width,
-                height,
-                kept[0],
-                *kept[:0:-1],
-            )
-        top, left = (height - kept[1]) // 2, (width - kept[2]) // 2
-        return video[:, :, : kept[0], top : top + kept[1], left : left + kept[2]]
 
     def decode_memory(self, shape: tuple[int, ...], dtype: torch.dtype, chunk: int | None) -> float:
         """Bytes that decoding latents of `shape` needs beside the weights, `chunk` latent frames at once."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +34,7 @@ from ...samplers.spectral import (
 from ...samplers.spectral_stages import SpectralStages, check_jump, check_start
 from ..checks import check_latent
 from ..protocol import Latent, ProgressBar, Prompts
+from .devices import free_memory
 from .sampling import guided_model
 from .wires import VAE, Model, resident
 
@@ -115,19 +114,17 @@ class AnyModel:
         return torch.tensor([*levels[-steps:], 0.0])
 
     def free_memory(self) -> int:
-        """As everywhere; where the system does not say, more than anybody needs."""
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return sys.maxsize
+        return free_memory(torch.device("cpu"))
 
     def encode(self, vae: VAE, images: Tensor, model: Model | None = None) -> Tensor:
-        frames = vae.info.frames_of(vae.info.latent_frames_of(len(images)))  # as many as fit
-        samples = vae.encode(images[:frames], 2 * vae.info.time_compression)
+        samples = vae.encode(images, 2 * vae.info.time_compression)
         return samples if model is None else model.latent_format.normalize(samples)
 
     def picture(self, latent: Latent) -> Tensor:
         return latent["samples"]
+
+    def fitted(self, model: Model, latent: Latent) -> Latent:
+        return latent  # what does not fit is refused where it is sampled
 
     def make_sampler(self, stages: SpectralStages, sampler: Any) -> Any:
         """Nothing: core SAMPLERs are ComfyUI's."""

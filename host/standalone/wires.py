@@ -23,6 +23,7 @@ from ...models.vae_pieces import (
     OnChunk,
     Piece,
     as_memory_allows,
+    cut_to_fit,
     decode_into,
     fitting_pieces,
     of_row,
@@ -152,15 +153,13 @@ class VAE:
         return next(self.network.parameters()).element_size() * numbers
 
     def encode(self, pixels: Tensor, chunk: int | None = None) -> Tensor:
-        """Latent `(1, c, t, h, w)` of pictures that follow each other: the posterior's mean, edges cut to what fits."""
-        grid = self.info.space_compression
-        height, width = (side // grid * grid for side in pixels.shape[1:3])
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        video = pixels[:, top : top + height, left : left + width, :3].movedim(-1, 0).unsqueeze(0) * 2 - 1
+        """Latent `(1, c, t, h, w)` of pictures that follow each other: the mean of the posterior of what fits."""
+        video = cut_to_fit(pixels[..., :3].movedim(-1, 0).unsqueeze(0), self.info) * 2 - 1
         time = self.info.time_compression
 
         def work(chunk: int | None, tile: int | None) -> Tensor:
-            return self.network.encode(self._placed(video), chunk and chunk * time, tile).mode().float().cpu()
+            posterior = self.network.encode(video, chunk and chunk * time, tile, bring=self._placed)
+            return posterior.mode().float().cpu()
 
         def needs(chunk: int | None, tile: int | None) -> float:
             shape = shape_of_tile(video.shape, tile)
@@ -234,9 +233,12 @@ def official_text_model(folder: Path, device: torch.device, dtype: torch.dtype) 
 
 def apply_lora(model: Model, lora: Path | dict[str, Tensor], strength: float) -> Model:
     """A MODEL with a LoRA, a file or its tensors, in its weights; the one that is given stays as it is."""
-    from ...models.lora import load_lora, lora_parts, merge_lora
+    from ...models.lora import load_lora, lora_parts, merge_lora, trained_family
 
     expect(model, Model, "MODEL", "Load video model")
     name = f"the LoRA {lora.name}" if isinstance(lora, Path) else "this LORA_MODEL"
     parts = load_lora(lora) if isinstance(lora, Path) else lora_parts(lora, name)
+    family, own = trained_family(lora) if isinstance(lora, Path) else None, model.info.family
+    if family is not None and family.name != own.name:
+        log.warning("%s was trained on a %s, and %s is a %s: clips may get worse", name, family, model.info.name, own)
     return model.with_network(merge_lora(model.network, parts, strength, model.dtype, name))

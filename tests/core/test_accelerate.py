@@ -66,17 +66,37 @@ def test_one_process_begins_beside_cards_that_send_each_other_nothing(anew):
     assert not [name for name in os.environ if name.startswith("NCCL")]
 
 
-def test_no_process_is_given_up_while_another_makes_clips(anew):
-    class Connected(Exception):
-        pass
+class Connected(Exception):
+    """Takes the place of a connection with others, with what was asked for."""
+
+
+@pytest.fixture
+def of_two(anew):
+    """A process of two."""
 
     def connect(**options):
-        raise Connected(options["timeout"])
+        raise Connected(options)
 
     anew.setattr(torch.distributed, "init_process_group", connect)
     ranks = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
     for name, value in {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
         anew.setenv(name, value)
+    return anew
+
+
+def test_no_process_is_given_up_while_another_makes_clips(of_two):
     with pytest.raises(Connected) as found:
         start_accelerator()
-    assert found.value.args == (LONGEST_WAIT,)
+    assert found.value.args[0]["timeout"] == LONGEST_WAIT
+
+
+@pytest.mark.parametrize(("built", "backend"), [(True, "nccl"), (False, "gloo")])
+def test_cards_are_connected_by_what_torch_is_built_with(of_two, built, backend):
+    """On Windows there is no NCCL."""
+    of_two.setattr(torch.cuda, "is_available", lambda: True)
+    of_two.setattr(torch.cuda, "set_device", lambda device: None)
+    of_two.setattr(torch.distributed, "is_nccl_available", lambda: built)
+    of_two.setattr("accelerate.state.check_cuda_p2p_ib_support", lambda: True)
+    with pytest.raises(Connected) as found:
+        start_accelerator()
+    assert found.value.args[0]["backend"] == backend

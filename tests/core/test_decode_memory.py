@@ -31,9 +31,9 @@ def watch(vae, failures: int):
         if len(tried) <= failures:
             raise torch.OutOfMemoryError("the card is full")
 
-    def tiles(latent, chunk, tile, on_chunk):
+    def tiles(latent, chunk, tile, *others):
         short_of_memory(chunk, tile)
-        return decode(latent, chunk, tile, on_chunk)
+        return decode(latent, chunk, tile, *others)
 
     def chunks(latent, chunk, on_chunk):
         short_of_memory(None if chunk == latent.shape[2] else chunk, None)
@@ -70,6 +70,10 @@ FULL_CARD = [
     "HIP out of memory. Tried to allocate 2.00 GiB",
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
     "Invalid buffer size: 19.38 GiB",
+    "Could not allocate tensor with 268435456 bytes. There is not enough GPU video memory available!",
+    "Native API failed. Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+    "level_zero backend failed with error: 40 (UR_RESULT_ERROR_OUT_OF_RESOURCES)",
+    "Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURCES) -5 (PI_ERROR_OUT_OF_RESOURCES)",
     "VRAM grow failed: 268435456 bytes",
     "VRAM reservation failed",
 ]
@@ -111,16 +115,24 @@ def test_encoding_goes_on_in_smaller_pieces(vae, monkeypatch):
     expected = vae.encode(pixels)
     encode, tried = vae.network.encode, []
 
-    def short_of_memory(video, chunk, tile):
+    def short_of_memory(video, chunk, tile, **others):
         tried.append((chunk, tile))
         if len(tried) < 4:
             raise RuntimeError("MPS backend out of memory")  # a device without an error class of its own
-        return encode(video, chunk, tile)
+        return encode(video, chunk, tile, **others)
 
     monkeypatch.setattr(vae.network, "encode", short_of_memory)
     torch.testing.assert_close(vae.encode(pixels), expected)
     step = vae.info.time_compression
     assert tried == [(None, None), (8 * step, None), (4 * step, None), (2 * step, None)]
+
+
+@torch.no_grad()
+def test_a_clip_comes_to_the_device_in_the_pieces_that_it_is_encoded_in(vae, monkeypatch):
+    step, placed, came = vae.info.time_compression, vae._placed, []
+    monkeypatch.setattr(vae, "_placed", lambda part: came.append(part.shape[2]) or placed(part))
+    vae.encode(torch.rand(1 + 3 * step, 32, 32, 3), step)
+    assert came == [1 + step, step, step]
 
 
 def test_other_errors_are_raised_at_once(vae, monkeypatch):

@@ -14,6 +14,7 @@ from pyramid_video.models.helios import HeliosConfig, HeliosTransformer
 from pyramid_video.models.history_levels import UNIT_FRAMES
 from pyramid_video.models.miniflux import MiniFluxConfig, MiniFluxTransformer
 from pyramid_video.models.mmdit import MMDiTConfig, MMDiTTransformer
+from pyramid_video.models.vae_pieces import decode_into, shape_of_tile
 from pyramid_video.models.wan_vae import UNIT_PICTURES, WanVAE, WanVAEConfig
 from pyramid_video.recipes.emoji.recipe import RECIPES
 from pyramid_video.samplers.history import history_clips
@@ -91,6 +92,45 @@ def test_decoding_with_blocks_of_one_width(frames, monkeypatch):
     config = CausalVAEConfig(**RECIPES[128].vae)
     latent = empty(1, config.decoder_in_channels, frames, 16, 16)
     check_vae("_to_video", latent, None, config.decode_numbers(tuple(latent.shape), None), config)
+
+
+class LeavingTensors(LiveTensors):
+    """Lets tensors of the meta device, which hold nothing, leave it all the same."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and str(kwargs.get("device")) == "cpu":
+            return torch.zeros(args[0].shape, dtype=args[0].dtype)
+        return super().__torch_dispatch__(function, types, args, kwargs)
+
+    def add(self, storage: torch.UntypedStorage) -> None:
+        if storage.device.type == "meta":
+            super().add(storage)
+
+
+def test_tiles_of_a_long_clip_need_what_those_of_a_short_one_need(monkeypatch):
+    """A device holds one piece of one tile: the rest of the clip waits where the pictures are."""
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    config, tile, peaks = CausalVAEConfig(), 64, []
+    network = CausalVideoVAE(config, ops=skip_init, device="meta", dtype=torch.bfloat16).eval()
+    for frames in (3, 31):
+        latent, pictures = empty(1, 16, frames, 8, 14), torch.empty(1, 8 * frames - 7, 64, 112, 3)
+        with torch.no_grad(), LeavingTensors() as counted:
+            decode_into(pictures, network, latent, (1, tile), lambda video: video.movedim(1, -1), lambda *_: None)
+        peaks.append(counted.peak)
+        assert counted.peak <= BF16 * config.decode_numbers(shape_of_tile(latent.shape, tile, 8), 1)
+    assert peaks[1] <= 1.1 * peaks[0]
+
+
+def test_a_clip_comes_to_the_device_in_the_pieces_that_it_is_encoded_in():
+    config, peaks = CausalVAEConfig(), []
+    network = CausalVideoVAE(config, ops=skip_init, device="meta", dtype=torch.bfloat16).eval()
+    for frames in (17, 121):
+        video = torch.empty(1, 3, frames, 64, 64, device="meta")
+        with torch.no_grad(), LiveTensors() as counted:
+            network.encode(video, 8, bring=lambda part: part.to(torch.bfloat16))
+        peaks.append(counted.peak)
+        assert counted.peak <= BF16 * config.encode_numbers(tuple(video.shape), 8)
+    assert peaks[1] <= 1.1 * peaks[0]
 
 
 @pytest.mark.parametrize("work", ["decode", "encode"])

@@ -20,6 +20,7 @@ OUTSIDE_STEPS = {
     "host/standalone/any_model.py": "the same of the pyramid for models of one size",
     "host/standalone/wires.py": "weights, once for each piece of work; pictures and latents; prompts",
     "models/vae_pieces.py:decode_into": "finished pictures, one copy for each chunk",
+    "models/vae_pieces.py:leave": "finished tiles, one copy for each chunk",
     "samplers/noise.py": "noise is drawn on the CPU, so that a seed means the same clip on every device",
     "samplers/pyramid.py:sample_stage": "is a stage finite: asked once a stage",
     "samplers/solvers.py": "is the clip finite: asked once a run",

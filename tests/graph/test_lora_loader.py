@@ -13,7 +13,9 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.video import read_clip
 from pyramid_video.host.standalone.wires import apply_lora
 from pyramid_video.models import checkpoints
+from pyramid_video.models.lora import save_lora
 from pyramid_video.runner.cli import main
+from safetensors.torch import load_file
 from tiny_models import LORA, MODEL, TEXT, VAE, make_lora, make_models, make_transformer
 
 API = Path(__file__).resolve().parents[2] / "workflows" / "api" / "text_to_video.json"
@@ -113,6 +115,27 @@ def test_the_model_before_the_loader_stays_as_it_is(models, stored):
     assert {tensor.dtype for key, tensor in weights.items() if key.endswith("to_q.weight")} == {fine}
     (same,) = LoraLoaderModelOnly().load_lora_model_only(model, LORA, 0.0)
     assert all(torch.equal(weight.float(), before[key].float()) for key, weight in same.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ({"family": {"name": "diffusion"}}, ["the LoRA other.safetensors was trained on a diffusion model"]),
+        ({"family": {"name": "pyramid"}}, []),
+        ({"family": {"name": "of another program"}}, []),
+        ("a model of another program", []),
+        (None, []),
+    ],
+)
+def test_a_lora_of_another_family_is_told(models, tmp_path, caplog, base, told):
+    """The bundled models have the same layers, so it fits; the clip is what suffers."""
+    host = StandaloneHost(models, silent=True, device="cpu")
+    model = host.load_model(host.find_model("diffusion_models", MODEL))
+    about = {"kind": "lora", "config": {}, **({} if base is None else {"base": base})}
+    file = save_lora(tmp_path / "other.safetensors", load_file(models / "loras" / LORA), about)
+    apply_lora(model, file, 1.0)
+    assert [message.split(", and")[0] for message in caplog.messages] == told
+    assert not told or f"and {model.info.name} is a pyramidal flow" in caplog.text
 
 
 def test_something_else_on_the_model_wire_is_told(models):

@@ -177,6 +177,16 @@ def test_core_decode_and_encode_fit_each_other(host):
     torch.testing.assert_close(host.decode(vae, latent, chunk=1), pictures[:5])
 
 
+def test_what_does_not_fit_is_cut_off_and_told_before_it_is_encoded(host, caplog):
+    """As in ComfyUI, where `door_vae.py` asks the same: a graph runs in both."""
+    vae = host.load_vae(host.find_model("vae", VAE))
+    images = torch.rand(6, 19, 18, 3, generator=torch.Generator().manual_seed(5))
+    latent = host.encode(vae, images)
+    assert caplog.messages == ["Pyramid Video: encoding 6 frames of 18x19 as 5 of 16x16"]
+    assert torch.equal(latent, host.encode(vae, images[:5, 1:17, 1:17])) and len(caplog.messages) == 1
+    assert torch.equal(latent, host.any_model.encode(vae, images))
+
+
 def test_one_bar_counts_the_chunks_of_all_rows(host, monkeypatch):
     vae, bars = host.load_vae(host.find_model("vae", VAE)), []
 

@@ -26,6 +26,18 @@ def check_core_vae_nodes_take_ours(door):
     )
 
 
+def check_a_small_vae_computes_in_float32_and_a_large_one_as_the_card_likes(door):
+    import comfy.model_management as management
+
+    ours, path = sys.modules[type(door.vae).__module__], door.path["vae"]
+    with mock.patch.object(management, "should_use_bf16", lambda *_, **__: True):
+        assert door.host.load_vae(path).vae_dtype == door.torch.float32
+        with mock.patch.object(ours, "LARGE", 0):
+            assert door.host.load_vae(path).vae_dtype == door.torch.bfloat16
+        with mock.patch.object(management.args, "bf16_vae", True):
+            assert door.host.load_vae(path).vae_dtype == door.torch.bfloat16
+
+
 def check_vae_falls_back_to_smaller_pieces(door):
     """Whole clips, then chunks, then tiles: the first that fits is the answer, and chunks give the same pictures."""
     import comfy.model_management
@@ -44,6 +56,13 @@ def check_vae_falls_back_to_smaller_pieces(door):
         pictures = door.host.decode(door.vae, door.usual)
     assert tried[0] == (None, None) and tried[-1] == (1, None) and network is door.vae.first_stage_model
     same(door, pictures, door.host.decode(door.vae, door.usual), 1e-5)
+
+
+def check_a_clip_comes_to_the_device_in_the_pieces_that_it_is_encoded_in(door):
+    step, read, came = door.vae.info.time_compression, door.vae.process_input, []
+    with mock.patch.object(door.vae, "process_input", lambda part: came.append(part.shape[2]) or read(part)):
+        door.vae.encode(door.torch.rand(1 + 3 * step, 32, 32, 3), chunk=step)
+    assert came == [1 + step, step, step], came
 
 
 def check_vae_asks_for_the_memory_of_the_plan_it_will_use(door):

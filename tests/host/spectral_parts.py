@@ -50,6 +50,72 @@ def check_picture_to_picture_begins_inside(case):
     refused(lambda: case.sample(case.pyramid(case.middle), sigmas=inside), "latent is empty")
 
 
+def check_sizes_that_blocks_tell_are_those_that_the_network_is_shown(case):
+    """Of an empty latent made for another VAE: FLUX.2 has 128 channels and cells of 16 pixels."""
+    from pyramid_video.nodes.any_model import AnySampler, AnyStages
+    from pyramid_video.nodes.drafts import Draft
+
+    import nodes as core
+
+    latent, stages = core.EmptyLatentImage().generate(192, 256)[0], case.pyramid(case.middle).stages
+    given = (case.model, SEED, STEPS, 2.0, "euler", "simple", case.positive, case.negative, latent)
+    said, made = [], []
+    shown = case.seen(lambda: made.append(AnySampler().sample(*given, 1.0, stages)))
+    said.append(made.pop()["ui"]["text"][0])
+    small, large = (each["input 0"].shape[-2:] for each in (shown[0], shown[-1]))
+    said.append(AnyStages().build("1/2", 0.01, "", str(case.middle), None, case.model, latent, None)["ui"]["text"][0])
+    for text in said:
+        assert f" at {small[1]}x{small[0]} + " in text and f" at {large[1]}x{large[0]};" in text, text
+    counted = []
+    with mock.patch("pyramid_video.nodes.drafts.check_memory", lambda given, _: counted.append(given["samples"].shape)):
+        Draft().draft(*given, 1, stages, 1)
+    assert counted == [(1, *shown[-1]["input 0"].shape[1:])], counted
+
+
+def check_a_clip_is_finished_at_the_size_that_the_model_makes_of_an_empty_latent(case):
+    """Of pictures without an axis of time too, as Qwen-Image takes them from 'EmptySD3LatentImage'."""
+    from pyramid_video.host.comfyui.any_model import AnyModel
+    from pyramid_video.nodes.finish_clip import FinishClip
+
+    channels, *frames = case.inside.models.KINDS[case.kind].latent
+    wide = {"samples": case.torch.zeros(1, 4 if case.kind == "flux.2" else channels, 24, 32)}
+    if case.kind == "flux.2":
+        wide["downscale_ratio_spacial"] = 8
+    rows, columns = AnyModel().picture(AnyModel().fitted(case.model, wide)).shape[-2:]
+
+    def finish(*size):
+        clip = {"samples": case.inside.models.noise(1, channels, *frames, *size, seed=4)}
+        rest = (case.positive, case.negative, clip, wide, 0.5, 0.01, None)
+        return FinishClip().finish(case.model, SEED, STEPS, 2.0, "euler", "simple", *rest)["result"][0]["samples"]
+
+    assert finish(rows - 2, columns - 4).shape == (1, channels, *frames, rows, columns)
+    refused(lambda: finish(rows + 2, columns + 4), "larger than the clip")
+
+
+def check_a_draft_asks_for_the_memory_of_its_own_size(case):
+    """What a run of that size asks for: weights stay on the card that those of a full-size run would leave."""
+    import comfy.model_management as management
+    from pyramid_video.host.comfyui.any_model import AnyModel
+
+    asked, usual = [], management.load_models_gpu
+
+    def load(models, memory_required=0, **rest):
+        asked.append(memory_required)
+        return usual(models, memory_required=memory_required, **rest)
+
+    latent, prompts = {"samples": case.inside.models.empty(case.kind)}, (case.positive, case.negative, 2.0)
+    with mock.patch.object(management, "load_models_gpu", load):
+        for jump, levels, size in ((1, (case.middle,), (6, 8)), (2, (case.share(1), case.share(3)), (6, 8))):
+            stages = case.pyramid(*levels).stages
+            AnyModel().draft(case.model, prompts, "euler", stages, case.sigmas, latent, [SEED], jump)
+            case.sample(case.core(), case.inside.models.empty(case.kind, *size))
+            draft, plain = asked
+            assert draft == plain, (jump, asked)
+            asked.clear()
+        case.sample(case.core())
+        assert asked[0] > plain, (asked, plain)
+
+
 def check_a_draft_that_is_finished_is_one_run_to_the_last_bit(case):
     import tempfile
 
@@ -145,6 +211,9 @@ def check_a_mask_is_made_smaller_off_a_mac(case):
 
 
 IN_PARTS = {
+    check_a_draft_asks_for_the_memory_of_its_own_size: ("wan2.1 t2v", "ltx2"),
+    check_sizes_that_blocks_tell_are_those_that_the_network_is_shown: ("flux.2", "wan2.1 t2v"),
+    check_a_clip_is_finished_at_the_size_that_the_model_makes_of_an_empty_latent: ("qwen-image", "flux.2"),
     check_two_samplers_are_one: ("wan2.2 i2v", "sdxl"),
     check_a_plain_first_part_goes_on_at_full_size: ONE,
     check_other_stages_in_the_second_sampler_are_refused: ONE,

@@ -39,9 +39,11 @@ def start_accelerator() -> Accelerator:
     # Its precision holds for a whole process, where other packs may have asked for one, ours for a run, and nothing of
     # it is used here. It connects processes on CPUs only with `cpu`.
     precision = None if is_initialized() else "no"
-    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    connection = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available() and not torch.distributed.is_nccl_available():
+        connection.backend = "gloo"  # on Windows; accelerate takes NCCL for these cards everywhere
     with variables({} if started > 1 else WITHOUT_MESSAGES):
-        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpus, kwargs_handlers=[patience])
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpus, kwargs_handlers=[connection])
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and getattr(accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
         raise ValueError(
