@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..training.run.train_settings import TrainSettings
 
 FORESEEN_FROM = 20  # steps after which the pace is known
-PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan", "finish", "text")
+PARTS = ("vae", "pyramid", "decoder", "flow", "diffusion", "gan", "finish", "history", "text")
 SMALL_ONLY = ("run", "judge_from", "begin_from", "pixels", "minutes")
 CLIPS_ONLY = ("kind", "name", "model", "prompt", "batch", "size", "models", "device", "set")
 SIZES = (128, 64)  # of pictures, the usual one first
@@ -29,7 +29,7 @@ ONLY_FOR = {  # options that not every part knows
     "clips": WITH_CLIPS,
     "animations": WITH_CLIPS,
     "pixels": WITH_CLIPS,
-    "begin_from": ("pyramid", "flow", "diffusion", "gan", "text"),
+    "begin_from": ("pyramid", "flow", "diffusion", "gan", "history", "text"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...models import checkpoints
 from ...training.run.run_state import run_exists
-from .recipe import RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE
+from .recipe import FAMILY_OF, RECIPES, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE
 from .small_families import text_encoder_in
 from .small_models import check_latents
 from .small_text import LEARNED_FROM
@@ -27,9 +27,14 @@ def check_files(part: str, pixels: int, models: Path, folder: Path, begin_from: 
         text_encoder_in(models)
         check_flow_file(models, pixels)
     together = part == "pyramid" and pixels == min(RECIPES)  # with its text encoder
-    if part in TRANSFORMER_FILES:
+    if part in FAMILY_OF:
         if not together:
             text_encoder_in(models)
+        if part == "history" and begin_from is None and not run_exists(folder):
+            raise ValueError(
+                "`train history` lets a pyramid learn from clips of its own: give the models folder that has the "
+                "pyramid as --begin-from, which may be that of --out"
+            )
         if begin_from is not None and (part == "gan" or not run_exists(folder)):
             check_beginning(part, pixels, begin_from, together)
 
@@ -67,7 +72,7 @@ def check_beginning(part: str, pixels: int, begin_from: Path, together: bool) ->
         check_there(file, begin_from, f"which `train {part}{'' if pixels == max(RECIPES) else f' --pixels {pixels}'}`")
         info = checkpoints.inspect(file, [kind])
         if kind == "miniflux":
-            check_sizes(info, transformer_config(recipe, part), may_grow=together)
+            check_sizes(info, transformer_config(recipe, FAMILY_OF[part]), may_grow=together)
 
 
 def check_old_text_encoder(models: Path, folder: Path, begin_from: Path | None) -> None:

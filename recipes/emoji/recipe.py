@@ -30,6 +30,7 @@ TRANSFORMER_FILES = {
 }
 
 
+FAMILY_OF = {**{name: name for name in FAMILIES}, "history": "pyramid"}  # by the part of the recipe that trains it
 EARLY = 0.2  # share of a run
 
 
@@ -50,7 +51,7 @@ class Kind:
 class Recipe:
     """What the models of one picture size are made of, and how each is trained.
 
-    A family may begin with the transformer of the one in `begins_with`. It learns from batches of `kinds`, which
+    A part may begin with the transformer of the family in `begins_with`. It learns from batches of `kinds`, which
     are drawn from `clips` clips, and minimises its objective with the options in `objectives`, where there are any.
     `training` has the settings of every part, in the order in which the parts are trained; `families` says how the
     models are sampled.
@@ -112,6 +113,7 @@ FINISHED_DECODER = {
 }
 NEW_WORDS = {"steps": 6000, "learning_rate": 2e-3, "warmup_steps": 100, **MUON}
 LATER = {"steps": 40000, "learning_rate": 8e-4, "warmup_steps": 60, **MUON}
+HISTORY = {**LATER, "learning_rate": 1e-3, "steps": 3000, "ema_decay": 0.998}
 GAN = {"learning_rate": 1e-4, "warmup_steps": 100, "ema_decay": 0.99}
 ONE_SIZE = {"whole": Kind(32)}
 
@@ -129,8 +131,8 @@ RECIPES = {
             "pooled_projection_dim": 160,
             "input_skip": True,
         },
-        begins_with={"flow": "pyramid", "diffusion": "flow", "gan": "flow"},
-        kinds={"flow": ONE_SIZE, "diffusion": ONE_SIZE, "gan": ONE_SIZE},
+        begins_with={"flow": "pyramid", "diffusion": "flow", "gan": "flow", "history": "pyramid"},
+        kinds={"flow": ONE_SIZE, "diffusion": ONE_SIZE, "gan": ONE_SIZE, "history": {"whole": Kind(64)}},
         clips=8000,
         training={
             "vae": {"steps": 750, "learning_rate": 3e-4, "warmup_steps": 50, "ema_decay": 0.998},
@@ -140,6 +142,7 @@ RECIPES = {
             "diffusion": {"steps": 1600, "learning_rate": 1e-3, "warmup_steps": 100, "ema_decay": 0.999},
             "gan": {"steps": 700, **GAN},
             "finish": FINISHED_DECODER,
+            "history": HISTORY,
             "text": NEW_WORDS,
         },
         objectives={"pyramid": {"first_units": 0.4}},
@@ -172,7 +175,7 @@ RECIPES = {
             "pooled_projection_dim": 160,
             "input_skip": True,
         },
-        begins_with={"flow": "flow", "pyramid": "flow", "diffusion": "flow", "gan": "flow"},
+        begins_with={"flow": "flow", "pyramid": "flow", "diffusion": "flow", "gan": "flow", "history": "pyramid"},
         kinds={
             "flow": {
                 "stills": Kind(96, 0.1, early=0.45),
@@ -184,6 +187,7 @@ RECIPES = {
             "pyramid": {"stills": Kind(128, 0.5), "whole": Kind(64, 0.46), "half": Kind(128, 0.04)},
             "diffusion": {"whole": Kind(24, 0.8), "half": Kind(96, 0.2)},
             "gan": {"whole": Kind(12, 0.8), "half": Kind(48, 0.2)},
+            "history": {"stills": Kind(128, 0.3), "whole": Kind(64, 0.67), "half": Kind(128, 0.03)},
         },
         clips=6000,
         training={
@@ -194,6 +198,7 @@ RECIPES = {
             "diffusion": LATER,
             "gan": {"steps": 3000, **GAN, "precision": "auto"},
             "finish": FINISHED_DECODER,
+            "history": HISTORY,
             "text": NEW_WORDS,
         },
         # What a picture will be is decided where nearly all is noise: from a share of 0.85 down the rest is easy.

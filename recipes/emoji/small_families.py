@@ -39,14 +39,15 @@ from ...training.trainers.model_source import new_discriminators
 from . import small_pyramid
 from .kinds import KindsObjective, KindsOfClips, shares_at
 from .latents import cached_latents, encode_clips, resized
-from .recipe import RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
+from .recipe import FAMILY_OF, RECIPES, TEXT_FILE, TRANSFORMER_FILES, Recipe
+from .rolled_out import with_own_history
 from .texts import CaptionedLatents, check_sizes, new_transformer
 
 ERRORS = ("flow", "diffusion")  # families that minimise a squared error
 
 
-def train_family(
-    name: str,
+def train_part(
+    part: str,
     dataset: AnimationDataset,
     vae: CausalVideoVAE,
     models: Path,
@@ -57,18 +58,19 @@ def train_family(
     on_step: OnStep | None = None,
     recipe: Recipe | None = None,
 ) -> TrainedModel:
-    """Train the transformer of the family `name`, with the text encoder in the folder `models`.
+    """Train the transformer of a family with the text encoder in the folder `models`; `part` is one of `FAMILY_OF`.
 
     A new run begins with a transformer of the folder `begin_from` (see `Recipe`), if given: what it knows of texts and
     shapes serves every family. A GAN needs it: its discriminator soon outplays a generator that knows nothing, and
-    what that transformer sees in clips is what its second discriminator judges by.
+    what that transformer sees in clips is what its second discriminator judges by. "history" needs it too: the pyramid
+    goes on learning, now also from a history that it made itself.
     """
-    recipe = recipe or RECIPES[dataset.size]
-    clips, kinds = clips or recipe.clips, recipe.kinds[name]
+    recipe, name = recipe or RECIPES[dataset.size], FAMILY_OF[part]
+    clips, kinds = clips or recipe.clips, recipe.kinds[part]
     encoder, tokenizer = load_text_encoder(models)
     network, begun = new_transformer(recipe, name, settings.seed + 6), None
     if begin_from is not None and (name == "gan" or not run_exists(folder)):
-        begun = begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[name]])
+        begun = begin_with(network, begin_from / TRANSFORMER_FILES[recipe.begins_with[part]])
     latents, combinations, latent_format = cached_latents(dataset, vae, folder, clips, settings.seed, begun)
     modules: dict[str, nn.Module] = {"transformer": network}
     features = None
@@ -90,6 +92,8 @@ def train_family(
         return latents[:, :, :1] if kind == "stills" else latents, combinations
 
     captioned = {kind: CaptionedLatents(*clips_of(kind), encoder, tokenizer, kinds[kind].batch) for kind in kinds}
+    if part == "history":
+        captioned["whole"] = with_own_history(captioned["whole"], network, latent_format, folder, settings.seed + 9)
     data = KindsOfClips(captioned, lambda: shares_at(kinds, run.done))
     objective = KindsObjective({kind: objective_of(name, kind, recipe) for kind in kinds}, error=name in ERRORS)
     trained = TrainedModel(run, "miniflux", network.config, recipe.families[name], latent_format, features)

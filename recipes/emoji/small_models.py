@@ -12,7 +12,7 @@ from ...training.data.datasets import AnimationDataset
 from ...training.run.loop import OnStep, TrainingRun
 from ...training.run.train_settings import TrainSettings
 from . import figure_vae, finish_decoder, small_families, small_pyramid, small_text, small_vae
-from .recipe import RECIPES, TRANSFORMER_FILES, VAE_FILE
+from .recipe import FAMILY_OF, RECIPES, TRANSFORMER_FILES, VAE_FILE
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def train(
     if part == "pyramid" and not large:
         first = small_pyramid.train_pyramid(dataset, vae, folder, settings, begin_from=begin_from, **more)
         return TrainedPart(first.model.run, first.export)
-    model = small_families.train_family(part, dataset, vae, models, folder, settings, begin_from=begin_from, **more)
-    return TrainedPart(model.run, lambda place: (model.save(place / TRANSFORMER_FILES[part]),))
+    model = small_families.train_part(part, dataset, vae, models, folder, settings, begin_from=begin_from, **more)
+    return TrainedPart(model.run, lambda place: (model.save(place / TRANSFORMER_FILES[FAMILY_OF[part]]),))
 
 
 def check_latents(found: int, pixels: int, path: Path) -> None:

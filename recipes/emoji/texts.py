@@ -41,9 +41,13 @@ class CaptionedLatents:
     def draw(self, generator: torch.Generator, dropout: float) -> Batch:
         """One batch; a share `dropout` of the texts is empty."""
         chosen = torch.randint(len(self.latents), (self.batch_size,), generator=generator).tolist()
+        return self.batch_of(chosen, generator, dropout)
+
+    def batch_of(self, chosen: Sequence[int], generator: torch.Generator, dropout: float) -> Batch:
+        """The batch of the rows `chosen`, in new words."""
         captions = [caption(self.combinations[row], generator) for row in chosen]
         captions = drop_captions(captions, dropout, GeneratorDraw(generator))
-        return Batch(self.latents[chosen], text_encoder.encode_texts(self.encoder, self.tokenizer, captions))
+        return Batch(self.latents[list(chosen)], text_encoder.encode_texts(self.encoder, self.tokenizer, captions))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ NARROW = {
     "decoder_layers_per_block": [1, 1, 1],
 }
 SMALL = {"num_single_layers": 2, "num_attention_heads": 1, "joint_attention_dim": 32, "pooled_projection_dim": 32}
-FEW = {  # all kinds alike; the pyramid has eight columns
-    family: {name: Kind(8 if family == "pyramid" else 3) for name in kinds}
+FEW = {  # all kinds alike; a pyramid has eight columns
+    family: {name: Kind(8 if family in ("pyramid", "history") else 3) for name in kinds}
     for family, kinds in RECIPES[128].kinds.items()
 }
 RECIPE = replace(RECIPES[128], vae=NARROW, transformer={**RECIPES[128].transformer, **SMALL}, kinds=FEW)

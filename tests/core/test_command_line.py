@@ -97,11 +97,11 @@ def test_a_training_run_needs_at_least_one_step_and_clip(capsys, tmp_path, optio
 @pytest.mark.parametrize(
     ("part", "option", "parts"),
     [
-        ("vae", "--begin-from", "pyramid, flow, diffusion, gan, text"),
-        ("decoder", "--begin-from", "pyramid, flow, diffusion, gan, text"),
+        ("vae", "--begin-from", "pyramid, flow, diffusion, gan, history, text"),
+        ("decoder", "--begin-from", "pyramid, flow, diffusion, gan, history, text"),
         ("pyramid", "--judge-from", "vae, decoder"),
-        ("text", "--clips", "vae, pyramid, decoder, flow, diffusion, gan, finish"),
-        ("text", "--animations", "vae, pyramid, decoder, flow, diffusion, gan, finish"),
+        ("text", "--clips", "vae, pyramid, decoder, flow, diffusion, gan, finish, history"),
+        ("text", "--animations", "vae, pyramid, decoder, flow, diffusion, gan, finish, history"),
     ],
 )
 def test_an_option_that_a_part_does_not_know_is_refused(capsys, tmp_path, part, option, parts):
@@ -303,7 +303,7 @@ def train(capsys, tmp_path, monkeypatch):
     return call
 
 
-@pytest.mark.parametrize("part", ["pyramid", "flow", "diffusion", "gan", "text"])
+@pytest.mark.parametrize("part", ["pyramid", "flow", "diffusion", "gan", "history", "text"])
 def test_a_part_that_begins_from_nowhere_says_so_at_once(train, tmp_path, part):
     assert "--begin-from: there is no folder nope" in train(part, "--begin-from", "nope", out=BUNDLED)
     (empty := tmp_path / "empty").mkdir()
@@ -311,7 +311,7 @@ def test_a_part_that_begins_from_nowhere_says_so_at_once(train, tmp_path, part):
     assert f"--begin-from: there is no {empty}" in said and f"which `train {part}` begins with" in said
 
 
-@pytest.mark.parametrize("part", ["decoder", "pyramid", "flow", "diffusion", "gan", "finish"])
+@pytest.mark.parametrize("part", ["decoder", "pyramid", "flow", "diffusion", "gan", "finish", "history"])
 def test_a_part_without_the_files_of_the_output_says_where_to_get_them(train, tmp_path, part):
     (empty := tmp_path / "empty").mkdir()
     said = train(part, out=empty)
@@ -323,6 +323,10 @@ def test_a_part_without_the_files_of_the_output_says_where_to_get_them(train, tm
     assert "the recipe of 64 pixels 24: give --pixels 128" in train(part, "--pixels", 64, out=empty)
     if part != "decoder":
         assert f"there is no {empty / TEXT_FILE}, the text encoder" in train(part, out=empty)
+
+
+def test_a_history_of_its_own_needs_a_pyramid(train):
+    assert "give the models folder that has the pyramid as --begin-from" in train("history", out=BUNDLED)
 
 
 def test_training_a_text_encoder_needs_one(train, tmp_path):

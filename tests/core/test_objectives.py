@@ -220,3 +220,15 @@ def test_a_share_of_the_steps_is_for_first_units(share):
         objective({"transformer": Lengths()}, Batch(torch.zeros(3, 1, 5, 4, 4), text), generator)
         first += lengths == [1, 1, 1]
     assert first / steps == pytest.approx(share, abs=0.1)  # without the share a clip of 5 units never has all three
+
+
+def test_a_history_of_its_own_changes_what_is_seen_and_not_what_is_learned():
+    latent, seen = torch.randn(3, 4, 4, 8, 8), torch.randn(3, 4, 4, 8, 8)
+    true, own, rest = (make_columns(latent, (4, 3, 2), seen=clip) for clip in (latent, seen, seen[:, :, :3]))
+    for plain, column, other in zip(make_columns(latent, (4, 3, 2)), true, own, strict=True):
+        for first, second in zip((*plain.clips, plain.target), (*column.clips, column.target), strict=True):
+            assert torch.equal(first, second)
+        assert torch.equal(column.clips[-1], other.clips[-1]) and torch.equal(column.target, other.target)
+        assert not any(torch.equal(*past) for past in zip(column.clips[:-1], other.clips[:-1], strict=True))
+    for column, shorter in zip(own, rest, strict=True):  # what is learned and what follows it are not seen
+        assert all(torch.equal(*clips) for clips in zip(column.clips, shorter.clips, strict=True))

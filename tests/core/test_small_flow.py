@@ -12,7 +12,7 @@ from pyramid_video.recipes.emoji import figure_vae, small_models
 from pyramid_video.recipes.emoji.kinds import draw_kind, shares_at
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights, resized
 from pyramid_video.recipes.emoji.recipe import EARLY, RECIPES, TRANSFORMER_FILES, VAE_FILE
-from pyramid_video.recipes.emoji.small_families import begin_with, objective_of, train_family
+from pyramid_video.recipes.emoji.small_families import begin_with, objective_of, train_part
 from pyramid_video.recipes.emoji.small_models import settings_of
 from pyramid_video.recipes.emoji.texts import new_transformer
 from pyramid_video.runner.train import PARTS, SIZES
@@ -117,12 +117,12 @@ def test_what_families_of_128_pixels_learn():
 def test_the_flow_goes_on_exactly_and_knows_both_sizes(dataset, vae, models, tmp_path):
     settings = TrainSettings(steps=6, warmup_steps=1, ema_decay=0.5, optimizer="muon", seed=5)
     options = {"clips": CLIPS, "recipe": RECIPE}
-    straight = train_family("flow", dataset, vae, models, tmp_path / "straight", settings, **options)
+    straight = train_part("flow", dataset, vae, models, tmp_path / "straight", settings, **options)
     seen = {key for row in read_rows(tmp_path / "straight" / "losses.jsonl") for key in row}
     assert {"loss", "stills", "half", "some", "whole"} <= seen
     with pytest.raises(Stop):
-        train_family("flow", dataset, vae, models, tmp_path / "broken", settings, on_step=stop_at(3), **options)
-    trained = train_family("flow", dataset, vae, models, tmp_path / "broken", settings, **options)
+        train_part("flow", dataset, vae, models, tmp_path / "broken", settings, on_step=stop_at(3), **options)
+    trained = train_part("flow", dataset, vae, models, tmp_path / "broken", settings, **options)
     for name, state in straight.run.averaged().items():
         torch.testing.assert_close(trained.run.averaged()[name], state, rtol=0, atol=0)
 
@@ -171,12 +171,12 @@ def test_families_go_on_from_a_flow_and_learn_both_sizes(dataset, vae, models, t
         dataset = resized(dataset, 128)
     options = {"clips": CLIPS, "recipe": RECIPE}
     settings = TrainSettings(steps=1, warmup_steps=1, learning_rate=1e-2, ema_decay=0)
-    flow = train_family("flow", dataset, vae, models, tmp_path / "first", settings, **options)
+    flow = train_part("flow", dataset, vae, models, tmp_path / "first", settings, **options)
     begun, _ = checkpoints.load(flow.save(models / TRANSFORMER_FILES["flow"]), ["miniflux"], dtype=torch.float32)
     still = TrainSettings(
         steps=5 if name in ("flow", "pyramid") else 2, warmup_steps=1, learning_rate=1e-9, ema_decay=0, seed=5
     )
-    trained = train_family(name, dataset, vae, models, tmp_path / name, still, begin_from=models, **options)
+    trained = train_part(name, dataset, vae, models, tmp_path / name, still, begin_from=models, **options)
     torch.testing.assert_close(trained.run.averaged()["transformer"], begun.state_dict(), rtol=0, atol=1e-6)
     if name == "gan":
         assert trained.run.settings == gan_settings(still, trained.run.modules)

@@ -11,7 +11,7 @@ from pyramid_video.models import causal_vae, checkpoints
 from pyramid_video.models.text_encoder import encode_texts
 from pyramid_video.recipes.emoji.latents import cached_latents, channel_weights
 from pyramid_video.recipes.emoji.recipe import RECIPES, TEXT, TEXT_FILE, TRANSFORMER_FILES, VAE_FILE, Kind
-from pyramid_video.recipes.emoji.small_families import train_family
+from pyramid_video.recipes.emoji.small_families import train_part
 from pyramid_video.recipes.emoji.small_pyramid import train_pyramid
 from pyramid_video.recipes.emoji.small_vae import train_small_vae
 from pyramid_video.training import presets
@@ -220,10 +220,10 @@ def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun,
 
     settings = TrainSettings(steps=2, warmup_steps=1, ema_decay=0.5)
     options = {"clips": CLIPS, "recipe": FEW}
-    straight = train_family(name, dataset, vae, begun, tmp_path / "straight", settings, **options)
+    straight = train_part(name, dataset, vae, begun, tmp_path / "straight", settings, **options)
     with pytest.raises(Stop):
-        train_family(name, dataset, vae, begun, tmp_path / "broken", settings, on_step=stop, **options)
-    trained = train_family(name, dataset, vae, begun, tmp_path / "broken", settings, **options)
+        train_part(name, dataset, vae, begun, tmp_path / "broken", settings, on_step=stop, **options)
+    trained = train_part(name, dataset, vae, begun, tmp_path / "broken", settings, **options)
     for module, state in straight.run.averaged().items():
         torch.testing.assert_close(trained.run.averaged()[module], state, rtol=0, atol=0)
     assert trained.run.modules["transformer"].proj_out.weight.any()
@@ -237,15 +237,15 @@ def test_other_families_go_on_exactly_and_say_what_they_are(dataset, vae, begun,
 def test_a_family_begins_with_the_transformer_of_another(dataset, vae, begun, tmp_path):
     still = TrainSettings(steps=1, warmup_steps=1, learning_rate=1e-9, ema_decay=0)
     options = {"clips": CLIPS, "recipe": FEW, "begin_from": begun}
-    trained = train_family("flow", dataset, vae, begun, tmp_path / "run", still, **options)
+    trained = train_part("flow", dataset, vae, begun, tmp_path / "run", still, **options)
     pyramid, _ = checkpoints.load(begun / TRANSFORMER_FILES["pyramid"], ["miniflux"], dtype=torch.float32)
     torch.testing.assert_close(trained.run.averaged()["transformer"], pyramid.state_dict(), rtol=0, atol=1e-6)
     with pytest.raises(FileNotFoundError, match="pyramid_video_small_flow"):
-        train_family("gan", dataset, vae, begun, tmp_path / "gan", still, **options)
+        train_part("gan", dataset, vae, begun, tmp_path / "gan", still, **options)
 
 
 def test_a_family_without_a_text_encoder_says_where_to_get_one_before_it_encodes(dataset, vae, tmp_path):
     settings = TrainSettings(steps=1)
     with pytest.raises(FileNotFoundError, match=rf"no .*{TEXT_FILE}.*models/pretrained/.*train pyramid --pixels 64"):
-        train_family("flow", dataset, vae, tmp_path / "models", tmp_path / "run", settings, clips=CLIPS)
+        train_part("flow", dataset, vae, tmp_path / "models", tmp_path / "run", settings, clips=CLIPS)
     assert not (tmp_path / "run").exists()

@@ -46,17 +46,20 @@ def pyramid_batch(
     draw: Draw,
     history_noise: float = HISTORY_NOISE,
     timesteps: TimestepSampling = UNIFORM,
+    seen: Tensor | None = None,
 ) -> list[Column]:
     """Turn normalised latents (b, c, T, h, w) into the columns of one training step.
 
     `ratios` says how many columns each stage gets ([1, 2, 1] for the released models); column j takes samples j, j +
     columns, ... With `units_per_stage`, stage s learns the last of its first `units_per_stage[s]` units (capped by
     the clip) from a noisy history. With None every frame is learned at once, without history: pictures, and models
-    that are not autoregressive. `timesteps` says how often each part of a stage is learned.
+    that are not autoregressive. `timesteps` says how often each part of a stage is learned. The history is that of
+    `seen`, a clip of the same shape, by default of `latent` itself.
     """
     check_batch(latent, stages, ratios, units_per_stage)
     stage_of_column = [stage for stage, columns in enumerate(ratios) for _ in range(columns)]
     clean = pyramid(latent, len(stages))
+    history = clean if seen is None else pyramid(seen, len(stages))
     noise = noise_pyramid(draw.normal(latent.shape), len(stages))
     columns = []
     for offset, stage in enumerate(stage_of_column):
@@ -68,7 +71,7 @@ def pyramid_batch(
         strength = (draw.uniform(len(levels[0])) * history_noise).view(-1, 1, 1, 1, 1)
         past: tuple[Tensor, ...] = ()
         if now.start > 0:
-            past = history_clips([level[:, :, : now.start] for level in levels], stage)
+            past = history_clips([level[samples, :, : now.start] for level in history], stage)
             past = corrupt_clips(past, strength, lambda clip: draw.normal(clip.shape))
         start, end = endpoints([level[:, :, now] for level in levels], noise[stage][samples, :, now], stages, stage)
         sigma, timestep = stages.training_sigma(stage, index), stages.training_timestep(stage, index)
@@ -177,7 +180,9 @@ class PyramidObjective:
         latent = batch.latents
         draw = GeneratorDraw(generator, latent.device)
         units = self.draw_units(latent.shape[2], generator)
-        columns = pyramid_batch(latent, self.stages, self.ratios, units, draw, self.history_noise, self.timesteps)
+        columns = pyramid_batch(
+            latent, self.stages, self.ratios, units, draw, self.history_noise, self.timesteps, batch.history
+        )
         predictions = predict_by_stage(networks["transformer"], columns, batch.text)
         losses = {"loss": self.loss(predictions, columns)}
         for stage in sorted({column.stage for column in columns}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,8 +164,7 @@ def train(
 
     def training_step(step: int, generator: torch.Generator) -> Losses:
         batch = data.draw(generator, dropout).to(trained.run.device)
-        clean = replace(batch, latents=trained.latent_format.normalize(batch.latents))
-        return objective(trained.networks, clean, generator)
+        return objective(trained.networks, batch.normalized(trained.latent_format), generator)
 
     trained.run.train(training_step, on_step=on_step)
     return trained
