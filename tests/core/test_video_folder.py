@@ -18,7 +18,7 @@ from pyramid_video.host.standalone.host import StandaloneHost
 from pyramid_video.host.standalone.video import Clip, write_mp4
 from pyramid_video.media.clips import clip_frames_at, inspect_clip
 from pyramid_video.nodes import NODE_CLASS_MAPPINGS
-from pyramid_video.training.data import folder_files
+from pyramid_video.training.data import folder_files, video_folder
 from pyramid_video.training.data.buckets import fill, make_buckets, more_buckets, nearest_bucket
 from pyramid_video.training.data.video_folder import VideoFolder
 
@@ -273,6 +273,17 @@ def test_the_block_shows_the_table_and_stays_in_the_input_folder(folder):
             block.open("..", 64, 17, 10.0, 16)
     finally:
         use_host(None)
+
+
+def test_a_size_of_another_area_is_other_data(folder, monkeypatch):
+    """What was kept of a clip in its former size is not taken for it; where no size changes, nothing is new."""
+
+    def key(multiple):
+        return VideoFolder(folder, size=128, frames=9, fps=5, multiple=multiple).fingerprint()
+
+    now = {multiple: key(multiple) for multiple in (64, 128)}
+    monkeypatch.setattr(video_folder, "more_buckets", lambda size, multiple: [])
+    assert key(128) == now[128] and key(64) != now[64]
 
 
 def test_of_a_long_table_the_beginning_is_shown(folder):

@@ -236,6 +236,8 @@ class VideoFolder:
                 raise ValueError(f"{path} is gone; it was there when the dataset was opened. Open it anew") from error
             if on_read is not None:
                 on_read(done + 1, len(kept))
+        usual = make_buckets(self.size, self.multiple)  # a key of these sizes is as it was before there were others
+        facts += [[source.name, *source.bucket] for source in kept if source.bucket not in usual]
         return digest(facts)
 
     def bucket_counts(self, clips: int) -> dict[tuple[int, int], int]:
