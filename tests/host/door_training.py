@@ -24,7 +24,7 @@ def still_ball(door):
         size=64,
         frames=5,
         fps=8.0,
-        fingerprint=lambda: "still-ball",
+        fingerprint=lambda on_read=None: "still-ball",
         bucket_counts=lambda clips: {(64, 64): clips},
         draw=draw,
         caption_for=lambda label, generator: f"a {label}, still",
