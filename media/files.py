@@ -86,7 +86,7 @@ def read_text(folder: Path, path: Path, most: int) -> str:
 
 
 def other_file(file: BinaryIO) -> str:
-    """What a file is that could not be read as what it is called; empty where that cannot be told."""
+    """What a file is that could not be read as what it is called; empty where that is not known."""
     file.seek(0)
     start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     return next((meaning for sign, meaning in OTHER_FILES if start.startswith(sign)), "")

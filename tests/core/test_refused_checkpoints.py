@@ -229,7 +229,7 @@ def test_missing_and_surplus_tensors_are_named(tmp_path):
 
 
 def test_a_file_whose_description_is_gone_is_named_with_the_cause(tmp_path):
-    """Converters keep tensors and drop metadata; the sizes of a small model cannot be told from its tensors."""
+    """Converters keep tensors and drop metadata; the sizes of a small model do not show in its tensors."""
     state = {key: value for key, value in state_of("miniflux").items() if "norm_q" not in key}
     save_file(state, tmp_path / "bare.safetensors")
     with pytest.raises(CheckpointError, match=r"bare\.safetensors carries no description.*converter.*norm_q"):

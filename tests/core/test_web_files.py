@@ -145,7 +145,7 @@ def test_the_ladder_is_drawn_from_widgets_alone():
 def test_a_plan_that_no_blocks_could_have_is_refused(plan):
     with pytest.raises((ValueError, RecursionError)) as refused:
         stages_png(plan)
-    assert "pyramid_video" not in str(refused.value), "a stranger is not told where the pack lies"
+    assert "pyramid_video" not in str(refused.value), "a stranger does not learn where the pack lies"
 
 
 def test_steps_of_a_stage_that_is_not_there_are_refused():

@@ -118,7 +118,7 @@ def test_the_model_before_the_loader_stays_as_it_is(models, stored):
 
 
 @pytest.mark.parametrize(
-    ("base", "told"),
+    ("base", "warnings"),
     [
         ({"family": {"name": "diffusion"}}, ["the LoRA other.safetensors was trained on a diffusion model"]),
         ({"family": {"name": "pyramid"}}, []),
@@ -127,15 +127,15 @@ def test_the_model_before_the_loader_stays_as_it_is(models, stored):
         (None, []),
     ],
 )
-def test_a_lora_of_another_family_is_told(models, tmp_path, caplog, base, told):
+def test_a_lora_of_another_family_is_warned_of(models, tmp_path, caplog, base, warnings):
     """The bundled models have the same layers, so it fits; the clip is what suffers."""
     host = StandaloneHost(models, silent=True, device="cpu")
     model = host.load_model(host.find_model("diffusion_models", MODEL))
     about = {"kind": "lora", "config": {}, **({} if base is None else {"base": base})}
     file = save_lora(tmp_path / "other.safetensors", load_file(models / "loras" / LORA), about)
     apply_lora(model, file, 1.0)
-    assert [message.split(", and")[0] for message in caplog.messages] == told
-    assert not told or f"and {model.info.name} is a pyramidal flow" in caplog.text
+    assert [message.split(", and")[0] for message in caplog.messages] == warnings
+    assert not warnings or f"and {model.info.name} is a pyramidal flow" in caplog.text
 
 
 def test_something_else_on_the_model_wire_is_told(models):
