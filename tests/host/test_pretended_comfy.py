@@ -14,7 +14,9 @@ from allowed import COMFYUI, EVERYWHERE, FIRST_STEP, OUTSIDE_STEPS, strangers  #
 
 SMALL_CARD = "train lora (any model), small card"  # layers wherever they are called fetch their weights
 CALLS_THE_HOST = ["train lora (any model)", SMALL_CARD]  # for each clip of each step, which is copied
-TRAININGS = [f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae")]
+TRAININGS = [
+    f"train {what}" for what in ("pyramid", "flow", "diffusion", "gan", "lora", "some tokens", "vae", "stopped")
+]
 TRAININGS += CALLS_THE_HOST
 WORK = ["prompts", "vae", "any model", "sd3", "helios", "core's sampler", "core's KSampler", *TRAININGS]
 
