@@ -296,7 +296,7 @@ class ModelTraining(Protocol):
     def check_sizes(self, vae: VAE, model: Model, sizes: Iterable[tuple[int, int]]) -> None:
         """Raise ValueError where a model does not read latents of pictures of one of `sizes` (height, width).
 
-        Nor where the VAE is for pictures and the model for videos, or the other way round.
+        Also where the VAE is for pictures and the model for videos, or the other way round.
         """
         ...
 

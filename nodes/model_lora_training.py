@@ -197,6 +197,8 @@ def encode_dataset(
             extras["frame_rate"] = dataset.fps  # LTX reads it, others do not
         return conditioning
 
+    is_read = False
+
     def latent_of(pictures: Tensor) -> Tensor:
         nonlocal is_read
         latent = host.encode(vae, pictures, model)
@@ -209,8 +211,6 @@ def encode_dataset(
             host.check_clip(model, first)
             is_read = True
         return latent if start is None else torch.cat([latent, start], 1)
-
-    is_read = False
 
     latents = encode_clips(dataset, latent_of, clips, seed, vae_key)
     if in_place:  # also of those that another run has encoded

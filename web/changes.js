@@ -5,7 +5,7 @@ import { rootGraph } from './graphs.js'
  * What our scripts put on a block is no change of the workflow. The page keeps two states of it to tell: as it was
  * loaded or saved, and as it was after the last step that can be undone. They get the size and the property as well.
  */
-export function isNoChange(node, property) {
+export function markUnchanged(node, property) {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker
   for (const state of [tracker?.activeState, tracker?.initialState]) {
     const graph = node.graph === rootGraph() ? state : state?.definitions?.subgraphs?.find(({ id }) => id === node.graph?.id)

@@ -1,7 +1,7 @@
 // A loader says before the first run that its folder of official weights is not there. Pages of ComfyUI mark missing
 // files only.
 import { app } from '../../scripts/app.js'
-import { isNoChange, onChange } from './changes.js'
+import { markUnchanged, onChange } from './changes.js'
 import { allGraphs, nodesOf } from './graphs.js'
 import { show } from './notes.js'
 
@@ -30,7 +30,7 @@ app.registerExtension({
     for (const node of allGraphs().flatMap(nodesOf)) {
       if (!isLoader(node)) continue
       update(node)
-      isNoChange(node)
+      markUnchanged(node)
     }
   }
 })

@@ -1,7 +1,7 @@
 // What a block has to say stays on it: after the run, and after the page was loaded again. As text, never as markup.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { isNoChange } from './changes.js'
+import { markUnchanged } from './changes.js'
 import { blockOf } from './graphs.js'
 
 const KEPT = 'Pyramid Video note' // among the properties of a node, which are saved with the workflow
@@ -75,7 +75,7 @@ app.registerExtension({
         show(node, text)
       }
       if (node.pyramidVideoClip) makeRoom(node)
-      isNoChange(node, KEPT)
+      markUnchanged(node, KEPT)
     }
     const configured = node.onConfigure
     node.onConfigure = function (...values) {

@@ -64,12 +64,12 @@ def with_own_history(
     Raises ValueError where a run that has begun in `folder` learned from others.
     """
     count, made_by, rolled = min(MOST, len(data.latents)), fingerprint(network), []
+    begun = run_exists(folder)  # whose network has learned since
     for first in range(0, count, BATCH):
         path = folder / "rolled_out" / f"{first:05}{SUFFIX}"
         rows = slice(first, min(first + BATCH, count))
         key = digest([TRUE_STAGES, STEPS, seed], [("latents", data.latents[rows])])
         kept = read_tensors(path)
-        begun = run_exists(folder)  # whose network has learned since
         if begun and (kept is None or kept[1]["clips"] != key):
             raise ValueError(
                 f"the run in {folder} learned from other clips, or they are there no more: give the run a new folder, "
@@ -80,8 +80,7 @@ def with_own_history(
             kept = {"rolled": roll_out_rows(data, rows, network, latent_format, seed + first)}, described
             write_tensors(path, *kept)
         rolled.append(kept[0]["rolled"])
-    fields = (data.latents, data.combinations, data.encoder, data.tokenizer, data.batch_size)
-    return RolledOutLatents(*fields, torch.cat(rolled))
+    return RolledOutLatents(**vars(data), rolled=torch.cat(rolled))
 
 
 @torch.no_grad()

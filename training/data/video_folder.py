@@ -153,9 +153,8 @@ class VideoFolder:
                 raise ValueError(f"its caption cannot be read ({error.strerror or error})") from error
             except ValueError as error:
                 raise ValueError(f"its caption {text} {error}") from error
-        caption = " ".join(
-            HALVES.sub("\ufffd", caption).split()
-        )  # JSON can hold half an emoji, which no tokenizer takes
+        # JSON can hold half an emoji, which no tokenizer takes.
+        caption = " ".join(HALVES.sub("\ufffd", caption).split())
         if not caption:
             raise ValueError(f"no caption; write one into {Path(name).stem}.txt beside it")
         if len(caption) > LONGEST_CAPTION:
